@@ -1,0 +1,168 @@
+//! Generational slots: a stale id is ignored, never a panic and never somebody else's object.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+
+/// Names an object in an [`Arena`]: the slot and how often that slot had been used before.
+pub trait Key: Copy {
+    /// Puts an id together.
+    fn new(index: u32, generation: u32) -> Self;
+    /// The slot, dense from 0, reused after removal.
+    fn index(self) -> u32;
+    /// Tells apart the objects that used one slot.
+    fn generation(self) -> u32;
+}
+
+/// Declares id types for [`Arena`]s.
+macro_rules! arena_ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name { index: u32, generation: u32 }
+
+        impl $crate::arena::Key for $name {
+            fn new(index: u32, generation: u32) -> Self { Self { index, generation } }
+            fn index(self) -> u32 { self.index }
+            fn generation(self) -> u32 { self.generation }
+        }
+
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                write!(f, concat!(stringify!($name), "({}.{})"), self.index, self.generation)
+            }
+        }
+    )*};
+}
+
+arena_ids! {
+    /// A client connection of a shard or of nsqlookupd.
+    ConnId;
+    /// A topic of a shard.
+    TopicId;
+    /// A channel of a shard.
+    ChannelId;
+    /// A consumer of a channel: the channel's side of a subscribed connection.
+    ConsumerId;
+    /// A connection to one nsqlookupd.
+    PeerId;
+}
+
+/// A table of objects with stable ids, O(1) in everything; iteration goes by slot.
+pub struct Arena<K, V> {
+    slots: Vec<Slot<V>>,
+    free: Vec<u32>,
+    key: PhantomData<K>,
+}
+
+struct Slot<V> {
+    generation: u32,
+    value: Option<V>,
+}
+
+impl<K: Key, V> Arena<K, V> {
+    /// An empty table; allocates nothing.
+    pub const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), key: PhantomData }
+    }
+
+    /// How many objects are in it.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts `value` in and names it.
+    ///
+    /// # Panics
+    /// At 2^32 objects, which no machine holds.
+    pub fn insert(&mut self, value: V) -> K {
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.value = Some(value);
+            return K::new(index, slot.generation);
+        }
+        let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 objects");
+        self.slots.push(Slot { generation: 0, value: Some(value) });
+        K::new(index, 0)
+    }
+
+    /// Takes the object out; `None` if it is gone already.
+    pub fn remove(&mut self, key: K) -> Option<V> {
+        let slot = self.slots.get_mut(key.index() as usize)?;
+        if slot.generation != key.generation() {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index());
+        Some(value)
+    }
+
+    /// The object, if it is still there.
+    pub fn get(&self, key: K) -> Option<&V> {
+        let slot = self.slots.get(key.index() as usize)?;
+        if slot.generation == key.generation() { slot.value.as_ref() } else { None }
+    }
+
+    /// The object, if it is still there.
+    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let slot = self.slots.get_mut(key.index() as usize)?;
+        if slot.generation == key.generation() { slot.value.as_mut() } else { None }
+    }
+
+    /// Whether the object is still there.
+    pub fn contains(&self, key: K) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// All objects, by slot.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let value = slot.value.as_ref()?;
+            Some((K::new(index as u32, slot.generation), value))
+        })
+    }
+
+    /// All objects, by slot.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
+        self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
+            let value = slot.value.as_mut()?;
+            Some((K::new(index as u32, slot.generation), value))
+        })
+    }
+}
+
+impl<K: Key, V> Default for Arena<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Arena<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_id_finds_nothing() {
+        let mut arena = Arena::<ConnId, &str>::new();
+        let first = arena.insert("first");
+        assert_eq!(arena.remove(first), Some("first"));
+        let second = arena.insert("second");
+        assert_eq!(second.index(), first.index());
+        assert_eq!(arena.get(first), None);
+        assert_eq!(arena.remove(first), None);
+        assert_eq!(arena.get(second), Some(&"second"));
+        assert_eq!(arena.len(), 1);
+    }
+}

@@ -1,0 +1,13 @@
+//! NSQ as pure state machines.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod arena;
+pub mod deadlines;
+pub mod log;
+pub mod name;
+pub mod protocol;
+pub mod rng;
+pub mod time;

@@ -1,0 +1,31 @@
+//! How loud a line of the log is. The machines report *events*; their `Display` is the reference's text.
+
+use core::fmt;
+
+/// The level of a log line, quietest last.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// For people who look into one connection.
+    Debug,
+    /// What an operator wants to have seen.
+    Info,
+    /// Something is wrong and sansq copes with it.
+    Warn,
+    /// Something failed for somebody.
+    Error,
+    /// The program ends.
+    Fatal,
+}
+
+impl fmt::Display for Level {
+    /// The word in NSQ's log lines (http-and-ops.md section 7).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARNING",
+            Self::Error => "ERROR",
+            Self::Fatal => "FATAL",
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! JSON as NSQ's peers write it: keys in any letter case, `null` as absent, damaged text accepted.
+//!
+//! The rules are those of nsqd-protocol.md section 8.2 and nsqlookupd-protocol.md section 3.1, which
+//! hold for both protocols' IDENTIFY bodies.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A JSON object's members that are scalars, by lower-case key; of equal keys the last one counts.
+///
+/// Members that are arrays or objects are kept as [`Scalar::Nested`], so that a field of the wrong
+/// type is told apart from a field that is absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fields(BTreeMap<String, Scalar>);
+
+/// The value of one member.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number without fraction or exponent that fits.
+    Integer(i64),
+    /// Any other number, also an integer beyond 64 bits.
+    Number,
+    /// Text, with damaged parts replaced by U+FFFD.
+    Text(String),
+    /// An array or object.
+    Nested,
+}
+
+/// The body is not a JSON object, or a field has the wrong type.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DecodeError;
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a JSON object with fields of the expected types")
+    }
+}
+
+impl core::error::Error for DecodeError {}
+
+impl Fields {
+    /// Reads one object (or `null`, which is an object without members) and nothing behind it.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything else.
+    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+        let text = replace_damage(body);
+        let mut reader = serde_json::Deserializer::from_slice(&text);
+        let fields = Members.deserialize(&mut reader).map_err(|_| DecodeError)?;
+        reader.end().map_err(|_| DecodeError)?;
+        Ok(Self(fields))
+    }
+
+    /// A text field, empty if absent.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the field is something else.
+    pub fn text(&self, key: &str) -> Result<String, DecodeError> {
+        match self.0.get(key) {
+            None => Ok(String::new()),
+            Some(Scalar::Text(text)) => Ok(text.clone()),
+            Some(_) => Err(DecodeError),
+        }
+    }
+
+    /// An integer field, 0 if absent.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the field is something else, or does not fit 64 bits.
+    pub fn integer(&self, key: &str) -> Result<i64, DecodeError> {
+        match self.0.get(key) {
+            None => Ok(0),
+            Some(Scalar::Integer(n)) => Ok(*n),
+            Some(_) => Err(DecodeError),
+        }
+    }
+
+    /// A truth value, false if absent.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the field is something else.
+    pub fn boolean(&self, key: &str) -> Result<bool, DecodeError> {
+        match self.0.get(key) {
+            None => Ok(false),
+            Some(Scalar::Bool(b)) => Ok(*b),
+            Some(_) => Err(DecodeError),
+        }
+    }
+}
+
+/// Makes the bytes valid UTF-8 and lone surrogate escapes readable, as the reference's decoder does.
+fn replace_damage(body: &[u8]) -> Vec<u8> {
+    let mut text = String::from_utf8_lossy(body).into_owned().into_bytes();
+    let mut at = 0;
+    while let Some(found) = text[at..].windows(2).position(|pair| pair[0] == b'\\') {
+        let escape = at + found;
+        let Some(high) = surrogate(&text, escape) else {
+            at = escape + 2;
+            continue;
+        };
+        let low = surrogate(&text, escape + 6);
+        if high < 0xDC00 && low.is_some_and(|low| low >= 0xDC00) {
+            at = escape + 12;
+        } else {
+            text[escape + 2..escape + 6].copy_from_slice(b"FFFD");
+            at = escape + 6;
+        }
+    }
+    text
+}
+
+/// The surrogate code unit that the escape at `at` names, if it is one.
+fn surrogate(text: &[u8], at: usize) -> Option<u16> {
+    let escape = text.get(at..at + 6)?;
+    let digits = escape.strip_prefix(b"\\u")?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let unit = u16::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()?;
+    (0xD800..0xE000).contains(&unit).then_some(unit)
+}
+
+struct Members;
+
+impl<'de> DeserializeSeed<'de> for Members {
+    type Value = BTreeMap<String, Scalar>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = BTreeMap<String, Scalar>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(BTreeMap::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some(key) = map.next_key::<String>()? {
+            // `null` leaves the field as it was, like the reference.
+            if let Some(value) = map.next_value_seed(ScalarSeed)? {
+                members.insert(key.to_lowercase(), value);
+            }
+        }
+        Ok(members)
+    }
+}
+
+struct ScalarSeed;
+
+impl<'de> DeserializeSeed<'de> for ScalarSeed {
+    type Value = Option<Scalar>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ScalarSeed {
+    type Value = Option<Scalar>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Some(Scalar::Bool(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Some(Scalar::Integer(value)))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Some(i64::try_from(value).map_or(Scalar::Number, Scalar::Integer)))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Some(Scalar::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Some(Scalar::Text(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Some(Scalar::Nested))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Some(Scalar::Nested))
+    }
+}
+
+/// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped as the reference does.
+pub fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+                out.push_str("\\u");
+                let code = u32::from(c);
+                for shift in [12, 8, 4, 0] {
+                    let digit = (code >> shift) & 0xF;
+                    out.push(char::from_digit(digit, 16).unwrap_or('0'));
+                }
+            }
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// `text` as a JSON string.
+pub fn string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    push_string(&mut out, text);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lenient_where_the_reference_is() {
+        let fields =
+            Fields::decode(br#" {"A":1,"a":2,"B":null,"c":"\ud800x","d":[{"x":[]}],"E":true} "#)
+                .unwrap();
+        assert_eq!(fields.integer("a"), Ok(2));
+        assert_eq!(fields.text("b"), Ok(String::new()));
+        assert_eq!(fields.text("c"), Ok("\u{FFFD}x".into()));
+        assert_eq!(fields.text("d"), Err(DecodeError));
+        assert_eq!(fields.boolean("e"), Ok(true));
+        assert_eq!(Fields::decode(b"null"), Ok(Fields::default()));
+        assert_eq!(Fields::decode(b"{\"a\":\"\xff\"}").unwrap().text("a"), Ok("\u{FFFD}".into()));
+        assert_eq!(Fields::decode(br#"{"a":"\ud83d\ude00"}"#).unwrap().text("a"), Ok("😀".into()));
+        assert_eq!(Fields::decode(br#"{"a":"\\ud800"}"#).unwrap().text("a"), Ok("\\ud800".into()));
+    }
+
+    #[test]
+    fn strict_where_the_reference_is() {
+        for body in ["", "[]", "1", "\"x\"", "{\"a\":1,}", "{\"a\":1", "{} x", "\u{feff}{}", "true"]
+        {
+            assert_eq!(Fields::decode(body.as_bytes()), Err(DecodeError), "{body}");
+        }
+        let fields =
+            Fields::decode(br#"{"a":1.0,"b":1e3,"c":9223372036854775808,"d":"1","e":1}"#).unwrap();
+        for key in ["a", "b", "c", "d"] {
+            assert_eq!(fields.integer(key), Err(DecodeError), "{key}");
+        }
+        assert_eq!(fields.boolean("e"), Err(DecodeError));
+        assert_eq!(fields.text("e"), Err(DecodeError));
+    }
+
+    #[test]
+    fn text_is_escaped_as_the_reference_does() {
+        assert_eq!(
+            string("<a>&\"\\\u{1}\u{2028}é"),
+            "\"\\u003ca\\u003e\\u0026\\\"\\\\\\u0001\\u2028é\""
+        );
+    }
+}
