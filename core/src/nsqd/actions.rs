@@ -1,0 +1,266 @@
+//! What a shard asks of its driver, and what shards say to each other.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::admin::{AdminReply, AdminRequest};
+use super::connection::Connection;
+use super::event::Event;
+use super::registry::Announcement;
+use super::stats::ServerStats;
+use crate::arena::{ConnId, PeerId};
+use crate::name::TopicName;
+use crate::protocol::error::ProtocolError;
+
+/// A shard of a node, counted from 0.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ShardId(pub u16);
+
+/// Everything that one turn asks of the driver, grouped by who acts on it.
+///
+/// The driver owns it, hands it to every call, carries it out and clears it. Nothing else carries
+/// consequences: what is not in here after a call needs nothing done. Carry the groups out in the
+/// order of the fields.
+#[derive(Debug)]
+pub struct Actions {
+    /// For the log.
+    pub events: Vec<Event>,
+    /// These connections went from nothing to something to send: swap their bytes out and write them.
+    pub transmit: Vec<ConnId>,
+    /// These connections end.
+    pub close: Vec<(ConnId, Close)>,
+    /// These connections belong to another shard from now on: [`detach`](super::Shard::detach) them and
+    /// hand socket, connection and unread input over to be [`attach`](super::Shard::attach)ed there.
+    pub rehome: Vec<(ConnId, ShardId)>,
+    /// These connections, whose input was left alone ([`ReadState::Wait`]), go on: call
+    /// [`handle_input`](super::Shard::handle_input) with what is there, then read on.
+    pub resume: Vec<ConnId>,
+    /// One batch for each shard of the node, by its number; hand it over whole and ring once.
+    pub lanes: Vec<Vec<ShardMessage>>,
+    /// What to do with the connections to the nsqlookupds.
+    pub peers: Vec<(PeerId, PeerAction)>,
+    /// Answers to [`handle_admin`](super::Shard::handle_admin).
+    pub replies: Vec<(ReplyToken, AdminReply)>,
+}
+
+impl Actions {
+    /// Empty actions for a shard of a node with `shards` shards.
+    pub fn new(shards: u16) -> Self {
+        Self {
+            events: Vec::new(),
+            transmit: Vec::new(),
+            close: Vec::new(),
+            rehome: Vec::new(),
+            resume: Vec::new(),
+            lanes: (0..shards).map(|_| Vec::new()).collect(),
+            peers: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.transmit.is_empty()
+            && self.close.is_empty()
+            && self.rehome.is_empty()
+            && self.resume.is_empty()
+            && self.lanes.iter().all(Vec::is_empty)
+            && self.peers.is_empty()
+            && self.replies.is_empty()
+    }
+
+    /// Appends to the batch for `shard`.
+    pub(super) fn tell(&mut self, shard: ShardId, message: ShardMessage) {
+        self.lanes[usize::from(shard.0)].push(message);
+    }
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Close {
+    /// Write what is owed, shut the sending side down, read and drop for a moment what the peer still
+    /// sends (so that no reset overtakes an error frame, weakness W20), close the socket and call
+    /// [`handle_closed`](super::Shard::handle_closed).
+    AfterSending,
+    /// Close the socket now and call [`handle_closed`](super::Shard::handle_closed).
+    Now,
+}
+
+/// What a driver does with a connection's input after a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum ReadState {
+    /// Read more; the command under way needs at least so many bytes more than there are.
+    More(usize),
+    /// Read nothing until [`Actions::resume`] or [`Actions::rehome`] names the connection.
+    Wait,
+    /// Read nothing any more: the connection ends.
+    Stop,
+}
+
+/// What the driver does with a connection to an nsqlookupd.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PeerAction {
+    /// Connect to `host:port`, within a second, and report the outcome.
+    Dial(Box<str>),
+    /// Write these bytes.
+    Send(Bytes),
+    /// Close the connection; nothing needs to be reported.
+    Close,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Peer {
+    /// A TCP socket's remote address.
+    Tcp(SocketAddr),
+    /// A unix socket, which has no address.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    /// `ip:port`, or `@` for a unix socket (nsqd-protocol.md section 2).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("@"),
+        }
+    }
+}
+
+/// Names an admin request; the driver's own number, handed back with the reply.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ReplyToken(pub u64);
+
+/// A connection on its way to another shard.
+#[derive(Debug)]
+pub struct Detached(pub(super) Box<Connection>);
+
+/// The bodies of one publish.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Batch {
+    /// Of PUB and DPUB.
+    One(Bytes),
+    /// Of MPUB; at least one.
+    Many(Vec<Bytes>),
+}
+
+impl Batch {
+    /// How many messages it makes.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(bodies) => bodies.len(),
+        }
+    }
+
+    /// Whether it makes none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which command published, for the code of its failure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PublishKind {
+    /// PUB
+    Pub,
+    /// MPUB
+    Mpub,
+    /// DPUB
+    Dpub,
+}
+
+/// Who is to be told the outcome of a publish.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// A client's command: the reply slot `slot` of a connection of `shard`.
+    Client {
+        /// The connection's shard.
+        shard: ShardId,
+        /// The connection.
+        conn: ConnId,
+        /// The number of its command.
+        slot: u64,
+        /// The command.
+        kind: PublishKind,
+    },
+    /// An admin request that `shard` has in hand.
+    Admin {
+        /// The shard that was asked.
+        shard: ShardId,
+        /// The request.
+        token: ReplyToken,
+    },
+}
+
+/// A publish on its way to its topic.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Publish {
+    /// Who waits for the outcome.
+    pub origin: Origin,
+    /// The topic, made if there is none.
+    pub topic: TopicName,
+    /// The bodies.
+    pub batch: Batch,
+    /// How long to keep the messages back; zero for at once.
+    pub delay: Duration,
+}
+
+/// What shards of one node say to each other. Batches between two shards keep their order.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// To the topic's home: publish this.
+    Publish(Publish),
+    /// To the connection's shard: the outcome of a publish.
+    Published {
+        /// The connection.
+        conn: ConnId,
+        /// The number of its command.
+        slot: u64,
+        /// What the client is told.
+        result: Result<(), ProtocolError>,
+    },
+    /// To the topic's home: make it if there is none.
+    CreateTopic(TopicName),
+    /// To the shard that carries it out: an admin request.
+    Admin {
+        /// The shard that was asked.
+        from: ShardId,
+        /// The request, as that shard knows it.
+        token: ReplyToken,
+        /// What to do.
+        request: AdminRequest,
+    },
+    /// To the shard that was asked: the answer.
+    AdminDone {
+        /// The request.
+        token: ReplyToken,
+        /// The answer.
+        reply: AdminReply,
+    },
+    /// To every shard: report your part of the statistics.
+    Collect {
+        /// The shard that was asked.
+        from: ShardId,
+        /// The request.
+        token: ReplyToken,
+        /// What is wanted.
+        filter: super::admin::StatsFilter,
+    },
+    /// To the shard that was asked: a part of the statistics.
+    Collected {
+        /// The request.
+        token: ReplyToken,
+        /// The part.
+        part: Box<ServerStats>,
+    },
+    /// To shard 0: a topic or channel came, went, or was paused.
+    Announce(Announcement),
+}

@@ -1,0 +1,152 @@
+//! The HTTP API as typed requests and replies; [`http`](super::http) maps them to and from HTTP.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
+
+use super::actions::Batch;
+use super::stats::ServerStats;
+use crate::name::{ChannelName, TopicName};
+
+/// What an administrator or an HTTP publisher asks for (http-and-ops.md section 2).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AdminRequest {
+    /// Whether the broker is well.
+    Ping,
+    /// Who the broker is.
+    Info,
+    /// Publish messages; makes the topic.
+    Publish {
+        /// The topic.
+        topic: TopicName,
+        /// At least one body.
+        batch: Batch,
+        /// How long to keep the messages back.
+        delay: Duration,
+    },
+    /// Something about one topic.
+    Topic(TopicName, TopicOp),
+    /// Something about one channel.
+    Channel(TopicName, ChannelName, ChannelOp),
+    /// What there is and what it did.
+    Stats(StatsFilter),
+}
+
+/// What to do with a topic.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TopicOp {
+    /// Make it if there is none.
+    Create,
+    /// Delete it with its channels and messages.
+    Delete,
+    /// Drop the messages that are in the topic itself.
+    Empty,
+    /// Hand no more messages to the channels.
+    Pause,
+    /// Go on handing messages to the channels.
+    Unpause,
+}
+
+/// What to do with a channel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChannelOp {
+    /// Make it if there is none; its topic has to exist.
+    Create,
+    /// Delete it with its messages; its consumers are disconnected.
+    Delete,
+    /// Drop all its messages, those in flight and deferred included.
+    Empty,
+    /// Deliver no more messages.
+    Pause,
+    /// Go on delivering.
+    Unpause,
+}
+
+/// Which part of the statistics is wanted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StatsFilter {
+    /// This topic only. A text that is no valid name matches nothing, which the HTTP mapping sees to.
+    pub topic: Option<TopicName>,
+    /// Only channels of this name, and topics that have one.
+    pub channel: Option<ChannelName>,
+    /// With every channel's clients and all producers.
+    pub include_clients: bool,
+}
+
+/// The answer to an [`AdminRequest`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminReply {
+    /// Done.
+    Done,
+    /// The messages are accepted.
+    Published,
+    /// The broker is well, or what ails it.
+    Health(Result<(), String>),
+    /// Who the broker is.
+    Info(Box<Info>),
+    /// What there is and what it did.
+    Stats(Box<ServerStats>),
+    /// It can't be done.
+    Refused(AdminError),
+}
+
+/// Why an admin request is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// There is no such channel.
+    ChannelNotFound,
+    /// The messages were not accepted: the broker stops, or memory stayed full for the bounded wait.
+    Exiting,
+    /// There is no such topic.
+    TopicNotFound,
+}
+
+impl AdminError {
+    /// The word in the body of the HTTP answer.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChannelNotFound => "CHANNEL_NOT_FOUND",
+            Self::Exiting => "EXITING",
+            Self::TopicNotFound => "TOPIC_NOT_FOUND",
+        }
+    }
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl core::error::Error for AdminError {}
+
+/// Who the broker is (http-and-ops.md section 2.7).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Info {
+    /// NSQ's version.
+    pub version: &'static str,
+    /// The address told to nsqlookupd.
+    pub broadcast_address: String,
+    /// The host's name.
+    pub hostname: String,
+    /// The port really listened on; -1 for a unix socket, 0 if HTTP is off.
+    pub http_port: i32,
+    /// The port really listened on; -1 for a unix socket.
+    pub tcp_port: i32,
+    /// Seconds since the Unix epoch.
+    pub start_time: i64,
+    /// The upper bound of a client's heartbeat interval.
+    pub max_heartbeat_interval: Duration,
+    /// The upper bound of a client's output buffer in bytes.
+    pub max_output_buffer_size: usize,
+    /// The upper bound of a client's output buffer timeout.
+    pub max_output_buffer_timeout: Duration,
+    /// The upper bound of a client's deflate level.
+    pub max_deflate_level: u8,
+    /// The topology zone, empty if unset.
+    pub topology_zone: String,
+    /// The topology region, empty if unset.
+    pub topology_region: String,
+}

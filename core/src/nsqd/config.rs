@@ -1,0 +1,188 @@
+//! What an operator decides about an nsqd, with NSQ's option names (http-and-ops.md section 4).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+/// The version that clients and tools are told; they parse it (nsqd-protocol.md section 22, row 15).
+pub const NSQ_VERSION: &str = "1.3.0";
+
+/// The options of an nsqd that its machines act on.
+///
+/// [`Config::default`] has the reference's defaults; [`Config::check`] says what is out of range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Goes into message ids; 0 to 1023.
+    pub node_id: u16,
+    /// Told to nsqlookupd and in `/info`.
+    pub broadcast_address: String,
+    /// The port told to nsqlookupd for clients.
+    pub broadcast_tcp_port: u16,
+    /// The port told to nsqlookupd for HTTP.
+    pub broadcast_http_port: u16,
+    /// The host's name, in `/info` and told to nsqlookupd.
+    pub hostname: String,
+    /// The port really listened on; -1 for a unix socket.
+    pub tcp_port: i32,
+    /// The port really listened on; -1 for a unix socket, 0 if HTTP is off.
+    pub http_port: i32,
+    /// When this nsqd started, in seconds since the Unix epoch.
+    pub start_time: i64,
+    /// The nsqlookupds to register with, as `host:port`.
+    pub lookupd_tcp_addresses: Vec<String>,
+    /// Told to clients and nsqlookupd.
+    pub topology_region: String,
+    /// Told to clients and nsqlookupd.
+    pub topology_zone: String,
+    /// Messages in memory per topic and, separately, per channel.
+    pub mem_queue_size: usize,
+    /// The largest message body in bytes.
+    pub max_msg_size: usize,
+    /// The largest declared body of IDENTIFY, AUTH and MPUB in bytes.
+    pub max_body_size: usize,
+    /// How long a delivered message may stay unanswered if the client names no time.
+    pub msg_timeout: Duration,
+    /// The upper bound of a client's `msg_timeout`, and how far TOUCH can extend a delivery.
+    pub max_msg_timeout: Duration,
+    /// The upper bound of the delays of REQ and DPUB.
+    pub max_req_timeout: Duration,
+    /// The upper bound of a client's `heartbeat_interval`.
+    pub max_heartbeat_interval: Duration,
+    /// The upper bound of RDY.
+    pub max_rdy_count: u32,
+    /// The upper bound of a client's `output_buffer_size` in bytes.
+    pub max_output_buffer_size: usize,
+    /// The `output_buffer_timeout` of a client that names none.
+    pub output_buffer_timeout: Duration,
+    /// The lower bound of a client's `output_buffer_timeout`.
+    pub min_output_buffer_timeout: Duration,
+    /// The upper bound of a client's `output_buffer_timeout`.
+    pub max_output_buffer_timeout: Duration,
+    /// Connections per channel; 0 for no limit.
+    pub max_channel_consumers: usize,
+    /// The upper bound of a client's `deflate_level`; 1 to 9.
+    pub max_deflate_level: u8,
+    /// How long a publisher is kept waiting for room in memory before it is told `E_PUB_FAILED`.
+    pub publish_wait: Duration,
+}
+
+/// The heartbeat interval of a connection that has not negotiated another one (section 9).
+pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How long a new connection may take to send its magic (W21). Far above what a slow peer needs.
+pub const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The output buffer size that an IDENTIFY answer shows if the client names none.
+pub const OUTPUT_BUFFER_SIZE_DEFAULT: usize = 16 * 1024;
+
+/// The longest command line, its line feed included (section 4).
+pub const LINE_LEN_MAX: usize = 16 * 1024;
+
+/// Commands of one connection that may wait for another shard or for room in memory. Beyond it the
+/// connection's next command is not decoded, and so the socket's window closes.
+pub const PENDING_REPLIES_MAX: usize = 256;
+
+/// Bytes owed to one connection beyond which no more messages are delivered to it. Responses, errors
+/// and heartbeats are still added: a peer causes at most [`PENDING_REPLIES_MAX`] of them at a time.
+pub const OWED_LEN_MAX: usize = 256 * 1024;
+
+/// How long a peer that takes no bytes keeps its connection if it switched heartbeats off; with
+/// heartbeats the interval is the limit, as in the reference (section 2.1).
+pub const WRITE_DEADLINE_WITHOUT_HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// How long a closing connection may take to accept the bytes still owed to it.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node_id: 0,
+            broadcast_address: String::from("localhost"),
+            broadcast_tcp_port: 4150,
+            broadcast_http_port: 4151,
+            hostname: String::from("localhost"),
+            tcp_port: 4150,
+            http_port: 4151,
+            start_time: 0,
+            lookupd_tcp_addresses: Vec::new(),
+            topology_region: String::new(),
+            topology_zone: String::new(),
+            mem_queue_size: 10_000,
+            max_msg_size: 1024 * 1024,
+            max_body_size: 5 * 1024 * 1024,
+            msg_timeout: Duration::from_secs(60),
+            max_msg_timeout: Duration::from_secs(15 * 60),
+            max_req_timeout: Duration::from_secs(60 * 60),
+            max_heartbeat_interval: Duration::from_secs(60),
+            max_rdy_count: 2500,
+            max_output_buffer_size: 64 * 1024,
+            output_buffer_timeout: Duration::from_millis(250),
+            min_output_buffer_timeout: Duration::from_millis(25),
+            max_output_buffer_timeout: Duration::from_secs(30),
+            max_channel_consumers: 0,
+            max_deflate_level: 6,
+            publish_wait: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    /// The first option that is out of range, with the reference's text where it has one.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.max_deflate_level == 0 || self.max_deflate_level > 9 {
+            return Err(ConfigError::MaxDeflateLevel);
+        }
+        if self.node_id > 1023 {
+            return Err(ConfigError::NodeId);
+        }
+        if i32::try_from(self.max_msg_size).is_err() || self.max_msg_size == 0 {
+            return Err(ConfigError::MaxMsgSize);
+        }
+        if i32::try_from(self.max_body_size).is_err() || self.max_body_size == 0 {
+            return Err(ConfigError::MaxBodySize);
+        }
+        if self.msg_timeout.is_zero() {
+            return Err(ConfigError::MsgTimeout);
+        }
+        Ok(())
+    }
+
+    /// The most messages that one MPUB can hold (section 6.1).
+    pub const fn mpub_count_max(&self) -> usize {
+        self.max_body_size.saturating_sub(4) / 5
+    }
+}
+
+/// An option is out of range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `--max-body-size`.
+    MaxBodySize,
+    /// `--max-deflate-level`.
+    MaxDeflateLevel,
+    /// `--max-msg-size`.
+    MaxMsgSize,
+    /// `--msg-timeout`.
+    MsgTimeout,
+    /// `--node-id`.
+    NodeId,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MaxBodySize => "--max-body-size must be [1,2147483647]",
+            Self::MaxDeflateLevel => "--max-deflate-level must be [1,9]",
+            Self::MaxMsgSize => "--max-msg-size must be [1,2147483647]",
+            Self::MsgTimeout => "--msg-timeout must be above 0",
+            Self::NodeId => "--node-id must be [0,1024)",
+        })
+    }
+}
+
+impl core::error::Error for ConfigError {}

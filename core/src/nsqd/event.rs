@@ -1,0 +1,104 @@
+//! What is worth a line in the log; the `Display` of each is the line (http-and-ops.md section 7).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::fmt;
+
+use super::actions::Peer;
+use super::lookup_peer::LookupPeerEvent;
+use crate::log::Level;
+use crate::name::{ChannelName, TopicName};
+use crate::protocol::error::ProtocolError;
+
+/// Something that happened in an nsqd.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A channel came into being.
+    ChannelCreated(TopicName, ChannelName),
+    /// A channel is deleted.
+    ChannelDeleted(TopicName, ChannelName),
+    /// A client was told that it broke the protocol.
+    ClientRefused(Peer, ProtocolError),
+    /// A client connected.
+    ClientConnected(Peer),
+    /// A client's connection was given up, and why.
+    ClientFailed(Peer, ClientFailure),
+    /// A client's connection ended.
+    ClientLeft(Peer),
+    /// A client identified itself with these bytes.
+    Identified(Peer, String),
+    /// Something about an nsqlookupd.
+    Lookup(Box<LookupPeerEvent>),
+    /// A client said which protocol it speaks.
+    Magic(Peer, [u8; 4]),
+    /// A topic came into being.
+    TopicCreated(TopicName),
+    /// A topic is deleted.
+    TopicDeleted(TopicName),
+}
+
+/// Why a client's connection was given up without an error frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ClientFailure {
+    /// The line is longer than the limit.
+    LineTooLong,
+    /// No command came within two heartbeat intervals.
+    ReadDeadline,
+    /// It took no bytes for a heartbeat interval.
+    WriteDeadline,
+}
+
+impl fmt::Display for ClientFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LineTooLong => "failed to read command - line too long",
+            Self::ReadDeadline => "failed to read command - i/o timeout",
+            Self::WriteDeadline => "failed to send - i/o timeout",
+        })
+    }
+}
+
+impl Event {
+    /// How loud the line is.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::ClientRefused(..) | Self::ClientFailed(..) => Level::Error,
+            Self::Lookup(event) => event.level(),
+            Self::ChannelCreated(..)
+            | Self::ChannelDeleted(..)
+            | Self::ClientConnected(..)
+            | Self::ClientLeft(..)
+            | Self::Identified(..)
+            | Self::Magic(..)
+            | Self::TopicCreated(..)
+            | Self::TopicDeleted(..) => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChannelCreated(topic, channel) => write!(f, "TOPIC({topic}): new channel({channel})"),
+            Self::ChannelDeleted(topic, channel) => {
+                write!(f, "TOPIC({topic}): deleting channel {channel}")
+            }
+            Self::ClientRefused(peer, error) => write!(f, "[{peer}] - {error}"),
+            Self::ClientConnected(peer) => write!(f, "TCP: new client({peer})"),
+            Self::ClientFailed(peer, failure) => write!(f, "client({peer}) - {failure}"),
+            Self::ClientLeft(peer) => write!(f, "PROTOCOL(V2): [{peer}] exiting ioloop"),
+            Self::Identified(peer, body) => write!(f, "[{peer}] IDENTIFY: {body}"),
+            Self::Lookup(event) => event.fmt(f),
+            Self::Magic(peer, magic) if magic == b"  V2" => {
+                write!(f, "CLIENT({peer}): desired protocol magic '  V2'")
+            }
+            Self::Magic(peer, magic) => {
+                write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
+            }
+            Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
+            Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Snapshots of what there is and what it did (http-and-ops.md section 2.8).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::actions::Peer;
+use crate::name::{ChannelName, TopicName};
+
+/// The broker, or one shard's part of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerStats {
+    /// The topics that match, by name.
+    pub topics: Vec<TopicStats>,
+    /// Whether a topic of the filter's name exists, or the filter names none.
+    pub topic_known: bool,
+    /// Every connection that has published, if clients are wanted.
+    pub producers: Vec<ClientStats>,
+}
+
+impl ServerStats {
+    /// Adds another shard's part.
+    pub fn merge(&mut self, part: Self) {
+        self.topics.extend(part.topics);
+        self.topics.sort_by_key(|topic| topic.name);
+        self.topic_known |= part.topic_known;
+        self.producers.extend(part.producers);
+    }
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicStats {
+    /// Its name.
+    pub name: TopicName,
+    /// Its channels that match, by name.
+    pub channels: Vec<ChannelStats>,
+    /// Messages in the topic itself.
+    pub depth: u64,
+    /// How many of them are on disk.
+    pub backend_depth: u64,
+    /// Messages accepted since the topic was made.
+    pub message_count: u64,
+    /// Bytes of bodies accepted since the topic was made.
+    pub message_bytes: u64,
+    /// Whether it hands nothing to its channels.
+    pub paused: bool,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelStats {
+    /// Its name.
+    pub name: ChannelName,
+    /// Messages that wait for a consumer; neither those in flight nor deferred ones.
+    pub depth: u64,
+    /// How many of them are on disk.
+    pub backend_depth: u64,
+    /// Messages delivered and not yet answered.
+    pub in_flight_count: u64,
+    /// Messages kept back for a delay.
+    pub deferred_count: u64,
+    /// Messages received from the topic since the channel was made.
+    pub message_count: u64,
+    /// REQ commands.
+    pub requeue_count: u64,
+    /// Deliveries that were not answered in time.
+    pub timeout_count: u64,
+    /// Subscribed connections.
+    pub client_count: u64,
+    /// The subscribed connections, if wanted.
+    pub clients: Option<Vec<ClientStats>>,
+    /// Whether it delivers nothing.
+    pub paused: bool,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientStats {
+    /// From IDENTIFY, else the peer's IP.
+    pub client_id: String,
+    /// From IDENTIFY, else the peer's IP.
+    pub hostname: String,
+    /// From IDENTIFY.
+    pub user_agent: String,
+    /// Where it comes from.
+    pub peer: Peer,
+    /// 0 init, 3 subscribed, 4 closing.
+    pub state: u8,
+    /// RDY.
+    pub ready_count: u64,
+    /// Messages delivered and not yet answered.
+    pub in_flight_count: u64,
+    /// Messages delivered.
+    pub message_count: u64,
+    /// FINs acted on.
+    pub finish_count: u64,
+    /// REQs acted on.
+    pub requeue_count: u64,
+    /// Seconds since the Unix epoch.
+    pub connect_ts: i64,
+    /// Percent; 0 for all messages.
+    pub sample_rate: u8,
+    /// From IDENTIFY.
+    pub topology_zone: String,
+    /// From IDENTIFY.
+    pub topology_region: String,
+    /// What it published, by topic.
+    pub pub_counts: Vec<(TopicName, u64)>,
+}
