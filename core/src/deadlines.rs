@@ -29,14 +29,15 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out the earliest entry that is due at `now`.
-    pub fn pop_due(&mut self, now: Instant) -> Option<K> {
+    /// Takes out the earliest entry that is due at `now`, with the time it was armed for. An owner that
+    /// remembers what it armed last tells left-overs apart by that time.
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
         let Reverse((at, key)) = *self.heap.peek()?;
         if at > now {
             return None;
         }
         self.heap.pop();
-        Some(key)
+        Some((at, key))
     }
 
     /// How many entries there are, useful ones and left-overs.

@@ -40,14 +40,16 @@ impl MessageId {
         if hex.len() != MESSAGE_ID_LEN {
             return None;
         }
-        hex.iter().try_fold(0_u64, |id, digit| {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return None,
-            };
-            Some(id << 4 | u64::from(value))
-        }).map(Self)
+        hex.iter()
+            .try_fold(0_u64, |id, digit| {
+                let value = match digit {
+                    b'0'..=b'9' => digit - b'0',
+                    b'a'..=b'f' => digit - b'a' + 10,
+                    _ => return None,
+                };
+                Some(id << 4 | u64::from(value))
+            })
+            .map(Self)
     }
 }
 

@@ -68,7 +68,9 @@ impl Transmit {
             *slot = body;
             count += 1;
         }
-        if at < self.flat.len() && let Some(slot) = slices.get_mut(count) {
+        if at < self.flat.len()
+            && let Some(slot) = slices.get_mut(count)
+        {
             *slot = &self.flat[at..];
             count += 1;
         }
@@ -88,7 +90,9 @@ impl Transmit {
             let flat = count.min(flat_end - self.written);
             self.written += flat;
             count -= flat;
-            if count > 0 && let Some((_, body)) = self.large.front_mut() {
+            if count > 0
+                && let Some((_, body)) = self.large.front_mut()
+            {
                 let part = count.min(body.len());
                 bytes::Buf::advance(body, part);
                 count -= part;

@@ -81,7 +81,9 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ChannelCreated(topic, channel) => write!(f, "TOPIC({topic}): new channel({channel})"),
+            Self::ChannelCreated(topic, channel) => {
+                write!(f, "TOPIC({topic}): new channel({channel})")
+            }
             Self::ChannelDeleted(topic, channel) => {
                 write!(f, "TOPIC({topic}): deleting channel {channel}")
             }
@@ -91,7 +93,7 @@ impl fmt::Display for Event {
             Self::ClientLeft(peer) => write!(f, "PROTOCOL(V2): [{peer}] exiting ioloop"),
             Self::Identified(peer, body) => write!(f, "[{peer}] IDENTIFY: {body}"),
             Self::Lookup(event) => event.fmt(f),
-            Self::Magic(peer, magic) if magic == b"  V2" => {
+            Self::Magic(peer, [b' ', b' ', b'V', b'2']) => {
                 write!(f, "CLIENT({peer}): desired protocol magic '  V2'")
             }
             Self::Magic(peer, magic) => {

@@ -1,0 +1,531 @@
+//! A channel: messages that wait, consumers that are ready, deliveries that are not answered yet.
+//!
+//! ```text
+//!             put                       deliver
+//!   topic ──────────► queue ──────────────────────────► consumer (RDY)
+//!                      ▲  ▲                                │
+//!                      │  └──── deferred ◄── REQ with delay┤
+//!                      └─────── in flight ◄────────────────┘ FIN: gone
+//!                         timeout, REQ 0, consumer gone
+//! ```
+//!
+//! Invariants:
+//! - a message is in exactly one of queue, in flight, deferred;
+//! - while a message waits in the queue, the channel is paused or no consumer is ready;
+//! - a consumer never has more in flight than the RDY it had when the last one was delivered.
+//!
+//! Limits: the queue holds `--mem-queue-size` messages before the topic is told that there is no room
+//! ([`Channel::room`]); messages that come back (timeouts, REQ, a consumer gone) are always taken. An
+//! ephemeral channel drops what does not fit. Source: nsqd-protocol.md sections 10 to 13.
+
+use alloc::collections::{BinaryHeap, VecDeque};
+use core::cmp::Ordering;
+use core::time::Duration;
+
+use super::in_flight::{InFlight, List, NotInFlight};
+use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
+use crate::deadlines::Deadlines;
+use crate::message::{Message, MessageId};
+use crate::name::ChannelName;
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+
+/// What a channel asks of its owner. Infallible, and never enters the channel again.
+pub trait ChannelOutput {
+    /// Sends `message` to `conn`. The message is lent: it is kept in flight afterwards. Returns whether
+    /// the connection can take another one now; if not, [`Channel::unblock`] says when it can again.
+    fn deliver(&mut self, conn: ConnId, message: &Message) -> bool;
+}
+
+/// What a channel has to know of an operator's decisions.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelOptions {
+    /// Messages in memory.
+    pub mem_queue_size: usize,
+    /// How far TOUCH can extend a delivery.
+    pub max_msg_timeout: Duration,
+    /// Connections; 0 for no limit.
+    pub max_channel_consumers: usize,
+}
+
+/// The numbers of a channel that only grow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ChannelCounters {
+    /// Messages received from the topic.
+    pub messages: u64,
+    /// REQ commands.
+    pub requeues: u64,
+    /// Deliveries that were not answered in time.
+    pub timeouts: u64,
+}
+
+/// The numbers of one consumer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ConsumerStats {
+    /// RDY.
+    pub ready: u32,
+    /// Messages delivered and not answered.
+    pub in_flight: u32,
+    /// Messages delivered.
+    pub messages: u64,
+    /// FINs acted on.
+    pub finishes: u64,
+    /// REQs acted on.
+    pub requeues: u64,
+}
+
+/// The channel has as many consumers as the operator allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TooManyConsumers;
+
+/// A channel of a topic.
+#[derive(Debug)]
+pub struct Channel {
+    name: ChannelName,
+    topic: TopicId,
+    options: ChannelOptions,
+    paused: bool,
+    queue: VecDeque<Message>,
+    in_flight: InFlight,
+    deferred: BinaryHeap<Deferred>,
+    deferrals: u64,
+    consumers: Arena<ConsumerId, Consumer>,
+    /// Who gets the next message. Contains every consumer that can take one, and perhaps some that no
+    /// longer can; those are dropped when their turn comes.
+    ready: VecDeque<ConsumerId>,
+    /// Each consumer's earliest in-flight deadline, or an earlier time.
+    deadlines: Deadlines<ConsumerId>,
+    counters: ChannelCounters,
+    rng: Rng,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    conn: ConnId,
+    stats: ConsumerStats,
+    list: List,
+    msg_timeout: Duration,
+    sample_rate: u8,
+    /// The connection is owed so much that it gets no more for now.
+    blocked: bool,
+    /// Whether it stands in `Channel::ready`.
+    queued: bool,
+    /// The earliest time at which it stands in `Channel::deadlines`.
+    armed: Option<Instant>,
+}
+
+impl Consumer {
+    const fn can_take(&self) -> bool {
+        !self.blocked && self.list.len() < self.stats.ready
+    }
+}
+
+impl Channel {
+    /// An empty channel. `seed` decides which messages a sampling consumer gets.
+    pub const fn new(
+        name: ChannelName,
+        topic: TopicId,
+        options: ChannelOptions,
+        seed: u64,
+    ) -> Self {
+        Self {
+            name,
+            topic,
+            options,
+            paused: false,
+            queue: VecDeque::new(),
+            in_flight: InFlight::new(),
+            deferred: BinaryHeap::new(),
+            deferrals: 0,
+            consumers: Arena::new(),
+            ready: VecDeque::new(),
+            deadlines: Deadlines::new(),
+            counters: ChannelCounters { messages: 0, requeues: 0, timeouts: 0 },
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &ChannelName {
+        &self.name
+    }
+
+    /// The topic that it belongs to.
+    pub const fn topic(&self) -> TopicId {
+        self.topic
+    }
+
+    /// How many more messages the topic may put before it should wait. An ephemeral channel always has
+    /// room: it drops.
+    pub fn room(&self) -> usize {
+        if self.name.is_ephemeral() {
+            return usize::MAX;
+        }
+        self.options.mem_queue_size.max(1).saturating_sub(self.queue.len())
+    }
+
+    /// Takes a message from the topic and delivers it if a consumer is ready.
+    pub fn put(&mut self, message: Message, now: Now, out: &mut impl ChannelOutput) {
+        self.counters.messages += 1;
+        self.enqueue(message, now, out);
+    }
+
+    /// Takes a message from the topic that is to be kept back until `due`.
+    pub fn put_deferred(
+        &mut self,
+        message: Message,
+        due: Instant,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) {
+        self.counters.messages += 1;
+        if due <= now.instant {
+            return self.enqueue(message, now, out);
+        }
+        self.defer(message, due);
+    }
+
+    /// Adds a consumer with RDY 0.
+    ///
+    /// # Errors
+    /// [`TooManyConsumers`] at `--max-channel-consumers`.
+    pub fn subscribe(
+        &mut self,
+        conn: ConnId,
+        msg_timeout: Duration,
+        sample_rate: u8,
+    ) -> Result<ConsumerId, TooManyConsumers> {
+        let max = self.options.max_channel_consumers;
+        if max > 0 && self.consumers.len() >= max {
+            return Err(TooManyConsumers);
+        }
+        Ok(self.consumers.insert(Consumer {
+            conn,
+            stats: ConsumerStats::default(),
+            list: List::default(),
+            msg_timeout,
+            sample_rate,
+            blocked: false,
+            queued: false,
+            armed: None,
+        }))
+    }
+
+    /// RDY: the consumer takes up to `count` unanswered messages.
+    pub fn ready(
+        &mut self,
+        consumer: ConsumerId,
+        count: u32,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) {
+        if let Some(entry) = self.consumers.get_mut(consumer) {
+            entry.stats.ready = count;
+            self.queue_if_ready(consumer);
+            self.dispatch(now, out);
+        }
+    }
+
+    /// FIN: the message is done with.
+    ///
+    /// # Errors
+    /// [`NotInFlight`] if it is not in flight to this consumer.
+    pub fn finish(
+        &mut self,
+        consumer: ConsumerId,
+        id: MessageId,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) -> Result<(), NotInFlight> {
+        let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
+        self.in_flight.remove(&mut entry.list, consumer, id)?;
+        entry.stats.finishes += 1;
+        self.queue_if_ready(consumer);
+        self.dispatch(now, out);
+        Ok(())
+    }
+
+    /// REQ: the message is to be delivered again, after `delay`.
+    ///
+    /// # Errors
+    /// [`NotInFlight`] if it is not in flight to this consumer.
+    pub fn requeue(
+        &mut self,
+        consumer: ConsumerId,
+        id: MessageId,
+        delay: Duration,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) -> Result<(), NotInFlight> {
+        let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
+        let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
+        entry.stats.requeues += 1;
+        self.counters.requeues += 1;
+        self.queue_if_ready(consumer);
+        if delay.is_zero() {
+            self.enqueue(message, now, out);
+        } else {
+            self.defer(message, now.instant + delay);
+            self.dispatch(now, out);
+        }
+        Ok(())
+    }
+
+    /// TOUCH: the consumer has `timeout` from now, within `--max-msg-timeout` of the delivery.
+    ///
+    /// # Errors
+    /// [`NotInFlight`] if it is not in flight to this consumer.
+    pub fn touch(
+        &mut self,
+        consumer: ConsumerId,
+        id: MessageId,
+        timeout: Duration,
+        now: Now,
+    ) -> Result<(), NotInFlight> {
+        let max = self.options.max_msg_timeout;
+        let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
+        self.in_flight.touch(&mut entry.list, consumer, id, now.instant, timeout, max)?;
+        self.arm(consumer);
+        Ok(())
+    }
+
+    /// The consumer's connection can take messages again.
+    pub fn unblock(&mut self, consumer: ConsumerId, now: Now, out: &mut impl ChannelOutput) {
+        if let Some(entry) = self.consumers.get_mut(consumer) {
+            entry.blocked = false;
+            self.queue_if_ready(consumer);
+            self.dispatch(now, out);
+        }
+    }
+
+    /// Takes a consumer off. What was in flight to it is delivered to others at once, attempts kept
+    /// (weakness W3). Returns whether nobody is left.
+    pub fn unsubscribe(
+        &mut self,
+        consumer: ConsumerId,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) -> bool {
+        let Some(mut entry) = self.consumers.remove(consumer) else { return false };
+        while let Some(message) = self.in_flight.pop_first(&mut entry.list) {
+            self.enqueue(message, now, out);
+        }
+        self.consumers.is_empty()
+    }
+
+    /// Delivers nothing from now on, or goes on.
+    pub fn set_paused(&mut self, paused: bool, now: Now, out: &mut impl ChannelOutput) {
+        self.paused = paused;
+        self.dispatch(now, out);
+    }
+
+    /// Drops every message: waiting, in flight and deferred.
+    pub fn empty(&mut self) {
+        self.queue = VecDeque::new();
+        self.deferred = BinaryHeap::new();
+        self.in_flight.clear();
+        for (id, consumer) in self.consumers.iter_mut() {
+            consumer.list = List::default();
+            if consumer.can_take() && !consumer.queued {
+                consumer.queued = true;
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// Hands out what is due: deferred messages, and deliveries that were not answered in time.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut impl ChannelOutput) {
+        let limit = self.limit();
+        while let Some((at, consumer)) = self.deadlines.pop_due(now.instant) {
+            let Some(entry) = self.consumers.get_mut(consumer) else { continue };
+            if entry.armed != Some(at) {
+                continue;
+            }
+            entry.armed = None;
+            while self.in_flight.next_deadline(&entry.list).is_some_and(|at| at <= now.instant)
+                && let Some(message) = self.in_flight.pop_first(&mut entry.list)
+            {
+                self.counters.timeouts += 1;
+                store(&mut self.queue, message, limit);
+            }
+            self.arm(consumer);
+            self.queue_if_ready(consumer);
+        }
+        while self.deferred.peek().is_some_and(|deferred| deferred.due <= now.instant)
+            && let Some(deferred) = self.deferred.pop()
+        {
+            store(&mut self.queue, deferred.message, limit);
+        }
+        self.dispatch(now, out);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deferred = self.deferred.peek().map(|deferred| deferred.due);
+        match (self.deadlines.next(), deferred) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether it delivers nothing.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Messages that wait for a consumer.
+    pub fn depth(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Messages delivered and not answered.
+    pub fn in_flight_count(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Messages kept back for a delay.
+    pub fn deferred_count(&self) -> usize {
+        self.deferred.len()
+    }
+
+    /// What it did so far.
+    pub const fn counters(&self) -> ChannelCounters {
+        self.counters
+    }
+
+    /// Its consumers' connections.
+    pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, ConnId)> {
+        self.consumers.iter().map(|(id, consumer)| (id, consumer.conn))
+    }
+
+    /// How many consumers it has.
+    pub fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// The numbers of one consumer.
+    pub fn consumer_stats(&self, consumer: ConsumerId) -> Option<ConsumerStats> {
+        let entry = self.consumers.get(consumer)?;
+        Some(ConsumerStats { in_flight: entry.list.len(), ..entry.stats })
+    }
+
+    /// Delivers a message, or puts it at the end of the queue.
+    fn enqueue(&mut self, message: Message, now: Now, out: &mut impl ChannelOutput) {
+        let direct = self.queue.is_empty() && !self.paused;
+        let left = if direct { self.deliver(message, now, out) } else { Some(message) };
+        if let Some(message) = left {
+            let limit = self.limit();
+            store(&mut self.queue, message, limit);
+            self.dispatch(now, out);
+        }
+    }
+
+    /// Delivers what waits to who is ready.
+    fn dispatch(&mut self, now: Now, out: &mut impl ChannelOutput) {
+        while !self.paused
+            && !self.ready.is_empty()
+            && let Some(message) = self.queue.pop_front()
+        {
+            if let Some(message) = self.deliver(message, now, out) {
+                self.queue.push_front(message);
+                break;
+            }
+        }
+    }
+
+    /// Gives a message to the next ready consumer; hands it back if there is none.
+    fn deliver(
+        &mut self,
+        mut message: Message,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) -> Option<Message> {
+        loop {
+            let Some(id) = self.ready.pop_front() else { return Some(message) };
+            let Some(consumer) = self.consumers.get_mut(id) else { continue };
+            consumer.queued = false;
+            if !consumer.can_take() {
+                continue;
+            }
+            if consumer.sample_rate == 0 || self.rng.below(100) < u64::from(consumer.sample_rate) {
+                message.attempts = message.attempts.wrapping_add(1);
+                consumer.stats.messages += 1;
+                consumer.blocked = !out.deliver(consumer.conn, &message);
+                let timeout = consumer.msg_timeout;
+                self.in_flight.insert(&mut consumer.list, id, message, now.instant, timeout);
+                self.arm(id);
+            }
+            self.queue_if_ready(id);
+            return None;
+        }
+    }
+
+    /// How many messages an ephemeral channel keeps before it drops; `None` for lasting ones.
+    fn limit(&self) -> Option<usize> {
+        self.name.is_ephemeral().then(|| self.options.mem_queue_size.max(1))
+    }
+
+    fn defer(&mut self, message: Message, due: Instant) {
+        self.deferrals += 1;
+        self.deferred.push(Deferred { due, order: self.deferrals, message });
+    }
+
+    fn queue_if_ready(&mut self, id: ConsumerId) {
+        if let Some(consumer) = self.consumers.get_mut(id)
+            && consumer.can_take()
+            && !consumer.queued
+        {
+            consumer.queued = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Sees to it that the consumer's earliest deadline is in the heap.
+    fn arm(&mut self, id: ConsumerId) {
+        if let Some(consumer) = self.consumers.get_mut(id)
+            && let Some(deadline) = self.in_flight.next_deadline(&consumer.list)
+            && consumer.armed.is_none_or(|armed| deadline < armed)
+        {
+            consumer.armed = Some(deadline);
+            self.deadlines.arm(deadline, id);
+        }
+    }
+}
+
+/// Puts a message at the end of the queue, or drops it if there is a limit that is reached.
+fn store(queue: &mut VecDeque<Message>, message: Message, limit: Option<usize>) {
+    if limit.is_none_or(|limit| queue.len() < limit) {
+        queue.push_back(message);
+    }
+}
+
+/// A message that is kept back. The heap gives out the earliest first, and of equals the first put in.
+#[derive(Debug)]
+struct Deferred {
+    due: Instant,
+    order: u64,
+    message: Message,
+}
+
+impl Ord for Deferred {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.due, other.order).cmp(&(self.due, self.order))
+    }
+}
+
+impl PartialOrd for Deferred {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Deferred {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Deferred {}
+
+#[cfg(test)]
+mod tests;

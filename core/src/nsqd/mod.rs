@@ -1,0 +1,33 @@
+//! nsqd: the broker, as shards that are driven.
+
+mod actions;
+mod admin;
+mod channel;
+pub mod config;
+mod connection;
+mod event;
+mod in_flight;
+mod lookup_peer;
+mod registry;
+mod shard;
+mod stats;
+mod topic;
+
+pub use self::actions::{
+    Actions, Batch, Close, Detached, Origin, Peer, PeerAction, Publish, PublishKind, ReadState,
+    ReplyToken, ShardId, ShardMessage,
+};
+pub use self::admin::{
+    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
+};
+pub use self::channel::{
+    Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
+};
+pub use self::config::{Config, ConfigError};
+pub use self::event::{ClientFailure, Event};
+pub use self::in_flight::NotInFlight;
+pub use self::lookup_peer::LookupPeerEvent;
+pub use self::registry::{Announcement, Registry, TopicEntry};
+pub use self::shard::Shard;
+pub use self::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+pub use self::topic::{NotPublished, Topic, TopicOutput};

@@ -1,0 +1,290 @@
+//! The admin API: what is carried out here, what goes to a topic's home, what all shards answer together.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::Shard;
+use crate::arena::{ChannelId, TopicId};
+use crate::name::{ChannelName, TopicName};
+use crate::nsqd::actions::{Actions, Origin, Publish, ReplyToken, ShardId, ShardMessage};
+use crate::nsqd::admin::{
+    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
+};
+use crate::nsqd::channel::{Channel, ConsumerStats};
+use crate::nsqd::config::NSQ_VERSION;
+use crate::nsqd::connection::Connection;
+use crate::nsqd::registry::Announcement;
+use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+use crate::time::Now;
+
+/// Statistics that are being gathered from all shards.
+#[derive(Debug)]
+pub(super) struct Collecting {
+    missing: u16,
+    stats: ServerStats,
+}
+
+impl Shard {
+    /// Carries out an admin request. Any shard can be asked; the reply comes in
+    /// [`Actions::replies`](Actions) of the same shard, now or later, under `token`.
+    pub fn handle_admin(
+        &mut self,
+        request: AdminRequest,
+        token: ReplyToken,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        match request {
+            AdminRequest::Publish { topic, batch, delay } => {
+                let origin = Origin::Admin { shard: self.id, token };
+                self.route_publish(Publish { origin, topic, batch, delay }, now, out);
+            }
+            AdminRequest::Topic(topic, _) | AdminRequest::Channel(topic, _, _)
+                if topic.home(self.shards) != self.id.0 =>
+            {
+                let home = ShardId(topic.home(self.shards));
+                out.tell(home, ShardMessage::Admin { from: self.id, token, request });
+            }
+            AdminRequest::Stats(filter) => self.collect(filter, token, out),
+            AdminRequest::Ping
+            | AdminRequest::Info
+            | AdminRequest::Topic(..)
+            | AdminRequest::Channel(..) => {
+                let reply = self.carry_out(&request, now, out);
+                out.replies.push((token, reply));
+            }
+        }
+        self.settle_all(now, out);
+    }
+
+    /// Carries out a request that concerns this shard alone.
+    pub(super) fn carry_out(
+        &mut self,
+        request: &AdminRequest,
+        now: Now,
+        out: &mut Actions,
+    ) -> AdminReply {
+        let result = match request {
+            AdminRequest::Topic(topic, op) => self.topic_op(*topic, *op, now, out),
+            AdminRequest::Channel(topic, channel, op) => {
+                self.channel_op(topic, *channel, *op, now, out)
+            }
+            AdminRequest::Info => return AdminReply::Info(Box::new(self.info())),
+            // Storage reports here once messages go to disk; what is in memory can't fail.
+            AdminRequest::Ping => return AdminReply::Health(Ok(())),
+            AdminRequest::Stats(filter) => return AdminReply::Stats(Box::new(self.stats(filter))),
+            AdminRequest::Publish { .. } => Err(AdminError::Exiting),
+        };
+        result.map_or_else(AdminReply::Refused, |()| AdminReply::Done)
+    }
+
+    fn topic_op(
+        &mut self,
+        name: TopicName,
+        op: TopicOp,
+        now: Now,
+        out: &mut Actions,
+    ) -> Result<(), AdminError> {
+        if op == TopicOp::Create {
+            self.topic(name, now, out);
+            return Ok(());
+        }
+        let id = self.find_topic(&name)?;
+        match op {
+            TopicOp::Create => {}
+            TopicOp::Delete => self.delete_topic(id, now, out),
+            TopicOp::Empty => {
+                self.on_topic(id, now, out, |topic, ids, now, out| {
+                    topic.empty();
+                    topic.pump(now, ids, out);
+                });
+            }
+            TopicOp::Pause | TopicOp::Unpause => {
+                let paused = op == TopicOp::Pause;
+                self.on_topic(id, now, out, |topic, ids, now, out| {
+                    topic.set_paused(paused);
+                    topic.pump(now, ids, out);
+                });
+                self.announce(Announcement::TopicPaused(name, paused), now, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn channel_op(
+        &mut self,
+        topic: &TopicName,
+        name: ChannelName,
+        op: ChannelOp,
+        now: Now,
+        out: &mut Actions,
+    ) -> Result<(), AdminError> {
+        let topic_id = self.find_topic(topic)?;
+        if op == ChannelOp::Create {
+            self.channel(topic_id, name, now, out);
+            return Ok(());
+        }
+        let found = self.find_channel(topic_id, &name);
+        let id = found.map_err(|_| AdminError::ChannelNotFound)?;
+        match op {
+            ChannelOp::Create => {}
+            ChannelOp::Delete => self.delete_channel(id, now, out),
+            ChannelOp::Empty => {
+                self.on_channel(id, now, out, |channel, _, _| channel.empty());
+            }
+            ChannelOp::Pause | ChannelOp::Unpause => {
+                let paused = op == ChannelOp::Pause;
+                self.on_channel(id, now, out, |channel, now, out| {
+                    channel.set_paused(paused, now, out);
+                });
+                self.announce(Announcement::ChannelPaused(*topic, name, paused), now, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn find_topic(&self, name: &TopicName) -> Result<TopicId, AdminError> {
+        self.topic_names.get(name).copied().ok_or(AdminError::TopicNotFound)
+    }
+
+    fn info(&self) -> Info {
+        let config = &self.config;
+        Info {
+            version: NSQ_VERSION,
+            broadcast_address: config.broadcast_address.clone(),
+            hostname: config.hostname.clone(),
+            http_port: config.http_port,
+            tcp_port: config.tcp_port,
+            start_time: config.start_time,
+            max_heartbeat_interval: config.max_heartbeat_interval,
+            max_output_buffer_size: config.max_output_buffer_size,
+            max_output_buffer_timeout: config.max_output_buffer_timeout,
+            max_deflate_level: config.max_deflate_level,
+            topology_zone: config.topology_zone.clone(),
+            topology_region: config.topology_region.clone(),
+        }
+    }
+
+    /// Asks every other shard for its part of the statistics.
+    fn collect(&mut self, filter: StatsFilter, token: ReplyToken, out: &mut Actions) {
+        let others = (0..self.shards).map(ShardId).filter(|shard| *shard != self.id);
+        for shard in others {
+            out.tell(shard, ShardMessage::Collect { from: self.id, token, filter });
+        }
+        let own = self.stats(&filter);
+        let collecting = Collecting { missing: self.shards, stats: ServerStats::default() };
+        self.collecting.insert(token, collecting);
+        self.collected(token, own, out);
+    }
+
+    /// A part of the statistics is in; the last one completes the reply.
+    pub(super) fn collected(&mut self, token: ReplyToken, part: ServerStats, out: &mut Actions) {
+        let Some(collecting) = self.collecting.get_mut(&token) else { return };
+        collecting.stats.merge(part);
+        collecting.missing -= 1;
+        if collecting.missing == 0
+            && let Some(collecting) = self.collecting.remove(&token)
+        {
+            out.replies.push((token, AdminReply::Stats(Box::new(collecting.stats))));
+        }
+    }
+
+    /// This shard's part of the statistics.
+    pub(super) fn stats(&self, filter: &StatsFilter) -> ServerStats {
+        let mut stats =
+            ServerStats { topic_known: filter.topic.is_none(), ..ServerStats::default() };
+        let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
+        let topics: Vec<_> = match named {
+            Some(one) => one.into_iter().collect(),
+            None => self.topic_names.iter().collect(),
+        };
+        for (name, id) in topics {
+            stats.topic_known = true;
+            stats.topics.extend(self.topic_stats(*name, *id, filter));
+        }
+        if filter.include_clients {
+            let published = |conn: &&Connection| !conn.pub_counts.is_empty();
+            let producers = self.conns.iter().map(|(_, conn)| conn).filter(published);
+            stats.producers =
+                producers.map(|conn| client_stats(conn, self.consumer(conn))).collect();
+        }
+        stats
+    }
+
+    fn topic_stats(
+        &self,
+        name: TopicName,
+        id: TopicId,
+        filter: &StatsFilter,
+    ) -> Option<TopicStats> {
+        let topic = &self.topics.get(id)?.topic;
+        let wanted = |channel: &&Channel| filter.channel.is_none_or(|name| name == *channel.name());
+        let channels = topic.channels().iter();
+        let channels = channels.filter_map(|id: &ChannelId| Some(&self.channels.get(*id)?.channel));
+        let channels: Vec<_> =
+            channels.filter(wanted).map(|channel| self.channel_stats(channel, filter)).collect();
+        if filter.channel.is_some() && channels.is_empty() {
+            return None;
+        }
+        Some(TopicStats {
+            name,
+            channels,
+            depth: topic.depth() as u64,
+            backend_depth: 0,
+            message_count: topic.message_count(),
+            message_bytes: topic.message_bytes(),
+            paused: topic.is_paused(),
+        })
+    }
+
+    fn channel_stats(&self, channel: &Channel, filter: &StatsFilter) -> ChannelStats {
+        let counters = channel.counters();
+        let clients = filter.include_clients.then(|| {
+            let consumers = channel.consumers();
+            let clients = consumers.filter_map(|(consumer, conn)| {
+                Some(client_stats(self.conns.get(conn)?, channel.consumer_stats(consumer)))
+            });
+            clients.collect()
+        });
+        ChannelStats {
+            name: *channel.name(),
+            depth: channel.depth() as u64,
+            backend_depth: 0,
+            in_flight_count: channel.in_flight_count() as u64,
+            deferred_count: channel.deferred_count() as u64,
+            message_count: counters.messages,
+            requeue_count: counters.requeues,
+            timeout_count: counters.timeouts,
+            client_count: channel.consumer_count() as u64,
+            clients,
+            paused: channel.is_paused(),
+        }
+    }
+
+    fn consumer(&self, conn: &Connection) -> Option<ConsumerStats> {
+        let (channel, consumer) = conn.subscription?;
+        self.channels.get(channel)?.channel.consumer_stats(consumer)
+    }
+}
+
+fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientStats {
+    let consumer = consumer.unwrap_or_default();
+    let identity = &conn.identity;
+    ClientStats {
+        client_id: identity.client_id.clone(),
+        hostname: identity.hostname.clone(),
+        user_agent: identity.user_agent.clone(),
+        peer: conn.peer,
+        state: conn.state as u8,
+        ready_count: u64::from(consumer.ready),
+        in_flight_count: u64::from(consumer.in_flight),
+        message_count: consumer.messages,
+        finish_count: consumer.finishes,
+        requeue_count: consumer.requeues,
+        connect_ts: identity.connect_ts,
+        sample_rate: conn.settings.sample_rate,
+        topology_zone: identity.topology_zone.clone(),
+        topology_region: identity.topology_region.clone(),
+        pub_counts: conn.pub_counts.clone(),
+    }
+}

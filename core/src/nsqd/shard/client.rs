@@ -1,0 +1,227 @@
+//! The commands of a client (nsqd-protocol.md section 7).
+
+use core::time::Duration;
+
+use super::Shard;
+use crate::arena::ConnId;
+use crate::message::MessageId;
+use crate::name::TopicName;
+use crate::nsqd::actions::{Actions, Batch, Origin, Publish, PublishKind, ShardId, ShardMessage};
+use crate::nsqd::channel::TooManyConsumers;
+use crate::nsqd::connection::{Connection, Reply};
+use crate::nsqd::in_flight::NotInFlight;
+use crate::nsqd::topic::{NotPublished, TopicOutput};
+use crate::protocol::command::{Command, RawId, State};
+use crate::protocol::error::{ErrorCode, ProtocolError};
+use crate::time::Now;
+
+impl Shard {
+    pub(super) fn execute(&mut self, conn: ConnId, command: Command, now: Now, out: &mut Actions) {
+        match command {
+            Command::Fin(id) => {
+                let result = self.answer(conn, id, now, out, Answer::Finish);
+                self.tell_failure(conn, "FIN", ErrorCode::FinFailed, id, result, now, out);
+            }
+            Command::Pub { topic, body } => {
+                let (batch, kind) = (Batch::One(body), PublishKind::Pub);
+                self.publish(conn, topic, batch, Duration::ZERO, kind, now, out);
+            }
+            Command::Mpub { topic, bodies } => {
+                let (batch, kind) = (Batch::Many(bodies), PublishKind::Mpub);
+                self.publish(conn, topic, batch, Duration::ZERO, kind, now, out);
+            }
+            Command::Dpub { topic, delay, body } => {
+                let (batch, kind) = (Batch::One(body), PublishKind::Dpub);
+                self.publish(conn, topic, batch, delay, kind, now, out);
+            }
+            Command::Rdy(count) => self.ready(conn, count, now, out),
+            Command::Req { id, delay } => {
+                let result = self.answer(conn, id, now, out, Answer::Requeue(delay));
+                self.tell_failure(conn, "REQ", ErrorCode::ReqFailed, id, result, now, out);
+            }
+            Command::Touch(id) => {
+                let result = self.answer(conn, id, now, out, Answer::Touch);
+                self.tell_failure(conn, "TOUCH", ErrorCode::TouchFailed, id, result, now, out);
+            }
+            Command::Nop => {}
+            Command::Cls => {
+                self.ready(conn, 0, now, out);
+                if let Some(connection) = self.conns.get_mut(conn) {
+                    connection.state = State::Closing;
+                    connection.respond(Reply::CloseWait, now, out);
+                }
+            }
+            Command::Sub { topic, channel } => {
+                if let Some(connection) = self.conns.get_mut(conn) {
+                    connection.subscribing = Some((topic, channel));
+                }
+                self.try_subscribe(conn, now, out);
+            }
+            Command::Identify(body) => {
+                if let Some(connection) = self.conns.get_mut(conn)
+                    && let Err(error) = connection.identify(&body, &self.config, now, out)
+                {
+                    connection.refuse(error, now, out);
+                }
+            }
+            Command::Auth(_) => {
+                if let Some(connection) = self.conns.get_mut(conn) {
+                    let error = ProtocolError::new(ErrorCode::AuthDisabled, *b"AUTH disabled");
+                    connection.refuse(error, now, out);
+                }
+            }
+        }
+    }
+
+    /// Carries out a SUB once the answers before it are out: here if this is the topic's home, else the
+    /// connection moves there first.
+    pub(super) fn try_subscribe(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some((topic, channel)) = connection.subscribing else { return };
+        if !connection.is_open() || connection.has_open_replies() || connection.moving {
+            return;
+        }
+        let home = ShardId(topic.home(self.shards));
+        if home != self.id {
+            if !connection.owes() {
+                connection.moving = true;
+                out.rehome.push((conn, home));
+            }
+            return;
+        }
+        connection.subscribing = None;
+        let settings = connection.delivery_settings();
+        let topic_id = self.topic(topic, now, out);
+        let Some(channel_id) = self.channel(topic_id, channel, now, out) else { return };
+        let joined = self.on_channel(channel_id, now, out, |channel, _, _| {
+            channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)
+        });
+        let Some(connection) = self.conns.get_mut(conn) else { return };
+        match joined {
+            Some(Ok(consumer)) => {
+                connection.subscription = Some((channel_id, consumer));
+                connection.state = State::Subscribed;
+                connection.respond(Reply::Ok, now, out);
+            }
+            Some(Err(TooManyConsumers)) => {
+                let limit = self.config.max_channel_consumers;
+                let text = alloc::format!(
+                    "SUB failed consumers for {topic}:{channel} exceeds limit of {limit}"
+                );
+                connection.refuse(ProtocolError::new(ErrorCode::SubFailed, text), now, out);
+            }
+            None => {
+                let error = ProtocolError::new(ErrorCode::SubFailed, *b"SUB failed exiting");
+                connection.refuse(error, now, out);
+            }
+        }
+        connection.resume(out);
+    }
+
+    /// A connection that is no longer in the table leaves its channel.
+    pub(super) fn leave(&mut self, connection: &mut Connection, now: Now, out: &mut Actions) {
+        if let Some((channel, consumer)) = connection.subscription.take() {
+            self.unsubscribe(channel, consumer, now, out);
+        }
+    }
+
+    /// Publishes to a topic of this shard, or sends it to the topic's home.
+    pub(super) fn route_publish(&mut self, publish: Publish, now: Now, out: &mut Actions) {
+        let home = ShardId(publish.topic.home(self.shards));
+        if home != self.id {
+            return out.tell(home, ShardMessage::Publish(publish));
+        }
+        if self.exiting {
+            let origin = publish.origin;
+            return self.downstream(now, out).published(origin, Err(NotPublished::Exiting));
+        }
+        let topic = self.topic(publish.topic, now, out);
+        self.on_topic(topic, now, out, |topic, ids, now, out| {
+            topic.publish(publish, now, ids, out)
+        });
+    }
+
+    /// Makes a topic that a refused command creates.
+    pub(super) fn create_topic(&mut self, topic: TopicName, now: Now, out: &mut Actions) {
+        let home = ShardId(topic.home(self.shards));
+        if home == self.id {
+            self.topic(topic, now, out);
+        } else {
+            out.tell(home, ShardMessage::CreateTopic(topic));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one publish, spelt out at its three callers")]
+    fn publish(
+        &mut self,
+        conn: ConnId,
+        topic: TopicName,
+        batch: Batch,
+        delay: Duration,
+        kind: PublishKind,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(connection) = self.conns.get_mut(conn) else { return };
+        connection.count_published(&topic, batch.len() as u64);
+        let slot = connection.begin();
+        let origin = Origin::Client { shard: self.id, conn, slot, kind };
+        self.route_publish(Publish { origin, topic, batch, delay }, now, out);
+    }
+
+    fn ready(&mut self, conn: ConnId, count: u32, now: Now, out: &mut Actions) {
+        if let Some((channel, consumer)) = self.conns.get(conn).and_then(|conn| conn.subscription) {
+            self.on_channel(channel, now, out, |channel, now, out| {
+                channel.ready(consumer, count, now, out);
+            });
+        }
+    }
+
+    /// FIN, REQ or TOUCH.
+    fn answer(
+        &mut self,
+        conn: ConnId,
+        id: RawId,
+        now: Now,
+        out: &mut Actions,
+        answer: Answer,
+    ) -> Result<(), NotInFlight> {
+        let connection = self.conns.get(conn).ok_or(NotInFlight::Unknown)?;
+        let (channel, consumer) = connection.subscription.ok_or(NotInFlight::Unknown)?;
+        let id = MessageId::parse(&id).ok_or(NotInFlight::Unknown)?;
+        let timeout = connection.settings.msg_timeout;
+        self.on_channel(channel, now, out, |channel, now, out| match answer {
+            Answer::Finish => channel.finish(consumer, id, now, out),
+            Answer::Requeue(delay) => channel.requeue(consumer, id, delay, now, out),
+            Answer::Touch => channel.touch(consumer, id, timeout, now),
+        })
+        .unwrap_or(Err(NotInFlight::Unknown))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one refusal, spelt out at its three callers")]
+    fn tell_failure(
+        &mut self,
+        conn: ConnId,
+        command: &str,
+        code: ErrorCode,
+        id: RawId,
+        result: Result<(), NotInFlight>,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        if let Err(why) = result
+            && let Some(connection) = self.conns.get_mut(conn)
+        {
+            let parts = [command.as_bytes(), b" ", &id, b" failed ", why.as_str().as_bytes()];
+            connection.refuse(ProtocolError::quote(code, &parts), now, out);
+        }
+    }
+}
+
+/// What a consumer says about a message.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Finish,
+    Requeue(Duration),
+    Touch,
+}

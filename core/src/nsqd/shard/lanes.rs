@@ -1,0 +1,43 @@
+//! What other shards say.
+
+use alloc::vec::Vec;
+
+use super::Shard;
+use crate::nsqd::actions::{Actions, ShardMessage};
+use crate::nsqd::connection::Reply;
+use crate::time::Now;
+
+impl Shard {
+    /// Takes a batch from another shard, and leaves it empty.
+    pub fn handle_shard(&mut self, batch: &mut Vec<ShardMessage>, now: Now, out: &mut Actions) {
+        for message in batch.drain(..) {
+            self.handle_message(message, now, out);
+            self.settle_all(now, out);
+        }
+    }
+
+    fn handle_message(&mut self, message: ShardMessage, now: Now, out: &mut Actions) {
+        match message {
+            ShardMessage::Publish(publish) => self.route_publish(publish, now, out),
+            ShardMessage::Published { conn, slot, result } => {
+                if let Some(connection) = self.conns.get_mut(conn) {
+                    let reply = result.map_or_else(Reply::Error, |()| Reply::Ok);
+                    connection.complete(slot, reply, now, out);
+                    self.unsettled.push(conn);
+                }
+            }
+            ShardMessage::CreateTopic(topic) => self.create_topic(topic, now, out),
+            ShardMessage::Admin { from, token, request } => {
+                let reply = self.carry_out(&request, now, out);
+                out.tell(from, ShardMessage::AdminDone { token, reply });
+            }
+            ShardMessage::AdminDone { token, reply } => out.replies.push((token, reply)),
+            ShardMessage::Collect { from, token, filter } => {
+                let part = alloc::boxed::Box::new(self.stats(&filter));
+                out.tell(from, ShardMessage::Collected { token, part });
+            }
+            ShardMessage::Collected { token, part } => self.collected(token, *part, out),
+            ShardMessage::Announce(announcement) => self.announce(announcement, now, out),
+        }
+    }
+}

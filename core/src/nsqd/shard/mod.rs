@@ -1,0 +1,327 @@
+//! A shard: the tables of everything that one thread owns, and the routing between them.
+//!
+//! ```text
+//!   driver ──► Shard ──┬─ connections ─┐ commands
+//!     ▲                ├─ topics ◄─────┘      upstream: a list, done at the end of the call
+//!     │ Actions        ├─ channels ◄── topics
+//!     └────────────────┴─ connections ◄── channels       downstream: sinks, at once
+//! ```
+//!
+//! Calls go downstream only (topic → channel → connection), through sinks that borrow the tables below;
+//! the borrow checker proves that nothing is entered twice. What flows upstream (a connection to settle)
+//! goes to a list that is emptied before the call returns.
+
+mod admin;
+mod client;
+mod lanes;
+mod lookup;
+mod tables;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::BytesMut;
+
+use self::admin::Collecting;
+use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
+use super::actions::{Actions, Detached, Peer, PeerAction, ReadState, ReplyToken, ShardId};
+use super::config::Config;
+use super::connection::Connection;
+use super::event::Event;
+use super::lookup_peer::LookupPeer;
+use super::registry::Registry;
+use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
+use crate::deadlines::Deadlines;
+use crate::message::{Bodies, IdGenerator};
+use crate::name::TopicName;
+use crate::rng::Rng;
+use crate::time::{Instant, Now};
+use crate::transmit::Transmit;
+
+/// One thread's part of an nsqd.
+///
+/// One shard alone is a whole nsqd; `shards` of them, each on a thread of its own and joined by lanes,
+/// are the fast one. See the [crate's page](crate) for how it is driven.
+pub struct Shard {
+    id: ShardId,
+    shards: u16,
+    config: Config,
+    rng: Rng,
+    ids: IdGenerator,
+    bodies: Bodies,
+    topics: Arena<TopicId, TopicEntry>,
+    topic_names: BTreeMap<TopicName, TopicId>,
+    channels: Arena<ChannelId, ChannelEntry>,
+    conns: Arena<ConnId, Connection>,
+    deadlines: Deadlines<Timer>,
+    /// Connections that may have to subscribe, leave their channel or be armed before the call returns.
+    unsettled: Vec<ConnId>,
+    /// Shard 0 only: what exists over all shards.
+    registry: Registry,
+    /// Shard 0 only: the connections to the nsqlookupds.
+    peers: Arena<PeerId, LookupPeer>,
+    collecting: BTreeMap<ReplyToken, Collecting>,
+    exiting: bool,
+}
+
+impl Shard {
+    /// The shard `id` of a node with `shards` shards. `seed` decides whatever is left to chance.
+    ///
+    /// # Panics
+    /// If `id` is not below `shards`.
+    pub fn new(id: ShardId, shards: u16, config: Config, seed: u64) -> Self {
+        assert!(id.0 < shards, "a node's shards are numbered from 0");
+        Self {
+            id,
+            shards,
+            ids: IdGenerator::new(config.node_id, id.0, shards),
+            config,
+            rng: Rng::new(seed).fork(u64::from(id.0)),
+            bodies: Bodies::default(),
+            topics: Arena::new(),
+            topic_names: BTreeMap::new(),
+            channels: Arena::new(),
+            conns: Arena::new(),
+            deadlines: Deadlines::new(),
+            unsettled: Vec::new(),
+            registry: Registry::new(),
+            peers: Arena::new(),
+            collecting: BTreeMap::new(),
+            exiting: false,
+        }
+    }
+
+    /// Begins: shard 0 connects to the nsqlookupds. To be called once, before anything else.
+    pub fn start(&mut self, now: Now, out: &mut Actions) {
+        if self.id.0 == 0 {
+            self.start_peers(now, out);
+        }
+    }
+
+    /// A client connected.
+    pub fn accept(&mut self, peer: Peer, now: Now, out: &mut Actions) -> ConnId {
+        out.events.push(Event::ClientConnected(peer));
+        let conn = self.insert(Connection::new(peer, &self.config, now));
+        if self.exiting
+            && let Some(connection) = self.conns.get_mut(conn)
+        {
+            connection.end(now, out);
+        }
+        self.settle_all(now, out);
+        conn
+    }
+
+    /// Carries out the commands that are complete in `input`, takes them out of it and leaves the rest.
+    ///
+    /// The driver bounds one call's work by what it reads into `input` at a time.
+    pub fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) -> ReadState {
+        while let Some(connection) = self.conns.get_mut(conn) {
+            let (config, bodies) = (&self.config, &mut self.bodies);
+            let Some(command) = connection.next_command(input, config, bodies, now, out) else {
+                break;
+            };
+            self.execute(conn, command, now, out);
+        }
+        self.unsettled.push(conn);
+        self.settle_all(now, out);
+        self.conns.get_mut(conn).map_or(ReadState::Stop, |conn| conn.read_state(input.len()))
+    }
+
+    /// The peer sends nothing more, though it may still read. Open answers are still sent, then a close
+    /// action follows.
+    pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.handle_eof(now, out);
+            self.unsettled.push(conn);
+            self.settle_all(now, out);
+        }
+    }
+
+    /// `bytes` of what was swapped out have been written.
+    pub fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
+        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let unblocked = connection.handle_sent(bytes, now);
+        let subscribing = connection.subscribing.is_some();
+        if unblocked && let Some((channel, consumer)) = connection.subscription {
+            self.on_channel(channel, now, out, |channel, now, out| {
+                channel.unblock(consumer, now, out);
+            });
+        }
+        if subscribing {
+            self.unsettled.push(conn);
+        }
+        self.settle_all(now, out);
+    }
+
+    /// The socket is gone. To be called exactly once for every connection that was not detached.
+    pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        let Some(mut connection) = self.conns.remove(conn) else { return };
+        out.events.push(Event::ClientLeft(connection.peer));
+        self.leave(&mut connection, now, out);
+        self.settle_all(now, out);
+    }
+
+    /// Swaps the bytes to be written to `conn` with `spare`, which has to be empty.
+    ///
+    /// # Panics
+    /// If `spare` is not empty: its bytes would be sent to the wrong peer, or twice.
+    pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
+        assert!(spare.is_empty(), "bytes left over from another swap");
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.swap_transmit(spare);
+        }
+    }
+
+    /// Takes a connection out that is to move to another shard ([`Actions::rehome`]). Nothing is owed
+    /// to it at that moment.
+    pub fn detach(&mut self, conn: ConnId) -> Option<Detached> {
+        let mut connection = self.conns.remove(conn)?;
+        connection.armed = None;
+        Some(Detached(Box::new(connection)))
+    }
+
+    /// Takes a connection in that came from another shard. [`handle_input`](Self::handle_input) with
+    /// its unread input has to follow, also if there is none.
+    pub fn attach(&mut self, detached: Detached, now: Now, out: &mut Actions) -> ConnId {
+        let mut connection = *detached.0;
+        connection.moving = false;
+        let conn = self.insert(connection);
+        if self.exiting
+            && let Some(connection) = self.conns.get_mut(conn)
+        {
+            connection.end(now, out);
+        }
+        self.settle_all(now, out);
+        conn
+    }
+
+    /// Looks at every deadline that is due.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+        while let Some((at, timer)) = self.deadlines.pop_due(now.instant) {
+            match timer {
+                Timer::Conn(conn) => {
+                    let Some(connection) = self.conns.get_mut(conn) else { continue };
+                    if connection.armed == Some(at) {
+                        connection.armed = None;
+                        connection.handle_timeout(now, out);
+                        self.unsettled.push(conn);
+                    }
+                }
+                Timer::Channel(channel) => {
+                    let Some(entry) = self.channels.get_mut(channel) else { continue };
+                    if entry.armed == Some(at) {
+                        entry.armed = None;
+                        self.on_channel(channel, now, out, |channel, now, out| {
+                            channel.handle_timeout(now, out);
+                        });
+                    }
+                }
+                Timer::Topic(topic) => {
+                    let Some(entry) = self.topics.get_mut(topic) else { continue };
+                    if entry.armed == Some(at) {
+                        entry.armed = None;
+                        self.on_topic(topic, now, out, |topic, _, now, out| {
+                            topic.handle_timeout(now, out);
+                        });
+                    }
+                }
+                Timer::Peer(peer) => self.handle_peer_timeout(peer, now, out),
+            }
+            self.settle_all(now, out);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call; earlier or later calls do no
+    /// harm.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Stops: waiting publishers are refused, every connection is closed once what is owed is sent, and
+    /// nothing new is taken.
+    pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
+        self.exiting = true;
+        let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
+        for topic in topics {
+            self.on_topic(topic, now, out, |topic, _, _, out| topic.exit(out));
+        }
+        for (conn, connection) in self.conns.iter_mut() {
+            connection.end(now, out);
+            self.unsettled.push(conn);
+        }
+        for (peer, _) in self.peers.iter() {
+            out.peers.push((peer, PeerAction::Close));
+        }
+        self.peers = Arena::new();
+        self.settle_all(now, out);
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn insert(&mut self, connection: Connection) -> ConnId {
+        let conn = self.conns.insert(connection);
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.id = conn;
+        }
+        self.unsettled.push(conn);
+        conn
+    }
+
+    /// Brings the connections up to date that this call touched: those that end leave their channel,
+    /// those that wait to subscribe do so if they can, all are armed.
+    fn settle_all(&mut self, now: Now, out: &mut Actions) {
+        while let Some(conn) = self.unsettled.pop() {
+            self.settle(conn, now, out);
+        }
+    }
+
+    fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.try_subscribe(conn, now, out);
+        let Some(connection) = self.conns.get_mut(conn) else { return };
+        if let Some(at) = connection.poll_timeout()
+            && connection.armed.is_none_or(|armed| at < armed)
+        {
+            connection.armed = Some(at);
+            self.deadlines.arm(at, Timer::Conn(conn));
+        }
+        if !connection.is_open()
+            && let Some((channel, consumer)) = connection.subscription.take()
+        {
+            self.unsubscribe(channel, consumer, now, out);
+        }
+    }
+
+    fn downstream<'a>(&'a mut self, now: Now, out: &'a mut Actions) -> Downstream<'a> {
+        Downstream {
+            shard: self.id,
+            channels: &mut self.channels,
+            conns: &mut self.conns,
+            deadlines: &mut self.deadlines,
+            unsettled: &mut self.unsettled,
+            now,
+            out,
+        }
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("id", &self.id)
+            .field("topics", &self.topics.len())
+            .field("channels", &self.channels.len())
+            .field("connections", &self.conns.len())
+            .finish_non_exhaustive()
+    }
+}
