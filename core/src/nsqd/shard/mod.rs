@@ -295,9 +295,14 @@ impl Shard {
             connection.armed = Some(at);
             self.deadlines.arm(at, Timer::Conn(conn));
         }
-        if !connection.is_open()
-            && let Some((channel, consumer)) = connection.subscription.take()
-        {
+        if connection.is_open() {
+            return;
+        }
+        let (creates, subscription) = (connection.creates.take(), connection.subscription.take());
+        if let Some(topic) = creates {
+            self.create_topic(topic, now, out);
+        }
+        if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);
         }
     }
