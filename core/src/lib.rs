@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod arena;
+pub mod client;
 pub mod deadlines;
 pub mod log;
 pub mod message;
