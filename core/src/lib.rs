@@ -6,8 +6,11 @@ extern crate alloc;
 
 pub mod arena;
 pub mod deadlines;
+pub mod duration;
+pub mod http;
 pub mod log;
 pub mod name;
 pub mod protocol;
 pub mod rng;
 pub mod time;
+pub mod version;
