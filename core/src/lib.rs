@@ -10,6 +10,7 @@ pub mod duration;
 pub mod http;
 pub mod log;
 pub mod name;
+pub mod nsqd;
 pub mod nsqlookupd;
 pub mod protocol;
 pub mod rng;

@@ -1,0 +1,3 @@
+//! nsqd: topics, channels, and the connections around them.
+
+pub mod lookup_peer;
