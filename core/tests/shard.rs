@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use common::{Client, Frame, Node, pub_command};
 use proptest::prelude::*;

@@ -6,3 +6,4 @@ pub mod error;
 pub mod frame;
 pub mod identify;
 pub mod json;
+pub mod lookup;

@@ -1,7 +1,8 @@
 //! A node without a runtime: shards, lanes and clients' bytes, driven by hand and in a fixed order.
+#![expect(unreachable_pub, reason = "what several test programs share")]
 
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use sansq_core::arena::ConnId;
@@ -143,7 +144,7 @@ impl Node {
 
     /// The frames that arrived since the last call.
     pub fn frames(&mut self, client: Client) -> Vec<Frame> {
-        let bytes = std::mem::take(&mut self.links[client.0].received);
+        let bytes = core::mem::take(&mut self.links[client.0].received);
         let mut rest = &bytes[..];
         let mut frames = Vec::new();
         while !rest.is_empty() {
@@ -169,7 +170,9 @@ impl Node {
     pub fn bodies(&mut self, client: Client) -> Vec<String> {
         let body = |frame| match frame {
             Frame::Message { body, .. } => body,
-            other => panic!("a message is expected, not {other:?}"),
+            Frame::Response(text) | Frame::Error(text) => {
+                panic!("a message is expected, not {text}")
+            }
         };
         self.frames(client).into_iter().map(body).collect()
     }
@@ -218,7 +221,7 @@ impl Node {
     fn run(&mut self) {
         while let Some(shard) = self.actions.iter().position(|actions| !actions.is_empty()) {
             let fresh = Actions::new(self.shards.len() as u16);
-            let actions = std::mem::replace(&mut self.actions[shard], fresh);
+            let actions = core::mem::replace(&mut self.actions[shard], fresh);
             self.events.extend(actions.events);
             for conn in actions.transmit {
                 if let Some(client) = self.find(shard, conn) {

@@ -307,15 +307,15 @@ proptest! {
             let nth = |n: usize| consumers.get(n % consumers.len().max(1)).copied();
             let known = |m: usize| alive.iter().nth(m % alive.len().max(1)).copied();
             match op {
-                Op::Put | Op::PutDeferred(_) => {
+                Op::Put => {
                     next += 1;
                     alive.insert(MessageId(next));
-                    match op {
-                        Op::PutDeferred(delay) => {
-                            channel.put_deferred(message(next), at(time + delay).instant, now, &mut out);
-                        }
-                        _ => channel.put(message(next), now, &mut out),
-                    }
+                    channel.put(message(next), now, &mut out);
+                }
+                Op::PutDeferred(delay) => {
+                    next += 1;
+                    alive.insert(MessageId(next));
+                    channel.put_deferred(message(next), at(time + delay).instant, now, &mut out);
                 }
                 Op::Subscribe => {
                     conns += 1;
