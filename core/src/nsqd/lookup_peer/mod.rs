@@ -126,8 +126,8 @@ impl LookupPeer {
         &self.address
     }
 
-    /// What the nsqlookupd told about itself last, also while it cannot be reached. With its broadcast
-    /// address and HTTP port it is asked for the channels of a new topic, unless the address is empty.
+    /// What the nsqlookupd told about itself last, also while it cannot be reached. At
+    /// its [`LookupdInfo::http_address`] it is asked for the channels of a new topic.
     pub const fn info(&self) -> Option<&LookupdInfo> {
         self.info.as_ref()
     }
