@@ -7,7 +7,6 @@ use sansq_core::log::Level;
 use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
 use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
-use crate::tools::{PubOptions, TailOptions};
 use crate::{NSQ_VERSION, version_line};
 
 /// Runs nsqd until it is told to stop.
@@ -41,24 +40,6 @@ pub fn run_both(mut options: BothOptions, logs: &Logs) -> Result<(), ServeError>
     let data_path = prepare_nsqd(&mut options.nsqd, create)?;
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let _ = (data_path, logs);
-    Err(ServeError::NotAssembled)
-}
-
-/// Publishes the messages of the arguments or of standard input.
-///
-/// # Errors
-/// [`ServeError`] if a server can't be reached or refuses a message.
-pub fn run_pub(options: PubOptions) -> Result<(), ServeError> {
-    let _ = options;
-    Err(ServeError::NotAssembled)
-}
-
-/// Prints messages until it is told to stop.
-///
-/// # Errors
-/// [`ServeError`] if a server can't be reached or standard output fails.
-pub fn run_tail(mut options: TailOptions) -> Result<(), ServeError> {
-    options.settle();
     Err(ServeError::NotAssembled)
 }
 
