@@ -6,6 +6,8 @@ extern crate alloc;
 
 pub mod arena;
 pub mod deadlines;
+pub mod duration;
+pub mod http;
 pub mod log;
 pub mod message;
 pub mod name;
@@ -14,3 +16,4 @@ pub mod protocol;
 pub mod rng;
 pub mod time;
 pub mod transmit;
+pub mod version;

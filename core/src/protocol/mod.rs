@@ -5,3 +5,4 @@ pub mod error;
 pub mod frame;
 pub mod identify;
 pub mod json;
+pub mod lookup;

@@ -1,0 +1,30 @@
+//! Protocol V1, between nsqd and nsqlookupd, in both directions (nsqlookupd-protocol.md sections 1 to 5).
+//!
+//! ```text
+//! nsqd                                   nsqlookupd
+//!   "  V1"                           ->
+//!   IDENTIFY LF, int32, JSON         ->
+//!                                    <-  int32, JSON
+//!   REGISTER topic [channel] LF      ->
+//!   UNREGISTER topic [channel] LF    ->
+//!   PING LF                          ->
+//!                                    <-  int32, "OK" or "E_..." (and the end) for each
+//! ```
+//!
+//! | side | takes apart | puts together |
+//! |---|---|---|
+//! | nsqlookupd | [`CommandDecoder`] | [`encode_reply`], [`ProtocolError::encode`] |
+//! | nsqd | [`ReplyDecoder`] | [`MAGIC`], [`Command::encode`] |
+//!
+//! Limits: [`LINE_LEN_MAX`], [`IDENTIFY_LEN_MAX`], and the reply length that a [`ReplyDecoder`] is
+//! given. What is above them ends the connection.
+
+mod command;
+mod error;
+mod peer_info;
+mod reply;
+
+pub use command::{Command, CommandDecoder, IDENTIFY_LEN_MAX, LINE_LEN_MAX, MAGIC, Registration};
+pub use error::{ProtocolError, Verb};
+pub use peer_info::{LookupdInfo, PeerInfo};
+pub use reply::{OK, ReplyDecoder, ReplyLenError, encode_reply};
