@@ -5,6 +5,7 @@
 extern crate alloc;
 
 pub mod arena;
+pub mod client;
 pub mod deadlines;
 pub mod duration;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod log;
 pub mod message;
 pub mod name;
 pub mod nsqd;
+pub mod nsqlookupd;
 pub mod options;
 pub mod protocol;
 pub mod rng;

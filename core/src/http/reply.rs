@@ -10,6 +10,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::duration::go_duration;
+use crate::log::OneLine;
 use crate::protocol::json;
 
 /// A reply without the headers that the adapter adds (`Content-Length`, `Date`, `Connection`).
@@ -106,27 +107,13 @@ pub struct AccessLine<'a> {
 
 impl fmt::Display for AccessLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.status)?;
-        write_visible(f, self.method)?;
-        f.write_str(" ")?;
-        write_visible(f, self.uri)?;
+        write!(f, "{} {} {}", self.status, OneLine(self.method), OneLine(self.uri))?;
         match self.remote {
             Some(remote) => write!(f, " ({remote})")?,
             None => f.write_str(" (@)")?,
         }
         write!(f, " {}", go_duration(self.duration))
     }
-}
-
-fn write_visible(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    for c in text.chars() {
-        if c.is_control() {
-            write!(f, "{}", c.escape_default())?;
-        } else {
-            fmt::Write::write_char(f, c)?;
-        }
-    }
-    Ok(())
 }
 
 const CONTENT_TYPE: &str = "Content-Type";

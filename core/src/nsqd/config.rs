@@ -5,9 +5,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-/// The version that clients and tools are told; they parse it (nsqd-protocol.md section 22, row 15).
-pub const NSQ_VERSION: &str = "1.3.0";
-
 /// The options of an nsqd that its machines act on.
 ///
 /// [`Config::default`] has the reference's defaults; [`Config::check`] says what is out of range.

@@ -72,6 +72,8 @@ pub(super) struct Connection {
     pub(super) subscribing: Option<(TopicName, ChannelName)>,
     /// Whether the driver was told to move it.
     pub(super) moving: bool,
+    /// The topic that a refused command creates (section 7.6).
+    pub(super) creates: Option<TopicName>,
     /// What it published, by topic.
     pub(super) pub_counts: Vec<(TopicName, u64)>,
 }
@@ -145,6 +147,7 @@ impl Connection {
             subscription: None,
             subscribing: None,
             moving: false,
+            creates: None,
             pub_counts: Vec::new(),
         }
     }
@@ -201,9 +204,9 @@ impl Connection {
         }
     }
 
-    /// Tells the client that it is refused. Making the topic that some refused commands create is the
-    /// caller's part.
+    /// Tells the client that it is refused. The shard makes the topic that some refused commands create.
     pub(super) fn refuse(&mut self, error: ProtocolError, now: Now, out: &mut Actions) {
+        self.creates = error.creates();
         out.events.push(Event::ClientRefused(self.peer, error.clone()));
         let fatal = error.is_fatal();
         self.respond(Reply::Error(error), now, out);

@@ -7,7 +7,7 @@ pub mod config;
 mod connection;
 mod event;
 mod in_flight;
-mod lookup_peer;
+pub mod lookup_peer;
 mod registry;
 mod shard;
 mod stats;
@@ -26,7 +26,7 @@ pub use self::channel::{
 pub use self::config::{Config, ConfigError};
 pub use self::event::{ClientFailure, Event};
 pub use self::in_flight::NotInFlight;
-pub use self::lookup_peer::LookupPeerEvent;
+pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::Shard;
 pub use self::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};

@@ -6,9 +6,8 @@ use core::time::Duration;
 
 use super::error::{ErrorCode, ProtocolError};
 use super::json::{DecodeError, Fields, push_string};
-use crate::nsqd::config::{
-    Config, HEARTBEAT_INTERVAL_DEFAULT, NSQ_VERSION, OUTPUT_BUFFER_SIZE_DEFAULT,
-};
+use crate::nsqd::config::{Config, HEARTBEAT_INTERVAL_DEFAULT, OUTPUT_BUFFER_SIZE_DEFAULT};
+use crate::version::{NSQ_VERSION, SANSQ_VERSION};
 
 /// What a client said in IDENTIFY, well-typed and not yet judged. Absent fields are empty, 0 or false.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -171,7 +170,9 @@ impl Settings {
         push_string(&mut json, &config.topology_region);
         json.push_str(",\"topology_zone\":");
         push_string(&mut json, &config.topology_zone);
-        json.push_str(concat!(",\"sansq_version\":\"", env!("CARGO_PKG_VERSION"), "\"}"));
+        json.push_str(",\"sansq_version\":");
+        push_string(&mut json, SANSQ_VERSION);
+        json.push('}');
         json
     }
 }

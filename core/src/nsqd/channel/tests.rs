@@ -1,1 +1,387 @@
+use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
 
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::arena::Key;
+use crate::time::UnixNanos;
+
+/// Takes down what is delivered; connections in `full` take one message and no more.
+#[derive(Default)]
+struct Sink {
+    delivered: Vec<(ConnId, MessageId, u16)>,
+    full: Vec<ConnId>,
+}
+
+impl ChannelOutput for Sink {
+    fn deliver(&mut self, conn: ConnId, message: &Message) -> bool {
+        self.delivered.push((conn, message.id, message.attempts));
+        !self.full.contains(&conn)
+    }
+}
+
+impl Sink {
+    /// What was delivered since the last call: connection, id, attempts.
+    fn take(&mut self) -> Vec<(u32, u64, u16)> {
+        let taken = core::mem::take(&mut self.delivered);
+        taken.into_iter().map(|(conn, id, attempts)| (conn.index(), id.0, attempts)).collect()
+    }
+}
+
+const OPTIONS: ChannelOptions = ChannelOptions {
+    mem_queue_size: 3,
+    max_msg_timeout: Duration::from_secs(5),
+    max_channel_consumers: 2,
+};
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+fn channel(name: &str) -> Channel {
+    Channel::new(ChannelName::new(name).unwrap(), TopicId::new(0, 0), OPTIONS, 1)
+}
+
+fn conn(index: u32) -> ConnId {
+    ConnId::new(index, 0)
+}
+
+fn message(id: u64) -> Message {
+    let body = Bytes::from_static(b"x");
+    Message { id: MessageId(id), timestamp: UnixNanos(0), attempts: 0, body }
+}
+
+fn at(millis: u64) -> Now {
+    Now::from_millis(millis)
+}
+
+#[test]
+fn delivers_as_far_as_rdy_allows_and_turns_about() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
+    for id in 1..=5 {
+        channel.put(message(id), at(0), &mut out);
+    }
+    assert_eq!((out.take(), channel.depth()), (Vec::new(), 5));
+    channel.ready(a, 2, at(0), &mut out);
+    assert_eq!(out.take(), [(1, 1, 1), (1, 2, 1)]);
+    channel.ready(b, 1, at(0), &mut out);
+    assert_eq!(out.take(), [(2, 3, 1)]);
+    channel.finish(a, MessageId(1), at(0), &mut out).unwrap();
+    assert_eq!(out.take(), [(1, 4, 1)]);
+    channel.finish(b, MessageId(3), at(0), &mut out).unwrap();
+    assert_eq!(out.take(), [(2, 5, 1)]);
+    channel.ready(a, 9, at(0), &mut out);
+    channel.ready(b, 9, at(0), &mut out);
+    for id in 6..=9 {
+        channel.put(message(id), at(0), &mut out);
+    }
+    assert_eq!(out.take(), [(1, 6, 1), (2, 7, 1), (1, 8, 1), (2, 9, 1)]);
+    assert_eq!(channel.in_flight_count(), 7);
+}
+
+#[test]
+fn a_lowered_rdy_counts_what_is_in_flight() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 5, at(0), &mut out);
+    for id in 1..=6 {
+        channel.put(message(id), at(0), &mut out);
+    }
+    assert_eq!(out.take().len(), 5);
+    channel.ready(a, 3, at(0), &mut out);
+    for id in 1..=2 {
+        channel.finish(a, MessageId(id), at(0), &mut out).unwrap();
+    }
+    assert_eq!(out.take(), []);
+    channel.finish(a, MessageId(3), at(0), &mut out).unwrap();
+    assert_eq!(out.take(), [(1, 6, 1)]);
+}
+
+#[test]
+fn answers_are_refused_for_what_is_not_in_flight_to_the_asker() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
+    assert_eq!(channel.subscribe(conn(3), TIMEOUT, 0), Err(TooManyConsumers));
+    channel.ready(a, 1, at(0), &mut out);
+    channel.put(message(1), at(0), &mut out);
+    let id = MessageId(1);
+    assert_eq!(channel.finish(b, id, at(0), &mut out), Err(NotInFlight::NotOwner));
+    assert_eq!(channel.touch(b, id, TIMEOUT, at(0)), Err(NotInFlight::NotOwner));
+    let requeued = channel.requeue(b, id, Duration::ZERO, at(0), &mut out);
+    assert_eq!(requeued, Err(NotInFlight::NotOwner));
+    assert_eq!(channel.finish(a, MessageId(2), at(0), &mut out), Err(NotInFlight::Unknown));
+    assert_eq!(channel.finish(a, id, at(0), &mut out), Ok(()));
+    assert_eq!(channel.finish(a, id, at(0), &mut out), Err(NotInFlight::Unknown));
+}
+
+#[test]
+fn an_unanswered_message_comes_back_with_one_attempt_more() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 1, at(0), &mut out);
+    channel.put(message(1), at(0), &mut out);
+    assert_eq!(channel.poll_timeout(), Some(at(2000).instant));
+    channel.handle_timeout(at(1999), &mut out);
+    assert_eq!(out.take(), [(1, 1, 1)]);
+    channel.handle_timeout(at(2000), &mut out);
+    assert_eq!(out.take(), [(1, 1, 2)]);
+    assert_eq!(channel.counters().timeouts, 1);
+    // While paused it is taken back and kept.
+    channel.set_paused(true, at(2000), &mut out);
+    channel.handle_timeout(at(4000), &mut out);
+    assert_eq!((out.take(), channel.depth(), channel.in_flight_count()), (Vec::new(), 1, 0));
+    channel.set_paused(false, at(4001), &mut out);
+    assert_eq!(out.take(), [(1, 1, 3)]);
+}
+
+#[test]
+fn touch_extends_up_to_the_cap() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 2, at(0), &mut out);
+    channel.put(message(1), at(0), &mut out);
+    channel.put(message(2), at(0), &mut out);
+    out.take();
+    for time in (500..5000).step_by(500) {
+        channel.touch(a, MessageId(1), TIMEOUT, at(time)).unwrap();
+        channel.handle_timeout(at(time), &mut out);
+    }
+    // The other one timed out twice on the way, and came back each time.
+    assert_eq!(out.take(), [(1, 2, 2), (1, 2, 3)]);
+    channel.finish(a, MessageId(2), at(4500), &mut out).unwrap();
+    channel.handle_timeout(at(4999), &mut out);
+    assert_eq!(out.take(), []);
+    channel.handle_timeout(at(5000), &mut out);
+    assert_eq!(out.take(), [(1, 1, 2)]);
+}
+
+#[test]
+fn a_delay_is_kept_to_the_instant() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 1, at(0), &mut out);
+    channel.put_deferred(message(1), at(300).instant, at(0), &mut out);
+    channel.put_deferred(message(2), at(100).instant, at(0), &mut out);
+    assert_eq!((channel.deferred_count(), channel.depth()), (2, 0));
+    assert_eq!(channel.poll_timeout(), Some(at(100).instant));
+    channel.handle_timeout(at(100), &mut out);
+    assert_eq!(out.take(), [(1, 2, 1)]);
+    channel.requeue(a, MessageId(2), Duration::from_millis(50), at(120), &mut out).unwrap();
+    channel.handle_timeout(at(169), &mut out);
+    assert_eq!(out.take(), []);
+    channel.handle_timeout(at(170), &mut out);
+    assert_eq!(out.take(), [(1, 2, 2)]);
+    assert_eq!(channel.counters().requeues, 1);
+}
+
+#[test]
+fn what_a_lost_consumer_had_goes_to_the_others_at_once() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 3, at(0), &mut out);
+    for id in 1..=3 {
+        channel.put(message(id), at(0), &mut out);
+    }
+    let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
+    channel.ready(b, 2, at(0), &mut out);
+    out.take();
+    assert!(!channel.unsubscribe(a, at(0), &mut out));
+    assert_eq!(out.take(), [(2, 1, 2), (2, 2, 2)]);
+    assert_eq!((channel.depth(), channel.in_flight_count()), (1, 2));
+    assert!(channel.unsubscribe(b, at(0), &mut out));
+    assert_eq!((channel.depth(), channel.in_flight_count()), (3, 0));
+    // Nobody is left: the old deadlines find nothing.
+    channel.handle_timeout(at(9000), &mut out);
+    assert_eq!((channel.counters().timeouts, channel.poll_timeout()), (0, None));
+}
+
+#[test]
+fn emptying_frees_the_consumers() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 1, at(0), &mut out);
+    channel.put(message(1), at(0), &mut out);
+    channel.put(message(2), at(0), &mut out);
+    channel.put_deferred(message(3), at(5).instant, at(0), &mut out);
+    out.take();
+    channel.empty();
+    let counts = (channel.depth(), channel.in_flight_count(), channel.deferred_count());
+    assert_eq!(counts, (0, 0, 0));
+    assert_eq!(channel.finish(a, MessageId(1), at(0), &mut out), Err(NotInFlight::Unknown));
+    channel.put(message(4), at(0), &mut out);
+    assert_eq!(out.take(), [(1, 4, 1)]);
+}
+
+#[test]
+fn a_full_connection_gets_no_more_until_it_is_unblocked() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    out.full.push(conn(1));
+    channel.ready(a, 9, at(0), &mut out);
+    for id in 1..=3 {
+        channel.put(message(id), at(0), &mut out);
+    }
+    assert_eq!(out.take(), [(1, 1, 1)]);
+    out.full.clear();
+    channel.unblock(a, at(0), &mut out);
+    assert_eq!(out.take(), [(1, 2, 1), (1, 3, 1)]);
+}
+
+#[test]
+fn room_and_what_happens_without() {
+    let (mut lasting, mut out) = (channel("c"), Sink::default());
+    let mut ephemeral = channel("c#ephemeral");
+    for id in 1..=5 {
+        lasting.put(message(id), at(0), &mut out);
+        ephemeral.put(message(id), at(0), &mut out);
+    }
+    assert_eq!((lasting.depth(), lasting.room()), (5, 0));
+    assert_eq!((ephemeral.depth(), ephemeral.room()), (3, usize::MAX));
+    assert_eq!(ephemeral.counters().messages, 5);
+}
+
+#[test]
+fn a_sampling_consumer_gets_its_share() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 25).unwrap();
+    channel.ready(a, 100_000, at(0), &mut out);
+    for id in 1..=10_000 {
+        channel.put(message(id), at(0), &mut out);
+    }
+    let share = out.take().len();
+    assert!((2300..2700).contains(&share), "{share} of 10000");
+    assert_eq!((channel.depth(), channel.in_flight_count()), (0, share));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put,
+    PutDeferred(u64),
+    Subscribe,
+    Unsubscribe(usize),
+    Ready(usize, u32),
+    Finish(usize, usize),
+    Requeue(usize, usize, u64),
+    Touch(usize, usize),
+    Full(usize, bool),
+    Paused(bool),
+    Empty,
+    Wait(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => Just(Op::Put),
+        1 => (0_u64..3000).prop_map(Op::PutDeferred),
+        1 => Just(Op::Subscribe),
+        1 => (0_usize..4).prop_map(Op::Unsubscribe),
+        3 => (0_usize..4, 0_u32..6).prop_map(|(c, n)| Op::Ready(c, n)),
+        4 => (0_usize..4, 0_usize..8).prop_map(|(c, m)| Op::Finish(c, m)),
+        2 => (0_usize..4, 0_usize..8, 0_u64..3000).prop_map(|(c, m, d)| Op::Requeue(c, m, d)),
+        1 => (0_usize..4, 0_usize..8).prop_map(|(c, m)| Op::Touch(c, m)),
+        1 => (0_usize..4, any::<bool>()).prop_map(|(c, full)| Op::Full(c, full)),
+        1 => any::<bool>().prop_map(Op::Paused),
+        1 => prop_oneof![9 => Just(Op::Put), 1 => Just(Op::Empty)],
+        2 => (0_u64..2500).prop_map(Op::Wait),
+    ]
+}
+
+proptest! {
+    /// Every message put is in exactly one place, nobody has more in flight than RDY allowed, and
+    /// attempts count up by one.
+    #[test]
+    fn no_message_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..120)) {
+        let options = ChannelOptions { max_channel_consumers: 4, ..OPTIONS };
+        let name = ChannelName::new("c").unwrap();
+        let mut channel = Channel::new(name, TopicId::new(0, 0), options, 1);
+        let mut out = Sink::default();
+        let mut consumers: Vec<(ConsumerId, ConnId)> = Vec::new();
+        let mut alive = BTreeSet::new();
+        let mut attempts = alloc::collections::BTreeMap::new();
+        let (mut next, mut conns, mut time) = (0_u64, 0_u32, 0_u64);
+        for op in ops {
+            let now = at(time);
+            let nth = |n: usize| consumers.get(n % consumers.len().max(1)).copied();
+            let known = |m: usize| alive.iter().nth(m % alive.len().max(1)).copied();
+            match op {
+                Op::Put => {
+                    next += 1;
+                    alive.insert(MessageId(next));
+                    channel.put(message(next), now, &mut out);
+                }
+                Op::PutDeferred(delay) => {
+                    next += 1;
+                    alive.insert(MessageId(next));
+                    channel.put_deferred(message(next), at(time + delay).instant, now, &mut out);
+                }
+                Op::Subscribe => {
+                    conns += 1;
+                    if let Ok(id) = channel.subscribe(conn(conns), TIMEOUT, 0) {
+                        consumers.push((id, conn(conns)));
+                    }
+                }
+                Op::Unsubscribe(n) => if let Some(gone) = nth(n) {
+                    channel.unsubscribe(gone.0, now, &mut out);
+                    consumers.retain(|other| *other != gone);
+                },
+                Op::Ready(n, count) => if let Some((id, _)) = nth(n) {
+                    channel.ready(id, count, now, &mut out);
+                },
+                Op::Finish(n, m) => if let (Some((id, _)), Some(message)) = (nth(n), known(m))
+                    && channel.finish(id, message, now, &mut out).is_ok() {
+                    alive.remove(&message);
+                },
+                Op::Requeue(n, m, delay) => if let (Some((id, _)), Some(message)) = (nth(n), known(m)) {
+                    let _ = channel.requeue(id, message, Duration::from_millis(delay), now, &mut out);
+                },
+                Op::Touch(n, m) => if let (Some((id, _)), Some(message)) = (nth(n), known(m)) {
+                    let _ = channel.touch(id, message, TIMEOUT, now);
+                },
+                Op::Full(n, full) => if let Some((id, conn)) = nth(n) {
+                    out.full.retain(|other| *other != conn);
+                    if full { out.full.push(conn) } else { channel.unblock(id, now, &mut out) }
+                },
+                Op::Paused(paused) => channel.set_paused(paused, now, &mut out),
+                Op::Empty => {
+                    channel.empty();
+                    alive.clear();
+                }
+                Op::Wait(millis) => {
+                    time += millis;
+                    channel.handle_timeout(at(time), &mut out);
+                    prop_assert!(channel.poll_timeout().is_none_or(|next| next > at(time).instant));
+                }
+            }
+            for (conn, id, attempt) in out.delivered.drain(..) {
+                let before = attempts.insert(id, attempt).unwrap_or(0);
+                prop_assert_eq!(attempt, before + 1);
+                prop_assert!(consumers.iter().any(|(_, other)| *other == conn));
+            }
+            let places = channel.depth() + channel.in_flight_count() + channel.deferred_count();
+            prop_assert_eq!(places, alive.len());
+            let mut in_flight = 0;
+            for (id, conn) in &consumers {
+                let stats = channel.consumer_stats(*id).unwrap();
+                in_flight += stats.in_flight as usize;
+                // More than RDY only if RDY was lowered meanwhile: then nothing may be delivered.
+                let takes = stats.in_flight < stats.ready && !out.full.contains(conn);
+                prop_assert!(!takes || channel.is_paused() || channel.depth() == 0);
+            }
+            prop_assert_eq!(in_flight, channel.in_flight_count());
+        }
+        // In the end everything that is left can be had.
+        channel.set_paused(false, at(time), &mut out);
+        for (id, _) in consumers.drain(..) {
+            channel.unsubscribe(id, at(time), &mut out);
+        }
+        out.full.clear();
+        channel.handle_timeout(at(time + 4000), &mut out);
+        let last = channel.subscribe(conn(9999), TIMEOUT, 0).unwrap();
+        channel.ready(last, 1000, at(time + 4000), &mut out);
+        let rest: BTreeSet<_> = out.delivered.iter().map(|(_, id, _)| *id).collect();
+        prop_assert_eq!(rest, alive);
+    }
+}

@@ -11,11 +11,11 @@ use crate::nsqd::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
 use crate::nsqd::channel::{Channel, ConsumerStats};
-use crate::nsqd::config::NSQ_VERSION;
 use crate::nsqd::connection::Connection;
 use crate::nsqd::registry::Announcement;
 use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
 use crate::time::Now;
+use crate::version::NSQ_VERSION;
 
 /// Statistics that are being gathered from all shards.
 #[derive(Debug)]

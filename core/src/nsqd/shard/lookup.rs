@@ -1,42 +1,169 @@
-//! Shard 0's dealings with the nsqlookupds.
+//! Shard 0's dealings with the nsqlookupds, and how the other shards' changes get to them.
 
-use bytes::BytesMut;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
 
 use super::Shard;
-use crate::arena::PeerId;
-use crate::nsqd::actions::{Actions, ShardId, ShardMessage};
-use crate::nsqd::registry::Announcement;
-use crate::time::Now;
+use super::tables::Timer;
+use crate::arena::{Arena, PeerId};
+use crate::nsqd::actions::{Actions, PeerAction, ShardId, ShardMessage};
+use crate::nsqd::event::Event;
+use crate::nsqd::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
+use crate::nsqd::registry::{Announcement, Registry};
+use crate::protocol::lookup::{PeerInfo, Registration};
+use crate::time::{Instant, Now};
+use crate::version::NSQ_VERSION;
+
+/// A connection to an nsqlookupd, and the time at which the shard will look at it.
+#[derive(Debug)]
+pub(super) struct PeerEntry {
+    peer: LookupPeer,
+    armed: Option<Instant>,
+}
+
+/// Where a peer's wishes go.
+struct Wishes<'a> {
+    id: PeerId,
+    address: Box<str>,
+    registry: &'a Registry,
+    out: &'a mut Actions,
+}
+
+impl PeerOutput for Wishes<'_> {
+    fn dial(&mut self) {
+        self.out.peers.push((self.id, PeerAction::Dial(self.address.clone())));
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.out.peers.push((self.id, PeerAction::Send(Bytes::copy_from_slice(bytes))));
+    }
+
+    fn close(&mut self) {
+        self.out.peers.push((self.id, PeerAction::Close));
+    }
+
+    fn registrations(&mut self, all: &mut Vec<Registration>) {
+        for (topic, entry) in self.registry.topics() {
+            if entry.channels.is_empty() {
+                all.push(Registration { topic: *topic, channel: None });
+            }
+            let channel = |channel| Registration { topic: *topic, channel: Some(channel) };
+            all.extend(entry.channels.keys().copied().map(channel));
+        }
+    }
+
+    fn event(&mut self, event: LookupPeerEvent) {
+        self.out.events.push(Event::Lookup(Box::new(event)));
+    }
+}
 
 impl Shard {
-    pub(super) fn start_peers(&mut self, _now: Now, _out: &mut Actions) {}
-    /// x
-    pub fn handle_peer_connected(&mut self, _peer: PeerId, _now: Now, _out: &mut Actions) {}
-    /// x
+    /// The connection to an nsqlookupd that was asked for is made.
+    pub fn handle_peer_connected(&mut self, peer: PeerId, now: Now, out: &mut Actions) {
+        self.on_peer(peer, now, out, |peer, now, out| peer.handle_connected(now, out));
+    }
+
+    /// An nsqlookupd sent something. What is left in `input` waits there for more.
     pub fn handle_peer_input(
         &mut self,
-        _peer: PeerId,
-        _input: &mut BytesMut,
-        _now: Now,
-        _out: &mut Actions,
+        peer: PeerId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
     ) {
+        self.on_peer(peer, now, out, |peer, now, out| peer.handle_input(input, now, out));
     }
-    /// x
-    pub fn handle_peer_closed(
-        &mut self,
-        _peer: PeerId,
-        _reason: &str,
-        _now: Now,
-        _out: &mut Actions,
-    ) {
-    }
-    pub(super) fn handle_peer_timeout(&mut self, _peer: PeerId, _now: Now, _out: &mut Actions) {}
 
-    /// Lets shard 0 know of a change.
-    pub(super) fn announce(&mut self, change: Announcement, _now: Now, out: &mut Actions) {
+    /// The connection to an nsqlookupd could not be made, or has ended; `reason` says why, for the log.
+    /// Not to be called for one that was closed by [`PeerAction::Close`].
+    pub fn handle_peer_closed(&mut self, peer: PeerId, reason: &str, now: Now, out: &mut Actions) {
+        self.on_peer(peer, now, out, |peer, now, out| peer.handle_closed(reason, now, out));
+    }
+
+    pub(super) fn handle_peer_timeout(
+        &mut self,
+        id: PeerId,
+        at: Instant,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(entry) = self.peers.get_mut(id) else { return };
+        if entry.armed == Some(at) {
+            entry.armed = None;
+            self.on_peer(id, now, out, |peer, now, out| peer.handle_timeout(now, out));
+        }
+    }
+
+    pub(super) fn start_peers(&mut self, now: Now, out: &mut Actions) {
+        let config = &self.config;
+        let info = PeerInfo {
+            broadcast_address: config.broadcast_address.clone(),
+            hostname: config.hostname.clone(),
+            http_port: i64::from(config.broadcast_http_port),
+            tcp_port: i64::from(config.broadcast_tcp_port),
+            topology_region: config.topology_region.clone(),
+            topology_zone: config.topology_zone.clone(),
+            version: NSQ_VERSION.into(),
+        };
+        for address in config.lookupd_tcp_addresses.clone() {
+            let seed = self.rng.next_u64();
+            let peer = LookupPeer::new(address, &info, self.config.max_body_size, seed);
+            let id = self.peers.insert(PeerEntry { peer, armed: None });
+            self.on_peer(id, now, out, |peer, now, out| peer.start(now, out));
+        }
+    }
+
+    pub(super) fn stop_peers(&mut self, out: &mut Actions) {
+        for (id, entry) in self.peers.iter_mut() {
+            let address = entry.peer.address().into();
+            let registry = &self.registry;
+            entry.peer.stop(&mut Wishes { id, address, registry, out });
+        }
+        self.peers = Arena::new();
+    }
+
+    /// Lets shard 0 know of a change, and through it the nsqlookupds.
+    pub(super) fn announce(&mut self, change: Announcement, now: Now, out: &mut Actions) {
         if self.id.0 != 0 {
             return out.tell(ShardId(0), ShardMessage::Announce(change));
         }
-        if self.registry.note(change) {}
+        if !self.registry.note(change) {
+            return;
+        }
+        let (topic, channel, exists) = match change {
+            Announcement::TopicCreated(topic) => (topic, None, true),
+            Announcement::TopicDeleted(topic) => (topic, None, false),
+            Announcement::ChannelCreated(topic, channel) => (topic, Some(channel), true),
+            Announcement::ChannelDeleted(topic, channel) => (topic, Some(channel), false),
+            Announcement::TopicPaused(..) | Announcement::ChannelPaused(..) => return,
+        };
+        let what = Registration { topic, channel };
+        let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
+        for id in peers {
+            self.on_peer(id, now, out, |peer, now, out| {
+                if exists { peer.register(what, now, out) } else { peer.unregister(what, now, out) }
+            });
+        }
+    }
+
+    /// Calls a peer and sees to its deadline.
+    fn on_peer(
+        &mut self,
+        id: PeerId,
+        now: Now,
+        out: &mut Actions,
+        call: impl FnOnce(&mut LookupPeer, Now, &mut Wishes<'_>),
+    ) {
+        let Some(entry) = self.peers.get_mut(id) else { return };
+        let address = entry.peer.address().into();
+        call(&mut entry.peer, now, &mut Wishes { id, address, registry: &self.registry, out });
+        if let Some(at) = entry.peer.poll_timeout()
+            && entry.armed.is_none_or(|armed| at < armed)
+        {
+            entry.armed = Some(at);
+            self.deadlines.arm(at, Timer::Peer(id));
+        }
     }
 }

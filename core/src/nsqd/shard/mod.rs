@@ -25,12 +25,12 @@ use core::fmt;
 use bytes::BytesMut;
 
 use self::admin::Collecting;
+use self::lookup::PeerEntry;
 use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
-use super::actions::{Actions, Detached, Peer, PeerAction, ReadState, ReplyToken, ShardId};
+use super::actions::{Actions, Detached, Peer, ReadState, ReplyToken, ShardId};
 use super::config::Config;
 use super::connection::Connection;
 use super::event::Event;
-use super::lookup_peer::LookupPeer;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
@@ -61,7 +61,7 @@ pub struct Shard {
     /// Shard 0 only: what exists over all shards.
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
-    peers: Arena<PeerId, LookupPeer>,
+    peers: Arena<PeerId, PeerEntry>,
     collecting: BTreeMap<ReplyToken, Collecting>,
     exiting: bool,
 }
@@ -233,7 +233,7 @@ impl Shard {
                         });
                     }
                 }
-                Timer::Peer(peer) => self.handle_peer_timeout(peer, now, out),
+                Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
             }
             self.settle_all(now, out);
         }
@@ -257,10 +257,7 @@ impl Shard {
             connection.end(now, out);
             self.unsettled.push(conn);
         }
-        for (peer, _) in self.peers.iter() {
-            out.peers.push((peer, PeerAction::Close));
-        }
-        self.peers = Arena::new();
+        self.stop_peers(out);
         self.settle_all(now, out);
     }
 
@@ -295,9 +292,14 @@ impl Shard {
             connection.armed = Some(at);
             self.deadlines.arm(at, Timer::Conn(conn));
         }
-        if !connection.is_open()
-            && let Some((channel, consumer)) = connection.subscription.take()
-        {
+        if connection.is_open() {
+            return;
+        }
+        let (creates, subscription) = (connection.creates.take(), connection.subscription.take());
+        if let Some(topic) = creates {
+            self.create_topic(topic, now, out);
+        }
+        if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);
         }
     }

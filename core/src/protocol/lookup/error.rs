@@ -7,6 +7,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::{IDENTIFY_LEN_MAX, LINE_LEN_MAX, encode_reply};
+use crate::log::OneLine;
 
 /// The commands that name a topic.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,14 +112,7 @@ impl ProtocolError {
 
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in String::from_utf8_lossy(&self.text()).chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
+        OneLine(&String::from_utf8_lossy(&self.text())).fmt(f)
     }
 }
 

@@ -24,6 +24,7 @@ mod error;
 mod peer_info;
 mod reply;
 
+pub(crate) use command::encode_identify;
 pub use command::{Command, CommandDecoder, IDENTIFY_LEN_MAX, LINE_LEN_MAX, MAGIC, Registration};
 pub use error::{ProtocolError, Verb};
 pub use peer_info::{LookupdInfo, PeerInfo};

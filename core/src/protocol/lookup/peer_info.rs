@@ -107,6 +107,17 @@ impl LookupdInfo {
         })
     }
 
+    /// Where its HTTP interface is, as `host:port`; `None` if it did not tell its broadcast address.
+    pub fn http_address(&self) -> Option<String> {
+        let (host, port) = (&self.broadcast_address, self.http_port);
+        match host.as_str() {
+            "" => None,
+            // A bare IPv6 address.
+            _ if host.contains(':') => Some(alloc::format!("[{host}]:{port}")),
+            _ => Some(alloc::format!("{host}:{port}")),
+        }
+    }
+
     /// The answer of this nsqlookupd, keys in alphabetical order, with sansq's own version in the
     /// additional member `sansq_version`.
     pub fn to_json(&self) -> String {
@@ -166,6 +177,17 @@ mod tests {
         }
         assert_eq!(LookupdInfo::decode(b"E_INVALID go away"), Err(DecodeError));
         assert_eq!(LookupdInfo::decode(b"OK"), Err(DecodeError));
+    }
+
+    #[test]
+    fn http_addresses() {
+        let address = |host: &str| {
+            let info = LookupdInfo { broadcast_address: host.into(), ..LookupdInfo::default() };
+            LookupdInfo { http_port: 4161, ..info }.http_address()
+        };
+        assert_eq!(address("l1").as_deref(), Some("l1:4161"));
+        assert_eq!(address("::1").as_deref(), Some("[::1]:4161"));
+        assert_eq!(address(""), None);
     }
 
     proptest! {

@@ -1,0 +1,189 @@
+//! nsqlookupd's options, and those of both servers in one process.
+//!
+//! Source: http-and-ops.md section 5.
+
+use core::time::Duration;
+
+use sansq_core::log::Level;
+
+use super::{Flag, NsqdOptions, Program, host_name};
+
+/// What nsqlookupd runs with. The fields are the flags of the same names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NsqlookupdOptions {
+    /// The address that nsqd is told to use for this nsqlookupd.
+    pub broadcast_address: String,
+    /// The path of the config file; empty for none.
+    pub config: String,
+    /// The address to serve HTTP at.
+    pub http_address: String,
+    /// How long a silent producer counts as alive.
+    pub inactive_producer_timeout: Duration,
+    /// The quietest level that is logged.
+    pub log_level: Level,
+    /// What each log line begins with.
+    pub log_prefix: String,
+    /// The address to serve the V1 protocol at.
+    pub tcp_address: String,
+    /// How long a tombstoned producer stays hidden.
+    pub tombstone_lifetime: Duration,
+    /// Accepted for compatibility, without effect in the reference too.
+    pub verbose: bool,
+    /// Whether only the version is asked for.
+    pub version: bool,
+}
+
+impl Default for NsqlookupdOptions {
+    fn default() -> Self {
+        Self {
+            broadcast_address: host_name(),
+            config: String::new(),
+            http_address: "0.0.0.0:4161".into(),
+            inactive_producer_timeout: Duration::from_secs(300),
+            log_level: Level::Info,
+            log_prefix: "[nsqlookupd] ".into(),
+            tcp_address: "0.0.0.0:4160".into(),
+            tombstone_lifetime: Duration::from_secs(45),
+            verbose: false,
+            version: false,
+        }
+    }
+}
+
+impl Program for NsqlookupdOptions {
+    const INTRO: &'static str = concat!(
+        "nsqlookupd of sansq ",
+        env!("CARGO_PKG_VERSION"),
+        ": tells consumers which nsqd has their topic."
+    );
+    const USAGE: &'static str = "nsqlookupd [flags]";
+
+    fn flags(&mut self) -> Vec<Flag<'_>> {
+        let (general, log) = ("General", "Log");
+        let (listen, producers) = ("Listening", "Producers");
+        vec![
+            Flag::new(general, "config", &mut self.config, "path of a TOML file with options")
+                .not_in_file(),
+            Flag::new(general, "version", &mut self.version, "print the version and end")
+                .not_in_file(),
+            Flag::new(general, "verbose", &mut self.verbose, "without effect").not_in_file(),
+            Flag::new(
+                listen,
+                "tcp-address",
+                &mut self.tcp_address,
+                "host:port to listen on for nsqd",
+            ),
+            Flag::new(listen, "http-address", &mut self.http_address, "host:port to serve HTTP at"),
+            Flag::new(
+                listen,
+                "broadcast-address",
+                &mut self.broadcast_address,
+                "address that nsqd is told to reach this nsqlookupd at",
+            ),
+            Flag::new(
+                producers,
+                "inactive-producer-timeout",
+                &mut self.inactive_producer_timeout,
+                "how long an nsqd may be silent and still be listed",
+            ),
+            Flag::new(
+                producers,
+                "tombstone-lifetime",
+                &mut self.tombstone_lifetime,
+                "how long a producer stays hidden after /topic/tombstone",
+            ),
+            Flag::new(log, "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
+            Flag::new(log, "log-prefix", &mut self.log_prefix, "what each log line begins with"),
+        ]
+    }
+
+    fn version(&self) -> bool {
+        self.version
+    }
+
+    fn config(&self) -> &str {
+        &self.config
+    }
+}
+
+/// What plain `sansq` runs with: nsqd's flags, and nsqlookupd's addresses behind a prefix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BothOptions {
+    /// nsqd's options; the data path defaults to `./data`.
+    pub nsqd: NsqdOptions,
+    /// nsqlookupd's options.
+    pub nsqlookupd: NsqlookupdOptions,
+}
+
+impl Default for BothOptions {
+    fn default() -> Self {
+        let nsqd = NsqdOptions { data_path: Self::DATA_PATH.into(), ..NsqdOptions::default() };
+        Self { nsqd, nsqlookupd: NsqlookupdOptions::default() }
+    }
+}
+
+impl BothOptions {
+    /// The data path unless another one is given; only this one is made if it is missing.
+    pub const DATA_PATH: &str = "./data";
+
+    /// Fills in what one server takes from the other: log level, and nsqlookupd's address for nsqd
+    /// unless one was given. An nsqlookupd at port 0 is for the caller to add once its port is known.
+    pub fn settle(&mut self) {
+        self.nsqlookupd.log_level = self.nsqd.log_level;
+        let address = &self.nsqlookupd.tcp_address;
+        if self.nsqd.lookupd_tcp_address.is_empty() && !address.ends_with(":0") {
+            let port = address.strip_prefix("0.0.0.0").or_else(|| address.strip_prefix("[::]"));
+            let reachable = match port {
+                Some(port) => format!("127.0.0.1{port}"),
+                None if address.starts_with(':') => format!("127.0.0.1{address}"),
+                None => address.clone(),
+            };
+            self.nsqd.lookupd_tcp_address.push(reachable);
+        }
+    }
+}
+
+impl Program for BothOptions {
+    const INTRO: &'static str = concat!(
+        "sansq ",
+        env!("CARGO_PKG_VERSION"),
+        ": NSQ's nsqd and nsqlookupd in one process, with ./data as data path.\n\
+         `sansq help` lists the other things that sansq does."
+    );
+    const USAGE: &'static str = "sansq [flags]";
+
+    fn flags(&mut self) -> Vec<Flag<'_>> {
+        let group = "nsqlookupd beside it";
+        let Self { nsqd, nsqlookupd } = self;
+        let mut flags = nsqd.flags();
+        flags.extend([
+            Flag::new(
+                group,
+                "nsqlookupd-tcp-address",
+                &mut nsqlookupd.tcp_address,
+                "host:port for its protocol",
+            ),
+            Flag::new(
+                group,
+                "nsqlookupd-http-address",
+                &mut nsqlookupd.http_address,
+                "host:port for its HTTP API",
+            ),
+            Flag::new(
+                group,
+                "nsqlookupd-broadcast-address",
+                &mut nsqlookupd.broadcast_address,
+                "address that nsqd is told to reach it at",
+            ),
+        ]);
+        flags
+    }
+
+    fn version(&self) -> bool {
+        self.nsqd.version
+    }
+
+    fn config(&self) -> &str {
+        &self.nsqd.config
+    }
+}

@@ -1,0 +1,253 @@
+//! Which program is meant, and how its start goes: `sansq nsqd`, a link called `nsqd`, `sansq` alone.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use clap::Parser;
+use sansq_core::log::Level;
+
+use crate::args::{
+    ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
+};
+use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
+use crate::serve::{self, ServeError};
+use crate::tools::{normalise, run_pub, run_tail};
+use crate::{NSQ_VERSION, bench, version_line};
+
+/// Does what the arguments ask for, the program's name first; the process's exit status.
+pub fn run(args: &[OsString]) -> u8 {
+    let (program, args) = match args.split_first() {
+        Some((program, args)) => (program.as_os_str(), args),
+        None => (OsStr::new("sansq"), args),
+    };
+    match choose(program, args) {
+        Ok((Command::Bench, args)) => tool(args, run_bench),
+        Ok((Command::Both, args)) => start(args, SANSQ, both_logs, serve::run_both),
+        Ok((Command::Help, _)) => print(OVERVIEW),
+        Ok((Command::Nsqd, args)) => start(args, NSQD, nsqd_logs, serve::run_nsqd),
+        Ok((Command::Nsqlookupd, args)) => {
+            start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd)
+        }
+        Ok((Command::Pub, args)) => tool(args, |options| run_pub(options).map(drop)),
+        Ok((Command::Tail, args)) => tool(args, run_tail),
+        Ok((Command::Version, _)) => print(&version(SANSQ)),
+        Err(error) => refuse(&error, error.exit_status()),
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Command {
+    Bench,
+    Both,
+    Help,
+    Nsqd,
+    Nsqlookupd,
+    Pub,
+    Tail,
+    Version,
+}
+
+/// What is meant by a program of this name with these arguments, and the arguments left for it.
+fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>), ArgsError> {
+    let program = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    match program.strip_suffix(".exe").unwrap_or(program) {
+        NSQD => return Ok((Command::Nsqd, args.to_vec())),
+        NSQLOOKUPD => return Ok((Command::Nsqlookupd, args.to_vec())),
+        _ => {}
+    }
+    let Some((first, rest)) = args.split_first() else { return Ok((Command::Both, vec![])) };
+    match first.to_str() {
+        Some("help") => match rest.split_first() {
+            // `sansq help nsqd` is `sansq nsqd --help`.
+            Some((topic, _)) if topic == "flags" => Ok((Command::Both, vec!["--help".into()])),
+            Some((topic, _)) => Ok((subcommand(topic)?, vec!["--help".into()])),
+            None => Ok((Command::Help, vec![])),
+        },
+        Some("-h" | "-help" | "--help") => Ok((Command::Help, vec![])),
+        Some("-version" | "--version") => Ok((Command::Version, vec![])),
+        Some(flag) if flag.starts_with('-') => Ok((Command::Both, args.to_vec())),
+        _ => Ok((subcommand(first)?, rest.to_vec())),
+    }
+}
+
+fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
+    const COMMANDS: [(&str, Command); 6] = [
+        ("bench", Command::Bench),
+        ("help", Command::Help),
+        (NSQD, Command::Nsqd),
+        (NSQLOOKUPD, Command::Nsqlookupd),
+        ("pub", Command::Pub),
+        ("tail", Command::Tail),
+    ];
+    let found = COMMANDS.iter().find(|(known, _)| name == *known);
+    found.map(|(_, command)| *command).ok_or_else(|| {
+        let name = name.to_string_lossy().into_owned();
+        let nearest = nearest(&name, COMMANDS.map(|(known, _)| known)).map(Into::into);
+        ArgsError::Unknown { what: "command", name, nearest }
+    })
+}
+
+/// Starts a server: options, log, warnings, and whatever `serve` does.
+fn start<P: Program>(
+    args: Vec<OsString>,
+    program: &'static str,
+    logs: impl Fn(&P) -> Logs,
+    serve: impl FnOnce(P, &Logs) -> Result<(), ServeError>,
+) -> u8 {
+    // What is said for both servers together is nsqd's line.
+    let target = if program == NSQLOOKUPD { NSQLOOKUPD } else { NSQD };
+    let (options, warnings) = match load::<P>(&args) {
+        Ok(Request::Help(page)) => return print(page.trim_end()),
+        Ok(Request::Run(options, warnings)) => (options, warnings),
+        Ok(Request::Version) => return print(&version(program)),
+        Err(error @ ArgsError::Config { .. }) => {
+            // The log's own options are unknown now: the defaults do.
+            logs(&P::default()).install();
+            log(target, Level::Fatal, &error);
+            return error.exit_status();
+        }
+        Err(error) => return refuse(&error, error.exit_status()),
+    };
+    let logs = logs(&options);
+    logs.install();
+    for warning in warnings {
+        log(target, Level::Warn, warning);
+    }
+    match serve(options, &logs) {
+        Ok(()) => 0,
+        Err(error) => {
+            log(target, Level::Fatal, format_args!("failed to instantiate {target} - {error}"));
+            1
+        }
+    }
+}
+
+fn nsqd_logs(options: &NsqdOptions) -> Logs {
+    Logs::new([(NSQD, options.log_prefix.as_str(), options.log_level)])
+}
+
+fn nsqlookupd_logs(options: &NsqlookupdOptions) -> Logs {
+    Logs::new([(NSQLOOKUPD, options.log_prefix.as_str(), options.log_level)])
+}
+
+fn both_logs(options: &BothOptions) -> Logs {
+    let level = options.nsqd.log_level;
+    Logs::new([
+        (NSQD, options.nsqd.log_prefix.as_str(), level),
+        (NSQLOOKUPD, options.nsqlookupd.log_prefix.as_str(), level),
+    ])
+}
+
+/// Runs a tool whose flags are declared with clap.
+fn tool<P: Parser, E: core::fmt::Display>(
+    args: Vec<OsString>,
+    run: impl FnOnce(P) -> Result<(), E>,
+) -> u8 {
+    let name = core::iter::once(OsString::from("sansq"));
+    match P::try_parse_from(name.chain(normalise(&args))) {
+        Ok(options) => match run(options) {
+            Ok(()) => 0,
+            Err(error) => refuse(&error, 1),
+        },
+        Err(error) => {
+            // Help goes to standard output, anything else to standard error.
+            let _ = error.print();
+            u8::try_from(error.exit_code()).unwrap_or(2)
+        }
+    }
+}
+
+fn run_bench(options: bench::BenchOptions) -> Result<(), String> {
+    let report =
+        bench::run(&options).map_err(|error| format!("{}: {error}", options.nsqd_tcp_address))?;
+    if options.json {
+        print(&format!("{:#}", report.to_json()));
+    } else {
+        print(&report.to_string());
+    }
+    Ok(())
+}
+
+fn version(program: &str) -> String {
+    if program == SANSQ {
+        format!("sansq v{} (NSQ v{NSQ_VERSION})", env!("CARGO_PKG_VERSION"))
+    } else {
+        version_line(program)
+    }
+}
+
+/// Prints on standard output; success even if nobody reads it.
+fn print(text: &str) -> u8 {
+    let _ = writeln!(io::stdout(), "{text}");
+    0
+}
+
+fn refuse(error: &dyn core::fmt::Display, status: u8) -> u8 {
+    let _ = writeln!(io::stderr(), "{error}");
+    status
+}
+
+const SANSQ: &str = "sansq";
+
+const OVERVIEW: &str = "\
+sansq: NSQ's servers and tools in one program
+
+Usage:
+  sansq [flags]               run nsqd and nsqlookupd, with ./data as data path
+  sansq nsqd [flags]          run nsqd, with NSQ's flags, config file and data path
+  sansq nsqlookupd [flags]    run nsqlookupd, with NSQ's flags and config file
+  sansq pub [flags]           publish messages
+  sansq tail [flags]          print messages
+  sansq bench [flags]         measure a server
+  sansq help [COMMAND]        this page, or that of a command; `sansq help flags` for the first line
+  sansq --version             the version
+
+Under the name nsqd or nsqlookupd (a link), sansq is that program.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(line: &str) -> Result<(Command, String), String> {
+        let words: Vec<OsString> = line.split_ascii_whitespace().map(Into::into).collect();
+        let (command, args) = choose(&words[0], &words[1..]).map_err(|error| error.to_string())?;
+        Ok((command, args.join(OsStr::new(" ")).into_string().unwrap()))
+    }
+
+    #[test]
+    fn the_name_and_the_first_argument_decide() {
+        use Command::{Bench, Both, Help, Nsqd, Nsqlookupd, Pub, Tail, Version};
+        for (line, command, args) in [
+            ("sansq", Both, ""),
+            ("sansq -tcp-address=:1 x", Both, "-tcp-address=:1 x"),
+            ("/usr/bin/sansq nsqd -config x", Nsqd, "-config x"),
+            ("/usr/bin/nsqd --help", Nsqd, "--help"),
+            ("nsqd.exe nsqlookupd", Nsqd, "nsqlookupd"),
+            ("./nsqlookupd --version", Nsqlookupd, "--version"),
+            ("sansq.exe nsqlookupd", Nsqlookupd, ""),
+            ("sansq pub a", Pub, "a"),
+            ("sansq tail", Tail, ""),
+            ("sansq bench --json", Bench, "--json"),
+            ("sansq help", Help, ""),
+            ("sansq help help", Help, "--help"),
+            ("sansq -h", Help, ""),
+            ("sansq --help", Help, ""),
+            ("sansq help flags", Both, "--help"),
+            ("sansq help tail", Tail, "--help"),
+            ("sansq -version", Version, ""),
+            ("nsqd-old nsqd", Nsqd, ""),
+        ] {
+            assert_eq!(chosen(line), Ok((command, args.into())), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_is_named_with_the_nearest() {
+        assert_eq!(chosen("sansq nsqdd"), Err("unknown command nsqdd; did you mean nsqd?".into()));
+        assert_eq!(
+            chosen("sansq help frobnicate"),
+            Err("unknown command frobnicate; --help lists what there is".into())
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! The program `sansq`: NSQ's nsqd and nsqlookupd, and a few tools, behind one name.
+//!
+//! A library so that its parts can be tested; nothing outside of this package is meant to use it.
+
+pub mod args;
+pub mod bench;
+pub mod cli;
+pub mod data_path;
+pub mod log;
+pub mod serve;
+pub mod tools;
+
+/// The version of NSQ that clients are told, because they parse it.
+pub const NSQ_VERSION: &str = "1.3.0";
+
+/// The line that `--version` prints, and a server's log begins with (http-and-ops.md section 6).
+pub fn version_line(program: &str) -> String {
+    format!("{program} v{NSQ_VERSION} (built w/sansq-{})", env!("CARGO_PKG_VERSION"))
+}

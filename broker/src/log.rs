@@ -1,0 +1,300 @@
+//! The log: NSQ's line format on standard error.
+//!
+//! `[nsqd] 2026/11/22 12:27:30.957558 INFO: text` is prefix, local date and time with microseconds,
+//! level and text (http-and-ops.md section 7). The servers emit `tracing` events with their program's
+//! name as target; the event's message is the text. `tracing` knows no level above ERROR: an event
+//! with a field `fatal` is logged as FATAL.
+
+use core::fmt::{self, Write as _};
+use core::sync::atomic::{AtomicU8, Ordering};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Zoned;
+use sansq_core::log::Level;
+use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+/// The settings of the log, shared with the [`LogLayer`]: levels can be changed while it runs.
+///
+/// Cloning gives another handle to the same settings.
+#[derive(Clone, Debug)]
+pub struct Logs(Arc<[Target]>);
+
+/// One program's log.
+#[derive(Debug)]
+struct Target {
+    name: &'static str,
+    prefix: String,
+    level: AtomicU8,
+}
+
+impl Logs {
+    /// A log per program: its name (the events' target), prefix and level.
+    pub fn new<'a>(programs: impl IntoIterator<Item = (&'static str, &'a str, Level)>) -> Self {
+        let target = |(name, prefix, level): (_, &str, _)| Target {
+            name,
+            prefix: prefix.into(),
+            level: AtomicU8::new(rank(level)),
+        };
+        Self(programs.into_iter().map(target).collect())
+    }
+
+    /// Makes this the process's log, on standard error. Later calls have no effect.
+    pub fn install(&self) {
+        let layer = LogLayer { logs: self.clone(), sink: Mutex::new(io::stderr()) };
+        // Fails only if there is a log already.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+    }
+
+    /// A layer that writes to `sink`, one write per line; errors of the sink are ignored.
+    pub fn layer<W: Write>(&self, sink: W) -> LogLayer<W> {
+        LogLayer { logs: self.clone(), sink: Mutex::new(sink) }
+    }
+
+    /// The quietest level that `program` logs; `None` if it has no log here.
+    pub fn level(&self, program: &str) -> Option<Level> {
+        let rank = self.target(program)?.level.load(Ordering::Relaxed);
+        LEVELS.get(usize::from(rank)).copied()
+    }
+
+    /// Changes the quietest level that `program` logs, from the next line on.
+    pub fn set_level(&self, program: &str, level: Level) {
+        if let Some(target) = self.target(program) {
+            target.level.store(rank(level), Ordering::Relaxed);
+        }
+    }
+
+    fn target(&self, program: &str) -> Option<&Target> {
+        self.0.iter().find(|target| target.name == program)
+    }
+}
+
+/// Logs `text` at `level` for `program`, through whatever log is installed.
+pub fn log(program: &'static str, level: Level, text: impl fmt::Display) {
+    // An event's target has to be known at compile time.
+    macro_rules! event {
+        ($target:literal) => {
+            match level {
+                Level::Debug => tracing::debug!(target: $target, "{text}"),
+                Level::Info => tracing::info!(target: $target, "{text}"),
+                Level::Warn => tracing::warn!(target: $target, "{text}"),
+                Level::Error => tracing::error!(target: $target, "{text}"),
+                Level::Fatal => tracing::error!(target: $target, fatal = true, "{text}"),
+            }
+        };
+    }
+    if program == NSQLOOKUPD { event!("nsqlookupd") } else { event!("nsqd") }
+}
+
+/// The `tracing` layer that writes the lines.
+#[derive(Debug)]
+pub struct LogLayer<W> {
+    logs: Logs,
+    sink: Mutex<W>,
+}
+
+impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for LogLayer<W> {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Asked again at every event, because levels change.
+        if self.logs.target(metadata.target()).is_some() {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        // An ERROR may turn out to be FATAL.
+        let highest = match *metadata.level() {
+            tracing::Level::ERROR => Level::Fatal,
+            level => from_tracing(level),
+        };
+        let target = self.logs.target(metadata.target());
+        target.is_some_and(|target| rank(highest) >= target.level.load(Ordering::Relaxed))
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Some(target) = self.logs.target(event.metadata().target()) else { return };
+        let mut text = Text::default();
+        event.record(&mut text);
+        let level = if text.fatal { Level::Fatal } else { from_tracing(*event.metadata().level()) };
+        if rank(level) < target.level.load(Ordering::Relaxed) {
+            return;
+        }
+        let line = line(&target.prefix, &Zoned::now(), level, &text.message);
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        // A log that can't be written must not end the broker.
+        let _ = sink.write_all(line.as_bytes());
+    }
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fatal: bool,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // Writing into a String can't fail.
+            let _ = write!(self.message, "{value:?}");
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.fatal |= field.name() == "fatal" && value;
+    }
+}
+
+/// One line, newline included. Control characters are escaped: some texts quote what a peer sent, and
+/// a peer must not be able to forge a line.
+fn line(prefix: &str, now: &Zoned, level: Level, text: &str) -> String {
+    let mut line = String::with_capacity(prefix.len() + text.len() + 40);
+    let (date, time, micros) = (now.date(), now.time(), now.subsec_nanosecond() / 1_000);
+    let _ = write!(
+        line,
+        "{prefix}{:04}/{:02}/{:02} {:02}:{:02}:{:02}.{micros:06} {level}: ",
+        date.year(),
+        date.month(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+    );
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+fn from_tracing(level: tracing::Level) -> Level {
+    match level {
+        tracing::Level::ERROR => Level::Error,
+        tracing::Level::WARN => Level::Warn,
+        tracing::Level::INFO => Level::Info,
+        _ => Level::Debug,
+    }
+}
+
+/// The place of `level` in [`LEVELS`].
+fn rank(level: Level) -> u8 {
+    match level {
+        Level::Debug => 0,
+        Level::Info => 1,
+        Level::Warn => 2,
+        Level::Error => 3,
+        Level::Fatal => 4,
+    }
+}
+
+/// The target of nsqd's events.
+pub const NSQD: &str = "nsqd";
+/// The target of nsqlookupd's events.
+pub const NSQLOOKUPD: &str = "nsqlookupd";
+
+const LEVELS: [Level; 5] = [Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Fatal];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil;
+    use jiff::tz::TimeZone;
+
+    /// A sink that counts its writes.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<String>>>);
+
+    impl Writes {
+        fn take(&self) -> Vec<String> {
+            core::mem::take(&mut *self.0.lock().unwrap())
+        }
+    }
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().push(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A sink whose other end is gone.
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    fn everything(name: &'static str) {
+        for level in LEVELS {
+            log(name, level, format_args!("at {level}"));
+        }
+    }
+
+    #[test]
+    fn the_line() {
+        let time = civil::date(2026, 1, 2).at(3, 4, 5, 6_007_999);
+        let time = time.to_zoned(TimeZone::UTC).unwrap();
+        for (level, word) in LEVELS.into_iter().zip(["DEBUG", "INFO", "WARNING", "ERROR", "FATAL"])
+        {
+            let expected = format!("[nsqd] 2026/01/02 03:04:05.006007 {word}: hi\n");
+            assert_eq!(line("[nsqd] ", &time, level, "hi"), expected);
+        }
+        let forged = line("", &time, Level::Info, "a\n[nsqd] b\r\u{1b}\tä");
+        assert!(forged.ends_with(" INFO: a\\n[nsqd] b\\r\\u{1b}\tä\n"), "{forged}");
+    }
+
+    #[test]
+    fn levels_per_program_change_while_running() {
+        let writes = Writes::default();
+        let logs = Logs::new([(NSQD, "d:", Level::Warn), (NSQLOOKUPD, "l:", Level::Fatal)]);
+        let subscriber = tracing_subscriber::registry().with(logs.layer(writes.clone()));
+        let words = |lines: Vec<String>| -> Vec<String> {
+            lines
+                .iter()
+                .map(|l| format!("{}{}", &l[..2], l.split(' ').next_back().unwrap()))
+                .collect()
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            everything(NSQD);
+            assert_eq!(words(writes.take()), ["d:WARNING\n", "d:ERROR\n", "d:FATAL\n"]);
+            everything(NSQLOOKUPD);
+            assert_eq!(words(writes.take()), ["l:FATAL\n"]);
+
+            logs.set_level(NSQD, Level::Debug);
+            logs.set_level(NSQLOOKUPD, Level::Error);
+            everything(NSQD);
+            assert_eq!(writes.take().len(), 5);
+            everything(NSQLOOKUPD);
+            assert_eq!(words(writes.take()), ["l:ERROR\n", "l:FATAL\n"]);
+
+            tracing::error!(target: "elsewhere", "nobody asked");
+            assert_eq!(writes.take(), Vec::<String>::new());
+        });
+        assert_eq!((logs.level(NSQD), logs.level("x")), (Some(Level::Debug), None));
+    }
+
+    #[test]
+    fn a_closed_sink_is_no_reason_to_panic() {
+        let logs = Logs::new([(NSQD, "", Level::Debug)]);
+        let subscriber = tracing_subscriber::registry().with(logs.layer(Closed));
+        tracing::subscriber::with_default(subscriber, || everything(NSQD));
+    }
+}

@@ -1,0 +1,154 @@
+//! The flags of `sansq pub` and `sansq tail`.
+//!
+//! They go by the reference's `to_nsq` and `nsq_tail` where those have a flag
+//! (http-and-ops.md sections 10.2 and 10.6).
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use sansq_core::name::{ChannelName, TopicName};
+
+/// What to publish.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "sansq pub",
+    bin_name = "sansq pub",
+    about = "Publishes its arguments, or else what comes in on standard input, to a topic",
+    args_override_self = true,
+    max_term_width = 100
+)]
+pub struct PubOptions {
+    /// The topic to publish to
+    #[arg(long, value_parser = |text: &str| TopicName::new(text))]
+    pub topic: TopicName,
+    /// host:port of an nsqd; repeat to publish to each of several
+    #[arg(long, default_values_t = [NSQD_ADDRESS.to_owned()], value_name = "ADDRESS")]
+    pub nsqd_tcp_address: Vec<String>,
+    /// host:port of an nsqlookupd's HTTP API; repeat for more. Publishes to one nsqd that they know
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "nsqd_tcp_address")]
+    pub lookupd_http_address: Vec<String>,
+    /// The one byte that ends a message on standard input
+    #[arg(long, default_value = "\n", hide_default_value = true, value_parser = byte)]
+    pub delimiter: u8,
+    /// Messages per second; 0: as fast as possible
+    #[arg(long, default_value_t = 0)]
+    pub rate: u64,
+    /// The messages; none: those of standard input
+    #[arg(value_name = "MESSAGE")]
+    pub messages: Vec<String>,
+}
+
+/// What to print.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "sansq tail",
+    bin_name = "sansq tail",
+    about = "Prints the messages of topics as they come, one per line",
+    args_override_self = true,
+    max_term_width = 100
+)]
+pub struct TailOptions {
+    /// The topic; repeat for more
+    #[arg(long, required = true, value_parser = |text: &str| TopicName::new(text))]
+    pub topic: Vec<TopicName>,
+    /// The channel [default: tail with a number, ephemeral]
+    #[arg(long, value_parser = |text: &str| ChannelName::new(text))]
+    pub channel: Option<ChannelName>,
+    /// host:port of an nsqd; repeat for more [default: 127.0.0.1:4150 unless nsqlookupd is asked]
+    #[arg(long, value_name = "ADDRESS")]
+    pub nsqd_tcp_address: Vec<String>,
+    /// host:port of an nsqlookupd's HTTP API; repeat for more
+    #[arg(long, value_name = "ADDRESS")]
+    pub lookupd_http_address: Vec<String>,
+    /// Messages in flight at a time
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_in_flight: u32,
+    /// End after so many messages; 0: go on
+    #[arg(long, default_value_t = 0)]
+    pub n: u64,
+    /// Put the topic in front of each message
+    #[arg(long)]
+    pub print_topic: bool,
+}
+
+impl TailOptions {
+    /// Fills in what the flags leave open: the address, and that no more is in flight than wanted.
+    pub fn settle(&mut self) {
+        if self.nsqd_tcp_address.is_empty() && self.lookupd_http_address.is_empty() {
+            self.nsqd_tcp_address.push(NSQD_ADDRESS.into());
+        }
+        if let Ok(n @ 1..) = u32::try_from(self.n) {
+            self.max_in_flight = self.max_in_flight.min(n);
+        }
+    }
+}
+
+/// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what follows
+/// a `--` of its own.
+pub fn normalise(args: &[OsString]) -> Vec<OsString> {
+    let mut flags = true;
+    let double = |arg: &OsString| {
+        let text = arg.to_str().unwrap_or_default();
+        flags &= text != "--";
+        match text.as_bytes() {
+            [b'-', b'a'..=b'z', rest @ ..] if flags && (text != "-h" || !rest.is_empty()) => {
+                format!("-{text}").into()
+            }
+            _ => arg.clone(),
+        }
+    };
+    args.iter().map(double).collect()
+}
+
+fn byte(text: &str) -> Result<u8, &'static str> {
+    match text.as_bytes() {
+        [byte] => Ok(*byte),
+        _ => Err("it has to be exactly one byte"),
+    }
+}
+
+/// Where an nsqd on this host listens by default.
+const NSQD_ADDRESS: &str = "127.0.0.1:4150";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<P: Parser>(args: &str) -> Result<P, String> {
+        let args: Vec<OsString> = args.split(' ').map(Into::into).collect();
+        P::try_parse_from(normalise(&args)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_dash_or_two() {
+        let args = ["-topic", "--n=5", "-n=5", "-h", "x", "-", "-5", "--", "-topic"];
+        let expected = ["--topic", "--n=5", "--n=5", "-h", "x", "-", "-5", "--", "-topic"];
+        assert_eq!(normalise(&args.map(Into::into)), expected.map(OsString::from));
+    }
+
+    #[test]
+    fn publishing() {
+        let options: PubOptions = parse("pub -topic t --delimiter=; hello world").unwrap();
+        assert_eq!(options.topic.as_str(), "t");
+        assert_eq!((options.delimiter, options.rate), (b';', 0));
+        assert_eq!(options.nsqd_tcp_address, ["127.0.0.1:4150"]);
+        assert_eq!(options.messages, ["hello", "world"]);
+        assert!(parse::<PubOptions>("pub -topic a$ x").unwrap_err().contains("1 to 64"));
+        assert!(
+            parse::<PubOptions>("pub -topic t -delimiter ;;").unwrap_err().contains("one byte")
+        );
+        assert!(parse::<PubOptions>("pub x").unwrap_err().contains("--topic"));
+    }
+
+    #[test]
+    fn tailing() {
+        let mut options: TailOptions = parse("tail -topic a -topic b -n 5 -print-topic").unwrap();
+        options.settle();
+        assert_eq!(options.topic.len(), 2);
+        assert_eq!((options.max_in_flight, options.n, options.print_topic), (5, 5, true));
+        assert_eq!(options.nsqd_tcp_address, ["127.0.0.1:4150"]);
+        let mut options: TailOptions = parse("tail -topic a -lookupd-http-address l:1").unwrap();
+        options.settle();
+        assert_eq!((options.max_in_flight, options.nsqd_tcp_address.len()), (200, 0));
+    }
+}

@@ -1,0 +1,205 @@
+//! What a producer asks of whoever drives it, and what it tells.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use super::connection::Identity;
+use super::error::ConnectionError;
+use crate::log::Level;
+
+/// Everything that calls into a [`Producer`](super::Producer) ask of the driver, grouped by who acts
+/// on it. The driver owns it, carries it out in the order of the fields and clears it.
+#[derive(Debug, Default)]
+pub struct ProducerActions {
+    /// Connections and dials to drop at once; there is no report back about them.
+    pub close: Vec<DialId>,
+    /// Addresses to connect to. Reported back by `handle_connected` or `handle_connect_failed`.
+    pub dial: Vec<Dial>,
+    /// There are bytes to write: call `swap_transmit` until it gives none.
+    pub transmit: bool,
+    /// Publishes that are over, in the order of their ids, each exactly once.
+    pub completed: Vec<(PublishId, Result<(), PublishError>)>,
+    /// A publish was refused with [`PublishError::Full`] before, and some room has come since.
+    pub room: bool,
+    /// What is worth a line in a log.
+    pub events: Vec<ProducerEvent>,
+}
+
+impl ProducerActions {
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.close.is_empty()
+            && self.dial.is_empty()
+            && !self.transmit
+            && self.completed.is_empty()
+            && !self.room
+            && self.events.is_empty()
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.close.clear();
+        self.dial.clear();
+        self.transmit = false;
+        self.completed.clear();
+        self.room = false;
+        self.events.clear();
+    }
+}
+
+/// Names a dial and the connection that comes of it. Reports about any but the latest are ignored, so
+/// one that races with a close does no harm.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct DialId(pub(super) u64);
+
+/// An address to connect to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dial {
+    /// What to report back with.
+    pub id: DialId,
+    /// The address as it was given, `host:port`; the runtime resolves it.
+    pub address: String,
+}
+
+/// Names a publish until it is completed; later ones are greater.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PublishId(pub(super) u64);
+
+impl fmt::Display for PublishId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a publish was not taken, or what became of it.
+///
+/// The last three are outcomes: after [`Rejected`](Self::Rejected) and [`NotSent`](Self::NotSent) the
+/// broker has not got the messages, after [`Unknown`](Self::Unknown) it may have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The producer was closed.
+    Closed,
+    /// There is no message.
+    EmptyBatch,
+    /// A message has no body, which NSQ does not allow.
+    EmptyBody,
+    /// A body is too long.
+    BodyTooBig {
+        /// Its length in bytes.
+        size: usize,
+        /// `max_msg_size`, in bytes.
+        max: usize,
+    },
+    /// The messages are too long together.
+    BatchTooBig {
+        /// Their length in bytes, with 4 for each and 4 more.
+        size: usize,
+        /// `max_body_size`, in bytes.
+        max: usize,
+    },
+    /// The delay is too long.
+    DelayTooLong {
+        /// `max_req_timeout`.
+        max: Duration,
+    },
+    /// Too many publishes or bytes are outstanding. Worth another try when
+    /// [`ProducerActions::room`] is set.
+    Full,
+    /// The broker said no; the text is the broker's.
+    Rejected(String),
+    /// The broker did not get it, or refused a command before it and therefore left it aside.
+    NotSent(ConnectionError),
+    /// It was sent and not answered: the broker may have the messages. Publishing again may
+    /// duplicate them.
+    Unknown(ConnectionError),
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the producer is closed"),
+            Self::EmptyBatch => f.write_str("no message"),
+            Self::EmptyBody => f.write_str("a message without body"),
+            Self::BodyTooBig { size, max } => write!(f, "message too big {size} > {max}"),
+            Self::BatchTooBig { size, max } => write!(f, "body too big {size} > {max}"),
+            Self::DelayTooLong { max } => write!(f, "the delay is above {} ms", max.as_millis()),
+            Self::Full => f.write_str("too much is outstanding"),
+            Self::Rejected(text) => f.write_str(text),
+            Self::NotSent(error) => write!(f, "not sent: {error}"),
+            Self::Unknown(error) => write!(f, "sent, answer lost: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for PublishError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        if let Self::NotSent(error) | Self::Unknown(error) = self { Some(error) } else { None }
+    }
+}
+
+/// What happened to a producer. `Display` is the text of the log line, without the address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ProducerEvent {
+    /// A dial begins.
+    Connecting,
+    /// The server took the secret.
+    Authenticated(Identity),
+    /// Publishes can be sent.
+    Connected {
+        /// The server's version; empty from a server without negotiation.
+        version: String,
+    },
+    /// The server refused a publish; the text is the server's.
+    Refused(String),
+    /// The server sent a message although a producer never subscribes.
+    StrayMessage,
+    /// The connection, or the try to make one, is over.
+    Disconnected {
+        /// Why.
+        error: ConnectionError,
+        /// How long until the next dial; `None`: there is none, the producer is closed.
+        redial_after: Option<Duration>,
+    },
+    /// The producer is closed and asks for nothing any more.
+    Stopped,
+}
+
+impl ProducerEvent {
+    /// How loud it is.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::Connecting | Self::Authenticated(_) | Self::Connected { .. } | Self::Stopped => {
+                Level::Info
+            }
+            Self::StrayMessage | Self::Disconnected { .. } => Level::Warn,
+            Self::Refused(_) => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for ProducerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting to nsqd"),
+            Self::Authenticated(who) => write!(
+                f,
+                "Auth accepted. Identity: {:?} {} Permissions: {}",
+                who.identity, who.identity_url, who.permission_count
+            ),
+            Self::Connected { version } => write!(f, "connected to nsqd {version}"),
+            Self::Refused(text) => write!(f, "a publish was refused: {text}"),
+            Self::StrayMessage => f.write_str("dropped a message that nobody subscribed to"),
+            Self::Disconnected { error, redial_after: None } => {
+                write!(f, "not connected: {error}")
+            }
+            Self::Disconnected { error, redial_after: Some(wait) } => {
+                write!(f, "not connected: {error}; dialling again in {wait:?}")
+            }
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}

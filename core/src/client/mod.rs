@@ -1,0 +1,87 @@
+//! The client side of protocol V2: a producer, and the connection that producers and consumers share.
+//!
+//! A [`Producer`] publishes to one nsqd. It owns no socket and no timer: the driver reports what
+//! happened, carries out the [`ProducerActions`] that the call left behind, and calls
+//! [`Producer::handle_timeout`] when [`Producer::poll_timeout`] says so. One task owns a producer;
+//! callers reach it through whatever queue the runtime has.
+//!
+//! # The turn
+//!
+//! 1. Wait for bytes, for a dial, for a caller or for the deadline, and read the clocks once.
+//! 2. Tell the producer: `handle_*`, or a verb such as [`Producer::publish`].
+//! 3. Carry out the actions in the order of their fields and clear them. While the socket takes bytes,
+//!    write what [`Producer::swap_transmit`] gives.
+//! 4. Arm the one timer.
+//!
+//! Back-pressure: a publish that is refused with [`PublishError::Full`] is worth another try when
+//! [`ProducerActions::room`] is set. A slow socket needs no care: what was not swapped out yet stays in
+//! the producer, within its limits, and is completed at its deadline.
+//!
+//! No bytes of a server make these machines panic. The `# Panics` sections name mistakes of the caller.
+//!
+//! # Example
+//!
+//! The whole of a driver, with a broker that is played by literal bytes:
+//!
+//! ```
+//! use bytes::{Bytes, BytesMut};
+//! use sansq_core::client::{Producer, ProducerActions, ProducerOptions};
+//! use sansq_core::name::TopicName;
+//! use sansq_core::time::Now;
+//!
+//! let mut producer = Producer::new("127.0.0.1:4150", ProducerOptions::default(), 42)?;
+//! let mut actions = ProducerActions::default();
+//! let mut now = Now::from_millis(0);
+//!
+//! // A caller publishes. The producer wants a connection first.
+//! let orders = TopicName::new("orders")?;
+//! let id = producer.publish(&orders, Bytes::from("an order"), now, &mut actions)?;
+//! let dial = actions.dial.remove(0);
+//! assert_eq!(dial.address, "127.0.0.1:4150");
+//! actions.clear();
+//!
+//! // The dial succeeds after 2 ms; magic and IDENTIFY are there to be written.
+//! now = Now::from_millis(2);
+//! producer.handle_connected(dial.id, now, &mut actions);
+//! let mut socket = Vec::new();
+//! let mut spare = Vec::new();
+//! let mut write = |producer: &mut Producer, actions: &mut ProducerActions, now| {
+//!     while actions.transmit {
+//!         producer.swap_transmit(now, &mut spare);
+//!         actions.transmit = !spare.is_empty();
+//!         socket.extend_from_slice(&spare);
+//!     }
+//! };
+//! write(&mut producer, &mut actions, now);
+//!
+//! // The broker answers IDENTIFY, gets the publish and answers it, all in its own time.
+//! let mut input = BytesMut::from(&b"\0\0\0\x06\0\0\0\0OK"[..]);
+//! producer.handle_input(dial.id, &mut input, now, &mut actions);
+//! write(&mut producer, &mut actions, now);
+//! let mut input = BytesMut::from(&b"\0\0\0\x06\0\0\0\0OK"[..]);
+//! producer.handle_input(dial.id, &mut input, now, &mut actions);
+//!
+//! assert!(socket.starts_with(b"  V2IDENTIFY\n"));
+//! assert!(socket.ends_with(b"PUB orders\n\0\0\0\x08an order"));
+//! assert_eq!(actions.completed, [(id, Ok(()))]);
+//! // Now the driver would arm its timer.
+//! assert!(producer.poll_timeout() > Some(now.instant));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod actions;
+mod backoff;
+pub mod connection;
+mod error;
+pub mod frame;
+mod options;
+pub mod producer;
+mod transactions;
+
+pub use actions::{Dial, DialId, ProducerActions, ProducerEvent, PublishError, PublishId};
+pub use backoff::Backoff;
+pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
+pub use error::ConnectionError;
+pub use frame::{Frame, FrameError, Received};
+pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
+pub use producer::{Producer, ProducerOptions};

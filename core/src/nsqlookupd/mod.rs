@@ -1,0 +1,416 @@
+//! nsqlookupd: tells consumers which nsqds have a topic (nsqlookupd-protocol.md).
+//!
+//! ```text
+//!             bytes                     commands
+//! nsqd  ----------------> connection --------------> registrations <---- HTTP: [`Lookupd::handle_http`]
+//!       <----------------            <--------------
+//!             answers                     Ok
+//! ```
+//!
+//! One [`Lookupd`] serves all connections of one process on one thread. Where it differs from the
+//! reference, no nsqd and no client notices:
+//!
+//! - a connection that sends no magic within [`MAGIC_TIMEOUT`] is closed, and shutting down closes all;
+//! - lines, bodies, connections and registrations are bounded, see [`Config`] and
+//!   [`crate::protocol::lookup`];
+//! - a session is a connection, not a socket address, which may be reused too early;
+//! - activity and tombstones are judged by the monotonic clock;
+//! - of two sessions with the same broadcast address and TCP port, look-ups show the newer one;
+//! - ephemeral topics and channels go with their last producer, however it goes;
+//! - lists are sorted, and `*` is not a name.
+//!
+//! Deleting a topic over HTTP drops the registrations of nsqds that still have it, as in the
+//! reference: it is the first step of deleting it everywhere, and must not undo itself.
+
+mod admin;
+mod event;
+mod http;
+mod registrations;
+
+pub use admin::{Full, Lookup, Node, ProducerInfo};
+pub use event::{Category, DropReason, Event};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::arena::{Arena, ConnId};
+use crate::deadlines::Deadlines;
+use crate::protocol::lookup::{
+    Command, CommandDecoder, LookupdInfo, OK, ProtocolError, Registration, encode_reply,
+};
+use crate::time::{Instant, Now};
+use crate::version::NSQ_VERSION;
+
+use registrations::Registrations;
+
+/// What an nsqlookupd is told at its start. The defaults are the reference's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// The address under which nsqds reach the HTTP interface; told in the answer to IDENTIFY.
+    pub broadcast_address: String,
+    /// The host's name.
+    pub hostname: String,
+    /// The real port of the TCP listener.
+    pub tcp_port: u16,
+    /// The real port of the HTTP listener.
+    pub http_port: u16,
+    /// A producer that is silent for longer is not shown.
+    pub inactive_producer_timeout: Duration,
+    /// For how long a tombstone hides.
+    pub tombstone_lifetime: Duration,
+    /// The most connections. One more is closed at once, without an answer.
+    pub connections_max: usize,
+    /// The most topics and channels together. A REGISTER that needs more is refused.
+    pub keys_max: usize,
+    /// The most pairs of a topic or channel and a producer of it. A REGISTER that needs more is
+    /// refused.
+    pub registrations_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            broadcast_address: String::new(),
+            hostname: String::new(),
+            tcp_port: 4160,
+            http_port: 4161,
+            inactive_producer_timeout: Duration::from_secs(300),
+            tombstone_lifetime: Duration::from_secs(45),
+            connections_max: CONNECTIONS_MAX,
+            keys_max: KEYS_MAX,
+            registrations_max: REGISTRATIONS_MAX,
+        }
+    }
+}
+
+/// What a turn asks of whoever drives a [`Lookupd`]. Owned and reused by the caller.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Connections that went from nothing to something to send: [`Lookupd::swap_transmit`].
+    pub transmit: Vec<ConnId>,
+    /// Connections to close after what is owed to them has been sent, within [`CLOSE_TIMEOUT`] at
+    /// most. [`Lookupd::handle_closed`] follows.
+    pub close: Vec<ConnId>,
+    /// Lines for the log, in order.
+    pub events: Vec<Event>,
+}
+
+impl Actions {
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.transmit.is_empty() && self.close.is_empty() && self.events.is_empty()
+    }
+
+    /// Forgets everything and keeps the room.
+    pub fn clear(&mut self) {
+        self.transmit.clear();
+        self.close.clear();
+        self.events.clear();
+    }
+}
+
+/// An nsqlookupd.
+#[derive(Debug)]
+pub struct Lookupd {
+    config: Config,
+    connections: Arena<ConnId, Connection>,
+    registrations: Registrations,
+    /// Of connections that have to send their magic.
+    deadlines: Deadlines<ConnId>,
+    is_shutting_down: bool,
+}
+
+#[derive(Debug)]
+struct Connection {
+    remote: SocketAddr,
+    decoder: CommandDecoder,
+    /// Bytes owed to the peer.
+    transmit: Vec<u8>,
+    /// Nothing more is taken from the peer.
+    is_closing: bool,
+}
+
+impl Lookupd {
+    /// An nsqlookupd without connections and registrations.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            connections: Arena::new(),
+            registrations: Registrations::default(),
+            deadlines: Deadlines::new(),
+            is_shutting_down: false,
+        }
+    }
+
+    /// What it was told at its start.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes on a connection. One that is refused is in `out.close` already; for the caller it is
+    /// like any other until [`Self::handle_closed`].
+    pub fn accept(&mut self, remote: SocketAddr, now: Now, out: &mut Actions) -> ConnId {
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let refusal = if self.is_shutting_down {
+            Some(DropReason::ShuttingDown)
+        } else if self.connections.len() >= self.config.connections_max {
+            Some(DropReason::TooManyConnections)
+        } else {
+            None
+        };
+        let conn = self.connections.insert(Connection {
+            remote,
+            decoder: CommandDecoder::new(),
+            transmit: Vec::new(),
+            is_closing: refusal.is_some(),
+        });
+        out.events.push(Event::Connected(remote));
+        if let Some(reason) = refusal {
+            out.events.push(Event::Dropped(remote, reason));
+            out.close.push(conn);
+        } else {
+            self.deadlines.arm(now.instant + MAGIC_TIMEOUT, conn);
+        }
+        conn
+    }
+
+    /// Takes bytes of the peer; what is left in `input` waits there for more.
+    ///
+    /// It stops early when the answers owed reach [`OWED_MAX`]: then [`Self::is_blocked`], and the
+    /// caller reads no more, and calls again after it has sent the answers.
+    pub fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        loop {
+            let Some(connection) = self.connections.get_mut(conn) else { return input.clear() };
+            if connection.is_closing {
+                return input.clear();
+            }
+            if connection.transmit.len() >= OWED_MAX {
+                return;
+            }
+            let had_magic = connection.decoder.has_magic();
+            let result = connection.decoder.next(input);
+            if !had_magic && connection.decoder.has_magic() {
+                out.events.push(Event::Magic(connection.remote, crate::protocol::lookup::MAGIC));
+            }
+            match result {
+                Ok(Some(command)) => self.command(conn, command, now, out),
+                Ok(None) => return,
+                Err(error) => self.refuse(conn, error, out),
+            }
+        }
+    }
+
+    /// Whether the peer has to take its answers before more of its commands are read.
+    pub fn is_blocked(&self, conn: ConnId) -> bool {
+        self.connections.get(conn).is_some_and(|c| !c.is_closing && c.transmit.len() >= OWED_MAX)
+    }
+
+    /// The peer sends nothing more, but may still read: it gets what is owed to it, then the
+    /// connection is closed. To be called when [`Self::handle_input`] has taken all that it can.
+    pub fn handle_eof(&mut self, conn: ConnId, _now: Now, out: &mut Actions) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.is_closing {
+            return;
+        }
+        match connection.decoder.finish() {
+            Ok(()) => {
+                let remote = connection.remote;
+                out.events.push(Event::Ended(remote));
+                self.close(conn, out);
+            }
+            Err(error) => self.refuse(conn, error, out),
+        }
+    }
+
+    /// The socket is gone, by whoever closed it. The connection's id means nothing from now on.
+    pub fn handle_closed(&mut self, conn: ConnId, _now: Now, out: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if !connection.is_closing {
+            out.events.push(Event::Ended(connection.remote));
+            self.end_session(conn, out);
+        }
+        self.connections.remove(conn);
+    }
+
+    /// Closes connections whose magic is overdue. Calling it early or twice changes nothing.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+        while let Some((_, conn)) = self.deadlines.pop_due(now.instant) {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            if !connection.is_closing && !connection.decoder.has_magic() {
+                out.events.push(Event::Dropped(connection.remote, DropReason::MagicTimeout));
+                self.close(conn, out);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do at the earliest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Swaps the bytes owed to a connection for `spare`, which is empty and may have room to reuse.
+    pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Vec<u8>) {
+        debug_assert!(spare.is_empty(), "bytes to send would come back in the wrong order");
+        spare.clear();
+        if let Some(connection) = self.connections.get_mut(conn) {
+            core::mem::swap(&mut connection.transmit, spare);
+        }
+    }
+
+    /// Closes all connections, in any state, and refuses new ones.
+    pub fn shut_down(&mut self, _now: Now, out: &mut Actions) {
+        self.is_shutting_down = true;
+        let open = self.connections.iter().filter(|(_, c)| !c.is_closing);
+        let open: Vec<ConnId> = open.map(|(conn, _)| conn).collect();
+        for conn in open {
+            self.close(conn, out);
+        }
+    }
+
+    fn command(&mut self, conn: ConnId, command: Command, now: Now, out: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let remote = connection.remote;
+        match command {
+            Command::Ping => {
+                if let Some(age) = self.registrations.refresh(conn, now) {
+                    out.events.push(Event::Pinged(remote, age));
+                }
+            }
+            Command::Identify(info) => {
+                out.events.push(Event::Identified {
+                    remote,
+                    broadcast_address: info.broadcast_address.clone(),
+                    tcp_port: info.tcp_port,
+                    http_port: info.http_port,
+                    version: info.version.clone(),
+                });
+                out.events.push(Event::Registered(remote, Category::Client));
+                self.registrations.add_producer(conn, remote, info, now);
+                return self.answer(conn, self.info().to_json().as_bytes(), out);
+            }
+            Command::Register(registration) => {
+                let (keys, pairs) = self.registrations.growth(conn, &registration);
+                if self.registrations.keys().saturating_add(keys) > self.config.keys_max
+                    || self.registrations.pairs().saturating_add(pairs)
+                        > self.config.registrations_max
+                {
+                    return self.refuse(conn, ProtocolError::TooManyRegistrations, out);
+                }
+                let added = self.registrations.register(conn, &registration);
+                let Registration { topic, channel } = registration;
+                if let (true, Some(channel)) = (added.channel, channel) {
+                    out.events.push(Event::Registered(remote, Category::Channel(topic, channel)));
+                }
+                if added.topic {
+                    out.events.push(Event::Registered(remote, Category::Topic(topic)));
+                }
+            }
+            Command::Unregister(Registration { topic, channel: Some(channel) }) => {
+                if self.registrations.unregister_channel(conn, topic, channel) {
+                    out.events.push(Event::Unregistered(remote, Category::Channel(topic, channel)));
+                }
+            }
+            Command::Unregister(Registration { topic, channel: None }) => {
+                if let Some(channels) = self.registrations.unregister_topic(conn, topic) {
+                    out.events.extend(channels.into_iter().map(|channel| {
+                        let channel = Some(channel);
+                        Event::UnexpectedUnregister(remote, Registration { topic, channel })
+                    }));
+                    out.events.push(Event::Unregistered(remote, Category::Topic(topic)));
+                }
+            }
+        }
+        self.answer(conn, OK, out);
+    }
+
+    fn info(&self) -> LookupdInfo {
+        LookupdInfo {
+            broadcast_address: self.config.broadcast_address.clone(),
+            hostname: self.config.hostname.clone(),
+            http_port: i64::from(self.config.http_port),
+            tcp_port: i64::from(self.config.tcp_port),
+            version: NSQ_VERSION.into(),
+        }
+    }
+
+    fn answer(&mut self, conn: ConnId, text: &[u8], out: &mut Actions) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.transmit.is_empty() {
+            out.transmit.push(conn);
+        }
+        encode_reply(text, &mut connection.transmit);
+    }
+
+    /// Tells the peer what it did wrong, and closes: every error of this protocol is fatal.
+    fn refuse(&mut self, conn: ConnId, error: ProtocolError, out: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let (remote, text) = (connection.remote, error.text());
+        if let ProtocolError::BadMagic(magic) = &error {
+            out.events.push(Event::Magic(remote, *magic));
+        }
+        out.events.push(Event::Refused(remote, error));
+        self.answer(conn, &text, out);
+        self.close(conn, out);
+    }
+
+    fn close(&mut self, conn: ConnId, out: &mut Actions) {
+        self.end_session(conn, out);
+        if let Some(connection) = self.connections.get_mut(conn) {
+            connection.is_closing = true;
+            out.close.push(conn);
+        }
+    }
+
+    /// Takes the connection's registrations back.
+    fn end_session(&mut self, conn: ConnId, out: &mut Actions) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let remote = connection.remote;
+        if connection.decoder.has_magic() {
+            out.events.push(Event::Exiting(remote));
+        }
+        let Some(topics) = self.registrations.remove_producer(conn) else { return };
+        for (topic, channels) in topics {
+            out.events.extend(
+                channels
+                    .into_iter()
+                    .map(|channel| Event::Unregistered(remote, Category::Channel(topic, channel))),
+            );
+            out.events.push(Event::Unregistered(remote, Category::Topic(topic)));
+        }
+        out.events.push(Event::Unregistered(remote, Category::Client));
+    }
+}
+
+/// How long a connection may take to send its four bytes of magic. The reference waits for ever, and
+/// then cannot end (nsqlookupd-protocol.md section 12, W3).
+pub const MAGIC_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a driver goes on sending to a connection that is to be closed.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// So many bytes of answers may be owed before a peer's commands are left unread: some 2,700 answers
+/// `OK`, more than an nsqd that waits for its answers ever has open. One answer may go beyond it.
+pub const OWED_MAX: usize = 16 * 1024;
+
+/// The default of [`Config::connections_max`]: far above any cluster's number of nsqds, and a bound
+/// on what a leak of connections can cost.
+const CONNECTIONS_MAX: usize = 65_536;
+
+/// The default of [`Config::keys_max`]: some 200 MB.
+const KEYS_MAX: usize = 1_000_000;
+
+/// The default of [`Config::registrations_max`]: some 400 MB on both sides of the index.
+const REGISTRATIONS_MAX: usize = 2_000_000;
+
+#[cfg(test)]
+mod tests;

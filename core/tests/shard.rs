@@ -1,0 +1,420 @@
+//! Shards as a driver sees them: bytes in, frames out, over one shard and over several.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod common;
+
+use core::time::Duration;
+
+use common::{Client, Frame, Node, pub_command};
+use proptest::prelude::*;
+use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::{
+    AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Config, ServerStats, StatsFilter,
+    TopicOp,
+};
+
+fn ok() -> Frame {
+    Frame::Response("OK".into())
+}
+
+fn error(text: &str) -> Frame {
+    Frame::Error(text.into())
+}
+
+fn heartbeat() -> Frame {
+    Frame::Response("_heartbeat_".into())
+}
+
+fn topic(name: &str) -> TopicName {
+    TopicName::new(name).unwrap()
+}
+
+fn stats(node: &mut Node) -> ServerStats {
+    let filter = StatsFilter { include_clients: true, ..StatsFilter::default() };
+    match node.admin(0, AdminRequest::Stats(filter)) {
+        Some(AdminReply::Stats(stats)) => *stats,
+        other => panic!("statistics are expected, not {other:?}"),
+    }
+}
+
+fn message(node: &mut Node, client: Client) -> (String, u16, String) {
+    match node.frames(client).as_slice() {
+        [Frame::Message { id, attempts, body }] => (id.clone(), *attempts, body.clone()),
+        other => panic!("one message is expected, not {other:?}"),
+    }
+}
+
+/// The life of a message on one shard and on several: published, delivered, requeued, timed out, done.
+#[test]
+fn life_of_a_message() {
+    for shards in [1, 2, 5] {
+        let mut node = Node::new(shards, Config::default());
+        let (producer, consumer) =
+            (node.client(0), node.consumer(shards as usize - 1, "t", "c", 1));
+        node.publish(producer, "t", "hello");
+        let (id, attempts, body) = message(&mut node, consumer);
+        assert_eq!((attempts, body.as_str()), (1, "hello"));
+        node.send(consumer, format!("REQ {id} 0\n").as_bytes());
+        assert_eq!(message(&mut node, consumer), (id.clone(), 2, body.clone()));
+        node.send(consumer, format!("TOUCH {id}\n").as_bytes());
+        node.wait(Duration::from_secs(59));
+        node.send(consumer, b"NOP\n");
+        node.send(producer, b"NOP\n");
+        node.wait(Duration::from_millis(900));
+        assert_eq!(node.frames(consumer), [heartbeat()]);
+        node.wait(Duration::from_millis(100));
+        let frames = node.frames(consumer);
+        assert!(
+            frames.contains(&Frame::Message { id: id.clone(), attempts: 3, body }),
+            "{frames:?}"
+        );
+        node.send(consumer, format!("FIN {id}\nFIN {id}\n").as_bytes());
+        let text = format!("E_FIN_FAILED FIN {id} failed ID not in flight");
+        assert_eq!(node.frames(consumer), [error(&text)]);
+        node.send(consumer, b"CLS\n");
+        assert_eq!(node.frames(consumer), [Frame::Response("CLOSE_WAIT".into())]);
+        let stats = stats(&mut node);
+        let channel = &stats.topics[0].channels[0];
+        let counts =
+            (channel.depth, channel.in_flight_count, channel.requeue_count, channel.timeout_count);
+        assert_eq!(counts, (0, 0, 1, 1));
+        let client = &channel.clients.as_ref().unwrap()[0];
+        assert_eq!((client.state, client.message_count, client.finish_count), (4, 3, 1));
+        assert_eq!(stats.producers[0].pub_counts, [(topic("t"), 1)]);
+    }
+}
+
+#[test]
+fn answers_keep_their_order_although_shards_answer_when_they_can() {
+    let mut node = Node::new(4, Config::default());
+    let client = node.client(0);
+    let mut bytes = Vec::new();
+    for n in 0..600 {
+        bytes.extend(pub_command(&format!("topic{}", n % 13), "x"));
+    }
+    bytes.extend(b"SUB topic3 c\nRDY 5\nNOP\nFIN 0123456789abcdef\n");
+    bytes.extend(pub_command("topic4", "y"));
+    bytes.extend(b"CLS\nBAD\n");
+    node.send(client, &bytes);
+    let frames = node.frames(client);
+    let answers: Vec<_> =
+        frames.into_iter().filter(|f| !matches!(f, Frame::Message { .. })).collect();
+    assert_eq!(answers.len(), 600 + 1 + 4);
+    assert!(answers[..601].iter().all(|answer| *answer == ok()));
+    assert_eq!(
+        answers[601..],
+        [
+            error("E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight"),
+            ok(),
+            Frame::Response("CLOSE_WAIT".into()),
+            error("E_INVALID invalid command BAD"),
+        ]
+    );
+    assert!(node.is_closed(client));
+    assert_eq!(node.shard_of(client), usize::from(topic("topic3").home(4)));
+    assert_eq!(stats(&mut node).topics.iter().map(|topic| topic.message_count).sum::<u64>(), 601);
+}
+
+#[test]
+fn golden_transcripts() {
+    let connect: &[(&[u8], &[&str])] = &[
+        (b"  V1", &["E_BAD_PROTOCOL"]),
+        (b"  V2\n", &["E_INVALID invalid command "]),
+        (b"  V2PUB t\n\0\0\0\x01xPUB t\n\0\0\0\0", &["OK", "E_BAD_MESSAGE PUB invalid message body size 0"]),
+        (b"  V2AUTH\n\0\0\0\x01x", &["E_AUTH_DISABLED AUTH disabled"]),
+        (
+            b"  V2IDENTIFY\n\0\0\0\x19{\"heartbeat_interval\":-1}SUB\n",
+            &["OK", "E_INVALID cannot SUB with heartbeats disabled"],
+        ),
+        (
+            b"  V2IDENTIFY\n\0\0\0\x39{\"feature_negotiation\":true,\"snappy\":true,\"deflate\":true}",
+            &["E_IDENTIFY_FAILED cannot enable both deflate and snappy compression"],
+        ),
+        (
+            b"  V2SUB t ch\nRDY\nRDY \nRDY 2500\nCLS a\nRDY x\nNOP\nCLS\n",
+            &["OK", "CLOSE_WAIT", "E_INVALID cannot CLS in current state"],
+        ),
+        (
+            b"  V2SUB t ch\nFIN 0123456789abcdef\nREQ 0123456789abcdef 0\nTOUCH 0123456789abcdef\nSUB\n",
+            &[
+                "OK",
+                "E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight",
+                "E_REQ_FAILED REQ 0123456789abcdef failed ID not in flight",
+                "E_TOUCH_FAILED TOUCH 0123456789abcdef failed ID not in flight",
+                "E_INVALID cannot SUB in current state",
+            ],
+        ),
+    ];
+    for (bytes, expected) in connect {
+        let mut node = Node::new(2, Config::default());
+        let client = node.connect(0);
+        node.send(client, bytes);
+        let texts = node.frames(client).into_iter().map(|frame| match frame {
+            Frame::Response(text) | Frame::Error(text) => text,
+            Frame::Message { body, .. } => body,
+        });
+        let texts: Vec<_> = texts.collect();
+        assert_eq!(texts, *expected, "{}", bytes.escape_ascii());
+        assert!(node.is_closed(client), "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn a_malformed_mpub_creates_its_topic_and_a_malformed_pub_does_not() {
+    let mut node = Node::new(3, Config::default());
+    for bytes in [&b"MPUB made\n\0\0\0\0"[..], b"PUB unmade\n\0\0\0\0"] {
+        let client = node.client(0);
+        node.send(client, bytes);
+    }
+    let names: Vec<_> =
+        stats(&mut node).topics.iter().map(|topic| topic.name.to_string()).collect();
+    assert_eq!(names, ["made"]);
+}
+
+#[test]
+fn half_closing_gets_all_answers_then_the_end() {
+    let mut node = Node::new(2, Config::default());
+    let client = node.client(0);
+    node.send(client, &pub_command("t", "x").repeat(50));
+    node.half_close(client);
+    assert_eq!(node.frames(client).len(), 50);
+    assert!(node.is_closed(client));
+    let client = node.client(0);
+    node.send(client, b"PUB t\n\0\0\0\x0aabc");
+    node.half_close(client);
+    assert_eq!(node.frames(client), [error("E_BAD_MESSAGE PUB failed to read message body")]);
+    assert!(node.is_closed(client));
+}
+
+#[test]
+fn silence_is_met_with_heartbeats_and_then_the_end() {
+    let mut node = Node::new(1, Config::default());
+    let client = node.client(0);
+    node.send(client, b"IDENTIFY\n\0\0\0\x1b{\"heartbeat_interval\":1000}");
+    assert_eq!(node.frames(client), [ok()]);
+    node.wait(Duration::from_millis(1500));
+    assert_eq!(node.frames(client), [heartbeat()]);
+    node.send(client, b"NOP\n");
+    node.wait(Duration::from_millis(1999));
+    assert_eq!(node.frames(client), [heartbeat(), heartbeat()]);
+    assert!(!node.is_closed(client));
+    node.wait(Duration::from_millis(1));
+    assert!(node.is_closed(client));
+    // One that never says its magic goes too, and so does one that stops inside a body, with a word.
+    let (mute, slow) = (node.connect(0), node.client(0));
+    node.send(slow, b"PUB t\n\0\0\0\x0aabc");
+    node.wait(Duration::from_secs(60));
+    assert!(node.is_closed(mute) && node.is_closed(slow));
+    let last = node.frames(slow).pop();
+    assert_eq!(last, Some(error("E_BAD_MESSAGE PUB failed to read message body")));
+    // Nothing is left to wake up for.
+    node.wait(Duration::from_secs(600));
+    assert_eq!(node.shards[0].poll_timeout(), None);
+}
+
+/// Settings of a second IDENTIFY hold for the reader and not for the heartbeats (section 8.6).
+#[test]
+fn a_second_identify_does_not_move_the_heartbeat() {
+    let mut node = Node::new(1, Config::default());
+    let client = node.client(0);
+    node.send(client, b"IDENTIFY\n\0\0\0\x1b{\"heartbeat_interval\":5000}IDENTIFY\n\0\0\0\x1b{\"heartbeat_interval\":1000}");
+    node.wait(Duration::from_millis(1999));
+    assert_eq!((node.frames(client), node.is_closed(client)), (vec![ok(), ok()], false));
+    node.wait(Duration::from_millis(1));
+    assert!(node.is_closed(client));
+}
+
+#[test]
+fn a_reader_that_stops_costs_a_bounded_amount_and_is_given_up() {
+    let mut node = Node::new(1, Config::default());
+    let (slow, producer) = (node.consumer(0, "t", "c", 2500), node.client(0));
+    node.set_reads(slow, false);
+    let body = "x".repeat(10_000);
+    for _ in 0..100 {
+        node.publish(producer, "t", &body);
+    }
+    let in_flight = stats(&mut node).topics[0].channels[0].in_flight_count;
+    assert!((26..=28).contains(&in_flight), "{in_flight} messages of 10 kB are owed");
+    node.set_reads(slow, true);
+    assert_eq!(node.bodies(slow).len(), 100);
+    // It stops again, for good: one heartbeat interval, and others get its messages.
+    node.set_reads(slow, false);
+    node.publish(producer, "t", "last");
+    node.wait(Duration::from_secs(30));
+    assert!(node.is_closed(slow));
+    assert_eq!(stats(&mut node).topics[0].channels[0].depth, 101);
+}
+
+#[test]
+fn a_lost_consumers_messages_go_on_at_once() {
+    let mut node = Node::new(2, Config::default());
+    let (first, producer) = (node.consumer(0, "t", "c", 2), node.client(1));
+    for body in ["a", "b", "c"] {
+        node.publish(producer, "t", body);
+    }
+    assert_eq!(node.bodies(first), ["a", "b"]);
+    let second = node.consumer(1, "t", "c", 5);
+    node.drop_client(first);
+    assert_eq!(node.bodies(second), ["a", "b"]);
+}
+
+#[test]
+fn deferred_messages_come_when_they_are_due() {
+    let mut node = Node::new(2, Config::default());
+    let (producer, consumer) = (node.client(0), node.consumer(0, "t", "c", 5));
+    node.send(producer, b"DPUB t 500\n\0\0\0\x05laterDPUB t 0\n\0\0\0\x03now");
+    assert_eq!(node.frames(producer), [ok(), ok()]);
+    assert_eq!(node.bodies(consumer), ["now"]);
+    node.wait(Duration::from_millis(499));
+    assert_eq!(node.bodies(consumer), [""; 0]);
+    node.wait(Duration::from_millis(1));
+    assert_eq!(node.bodies(consumer), ["later"]);
+}
+
+#[test]
+fn a_publisher_waits_for_room_and_is_refused_after_a_bounded_wait() {
+    let config = Config { mem_queue_size: 2, ..Config::default() };
+    for shards in [1, 3] {
+        let mut node = Node::new(shards, config.clone());
+        let producer = node.client(0);
+        node.send(producer, &pub_command("t", "x").repeat(3));
+        assert_eq!(node.frames(producer), [ok(), ok()]);
+        let consumer = node.consumer(0, "t", "c", 1);
+        assert_eq!(node.frames(producer), [ok()]);
+        // One in flight, two in the channel, two in the topic.
+        node.send(producer, &pub_command("t", "y").repeat(5));
+        assert_eq!(node.frames(producer), [ok(), ok()]);
+        node.wait(Duration::from_millis(4999));
+        assert_eq!(node.frames(producer), []);
+        node.wait(Duration::from_millis(1));
+        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed memory queue is full")]);
+        assert!(node.is_closed(producer) && !node.is_closed(consumer));
+    }
+}
+
+#[test]
+fn ephemeral_channels_and_topics_go_with_their_last_user() {
+    let mut node = Node::new(2, Config::default());
+    let (a, b) = (
+        node.consumer(0, "e#ephemeral", "c#ephemeral", 1),
+        node.consumer(1, "t", "d#ephemeral", 1),
+    );
+    assert_eq!(stats(&mut node).topics.len(), 2);
+    node.drop_client(a);
+    node.drop_client(b);
+    let stats = stats(&mut node);
+    assert_eq!((stats.topics.len(), stats.topics[0].channels.len()), (1, 0));
+}
+
+#[test]
+fn admin_requests_reach_their_topic_wherever_it_is() {
+    let mut node = Node::new(3, Config::default());
+    let (t, c) = (topic("t"), ChannelName::new("c").unwrap());
+    let on_topic = |op| AdminRequest::Topic(t, op);
+    let on_channel = |op| AdminRequest::Channel(t, c, op);
+    let refused = |error| Some(AdminReply::Refused(error));
+    let done = Some(AdminReply::Done);
+    assert_eq!(node.admin(0, on_topic(TopicOp::Delete)), refused(AdminError::TopicNotFound));
+    assert_eq!(node.admin(1, on_channel(ChannelOp::Create)), refused(AdminError::TopicNotFound));
+    assert_eq!(node.admin(1, on_topic(TopicOp::Create)), done);
+    assert_eq!(node.admin(2, on_channel(ChannelOp::Pause)), refused(AdminError::ChannelNotFound));
+    assert_eq!(node.admin(2, on_channel(ChannelOp::Create)), done);
+    let consumer = node.consumer(0, "t", "c", 9);
+    assert_eq!(node.admin(0, on_channel(ChannelOp::Pause)), done);
+    let batch = Batch::Many(vec!["a".into(), "b".into()]);
+    let publish = AdminRequest::Publish { topic: t, batch, delay: Duration::ZERO };
+    assert_eq!(node.admin(0, publish.clone()), Some(AdminReply::Published));
+    assert_eq!(node.bodies(consumer), [""; 0]);
+    assert_eq!(node.admin(0, on_channel(ChannelOp::Unpause)), done);
+    assert_eq!(node.bodies(consumer), ["a", "b"]);
+    assert_eq!(node.admin(0, on_channel(ChannelOp::Empty)), done);
+    assert_eq!(stats(&mut node).topics[0].channels[0].in_flight_count, 0);
+    assert_eq!(node.admin(0, on_topic(TopicOp::Pause)), done);
+    assert_eq!(node.admin(0, publish), Some(AdminReply::Published));
+    assert_eq!(stats(&mut node).topics[0].depth, 2);
+    assert_eq!(node.admin(0, on_topic(TopicOp::Empty)), done);
+    assert_eq!(node.admin(0, on_topic(TopicOp::Unpause)), done);
+    assert_eq!(stats(&mut node).topics[0].depth, 0);
+    assert_eq!(node.admin(0, on_topic(TopicOp::Delete)), done);
+    assert!(node.is_closed(consumer));
+    assert_eq!(node.frames(consumer), []);
+    assert_eq!(stats(&mut node).topics, []);
+}
+
+#[test]
+fn a_limit_on_consumers_is_kept() {
+    let mut node = Node::new(2, Config { max_channel_consumers: 1, ..Config::default() });
+    let first = node.consumer(0, "t", "c", 1);
+    let second = node.client(1);
+    node.send(second, b"SUB t c\n");
+    let text = "E_SUB_FAILED SUB failed consumers for t:c exceeds limit of 1";
+    assert_eq!(node.frames(second), [error(text)]);
+    node.drop_client(first);
+    node.consumer(1, "t", "c", 1);
+}
+
+#[test]
+fn stopping_closes_everybody_without_a_word() {
+    let mut node = Node::new(2, Config { mem_queue_size: 1, ..Config::default() });
+    let (producer, consumer) = (node.client(0), node.consumer(1, "other", "c", 1));
+    node.send(producer, &pub_command("t", "x").repeat(2));
+    node.frames(producer);
+    node.shut_down();
+    assert!(node.is_closed(producer) && node.is_closed(consumer));
+    assert_eq!(node.frames(consumer), []);
+    assert_eq!(node.shards.iter().map(|shard| shard.connections()).sum::<usize>(), 0);
+    let late = node.client(0);
+    assert!(node.is_closed(late));
+}
+
+#[test]
+fn log_lines_read_as_the_reference_writes_them() {
+    let mut node = Node::new(2, Config::default());
+    let client = node.client(0);
+    node.send(client, b"SUB t c\n");
+    node.send(client, b"BAD\n");
+    let lines: Vec<_> =
+        node.events.iter().map(|event| format!("{} {event}", event.level())).collect();
+    for line in [
+        "INFO TCP: new client(127.0.0.1:40000)",
+        "INFO CLIENT(127.0.0.1:40000): desired protocol magic '  V2'",
+        "INFO TOPIC(t): created",
+        "INFO TOPIC(t): new channel(c)",
+        "ERROR [127.0.0.1:40000] - E_INVALID invalid command BAD",
+        "INFO PROTOCOL(V2): [127.0.0.1:40000] exiting ioloop",
+    ] {
+        assert!(lines.iter().any(|other| other == line), "{line} is missing in {lines:?}");
+    }
+}
+
+proptest! {
+    /// However the clients' bytes are cut, the broker sends the same.
+    #[test]
+    fn any_split_of_the_input_gives_the_same_output(
+        cuts in prop::collection::vec(1_usize..40, 1..30),
+        shards in 1_u16..4,
+    ) {
+        let mut bytes = b"  V2IDENTIFY\n\0\0\0\x02{}".to_vec();
+        for n in 0..12 {
+            bytes.extend(pub_command(&format!("t{}", n % 3), &format!("body {n}")));
+        }
+        bytes.extend(b"SUB t1 c\nRDY 3\nTOUCH 0123456789abcdef\nDPUB t2 10\n\0\0\0\x01xCLS\nNOP\nFIN x\n");
+        let whole = {
+            let mut node = Node::new(shards, Config::default());
+            let client = node.connect(0);
+            node.send(client, &bytes);
+            (node.frames(client), node.is_closed(client), stats(&mut node).topics)
+        };
+        let mut node = Node::new(shards, Config::default());
+        let client = node.connect(0);
+        let mut rest = &bytes[..];
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() { break }
+            let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+            node.send(client, piece);
+            rest = behind;
+        }
+        let cut = (node.frames(client), node.is_closed(client), stats(&mut node).topics);
+        prop_assert_eq!(cut, whole);
+    }
+}
