@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::nsqd;
+use crate::{nsqd, nsqlookupd};
 
 /// An nsqd to start: its addresses, its shards, and what its machines act on.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,29 @@ impl Default for NsqdOptions {
             shards: 1,
             seed: 0,
             config: nsqd::Config::default(),
+        }
+    }
+}
+
+/// An nsqlookupd to start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LookupdOptions {
+    /// Where nsqds connect, as in [`NsqdOptions::tcp_address`].
+    pub tcp_address: String,
+    /// Where consumers look topics up over HTTP, in the same form.
+    pub http_address: String,
+    /// The options of the machine. The runtime fills in `tcp_port` and `http_port` with the ports
+    /// really listened on.
+    pub config: nsqlookupd::Config,
+}
+
+impl Default for LookupdOptions {
+    /// The reference's addresses.
+    fn default() -> Self {
+        Self {
+            tcp_address: String::from("0.0.0.0:4160"),
+            http_address: String::from("0.0.0.0:4161"),
+            config: nsqlookupd::Config::default(),
         }
     }
 }
