@@ -1,0 +1,50 @@
+//! The HTTP interfaces, as far as the adapters have a part in them.
+
+use core::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::client::PATIENCE;
+use super::start;
+
+/// Sends `request` as it is and returns the whole answer, head and body.
+pub(super) fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+pub(super) fn get(address: SocketAddr, target: &str) -> String {
+    exchange(address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
+#[test]
+fn answers_have_their_headers() {
+    let nsqd = start(2);
+    let http = nsqd.http_addr().unwrap();
+    let answer = get(http, "/ping");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nOK"),
+        "{answer}"
+    );
+    let answer = get(http, "/nothing");
+    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+    assert!(answer.contains("\r\nX-Nsq-Content-Type: nsq; version=1.0\r\n"), "{answer}");
+    assert!(answer.ends_with("{\"message\":\"NOT_FOUND\"}"), "{answer}");
+    let answer = exchange(http, "GET /ping HTTP/1.1\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    nsqd.stop();
+}
+
+#[test]
+fn requests_follow_each_other_on_one_connection() {
+    let nsqd = start(2);
+    let request = "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20)
+        + "GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(nsqd.http_addr().unwrap(), &request);
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 21);
+    nsqd.stop();
+}
