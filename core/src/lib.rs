@@ -14,7 +14,8 @@
 //! | [`client::Producer`] | publishes to one nsqd |
 //! | [`client::Connection`] | the client's side of one connection, for consumers of your own |
 //!
-//! The wire is in [`protocol`], the HTTP APIs in [`http`] and [`nsqlookupd`]. Most
+//! The wire is in [`protocol`], the HTTP APIs in [`http`], [`nsqd::http`] and
+//! [`nsqlookupd`]. Most
 //! people want a runtime's crate (`sansq-tokio`, `sansq-smol`) or the broker (`sansq`) and not this one.
 //!
 //! # The turn
