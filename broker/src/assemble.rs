@@ -1,8 +1,8 @@
 //! The servers, on the runtime that the user chose.
 
+use core::hash::{BuildHasher, Hasher};
 use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::io;
 
 use sansq_core::nsqd::Config;
@@ -120,6 +120,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         min_output_buffer_timeout: flags.min_output_buffer_timeout,
         max_output_buffer_timeout: flags.max_output_buffer_timeout,
         max_channel_consumers: size(flags.max_channel_consumers),
+        deflate: flags.deflate,
+        snappy: flags.snappy,
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
         ..Config::default()
     };
