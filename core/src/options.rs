@@ -5,7 +5,7 @@ use alloc::string::String;
 use crate::{nsqd, nsqlookupd};
 
 /// An nsqd to start: its addresses, its shards, and what its machines act on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct NsqdOptions {
     /// Where clients connect, as `host:port`. Without a host: on every interface. Port 0: a free one.
     pub tcp_address: String,
@@ -15,6 +15,10 @@ pub struct NsqdOptions {
     pub shards: u16,
     /// Everything random follows from it: jitter, sampling, the choice of equals.
     pub seed: u64,
+    /// The local time's distance from UTC in seconds, for the dates that `/stats` shows.
+    pub utc_offset: i32,
+    /// Measures the process's memory for `/stats`; `None` shows zeros.
+    pub memory: Option<fn() -> nsqd::http::Memory>,
     /// The options of the machines. The runtime fills in `tcp_port` and `http_port` with the ports
     /// really listened on, and with them `broadcast_tcp_port` and `broadcast_http_port` where these
     /// are 0.
@@ -29,6 +33,8 @@ impl Default for NsqdOptions {
             http_address: Some(String::from("0.0.0.0:4151")),
             shards: 1,
             seed: 0,
+            utc_offset: 0,
+            memory: None,
             config: nsqd::Config::default(),
         }
     }

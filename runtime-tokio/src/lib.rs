@@ -36,4 +36,4 @@ mod turn;
 
 pub use broker::Nsqd;
 pub use lookupd::Lookupd;
-pub use server::ServerHandle;
+pub use server::{ServerHandle, Stopper};

@@ -33,6 +33,7 @@ fn options(shards: u16) -> NsqdOptions {
             broadcast_http_port: 0,
             ..nsqd::Config::default()
         },
+        ..NsqdOptions::default()
     }
 }
 

@@ -189,7 +189,12 @@ impl Publishing {
                 producer.handle_connected(dial, now, actions);
             }
             Happening::Failed(reason) => {
-                producer.handle_connect_failed(dial, &reason, now, actions)
+                // A person waits for it: an address that never worked is not tried again.
+                if !*was_connected {
+                    let error = ConnectionError::Dial(reason.clone());
+                    failure.get_or_insert(PublishError::NotSent(error));
+                }
+                producer.handle_connect_failed(dial, &reason, now, actions);
             }
             Happening::Bytes(mut bytes) => producer.handle_input(dial, &mut bytes, now, actions),
             Happening::Closed(reason) => {
