@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sansq_core::nsqd::{Config, Peer, Shard, ShardId};
+use sansq_core::nsqd::{Peer, Shard, ShardId};
 use sansq_core::options::{NsqdOptions, SHARDS_MAX};
 use smol::Async;
 
@@ -92,8 +92,7 @@ impl Nsqd {
             let seat = Seat {
                 id,
                 clock,
-                seed: options.seed,
-                config: options.config.clone(),
+                options: options.clone(),
                 lanes: Arc::clone(&lanes),
                 front: front.take(),
             };
@@ -113,21 +112,20 @@ struct Front {
 struct Seat {
     id: ShardId,
     clock: Clock,
-    seed: u64,
-    config: Config,
+    options: NsqdOptions,
     lanes: Arc<Lanes>,
     front: Option<Front>,
 }
 
 impl Seat {
     fn run(self, executor: Executor) -> io::Result<()> {
-        let Self { id, clock, seed, config, lanes, front } = self;
+        let Self { id, clock, options, lanes, front } = self;
         let is_first = front.is_some();
         let result = server::run(executor, id, Arc::clone(&lanes), |tasks| {
-            let shard = Shard::new(id, lanes.shards(), config.clone(), seed);
+            let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
             let driver = shard::drive(clock, shard, id, &lanes, tasks);
             let doors = match front {
-                Some(front) => front.open(&driver, &lanes, config)?,
+                Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),
             };
             Ok((driver, doors))
@@ -145,14 +143,14 @@ impl Front {
         self,
         driver: &Rc<Driver<Shard>>,
         lanes: &Arc<Lanes>,
-        config: Config,
+        options: NsqdOptions,
     ) -> io::Result<Vec<Door>> {
         let listener = Async::new(self.tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
         let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
         if let Some(http) = self.http {
             let listener = Async::new(http.socket)?;
-            let site = Rc::new(NsqdSite::new(Rc::clone(driver), config));
+            let site = Rc::new(NsqdSite::new(Rc::clone(driver), options));
             let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
             doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
         }

@@ -39,4 +39,4 @@ mod turn;
 
 pub use broker::Nsqd;
 pub use lookupd::Lookupd;
-pub use server::{Executor, ServerHandle};
+pub use server::{Executor, ServerHandle, Stopper};

@@ -63,6 +63,11 @@ impl ServerHandle {
         self.lanes.shut_down();
     }
 
+    /// Something to end the server with while another thread waits for it in [`join`](Self::join).
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.lanes))
+    }
+
     /// Whether its threads have ended, by themselves or because they were asked to.
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(thread::JoinHandle::is_finished)
@@ -90,6 +95,17 @@ impl ServerHandle {
 impl Drop for ServerHandle {
     fn drop(&mut self) {
         self.lanes.shut_down();
+    }
+}
+
+/// Ends a server.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<Lanes>);
+
+impl Stopper {
+    /// Asks the server to end, as [`ServerHandle::shut_down`] does. Asking again changes nothing.
+    pub fn shut_down(&self) {
+        self.0.shut_down();
     }
 }
 
