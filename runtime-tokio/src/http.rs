@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{HOST, HeaderName, HeaderValue};
+use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
@@ -30,7 +30,7 @@ pub(crate) trait Site: 'static {
     const PROGRAM: Program;
     /// How long the body of a request to `path` may be, in bytes.
     fn body_limit(&self, method: &str, path: &str) -> usize;
-    /// Answers. `too_big` says that the body is longer than the limit; it is cut then.
+    /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
     fn answer(&self, request: &http::Request<'_>, too_big: bool)
     -> impl Future<Output = HttpReply>;
 }
@@ -81,7 +81,8 @@ async fn handle<S: Site>(
     }
     let (method, path) = (head.method.as_str(), head.uri.path());
     let limit = site.body_limit(method, path);
-    let (body, too_big) = timeout(BODY_TIME, read_body(body, limit)).await??;
+    let waits = head.headers.contains_key(EXPECT);
+    let (body, too_big) = timeout(BODY_TIME, read_body(body, limit, waits)).await??;
     let request = http::Request { method, path, query: head.uri.query(), body: &body };
     let reply = site.answer(&request, too_big).await;
     if reply.is_logged {
@@ -94,22 +95,32 @@ async fn handle<S: Site>(
 
 /// Reads a body up to `limit` bytes, and whether there is more. Memory grows with what arrives, not
 /// with what is announced.
-async fn read_body(mut body: Incoming, limit: usize) -> io::Result<(Bytes, bool)> {
-    if body.size_hint().lower() > limit as u64 {
+///
+/// What is more is read too, up to a point, and dropped: to close a connection with unread input
+/// would reset it, and the client would never see the answer. But a client that asks first
+/// (`waits`) is not asked for a body that is too long.
+async fn read_body(mut body: Incoming, limit: usize, waits: bool) -> io::Result<(Bytes, bool)> {
+    let announced = body.size_hint().lower();
+    let enough = limit.saturating_add(DROPPED_LEN_MAX) as u64;
+    if announced > enough || (waits && announced > limit as u64) {
         return Ok((Bytes::new(), true));
     }
-    let mut whole = BytesMut::new();
+    let (mut whole, mut dropped) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
-        if data.len() > limit - whole.len() {
-            return Ok((whole.freeze(), true));
-        }
-        if whole.is_empty() && body.is_end_stream() {
+        if dropped > 0 || data.len() > limit - whole.len() {
+            whole.clear();
+            dropped += data.len();
+            if dropped > DROPPED_LEN_MAX {
+                break;
+            }
+        } else if whole.is_empty() && body.is_end_stream() {
             return Ok((data, false));
+        } else {
+            whole.extend_from_slice(&data);
         }
-        whole.extend_from_slice(&data);
     }
-    Ok((whole.freeze(), false))
+    Ok((whole.freeze(), dropped > 0))
 }
 
 fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
@@ -129,6 +140,9 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
 
 /// HTTP connections open at a time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// How much of a body that is too long is read and dropped.
+const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;
 
 /// How long a client may take to send a request's head, and may leave a connection idle.
 const HEAD_TIME: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use sansq_core::http::{HttpReply, Request};
+use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, Parsed, ReplyForm};
 use sansq_core::nsqd::{AdminReply, AdminRequest, Shard, TopicOp};
 use sansq_core::options::NsqdOptions;
@@ -59,7 +60,7 @@ impl Site for NsqdSite {
             }
             Parsed::Admin(request, form) => {
                 if let Some(warning) = form.warning() {
-                    Self::PROGRAM.log(sansq_core::log::Level::Warn, warning);
+                    Self::PROGRAM.log(Level::Warn, warning);
                 }
                 let is_publish = matches!(request, AdminRequest::Publish { .. });
                 match self.ask(request).await {
