@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 
 use sansq_core::log::Level;
+use smol::future::yield_now;
 use smol::{Async, Timer};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -67,6 +68,8 @@ pub(crate) async fn accept(
         match listener.accept().await {
             Ok((socket, address)) => {
                 set_options(&socket);
+                // While more are waiting, `accept` never does; others must get their turn.
+                yield_now().await;
                 return (socket, address);
             }
             // That one connection was gone before it was accepted.
