@@ -12,7 +12,7 @@ use crate::args::{
 };
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
-use crate::tools::normalise;
+use crate::tools::{normalise, run_pub, run_tail};
 use crate::{NSQ_VERSION, bench, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
@@ -29,8 +29,8 @@ pub fn run(args: &[OsString]) -> u8 {
         Ok((Command::Nsqlookupd, args)) => {
             start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd)
         }
-        Ok((Command::Pub, args)) => tool(args, serve::run_pub),
-        Ok((Command::Tail, args)) => tool(args, serve::run_tail),
+        Ok((Command::Pub, args)) => tool(args, |options| run_pub(options).map(drop)),
+        Ok((Command::Tail, args)) => tool(args, run_tail),
         Ok((Command::Version, _)) => print(&version(SANSQ)),
         Err(error) => refuse(&error, error.exit_status()),
     }

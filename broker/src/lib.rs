@@ -3,6 +3,7 @@
 //! A library so that its parts can be tested; nothing outside of this package is meant to use it.
 
 pub mod args;
+mod assemble;
 pub mod bench;
 pub mod cli;
 pub mod data_path;

@@ -329,7 +329,9 @@ impl Connection {
         out.events.push(Event::Identified(self.peer, String::from_utf8_lossy(body).into_owned()));
         let mut settings = self.settings;
         settings.apply(&identify, config)?;
-        if identify.feature_negotiation && identify.snappy && identify.deflate {
+        let (snappy, deflate) =
+            (identify.snappy && config.snappy, identify.deflate && config.deflate);
+        if identify.feature_negotiation && snappy && deflate {
             let text = *b"cannot enable both deflate and snappy compression";
             return Err(ProtocolError::new(ErrorCode::IdentifyFailed, text));
         }
