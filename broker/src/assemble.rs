@@ -8,42 +8,49 @@ use std::io;
 use sansq_core::nsqd::Config;
 use sansq_core::nsqd::http::Memory;
 use sansq_core::{nsqlookupd, options};
+use sansq_smol::Executor;
 
 use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name};
 
 /// A running server on any runtime.
 #[derive(Debug)]
 pub(crate) enum Running {
+    Smol(sansq_smol::ServerHandle),
     Tokio(sansq_tokio::ServerHandle),
 }
 
 /// Ends a server that another thread waits for.
 #[derive(Debug)]
 pub(crate) enum Stopper {
+    Smol(sansq_smol::Stopper),
     Tokio(sansq_tokio::Stopper),
 }
 
 impl Running {
     pub(crate) fn tcp_addr(&self) -> SocketAddr {
         match self {
+            Self::Smol(server) => server.tcp_addr(),
             Self::Tokio(server) => server.tcp_addr(),
         }
     }
 
     pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
         match self {
+            Self::Smol(server) => server.http_addr(),
             Self::Tokio(server) => server.http_addr(),
         }
     }
 
     pub(crate) fn stopper(&self) -> Stopper {
         match self {
+            Self::Smol(server) => Stopper::Smol(server.stopper()),
             Self::Tokio(server) => Stopper::Tokio(server.stopper()),
         }
     }
 
     pub(crate) fn join(self) -> io::Result<()> {
         match self {
+            Self::Smol(server) => server.join(),
             Self::Tokio(server) => server.join(),
         }
     }
@@ -52,6 +59,7 @@ impl Running {
 impl Stopper {
     pub(crate) fn shut_down(&self) {
         match self {
+            Self::Smol(stopper) => stopper.shut_down(),
             Self::Tokio(stopper) => stopper.shut_down(),
         }
     }
@@ -62,7 +70,10 @@ pub(crate) fn start_nsqd(flags: &NsqdOptions) -> io::Result<Running> {
     let options = nsqd_options(flags);
     match flags.runtime {
         Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
-        Runtime::Smol | Runtime::AsyncStd => Err(io::Error::other("not in this build")),
+        Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => {
+            sansq_smol::Nsqd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
+        }
     }
 }
 
@@ -81,7 +92,10 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
     };
     match runtime {
         Runtime::Tokio => sansq_tokio::Lookupd::bind(options)?.spawn().map(Running::Tokio),
-        Runtime::Smol | Runtime::AsyncStd => Err(io::Error::other("not in this build")),
+        Runtime::Smol => sansq_smol::Lookupd::bind(options)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => {
+            sansq_smol::Lookupd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
+        }
     }
 }
 
