@@ -40,6 +40,13 @@ impl DataPath {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether an nsqd has left topics or messages in it (storage-formats.md section 1).
+    pub fn has_queues(&self) -> bool {
+        let is_queue = |name: &str| name == "nsqd.dat" || name.contains(".diskqueue.");
+        let mut entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_str().is_some_and(is_queue))
+    }
 }
 
 /// The data path can't be used. The text is what follows `failed to instantiate nsqd - `.
@@ -108,6 +115,16 @@ pub(crate) fn reason(error: &io::Error) -> String {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_nsqd_left_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = DataPath::open(folder.path().to_str().unwrap(), false).unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "").unwrap();
+        assert!(!path.has_queues());
+        std::fs::write(folder.path().join("t:c.diskqueue.000000.dat"), "").unwrap();
+        assert!(path.has_queues());
+    }
 
     #[test]
     fn one_process_at_a_time() {

@@ -78,7 +78,7 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
     };
     format!(
         "\n\
-         sansq {} runs NSQ {NSQ_VERSION}'s nsqd and nsqlookupd, with its data in {}\n\
+         sansq {} runs NSQ {NSQ_VERSION}'s nsqd and nsqlookupd, with data path {}\n\
          \n\
          \x20 nsqd        for clients {:<22} HTTP {http}\n\
          \x20 nsqlookupd  for nsqd    {:<22} HTTP {lookup_http}\n\
@@ -104,6 +104,15 @@ fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, Ser
     }
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
+    log(
+        NSQD,
+        Level::Warn,
+        "NSQ: this version keeps topics and messages in memory only; a stop forgets them",
+    );
+    if data_path.has_queues() {
+        let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
+        log(NSQD, Level::Warn, text);
+    }
     Ok(data_path)
 }
 

@@ -8,7 +8,10 @@ use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
+use sansq_core::client::ConnectionOptions;
 use sansq_core::time::{self, Now, UnixNanos};
+
+use crate::args::host_name;
 
 /// What a reading thread reports.
 #[derive(Debug)]
@@ -87,6 +90,13 @@ fn read(mut socket: TcpStream, send: impl Fn(Happening) -> bool) {
             }
         }
     }
+}
+
+/// How a tool introduces itself.
+pub(super) fn connection_options() -> ConnectionOptions {
+    let hostname = host_name();
+    let client_id = hostname.split('.').next().unwrap_or_default().to_owned();
+    ConnectionOptions { client_id, hostname, ..ConnectionOptions::default() }
 }
 
 /// Bytes of one read.

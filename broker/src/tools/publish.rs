@@ -125,7 +125,11 @@ impl Publishing {
         let clock = Clock::start();
         let nsqd = |address: &String| {
             let seed = clock.now().unix.0.unsigned_abs();
-            let producer = Producer::new(address.clone(), ProducerOptions::default(), seed);
+            let options = ProducerOptions {
+                connection: link::connection_options(),
+                ..ProducerOptions::default()
+            };
+            let producer = Producer::new(address.clone(), options, seed);
             Nsqd {
                 producer: producer.expect("the default options are in range"),
                 actions: ProducerActions::default(),

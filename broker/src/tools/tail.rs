@@ -32,8 +32,17 @@ pub fn run_tail(mut options: TailOptions) -> Result<(), ToolError> {
     let channel =
         options.channel.or_else(|| ChannelName::new(format!("tail{number:06}#ephemeral")).ok());
     let channel = channel.ok_or_else(|| ToolError::Lookup("no channel".into()))?;
-    let mut tail =
-        Tail { options, channel, clock, events, links: BTreeMap::new(), dials: 0, printed: 0 };
+    let connection = link::connection_options();
+    let mut tail = Tail {
+        options,
+        channel,
+        clock,
+        connection,
+        events,
+        links: BTreeMap::new(),
+        dials: 0,
+        printed: 0,
+    };
     tail.find()?;
     let result = tail.run(&inbox);
     for link in tail.links.values_mut() {
@@ -62,6 +71,7 @@ struct Tail {
     options: TailOptions,
     channel: ChannelName,
     clock: Clock,
+    connection: ConnectionOptions,
     events: SyncSender<Event>,
     links: BTreeMap<Place, Link>,
     dials: u64,
@@ -143,7 +153,7 @@ impl Tail {
     }
 
     fn dial(&mut self, place: Place) {
-        let connection = Connection::dial(&ConnectionOptions::default(), self.clock.now());
+        let connection = Connection::dial(&self.connection, self.clock.now());
         let was_open = self.links.get(&place).is_some_and(|link| link.was_open);
         self.dials += 1;
         let dial = self.dials;
@@ -152,7 +162,7 @@ impl Tail {
         self.links.insert(place.clone(), link);
         let address = place.address.clone();
         let wrap = move |happening| Event::Link(place.clone(), dial, happening);
-        link::open(address, ConnectionOptions::default().dial_timeout, self.events.clone(), wrap);
+        link::open(address, self.connection.dial_timeout, self.events.clone(), wrap);
     }
 
     fn handle(&mut self, place: &Place, dial: u64, happening: Happening) -> Result<(), ToolError> {
