@@ -66,8 +66,8 @@ impl Inputs {
     /// Takes a buffer back. What is left in it is the connection's and is returned.
     #[must_use]
     pub fn give_back(&mut self, mut buffer: BytesMut) -> BytesMut {
-        if self.shared.capacity() > 0 || buffer.len() > READ_LEN_MAX {
-            // It was the connection's own.
+        if self.shared.capacity() > 0 || buffer.capacity() > 2 * READ_LEN_MAX {
+            // It was the connection's own, or is too large to be kept for all.
             return if buffer.is_empty() { BytesMut::new() } else { buffer };
         }
         let unread = BytesMut::from(&buffer[..]);

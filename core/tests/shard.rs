@@ -5,13 +5,15 @@ mod common;
 
 use core::time::Duration;
 
+use bytes::BytesMut;
 use common::{Client, Frame, Node, pub_command};
 use proptest::prelude::*;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
-    AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Config, ServerStats, StatsFilter,
-    TopicOp,
+    Actions, AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Close, Config, Peer,
+    ReadState, ServerStats, Shard, ShardId, StatsFilter, TopicOp,
 };
+use sansq_core::time::Now;
 
 fn ok() -> Frame {
     Frame::Response("OK".into())
@@ -417,4 +419,29 @@ proptest! {
         let cut = (node.frames(client), node.is_closed(client), stats(&mut node).topics);
         prop_assert_eq!(cut, whole);
     }
+}
+
+/// A client that takes no bytes loses its connection while another shard still has its publish in hand:
+/// the answer that comes then goes nowhere.
+#[test]
+fn an_answer_behind_a_close_is_not_sent() {
+    let name = (0..9).map(|n| format!("topic-{n}")).find(|name| topic(name).home(2) == 1).unwrap();
+    let shard = |id| Shard::new(ShardId(id), 2, Config::default(), 7);
+    let (mut shards, mut out) = ([shard(0), shard(1)], Actions::new(2));
+    let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
+    let start = Now::from_millis(1_789_000_000_000);
+    let conn = shards[0].accept(peer, start, &mut out);
+    let mut input = BytesMut::from(&[b"  V2", &pub_command(&name, "hello")[..]].concat()[..]);
+    assert_eq!(shards[0].handle_input(conn, &mut input, start, &mut out), ReadState::More(1));
+    // The publish arrives at the other shard, whose answer takes a long time.
+    let mut elsewhere = Actions::new(2);
+    shards[1].handle_shard(&mut out.lanes[1], start, &mut elsewhere);
+    for seconds in [30, 60] {
+        shards[0].handle_timeout(start.after(Duration::from_secs(seconds)), &mut out);
+    }
+    assert_eq!(out.close, [(conn, Close::Now)]);
+    let mut late = Actions::new(2);
+    let now = start.after(Duration::from_secs(61));
+    shards[0].handle_shard(&mut elsewhere.lanes[0], now, &mut late);
+    assert!(late.is_empty(), "{late:?}");
 }

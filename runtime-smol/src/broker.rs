@@ -5,29 +5,23 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sansq_core::nsqd::{Peer, Shard, ShardId};
-use sansq_core::options::{NsqdOptions, SHARDS_MAX};
+use sansq_core::options::NsqdOptions;
+use sansq_runtime::lanes::{Arrival, Lanes};
+use sansq_runtime::listen::Listener;
+use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
 use smol::Async;
 
-use crate::clock::Clock;
 use crate::http;
-use crate::lanes::{Arrival, Lanes};
-use crate::log::Program;
 use crate::net;
-use crate::server::{self, Door, Executor, Listener, ServerHandle};
+use crate::server::{self, Door, Executor};
 use crate::shard;
-use crate::site::NsqdSite;
 use crate::turn::Driver;
 
 /// An nsqd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Nsqd {
-    options: NsqdOptions,
-    tcp: Listener,
-    http: Option<Listener>,
-}
+pub struct Nsqd(Bound<NsqdOptions>);
 
 impl Nsqd {
     /// Opens the listeners.
@@ -35,39 +29,18 @@ impl Nsqd {
     /// # Errors
     /// If an option is out of range, or an address cannot be listened on; the text names it
     /// (http-and-ops.md section 4).
-    pub fn bind(mut options: NsqdOptions) -> io::Result<Self> {
-        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
-        options.config.check().map_err(|error| invalid(error.to_string()))?;
-        if options.shards == 0 || options.shards > SHARDS_MAX {
-            return Err(invalid(format!("--shards must be [1,{SHARDS_MAX}]")));
-        }
-        let tcp = Listener::open(&options.tcp_address)?;
-        let http = options.http_address.as_deref().map(Listener::open).transpose()?;
-        let tcp_port = tcp.address.port();
-        let http_port = http.as_ref().map_or(0, |http| http.address.port());
-        let config = &mut options.config;
-        (config.tcp_port, config.http_port) = (tcp_port.into(), http_port.into());
-        if config.broadcast_tcp_port == 0 {
-            config.broadcast_tcp_port = tcp_port;
-        }
-        if config.broadcast_http_port == 0 {
-            config.broadcast_http_port = http_port;
-        }
-        if config.start_time == 0 {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            config.start_time = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        }
-        Ok(Self { options, tcp, http })
+    pub fn bind(options: NsqdOptions) -> io::Result<Self> {
+        Bound::nsqd(options).map(Self)
     }
 
     /// Where clients connect.
     pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp.address
+        self.0.tcp_addr()
     }
 
     /// Where the HTTP API listens, unless it is switched off.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|http| http.address)
+        self.0.http_addr()
     }
 
     /// Starts one thread per shard. The calling thread needs no runtime.
@@ -83,7 +56,7 @@ impl Nsqd {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
-        let Self { options, tcp, http } = self;
+        let Bound { options, tcp, http } = self.0;
         let lanes = Arc::new(Lanes::new(options.shards));
         let mut handle = ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes));
         let clock = Clock::start();
@@ -150,7 +123,9 @@ impl Front {
         let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
         if let Some(http) = self.http {
             let listener = Async::new(http.socket)?;
-            let site = Rc::new(NsqdSite::new(Rc::clone(driver), options));
+            let asked = Rc::clone(driver);
+            let ask = async move |request| shard::ask(&asked, request).await;
+            let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
             let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
             doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
         }

@@ -14,11 +14,11 @@ use sansq_core::arena::{ConnId, Key};
 use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
+use sansq_runtime::Signal;
+use sansq_runtime::lanes::{Arrival, Lanes};
 use smol::future::yield_now;
 use smol::{Async, Task, Timer};
 
-use crate::lanes::{Arrival, Lanes};
-use crate::signal::Signal;
 use crate::time::timeout;
 use crate::turn::{Driver, Machine, Turn};
 

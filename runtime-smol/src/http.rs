@@ -1,40 +1,19 @@
-//! HTTP/1 around the core's pure mappings: hyper reads and writes, a [`Site`] answers.
+//! HTTP listeners on hyper.
 
-use core::future::Future;
 use core::net::SocketAddr;
-use core::time::Duration;
-use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
-use sansq_core::http::{self, AccessLine, HttpReply};
-use smol::Async;
+use sansq_runtime::http::{BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
 use smol::lock::Semaphore;
+use smol::{Async, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
-use crate::log::Program;
 use crate::net;
-use crate::time::timeout;
 use crate::turn::{Driver, Machine};
-
-/// What stands behind an HTTP listener.
-pub(crate) trait Site: 'static {
-    const PROGRAM: Program;
-    /// How long the body of a request to `path` may be, in bytes.
-    fn body_limit(&self, method: &str, path: &str) -> usize;
-    /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
-    fn answer(&self, request: &http::Request<'_>, too_big: bool)
-    -> impl Future<Output = HttpReply>;
-}
 
 /// Accepts HTTP connections as long as there are not too many.
 pub(crate) async fn serve<M: Machine, S: Site>(
@@ -59,7 +38,12 @@ pub(crate) async fn serve<M: Machine, S: Site>(
 async fn converse<S: Site>(socket: Async<TcpStream>, remote: SocketAddr, site: Rc<S>) {
     let service = service_fn(|request| {
         let site = Rc::clone(&site);
-        async move { handle(&*site, remote, request).await }
+        async move {
+            let late = async {
+                Timer::after(BODY_TIME).await;
+            };
+            handle(&*site, remote, request, late).await
+        }
     });
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
@@ -70,86 +54,3 @@ async fn converse<S: Site>(socket: Async<TcpStream>, remote: SocketAddr, site: R
         .serve_connection(FuturesIo::new(socket), service)
         .await;
 }
-
-async fn handle<S: Site>(
-    site: &S,
-    remote: SocketAddr,
-    request: Request<Incoming>,
-) -> io::Result<Response<Full<Bytes>>> {
-    let start = Instant::now();
-    let (head, body) = request.into_parts();
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
-        let text = "400 Bad Request: missing required Host header";
-        return Ok(respond(HttpReply::plain(400, text).with_header("Connection", "close")));
-    }
-    let (method, path) = (head.method.as_str(), head.uri.path());
-    let limit = site.body_limit(method, path);
-    let waits = head.headers.contains_key(EXPECT);
-    let (body, too_big) =
-        timeout(BODY_TIME, read_body(body, limit, waits)).await.ok_or(ErrorKind::TimedOut)??;
-    let request = http::Request { method, path, query: head.uri.query(), body: &body };
-    let reply = site.answer(&request, too_big).await;
-    if reply.is_logged {
-        let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
-        let (status, duration) = (reply.status, start.elapsed());
-        S::PROGRAM.info(AccessLine { status, method, uri, remote: Some(remote), duration });
-    }
-    Ok(respond(reply))
-}
-
-/// Reads a body up to `limit` bytes, and whether there is more. Memory grows with what arrives, not
-/// with what is announced.
-///
-/// What is more is read too, up to a point, and dropped: to close a connection with unread input
-/// would reset it, and the client would never see the answer. But a client that asks first
-/// (`waits`) is not asked for a body that is too long.
-async fn read_body(mut body: Incoming, limit: usize, waits: bool) -> io::Result<(Bytes, bool)> {
-    let announced = body.size_hint().lower();
-    let enough = limit.saturating_add(DROPPED_LEN_MAX) as u64;
-    if announced > enough || (waits && announced > limit as u64) {
-        return Ok((Bytes::new(), true));
-    }
-    let (mut whole, mut dropped) = (BytesMut::new(), 0);
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
-        if dropped > 0 || data.len() > limit - whole.len() {
-            whole.clear();
-            dropped += data.len();
-            if dropped > DROPPED_LEN_MAX {
-                break;
-            }
-        } else if whole.is_empty() && body.is_end_stream() {
-            return Ok((data, false));
-        } else {
-            whole.extend_from_slice(&data);
-        }
-    }
-    Ok((whole.freeze(), dropped > 0))
-}
-
-fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(reply.body));
-    *response.status_mut() =
-        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in reply.headers {
-        // The core makes no others; a header that hyper refuses is better left out than split.
-        if let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
-        {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
-}
-
-/// HTTP connections open at a time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1024;
-
-/// How much of a body that is too long is read and dropped.
-const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;
-
-/// How long a client may take to send a request's head, and may leave a connection idle.
-const HEAD_TIME: Duration = Duration::from_secs(60);
-
-/// How long a client may take to send a request's body.
-const BODY_TIME: Duration = Duration::from_secs(60);

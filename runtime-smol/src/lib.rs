@@ -22,21 +22,17 @@
 //! ```
 
 mod broker;
-mod clock;
 mod connection;
 mod http;
-mod lanes;
-mod log;
 mod lookup_peer;
 mod lookupd;
 mod net;
 mod server;
 mod shard;
-mod signal;
-mod site;
 mod time;
 mod turn;
 
 pub use broker::Nsqd;
 pub use lookupd::Lookupd;
-pub use server::{Executor, ServerHandle, Stopper};
+pub use sansq_runtime::{ServerHandle, Stopper};
+pub use server::Executor;

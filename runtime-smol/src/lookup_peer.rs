@@ -10,11 +10,11 @@ use bytes::BytesMut;
 use sansq_core::arena::PeerId;
 use sansq_core::nsqd::{PeerAction, Shard};
 use sansq_core::transmit::Transmit;
+use sansq_runtime::Signal;
+use sansq_runtime::listen::error_text;
 use smol::net::resolve;
 use smol::{Async, Task, future};
 
-use crate::net::error_text;
-use crate::signal::Signal;
 use crate::time::timeout;
 use crate::turn::Driver;
 

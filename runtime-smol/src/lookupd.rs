@@ -15,45 +15,37 @@ use sansq_core::nsqlookupd::{self, CLOSE_TIMEOUT};
 use sansq_core::options::LookupdOptions;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
+use sansq_runtime::http::Site;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Bound, Clock, Program, ServerHandle};
 use smol::Async;
 
-use crate::clock::Clock;
-use crate::http::{self, Site};
-use crate::lanes::{Lanes, Mail};
-use crate::log::Program;
+use crate::http;
 use crate::net;
-use crate::server::{self, Door, Executor, Listener, ServerHandle, Tasks};
+use crate::server::{self, Door, Executor, Tasks};
 use crate::turn::{Driver, Machine, Turn};
 
 /// An nsqlookupd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Lookupd {
-    options: LookupdOptions,
-    tcp: Listener,
-    http: Listener,
-}
+pub struct Lookupd(pub(crate) Bound<LookupdOptions>);
 
 impl Lookupd {
     /// Opens the listeners.
     ///
     /// # Errors
     /// If an address cannot be listened on; the text names it.
-    pub fn bind(mut options: LookupdOptions) -> io::Result<Self> {
-        let tcp = Listener::open(&options.tcp_address)?;
-        let http = Listener::open(&options.http_address)?;
-        options.config.tcp_port = tcp.address.port();
-        options.config.http_port = http.address.port();
-        Ok(Self { options, tcp, http })
+    pub fn bind(options: LookupdOptions) -> io::Result<Self> {
+        Bound::lookupd(options).map(Self)
     }
 
     /// Where nsqds connect.
     pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp.address
+        self.0.tcp_addr()
     }
 
     /// Where consumers look topics up.
-    pub const fn http_addr(&self) -> SocketAddr {
-        self.http.address
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.0.http_addr()
     }
 
     /// Starts its thread. The calling thread needs no runtime.
@@ -70,7 +62,7 @@ impl Lookupd {
     /// If the operating system refuses the thread.
     pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
         let lanes = Arc::new(Lanes::new(1));
-        let mut handle = ServerHandle::new(&self.tcp, Some(&self.http), Arc::clone(&lanes));
+        let mut handle = ServerHandle::new(&self.0.tcp, self.0.http.as_ref(), Arc::clone(&lanes));
         handle.start(String::from("nsqlookupd"), move || {
             server::run(executor, ShardId(0), Arc::clone(&lanes), |tasks| self.open(lanes, tasks))
         })?;
@@ -82,18 +74,20 @@ impl Lookupd {
         lanes: Arc<Lanes>,
         tasks: Tasks,
     ) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
-        let Self { options, tcp, http } = self;
+        let Bound { options, tcp, http: web } = self.0;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [Actions::default(), Actions::default()];
         let driver = Driver::new(Clock::start(), registrar, actions, (), lanes, tasks);
         let listener = Async::new(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
-        let tcp_door = Door::new(Program::Nsqlookupd, "TCP", tcp.address, task);
-        let listener = Async::new(http.socket)?;
-        let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-        let task = driver.spawn(http::serve(Rc::clone(&driver), listener, site));
-        let http_door = Door::new(Program::Nsqlookupd, "HTTP", http.address, task);
-        Ok((driver, vec![tcp_door, http_door]))
+        let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, task)];
+        if let Some(web) = web {
+            let listener = Async::new(web.socket)?;
+            let site = Rc::new(LookupdSite(Rc::clone(&driver)));
+            let task = driver.spawn(http::serve(Rc::clone(&driver), listener, site));
+            doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, task));
+        }
+        Ok((driver, doors))
     }
 }
 

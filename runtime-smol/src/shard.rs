@@ -13,13 +13,12 @@ use sansq_core::nsqd::{
 };
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
+use sansq_runtime::lanes::{Arrival, Lanes, Mail};
+use sansq_runtime::{Clock, Program};
 use smol::Async;
 use smol::channel::{Sender, bounded};
 
-use crate::clock::Clock;
 use crate::connection::Departure;
-use crate::lanes::{Arrival, Lanes, Mail};
-use crate::log::Program;
 use crate::lookup_peer::LookupPeers;
 use crate::server::Tasks;
 use crate::turn::{Driver, Machine, Turn};

@@ -14,14 +14,12 @@ use sansq_core::input::{Inputs, READ_LEN_MAX};
 use sansq_core::nsqd::ReadState;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Clock, Program, Signal};
 use smol::{Task, Timer as Sleep, future};
 
-use crate::clock::Clock;
 use crate::connection::Sockets;
-use crate::lanes::{Lanes, Mail};
-use crate::log::Program;
 use crate::server::Tasks;
-use crate::signal::Signal;
 
 /// What the turn and the connection loops need of a machine.
 pub(crate) trait Machine: Sized + 'static {

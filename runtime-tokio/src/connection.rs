@@ -14,6 +14,7 @@ use sansq_core::arena::{ConnId, Key};
 use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
+use sansq_runtime::lanes::{Arrival, Lanes};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -21,7 +22,6 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
-use crate::lanes::{Arrival, Lanes};
 use crate::turn::{Driver, Machine, Turn};
 
 /// What the tasks of a connection share.

@@ -21,19 +21,15 @@
 //! ```
 
 mod broker;
-mod clock;
 mod connection;
 mod http;
-mod lanes;
-mod log;
 mod lookup_peer;
 mod lookupd;
 mod net;
 mod server;
 mod shard;
-mod site;
 mod turn;
 
 pub use broker::Nsqd;
 pub use lookupd::Lookupd;
-pub use server::{ServerHandle, Stopper};
+pub use sansq_runtime::{ServerHandle, Stopper};

@@ -9,13 +9,13 @@ use bytes::BytesMut;
 use sansq_core::arena::PeerId;
 use sansq_core::nsqd::{PeerAction, Shard};
 use sansq_core::transmit::Transmit;
+use sansq_runtime::listen::error_text;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::net::error_text;
 use crate::turn::Driver;
 
 /// The connections that are dialled or open; a handful, so a list will do.

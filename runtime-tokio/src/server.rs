@@ -1,128 +1,20 @@
-//! What nsqd and nsqlookupd have in common as servers: listeners, threads, and their end.
+//! What nsqd and nsqlookupd have in common as servers: the life of one of their threads.
 
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
-use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 
 use sansq_core::log::Level;
 use sansq_core::nsqd::ShardId;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Ending, Program};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::timeout;
 
-use crate::lanes::{Lanes, Mail};
-use crate::log::Program;
-use crate::net;
 use crate::turn::{Driver, Machine};
-
-/// A running server. Dropping it asks the server to end, without waiting for that.
-#[derive(Debug)]
-pub struct ServerHandle {
-    tcp_addr: SocketAddr,
-    http_addr: Option<SocketAddr>,
-    lanes: Arc<Lanes>,
-    threads: Vec<thread::JoinHandle<io::Result<()>>>,
-}
-
-impl ServerHandle {
-    pub(crate) fn new(tcp: &Listener, http: Option<&Listener>, lanes: Arc<Lanes>) -> Self {
-        Self {
-            tcp_addr: tcp.address,
-            http_addr: http.map(|http| http.address),
-            lanes,
-            threads: Vec::new(),
-        }
-    }
-
-    /// Starts a thread. If that fails, the handle is to be dropped, which ends the others.
-    pub(crate) fn start(
-        &mut self,
-        name: String,
-        run: impl FnOnce() -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
-        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
-        Ok(())
-    }
-
-    /// Where NSQ's protocol is spoken.
-    pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp_addr
-    }
-
-    /// Where the HTTP API listens, unless it is switched off.
-    pub const fn http_addr(&self) -> Option<SocketAddr> {
-        self.http_addr
-    }
-
-    /// Asks the server to end: it stops listening, sends what it owes, closes its connections.
-    pub fn shut_down(&self) {
-        self.lanes.shut_down();
-    }
-
-    /// Something to end the server with while another thread waits for it in [`join`](Self::join).
-    pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::clone(&self.lanes))
-    }
-
-    /// Whether its threads have ended, by themselves or because they were asked to.
-    pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(thread::JoinHandle::is_finished)
-    }
-
-    /// Waits for the end, however it comes about.
-    ///
-    /// # Errors
-    /// If a thread failed. Then the others have ended as well.
-    pub fn join(mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        for thread in self.threads.drain(..) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
-            if let Err(error) = ended
-                && result.is_ok()
-            {
-                result = Err(io::Error::new(error.kind(), format!("{name} failed - {error}")));
-            }
-        }
-        result
-    }
-}
-
-impl Drop for ServerHandle {
-    fn drop(&mut self) {
-        self.lanes.shut_down();
-    }
-}
-
-/// Ends a server.
-#[derive(Clone, Debug)]
-pub struct Stopper(Arc<Lanes>);
-
-impl Stopper {
-    /// Asks the server to end, as [`ServerHandle::shut_down`] does. Asking again changes nothing.
-    pub fn shut_down(&self) {
-        self.0.shut_down();
-    }
-}
-
-/// A listener that is open and accepts nothing yet.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) socket: StdTcpListener,
-    pub(crate) address: SocketAddr,
-}
-
-impl Listener {
-    pub(crate) fn open(address: &str) -> io::Result<Self> {
-        let socket = net::listen(address)?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address })
-    }
-}
 
 /// A listener at work.
 #[derive(Debug)]
@@ -158,7 +50,7 @@ pub(crate) fn run<M: Machine>(
     lanes: Arc<Lanes>,
     open: impl FnOnce() -> io::Result<(Rc<Driver<M>>, Vec<Door>)>,
 ) -> io::Result<()> {
-    let mut ending = Ending { lanes: Arc::clone(&lanes), is_well: false };
+    let ending = Ending::new(Arc::clone(&lanes));
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let result = LocalSet::new().block_on(&runtime, async move {
         let (driver, doors) = open()?;
@@ -169,7 +61,9 @@ pub(crate) fn run<M: Machine>(
     });
     // Look-ups of host names may still run; nobody waits for them.
     runtime.shutdown_background();
-    ending.is_well = result.is_ok();
+    if result.is_ok() {
+        ending.well();
+    }
     result
 }
 
@@ -197,26 +91,13 @@ async fn live<M: Machine>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, do
     }
 }
 
-/// Ends the whole server if its thread ends badly.
-struct Ending {
-    lanes: Arc<Lanes>,
-    is_well: bool,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if !self.is_well {
-            self.lanes.give_up();
-        }
-    }
-}
-
 /// How long a stopping server waits for its clients to take what is owed to them.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use sansq_core::options::LookupdOptions;
+    use sansq_runtime::ServerHandle;
 
     use super::*;
     use crate::Lookupd;
@@ -230,12 +111,7 @@ mod tests {
         };
         let lookupd = Lookupd::bind(options).unwrap();
         let lanes = Arc::new(Lanes::new(2));
-        let mut handle = ServerHandle {
-            tcp_addr: lookupd.tcp_addr(),
-            http_addr: None,
-            lanes: Arc::clone(&lanes),
-            threads: Vec::new(),
-        };
+        let mut handle = ServerHandle::new(&lookupd.0.tcp, None, Arc::clone(&lanes));
         handle
             .start(String::from("first"), move || {
                 run(ShardId(0), Arc::clone(&lanes), || {

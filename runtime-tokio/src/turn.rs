@@ -14,14 +14,13 @@ use sansq_core::input::Inputs;
 use sansq_core::nsqd::ReadState;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Clock, Program};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep_until;
 
-use crate::clock::Clock;
 use crate::connection::Sockets;
-use crate::lanes::{Lanes, Mail};
-use crate::log::Program;
 
 /// What the turn and the connection loops need of a machine.
 pub(crate) trait Machine: Sized + 'static {

@@ -103,6 +103,13 @@ impl Client {
         }
     }
 
+    /// Everything up to the end of the connection.
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.socket.read_to_end(&mut rest).unwrap();
+        rest
+    }
+
     /// The end of the connection, without anything before it.
     pub(super) fn expect_end(&mut self) {
         let mut rest = Vec::new();

@@ -1,6 +1,8 @@
 //! nsqd and nsqlookupd together.
 
 use core::net::SocketAddr;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Instant;
 
 use super::client::PATIENCE;
@@ -61,6 +63,32 @@ fn an_nsqd_registers_again_when_nsqlookupd_comes_back() {
         assert_eq!(find(lookupd.http_addr().unwrap(), topic), nsqd.tcp_addr());
     }
     nsqd.stop();
+    lookupd.stop();
+}
+
+#[test]
+fn nsqlookupd_answers_whoever_asks_faster_than_it_listens() {
+    const COUNT: usize = 400_000;
+    let lookupd = start_lookupd();
+    let mut client = Client::silent(lookupd.tcp_addr());
+    let mut sender = client.split();
+    let (first_part, half_sent) = channel();
+    let sending = thread::spawn(move || {
+        sender.send("  V1");
+        for part in 0..COUNT / 1000 {
+            sender.send("PING\n".repeat(1000));
+            // Nobody has read an answer yet.
+            if part == 50 {
+                first_part.send(()).unwrap();
+            }
+        }
+        sender.half_close();
+    });
+    half_sent.recv().unwrap();
+    let answers = client.rest();
+    assert_eq!(answers.len(), COUNT * 6);
+    assert!(answers.chunks(6).all(|answer| answer == b"\0\0\0\x02OK"));
+    sending.join().unwrap();
     lookupd.stop();
 }
 

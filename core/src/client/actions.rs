@@ -110,10 +110,10 @@ pub enum PublishError {
     Full,
     /// The broker said no; the text is the broker's.
     Rejected(String),
-    /// The broker did not get it, or refused a command before it and therefore left it aside.
+    /// The broker did not get it.
     NotSent(ConnectionError),
-    /// It was sent and not answered: the broker may have the messages. Publishing again may
-    /// duplicate them.
+    /// It was sent and not answered, be it that the connection broke or that the broker refused a
+    /// publish before it: the broker may have the messages. Publishing again may duplicate them.
     Unknown(ConnectionError),
 }
 

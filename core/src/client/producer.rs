@@ -14,9 +14,10 @@
 //!   answers complete them in order (nsqd-protocol.md section 22, item 1).
 //! - Each publish completes exactly once, in the order of the ids. When a connection is lost, those
 //!   that were handed to the driver are [`Unknown`](PublishError::Unknown); the others wait on.
-//! - The broker closes a connection when it refuses a publish, and carries out nothing that was sent
-//!   behind (section 6). So only the refused publish fails; those behind are sent again. The reference
-//!   client fails them all.
+//! - The broker closes a connection when it refuses a publish, and answers nothing behind. The reference
+//!   broker carries out nothing behind either (section 6), but sansq may have: publishes to other topics
+//!   need not wait for each other. So those that were sent behind the refused one are
+//!   [`Unknown`](PublishError::Unknown) too, and nothing is published twice without the caller's will.
 //! - When the broker turns the client itself away (IDENTIFY or AUTH), everything that waits fails with
 //!   that reason. The producer dials on.
 //!
@@ -451,11 +452,7 @@ impl Producer {
         let Some(link) = self.link.take() else {
             return;
         };
-        if matches!(error, ConnectionError::Refused(_)) {
-            self.transactions.send_again();
-        } else {
-            self.transactions.lose(&error, &mut out.completed);
-        }
+        self.transactions.lose(&error, &mut out.completed);
         if error.is_refusal() {
             self.transactions.fail_waiting(&error, &mut out.completed);
         }

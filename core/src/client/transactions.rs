@@ -2,15 +2,13 @@
 //!
 //! ```text
 //!   push --> waiting --send_next--> sent --answer--> completed
-//!               ^                    |
-//!               +---- send_again ----+      every other way out completes with an error
+//!                                           every other way out completes with an error
 //! ```
 //!
 //! - Ids and deadlines rise along `sent` and then `waiting`, so everything completes in order, and the
 //!   next deadline is at one of two places.
 //! - A publish that is completed while its answer is still to come keeps its place at the front of
 //!   `sent` (*abandoned*), because answers carry no id.
-//! - A body is kept until its publish is over, so that it can be sent again.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -161,19 +159,6 @@ impl Transactions {
             self.bytes -= lost.publish.body.len();
             completed.push((lost.id, Err(PublishError::Unknown(error.clone()))));
         }
-        self.abandoned = 0;
-        self.room_came = true;
-    }
-
-    /// The connection is gone, and what was sent was not carried out.
-    pub(super) fn send_again(&mut self) {
-        let kept = self.sent.len() - self.abandoned;
-        for _ in 0..kept {
-            if let Some(again) = self.sent.pop_back() {
-                self.waiting.push_front(again);
-            }
-        }
-        self.sent.clear();
         self.abandoned = 0;
         self.room_came = true;
     }

@@ -96,7 +96,8 @@ pub enum Close {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum ReadState {
-    /// Read more; the command under way needs at least so many bytes more than there are.
+    /// Read more; the command under way is expected to take so many bytes more than there are. Make room
+    /// for them, but call again with whatever comes: it may be complete before.
     More(usize),
     /// Read nothing until [`Actions::resume`] or [`Actions::rehome`] names the connection.
     Wait,

@@ -489,6 +489,9 @@ impl Connection {
         }
         self.next_heartbeat = None;
         self.phase = Phase::Closed;
+        // Answers that other shards still give would be sent behind the close.
+        self.first_slot += self.replies.len() as u64;
+        self.replies.clear();
         out.close.push((self.id, how));
     }
 }

@@ -202,8 +202,11 @@ impl Decoder {
         Ok(command)
     }
 
-    /// How many more bytes than `buffered` the command under way needs at least, for a driver that wants
-    /// to read them in one go. Never above what the limits allow one command to have.
+    /// How many more bytes than `buffered` the command under way needs, for a driver that wants to make
+    /// room for them in one go: at least one, and never above what the limits allow one command to have.
+    ///
+    /// To be taken as a hint: an MPUB may be complete, or refused, before the size that it declares is
+    /// reached, since nobody compares the two (section 7.6).
     pub fn needs(&self, buffered: usize) -> usize {
         let whole = match &self.awaited {
             Some(Awaited { len: Some(len), .. }) => *len,

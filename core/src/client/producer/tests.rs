@@ -279,7 +279,7 @@ fn an_answer_to_nothing_closes() {
 }
 
 #[test]
-fn a_refused_publish_fails_alone_and_those_behind_are_sent_again() {
+fn a_refused_publish_leaves_those_sent_behind_in_doubt() {
     let text = "E_BAD_TOPIC PUB topic name \"bad$\" is not valid";
     let mut rig = Rig::open();
     for body in ["a", "b", "c"] {
@@ -288,9 +288,11 @@ fn a_refused_publish_fails_alone_and_those_behind_are_sent_again() {
     rig.write();
     rig.publish("d").unwrap();
     rig.take_socket();
-    // What comes behind an error counts no more: the broker carries out nothing there.
+    // An answer behind an error counts no more, but the broker may have carried out what is behind: to
+    // send it again could publish it twice.
     rig.input(&[frame(0, OK), frame(1, text.as_bytes()), frame(0, OK)].concat());
-    assert_eq!(rig.completed(), [(0, Ok(())), (1, rejected(text))]);
+    let refused = ConnectionError::Refused(text.into());
+    assert_eq!(rig.completed(), [(0, Ok(())), (1, rejected(text)), (2, unknown(refused))]);
     assert_eq!(rig.out.close, [rig.dial.unwrap()]);
     assert_eq!(rig.disconnected(), ConnectionError::Refused(text.into()));
     rig.closed();
@@ -301,9 +303,9 @@ fn a_refused_publish_fails_alone_and_those_behind_are_sent_again() {
     rig.at(redial);
     rig.come_up();
     rig.write();
-    assert_eq!(rig.take_socket(), b"PUB t\n\0\0\0\x01cPUB t\n\0\0\0\x01d");
-    rig.input(&frame(0, OK).repeat(2));
-    assert_eq!(rig.completed(), [(2, Ok(())), (3, Ok(()))]);
+    assert_eq!(rig.take_socket(), b"PUB t\n\0\0\0\x01d");
+    rig.input(&frame(0, OK));
+    assert_eq!(rig.completed(), [(3, Ok(()))]);
 }
 
 #[test]

@@ -6,13 +6,13 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 
+use async_channel::{Receiver, Sender, bounded};
 use bytes::BytesMut;
 use sansq_core::nsqd::{Detached, ShardId, ShardMessage};
-use tokio::sync::Notify;
 
 /// The shards of one node, as they see each other.
 #[derive(Debug)]
-pub(crate) struct Lanes {
+pub struct Lanes {
     inboxes: Box<[Inbox]>,
     stopping: AtomicBool,
     /// Shards that still have connections.
@@ -22,26 +22,38 @@ pub(crate) struct Lanes {
 }
 
 /// One shard's letterbox.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
     mail: Mutex<Mail>,
-    /// Rings of the doorbell before it is answered are one.
-    bell: Notify,
+    /// Holds one ring: those before it is answered are one.
+    bell: (Sender<()>, Receiver<()>),
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Self { mail: Mutex::default(), bell: bounded(1) }
+    }
+
+    fn ring(&self) {
+        // Full means rung.
+        let _ = self.bell.0.try_send(());
+    }
 }
 
 /// What arrived. It has no limit of its own: batches are bounded by what connections may have
 /// outstanding, sockets by the process's descriptors.
 #[derive(Debug, Default)]
-pub(crate) struct Mail {
+pub struct Mail {
     /// From other shards, in the order of each; before `arrivals`, since a connection's new home has
     /// to know all that its old one had said before.
-    pub(crate) batch: Vec<ShardMessage>,
-    pub(crate) arrivals: Vec<Arrival>,
+    pub batch: Vec<ShardMessage>,
+    /// Sockets.
+    pub arrivals: Vec<Arrival>,
 }
 
 /// A socket on its way to a shard.
 #[derive(Debug)]
-pub(crate) enum Arrival {
+pub enum Arrival {
     /// Just accepted.
     Accepted(TcpStream, SocketAddr),
     /// From another shard, with its unread input.
@@ -49,9 +61,10 @@ pub(crate) enum Arrival {
 }
 
 impl Lanes {
-    pub(crate) fn new(shards: u16) -> Self {
+    /// The letterboxes of a node with `shards` shards.
+    pub fn new(shards: u16) -> Self {
         Self {
-            inboxes: (0..shards).map(|_| Inbox::default()).collect(),
+            inboxes: (0..shards).map(|_| Inbox::new()).collect(),
             stopping: AtomicBool::new(false),
             busy: AtomicUsize::new(usize::from(shards)),
             failed: AtomicBool::new(false),
@@ -59,71 +72,73 @@ impl Lanes {
     }
 
     /// How many shards there are.
-    pub(crate) const fn shards(&self) -> u16 {
+    pub const fn shards(&self) -> u16 {
         self.inboxes.len() as u16
     }
 
     /// Hands a batch over whole and leaves it empty. [`ring`](Self::ring) afterwards.
-    pub(crate) fn post(&self, target: ShardId, batch: &mut Vec<ShardMessage>) {
+    pub fn post(&self, target: ShardId, batch: &mut Vec<ShardMessage>) {
         self.with_mail(target, |mail| mail.batch.append(batch));
     }
 
     /// Hands a socket over.
-    pub(crate) fn send(&self, target: ShardId, arrival: Arrival) {
+    pub fn send(&self, target: ShardId, arrival: Arrival) {
         self.with_mail(target, |mail| mail.arrivals.push(arrival));
         self.ring(target);
     }
 
     /// Rings a shard's doorbell.
-    pub(crate) fn ring(&self, target: ShardId) {
+    pub fn ring(&self, target: ShardId) {
         if let Some(inbox) = self.inboxes.get(usize::from(target.0)) {
-            inbox.bell.notify_one();
+            inbox.ring();
         }
     }
 
     /// Waits for the doorbell.
-    pub(crate) async fn wait(&self, shard: ShardId) {
+    pub async fn wait(&self, shard: ShardId) {
         if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
-            inbox.bell.notified().await;
+            // Both ends live as long as the inbox.
+            let _ = inbox.bell.1.recv().await;
         }
     }
 
     /// Swaps what has arrived with `mail`, which is empty.
-    pub(crate) fn collect(&self, shard: ShardId, mail: &mut Mail) {
+    pub fn collect(&self, shard: ShardId, mail: &mut Mail) {
         self.with_mail(shard, |arrived| mem::swap(arrived, mail));
     }
 
     /// Asks all shards to end.
-    pub(crate) fn shut_down(&self) {
+    pub fn shut_down(&self) {
         self.stopping.store(true, Ordering::Release);
         self.ring_all();
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
+    /// Whether the server is to end.
+    pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
     /// A shard has no connections any more, and will get none.
-    pub(crate) fn note_empty(&self) {
+    pub fn note_empty(&self) {
         if self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.ring_all();
         }
     }
 
     /// A shard ended badly: the others end at once.
-    pub(crate) fn give_up(&self) {
+    pub fn give_up(&self) {
         self.failed.store(true, Ordering::Release);
         self.shut_down();
     }
 
     /// Whether no shard has connections, and so none needs the others' answers.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.busy.load(Ordering::Acquire) == 0 || self.failed.load(Ordering::Acquire)
     }
 
     fn ring_all(&self) {
         for inbox in &self.inboxes {
-            inbox.bell.notify_one();
+            inbox.ring();
         }
     }
 

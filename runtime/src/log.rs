@@ -6,14 +6,16 @@ use sansq_core::log::Level;
 
 /// The program that a line is from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Program {
+pub enum Program {
+    /// The broker.
     Nsqd,
+    /// The directory.
     Nsqlookupd,
 }
 
 impl Program {
     /// Writes one line. Nothing is formatted if nobody listens.
-    pub(crate) fn log(self, level: Level, line: impl Display) {
+    pub fn log(self, level: Level, line: impl Display) {
         match self {
             Self::Nsqd => match level {
                 Level::Debug => tracing::debug!(target: "nsqd", "{line}"),
@@ -30,7 +32,8 @@ impl Program {
         }
     }
 
-    pub(crate) fn info(self, line: impl Display) {
+    /// Writes one line at INFO.
+    pub fn info(self, line: impl Display) {
         self.log(Level::Info, line);
     }
 }

@@ -7,18 +7,18 @@ use sansq_core::time::{self, Now, UnixNanos};
 
 /// Both clocks; copies agree with each other, so all shards of a node share one.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     origin: Instant,
 }
 
 impl Clock {
     /// A clock whose monotonic time starts now.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self { origin: Instant::now() }
     }
 
     /// Reads both clocks.
-    pub(crate) fn now(self) -> Now {
+    pub fn now(self) -> Now {
         let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // A wall clock before 1970 is set wrong; timestamps are then 0 until somebody sets it.
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -29,7 +29,7 @@ impl Clock {
     }
 
     /// When `instant` is, for the runtime's timers.
-    pub(crate) fn at(self, instant: time::Instant) -> Instant {
+    pub fn at(self, instant: time::Instant) -> Instant {
         self.origin + Duration::from_nanos(instant.as_nanos())
     }
 }

@@ -1,34 +1,36 @@
-//! nsqd's HTTP API on shard 0.
+//! nsqd's HTTP API: from requests to the shard and back.
 
-use std::rc::Rc;
+use core::fmt;
 
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, Parsed, ReplyForm};
-use sansq_core::nsqd::{AdminReply, AdminRequest, Shard, TopicOp};
+use sansq_core::nsqd::{AdminReply, AdminRequest, TopicOp};
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
+use crate::clock::Clock;
 use crate::http::Site;
 use crate::log::Program;
-use crate::shard::ask;
-use crate::turn::Driver;
 
 /// Maps requests to admin requests of the shard, and its answers back.
-#[derive(Debug)]
-pub(crate) struct NsqdSite {
-    driver: Rc<Driver<Shard>>,
+///
+/// `A` asks the shard: the reply, or `None` if the node ends before it comes.
+pub struct NsqdSite<A> {
+    clock: Clock,
     options: NsqdOptions,
+    ask: A,
 }
 
-impl NsqdSite {
-    pub(crate) const fn new(driver: Rc<Driver<Shard>>, options: NsqdOptions) -> Self {
-        Self { driver, options }
+impl<A> NsqdSite<A> {
+    /// The API of the nsqd that `ask` asks. `clock` is its shards'.
+    pub const fn new(clock: Clock, options: NsqdOptions, ask: A) -> Self {
+        Self { clock, options, ask }
     }
 
     /// What the mapping can't know by itself.
     fn context(&self, form: &ReplyForm) -> Context {
-        let now = self.driver.clock.now();
+        let now = self.clock.now();
         Context {
             now,
             start_time: self.options.config.start_time,
@@ -37,13 +39,9 @@ impl NsqdSite {
             memory: self.options.memory.filter(|_| form.shows_memory()).map(|measure| measure()),
         }
     }
-
-    async fn ask(&self, request: AdminRequest) -> Option<AdminReply> {
-        ask(&self.driver, request).await
-    }
 }
 
-impl Site for NsqdSite {
+impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite<A> {
     const PROGRAM: Program = Program::Nsqd;
 
     fn body_limit(&self, method: &str, path: &str) -> usize {
@@ -55,7 +53,7 @@ impl Site for NsqdSite {
             Parsed::Reply(reply) => reply,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
-                let _ = self.ask(AdminRequest::Topic(topic, TopicOp::Create)).await;
+                let _ = (self.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
                 reply
             }
             Parsed::Admin(request, form) => {
@@ -63,12 +61,18 @@ impl Site for NsqdSite {
                     Self::PROGRAM.log(Level::Warn, warning);
                 }
                 let is_publish = matches!(request, AdminRequest::Publish { .. });
-                match self.ask(request).await {
+                match (self.ask)(request).await {
                     Some(reply) => http::reply(reply, &form, &self.context(&form)),
                     None if is_publish => HttpReply::message(503, "EXITING").unlogged(),
                     None => HttpReply::message(503, "EXITING"),
                 }
             }
         }
+    }
+}
+
+impl<A> fmt::Debug for NsqdSite<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NsqdSite").field("options", &self.options).finish_non_exhaustive()
     }
 }

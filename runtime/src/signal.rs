@@ -6,14 +6,14 @@ use core::task::{Poll, Waker};
 
 /// Rings of it before it is answered are one. One task waits for it.
 #[derive(Default)]
-pub(crate) struct Signal {
+pub struct Signal {
     is_rung: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
 
 impl Signal {
     /// Rings.
-    pub(crate) fn ring(&self) {
+    pub fn ring(&self) {
         self.is_rung.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -21,7 +21,7 @@ impl Signal {
     }
 
     /// Waits until it rings, or has rung since it was last answered.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         poll_fn(|context| {
             if self.is_rung.take() {
                 return Poll::Ready(());
@@ -41,7 +41,7 @@ impl core::fmt::Debug for Signal {
 
 #[cfg(test)]
 mod tests {
-    use smol::future;
+    use futures_lite::future;
 
     use super::*;
 

@@ -1,0 +1,125 @@
+//! What all actors share: the clock, the queue, the network, the judges and the trace.
+
+use core::fmt;
+use core::time::Duration;
+
+use sansq_core::rng::Rng;
+use sansq_core::time::{Instant, Now, UnixNanos};
+
+use crate::chance::{Chance, stream};
+use crate::events::Queue;
+use crate::net::Net;
+use crate::oracles::{Observation, Oracles, Violation};
+use crate::swarm::Options;
+use crate::trace::Trace;
+
+/// The world around the actors.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) now: Now,
+    pub(crate) queue: Queue,
+    pub(crate) net: Net,
+    pub(crate) oracles: Oracles,
+    pub(crate) trace: Trace,
+    /// Nothing breaks any more, and consumers behave.
+    pub(crate) calm: bool,
+    /// The first rule that was broken.
+    pub(crate) violation: Option<Violation>,
+    lanes: Rng,
+    lane_delay_max: Duration,
+    /// The wall clock is ahead of the other one by so much.
+    unix_offset: i64,
+}
+
+impl Env {
+    pub(crate) fn new(options: &Options, max_msg_timeout: Duration, trace: Trace) -> Self {
+        let rng = Rng::new(options.seed);
+        let mut env = Self {
+            now: Now::default(),
+            queue: Queue::new(rng.fork(stream::TIES)),
+            net: Net::new(options.net, rng.fork(stream::NET)),
+            oracles: Oracles::new(max_msg_timeout),
+            trace,
+            calm: false,
+            violation: None,
+            lanes: rng.fork(stream::LANES),
+            lane_delay_max: options.lane_delay_max,
+            unix_offset: START_UNIX,
+        };
+        env.set_instant(Instant::ZERO);
+        env
+    }
+
+    /// Moves the clock.
+    pub(crate) fn set_instant(&mut self, instant: Instant) {
+        let unix = (instant.as_nanos() as i64).saturating_add(self.unix_offset);
+        self.now = Now { instant, unix: UnixNanos(unix) };
+    }
+
+    /// Sets the wall clock alone; timers must not care.
+    pub(crate) fn step_clock(&mut self, nanos: i64) {
+        self.unix_offset = self.unix_offset.saturating_add(nanos);
+        self.set_instant(self.now.instant);
+    }
+
+    /// How long something between two shards is under way this time.
+    pub(crate) fn lane_delay(&mut self) -> Duration {
+        self.lanes.within(self.lane_delay_max)
+    }
+
+    /// Shows something to the judges.
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        self.line(format_args!("{}", Brief(&observation)));
+        let result = self.oracles.observe(self.now.instant, observation);
+        self.judge(result);
+    }
+
+    /// Takes note of a rule that was broken.
+    pub(crate) fn judge(&mut self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.line(format_args!("VIOLATION {violation}"));
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// Writes a line into the trace.
+    pub(crate) fn line(&mut self, what: fmt::Arguments<'_>) {
+        self.trace.line(self.now, what);
+    }
+}
+
+/// An observation on one line, ids as text and bodies by length.
+struct Brief<'a>(&'a Observation);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |id: &[u8; 16]| String::from_utf8_lossy(id).into_owned();
+        match self.0 {
+            Observation::Published { node, topic, len, delay } => {
+                write!(f, "  publish to {node} {topic}: {len} bytes after {delay:?}")
+            }
+            Observation::Completed { message, outcome } => {
+                write!(f, "  message {} {outcome:?}", message.0)
+            }
+            Observation::ChannelCreated(place) => write!(f, "  created {place}"),
+            Observation::Subscribed { link, place, .. } => {
+                write!(f, "  link {} SUB {place}", link.0)
+            }
+            Observation::Ready { link, count } => write!(f, "  link {} RDY {count}", link.0),
+            Observation::Finished { link, id } => write!(f, "  link {} FIN {}", link.0, text(id)),
+            Observation::Requeued { link, id, delay } => {
+                write!(f, "  link {} REQ {} {delay:?}", link.0, text(id))
+            }
+            Observation::Touched { link, id } => write!(f, "  link {} TOUCH {}", link.0, text(id)),
+            Observation::Leaving(link) => write!(f, "  link {} is leaving", link.0),
+            Observation::Left(link) => write!(f, "  link {} left", link.0),
+            Observation::Delivered { link, id, attempts, body } => {
+                let head = String::from_utf8_lossy(&body[..body.len().min(8)]);
+                write!(f, "  link {} gets {head} {} attempt {attempts}", link.0, text(id))
+            }
+        }
+    }
+}
+
+/// When runs begin: 2026-09-10.
+const START_UNIX: i64 = 1_789_000_000_000_000_000;

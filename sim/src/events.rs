@@ -1,0 +1,200 @@
+//! The queue of what is going to happen.
+
+use core::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use sansq_core::rng::Rng;
+use sansq_core::time::{Instant, Now};
+
+use crate::net::{End, LinkId};
+
+/// Something that happens at its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A server's listener has a new connection.
+    Accepted(LinkId),
+    /// A client's dial succeeded.
+    Connected(LinkId),
+    /// A client's dial failed.
+    DialFailed(LinkId),
+    /// Bytes, or the end of them, reached this end.
+    Arrived(End, usize),
+    /// This end gets round to reading.
+    Readable(End),
+    /// This end may write again.
+    Writable(End),
+    /// The connection broke, and this end notices.
+    Reset(End),
+    /// A batch between two shards arrives.
+    Lane {
+        /// The nsqd.
+        node: usize,
+        /// The shard that sent it.
+        from: usize,
+        /// The shard that gets it.
+        to: usize,
+    },
+    /// A connection arrives at the shard it moves to.
+    Moved {
+        /// The nsqd.
+        node: usize,
+        /// The connection.
+        link: LinkId,
+        /// Where it moves to.
+        shard: usize,
+    },
+    /// A machine's deadline.
+    Deadline(Machine),
+    /// A producer publishes.
+    Publish(usize),
+    /// A producer publishes for the last time, long after things have stopped breaking.
+    PublishLast(usize),
+    /// A consumer asks an nsqlookupd where its topic is.
+    Lookup(usize),
+    /// The answer to that arrives.
+    Answer(usize),
+    /// A consumer is done with a message.
+    Decide {
+        /// The consumer.
+        consumer: usize,
+        /// What it decided, by number.
+        plan: u64,
+    },
+    /// Something breaks.
+    Fault,
+    /// An nsqlookupd is started again.
+    LookupdUp(usize),
+    /// From now on nothing breaks.
+    Calm,
+    /// Is everything done?
+    Check,
+}
+
+/// Whose deadline it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Machine {
+    /// A shard of an nsqd.
+    Shard {
+        /// The nsqd.
+        node: usize,
+        /// The shard.
+        shard: usize,
+    },
+    /// An nsqlookupd.
+    Lookupd(usize),
+    /// A producer.
+    Producer(usize),
+    /// A consumer.
+    Consumer(usize),
+}
+
+/// Events by time. What happens at the same time happens in an order that the seed decides.
+#[derive(Debug)]
+pub struct Queue {
+    heap: BinaryHeap<Reverse<Entry>>,
+    ties: Rng,
+    pushed: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    at: Instant,
+    tie: u64,
+    /// Makes the order total even if two draws are equal.
+    number: u64,
+    event: Event,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub const fn new(ties: Rng) -> Self {
+        Self { heap: BinaryHeap::new(), ties, pushed: 0 }
+    }
+
+    /// Lets `event` happen at `at`.
+    pub fn push(&mut self, at: Instant, event: Event) {
+        self.pushed += 1;
+        let tie = self.ties.next_u64();
+        self.heap.push(Reverse(Entry { at, tie, number: self.pushed, event }));
+    }
+
+    /// The next event and its time.
+    pub fn pop(&mut self) -> Option<(Instant, Event)> {
+        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+    }
+}
+
+impl Entry {
+    const fn key(&self) -> (Instant, u64, u64) {
+        (self.at, self.tie, self.number)
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Entry {}
+
+/// The one timer that a driver arms for its machine. A deadline that moved to later rings early, which
+/// machines have to bear.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// Sees to it that `machine` is called at `deadline`.
+    pub(crate) fn arm(
+        &mut self,
+        machine: Machine,
+        deadline: Option<Instant>,
+        now: Now,
+        queue: &mut Queue,
+    ) {
+        if let Some(at) = deadline
+            && self.0.is_none_or(|armed| at < armed)
+        {
+            self.0 = Some(at);
+            queue.push(at.max(now.instant), Event::Deadline(machine));
+        }
+    }
+
+    /// Whether this is the deadline that counts, and not one that was replaced by an earlier one.
+    pub(crate) fn rings(&mut self, now: Now) -> bool {
+        self.0.take_if(|at| *at <= now.instant).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(seed: u64) -> Vec<Event> {
+        let mut queue = Queue::new(Rng::new(seed));
+        for n in 0..8 {
+            queue.push(Instant::from_millis(5), Event::Publish(n));
+        }
+        queue.push(Instant::from_millis(4), Event::Calm);
+        core::iter::from_fn(|| queue.pop().map(|(_, event)| event)).collect()
+    }
+
+    #[test]
+    fn time_decides_and_then_the_seed() {
+        assert_eq!(order(1)[0], Event::Calm);
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+    }
+}

@@ -1,0 +1,152 @@
+//! What the cluster should know: every message that was published, and where each copy of it is.
+//!
+//! The model is fed with observations at the nsqds' edges (see [`Observation`](crate::oracles::Observation))
+//! and knows nothing of their insides. So it is exact about what was said, and careful about what it
+//! can't see: a delivery whose time is up may or may not have been taken back yet.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::time::Instant;
+
+use crate::net::LinkId;
+
+/// Names a message by the order of publishing; the body carries it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct MessageNumber(pub u32);
+
+/// A channel of an nsqd.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Place {
+    /// The nsqd.
+    pub node: usize,
+    /// The topic.
+    pub topic: TopicName,
+    /// The channel.
+    pub channel: ChannelName,
+}
+
+/// What a publisher was told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Nothing yet.
+    Pending,
+    /// The nsqd has it.
+    Accepted,
+    /// The nsqd has not got it.
+    Refused,
+    /// The nsqd may have it.
+    Unknown,
+}
+
+/// A message that somebody published.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) node: usize,
+    pub(crate) topic: TopicName,
+    pub(crate) len: usize,
+    pub(crate) at: Instant,
+    /// No delivery before this time.
+    pub(crate) not_before: Instant,
+    pub(crate) outcome: Outcome,
+    /// The name that its nsqd gave it, once that is known.
+    pub(crate) id: Option<RawId>,
+}
+
+pub(crate) type RawId = [u8; 16];
+
+/// A channel, as seen from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    pub(crate) created_at: Instant,
+    /// The first channel of a topic gets what collected there before.
+    pub(crate) is_first: bool,
+    pub(crate) copies: BTreeMap<MessageNumber, Copy>,
+    pub(crate) requeues: u64,
+}
+
+/// A message in a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copy {
+    pub(crate) attempts: u16,
+    pub(crate) state: CopyState,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CopyState {
+    /// May be delivered from this time on.
+    Waiting(Instant),
+    InFlight {
+        link: LinkId,
+        delivered: Instant,
+        deadline: Instant,
+    },
+    Finished,
+}
+
+/// A subscribed connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) place: Place,
+    pub(crate) msg_timeout: Duration,
+    pub(crate) ready: u32,
+    /// The highest RDY within the turn at `ready_at`: commands and deliveries of one turn can't be told
+    /// apart in time.
+    pub(crate) ready_in_turn: u32,
+    pub(crate) ready_at: Instant,
+    pub(crate) is_leaving: bool,
+    pub(crate) in_flight: BTreeSet<MessageNumber>,
+}
+
+/// Everything that was observed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) messages: Vec<Published>,
+    pub(crate) ids: BTreeMap<(usize, RawId), MessageNumber>,
+    pub(crate) channels: BTreeMap<Place, Channel>,
+    pub(crate) subscribers: BTreeMap<LinkId, Subscriber>,
+}
+
+impl Model {
+    pub(crate) fn message(&self, number: MessageNumber) -> Option<&Published> {
+        self.messages.get(number.0 as usize)
+    }
+
+    /// The channels that a message has to get to: those that existed for sure before it was published,
+    /// and the first of its topic. An ephemeral one may drop it.
+    pub(crate) fn owed_to(&self, message: &Published) -> impl Iterator<Item = (&Place, &Channel)> {
+        let (node, topic, at) = (message.node, message.topic, message.at);
+        self.channels.iter().filter(move |(place, channel)| {
+            place.node == node
+                && place.topic == topic
+                && !place.channel.is_ephemeral()
+                && (channel.is_first || channel.created_at < at)
+        })
+    }
+
+    /// How many messages of a topic were accepted, and how many may have been.
+    pub(crate) fn accepted(&self, node: usize, topic: &TopicName) -> (u64, u64) {
+        let here = |message: &&Published| message.node == node && message.topic == *topic;
+        let count = |wanted| {
+            let is_wanted = |message: &&Published| message.outcome == wanted;
+            self.messages.iter().filter(here).filter(is_wanted).count() as u64
+        };
+        let accepted = count(Outcome::Accepted);
+        (accepted, accepted + count(Outcome::Unknown) + count(Outcome::Pending))
+    }
+}
+
+/// The body of a message: its number, then bytes that follow from it.
+pub fn body_of(number: MessageNumber, len: usize) -> Vec<u8> {
+    let mut body = format!("{:08}", number.0).into_bytes();
+    let filler = (0..len.saturating_sub(body.len())).map(|at| (number.0 as usize + at) as u8);
+    body.extend(filler);
+    body
+}
+
+/// Which message a body says that it is.
+pub(crate) fn number_of(body: &[u8]) -> Option<MessageNumber> {
+    let digits = core::str::from_utf8(body.get(..8)?).ok()?;
+    digits.parse().ok().map(MessageNumber)
+}

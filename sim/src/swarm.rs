@@ -1,0 +1,261 @@
+//! What a seed stands for: how large the cluster is, what breaks, how clients behave.
+//!
+//! Every seed draws its own mix, often with extreme weights: runs that all have a little of everything
+//! would all look the same.
+
+use core::time::Duration;
+
+use sansq_core::rng::Rng;
+
+use crate::chance::{Chance, stream};
+use crate::net::NetOptions;
+
+/// Everything about a run. [`Options::from_seed`] draws it, [`Options::quiet`] is for scenarios.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// All chance of the run comes from it.
+    pub seed: u64,
+    /// How many nsqds there are.
+    pub nodes: usize,
+    /// How many shards each has.
+    pub shards: u16,
+    /// How many nsqlookupds there are, at least one.
+    pub lookupds: usize,
+    /// How many topics are published to.
+    pub topics: usize,
+    /// How many channels each topic gets.
+    pub channels: usize,
+    /// Whether one consumer more listens on an ephemeral channel.
+    pub ephemeral: bool,
+    /// How many producers there are; each publishes to one nsqd.
+    pub producers: usize,
+    /// How many messages each publishes.
+    pub messages: usize,
+    /// Whether producers end with more publishes at once than an nsqd takes on at a time.
+    pub burst: bool,
+    /// The longest body in bytes.
+    pub body_len_max: usize,
+    /// So many publishes of a hundred go through the admin interface.
+    pub admin_percent: u64,
+    /// How many consumers each channel has.
+    pub consumers: usize,
+    /// The nsqds' `--mem-queue-size`.
+    pub mem_queue_size: usize,
+    /// The nsqds' `--msg-timeout`.
+    pub msg_timeout: Duration,
+    /// The clients' heartbeat interval.
+    pub heartbeat_interval: Duration,
+    /// The highest RDY of a consumer.
+    pub ready_max: u32,
+    /// How long things break and messages are published.
+    pub chaos: Duration,
+    /// The longest that a batch between two shards, or a connection that moves, is under way.
+    pub lane_delay_max: Duration,
+    /// How bad the network is.
+    pub net: NetOptions,
+    /// What breaks.
+    pub faults: Faults,
+    /// How consumers behave.
+    pub habits: Habits,
+    /// What the first consumer does with its first deliveries, before its habits come in.
+    pub script: Vec<Habit>,
+}
+
+/// What breaks, and how often.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// The longest between two.
+    pub every_max: Duration,
+    /// Which kinds; none: nothing breaks.
+    pub kinds: Vec<Fault>,
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// A connection breaks.
+    LoseLink,
+    /// Nothing comes through a connection for a while.
+    StallLink,
+    /// An nsqlookupd stops, loses all it knows, and comes back later.
+    RestartLookupd,
+    /// The wall clock is set, by hours, forwards or backwards.
+    StepClock,
+    /// A topic or channel is paused or unpaused.
+    Pause,
+}
+
+/// What a consumer does with a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Habit {
+    /// FIN.
+    Finish,
+    /// FIN, and once more by mistake.
+    FinishTwice,
+    /// REQ, often with a delay.
+    Requeue,
+    /// TOUCH, and FIN later.
+    Touch,
+    /// Nothing: the message times out.
+    Ignore,
+}
+
+/// How consumers behave.
+#[derive(Clone, Debug)]
+pub struct Habits {
+    /// What they do with a message, and how often.
+    pub weights: Vec<(u64, Habit)>,
+    /// The longest that they work on a message.
+    pub work_max: Duration,
+    /// The longest delay of a REQ.
+    pub requeue_delay_max: Duration,
+    /// How often of a hundred, when they look up their topic, they change RDY.
+    pub ready_percent: u64,
+    /// How often of a hundred, when they look up their topic, they leave a nsqd in order (CLS).
+    pub close_percent: u64,
+}
+
+impl Habits {
+    /// What to do with a message.
+    pub(crate) fn draw(&self, rng: &mut Rng) -> Habit {
+        let total = self.weights.iter().map(|(weight, _)| weight).sum();
+        let mut at = rng.below(total);
+        for (weight, habit) in &self.weights {
+            match at.checked_sub(*weight) {
+                Some(rest) => at = rest,
+                None => return *habit,
+            }
+        }
+        Habit::Finish
+    }
+}
+
+impl Options {
+    /// A cluster of one nsqd and one nsqlookupd, with one producer and one consumer, where nothing
+    /// breaks.
+    pub fn quiet(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: 1,
+            shards: 1,
+            lookupds: 1,
+            topics: 1,
+            channels: 1,
+            ephemeral: false,
+            producers: 1,
+            messages: 1,
+            burst: false,
+            body_len_max: 100,
+            admin_percent: 0,
+            consumers: 1,
+            mem_queue_size: 10_000,
+            msg_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(30),
+            ready_max: 1,
+            chaos: Duration::from_secs(5),
+            lane_delay_max: Duration::from_micros(100),
+            net: NetOptions {
+                latency_max: Duration::from_micros(500),
+                chunk_max: 16 * 1024,
+                capacity: 64 * 1024,
+                slow_percent: 0,
+                dial_failure_percent: 0,
+            },
+            faults: Faults { every_max: Duration::from_secs(1), kinds: Vec::new() },
+            habits: Habits {
+                weights: vec![(1, Habit::Finish)],
+                work_max: Duration::from_millis(1),
+                requeue_delay_max: Duration::ZERO,
+                ready_percent: 0,
+                close_percent: 0,
+            },
+            script: Vec::new(),
+        }
+    }
+
+    /// The run that `seed` stands for.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork(stream::SWARM);
+        let rng = &mut rng;
+        // Tiny pieces of everything cost events, so then the bodies are small as well.
+        let tiny = rng.percent(25);
+        // So many messages at once need room and time to be consumed.
+        let burst = !tiny && rng.percent(5);
+        let net = NetOptions {
+            latency_max: *rng.pick(&[
+                Duration::from_micros(20),
+                Duration::from_millis(2),
+                Duration::from_millis(200),
+            ]),
+            chunk_max: if tiny { rng.between(1, 9) as usize } else { 16 * 1024 },
+            capacity: if tiny { rng.between(64, 512) as usize } else { 64 * 1024 },
+            slow_percent: *rng.pick(&[0, 0, 5, 40]),
+            dial_failure_percent: *rng.pick(&[0, 10, 50]),
+        };
+        let mut options = Self {
+            seed,
+            nodes: rng.between(1, 3) as usize,
+            shards: *rng.pick(&[1, 2, 2, 3, 4]),
+            lookupds: rng.between(1, 2) as usize,
+            topics: rng.between(1, 3) as usize,
+            channels: rng.between(1, 2) as usize,
+            ephemeral: rng.percent(20),
+            producers: rng.between(1, 3) as usize,
+            messages: rng.between(3, 25) as usize,
+            burst,
+            body_len_max: if tiny { 40 } else { *rng.pick(&[20, 300, 6000]) },
+            admin_percent: *rng.pick(&[0, 10, 50]),
+            consumers: rng.between(1, 2) as usize,
+            mem_queue_size: *rng.pick(&[0, 1, 3, 10, 10_000]),
+            msg_timeout: Duration::from_secs(rng.between(1, 10)),
+            heartbeat_interval: Duration::from_secs(*rng.pick(&[2, 5, 30])),
+            ready_max: *rng.pick(&[1, 2, 10, 2500]),
+            chaos: Duration::from_secs(rng.between(5, 40)),
+            lane_delay_max: *rng.pick(&[
+                Duration::ZERO,
+                Duration::from_micros(50),
+                Duration::from_millis(20),
+            ]),
+            net,
+            faults: Faults::draw(rng),
+            habits: Habits {
+                weights: vec![
+                    (rng.between(1, 20), Habit::Finish),
+                    (rng.between(0, 3), Habit::FinishTwice),
+                    (*rng.pick(&[0, 1, 10]), Habit::Requeue),
+                    (*rng.pick(&[0, 1, 5]), Habit::Touch),
+                    (*rng.pick(&[0, 0, 1, 5]), Habit::Ignore),
+                ],
+                work_max: *rng.pick(&[
+                    Duration::ZERO,
+                    Duration::from_millis(10),
+                    Duration::from_millis(1500),
+                ]),
+                requeue_delay_max: *rng.pick(&[Duration::ZERO, Duration::from_secs(3)]),
+                ready_percent: *rng.pick(&[0, 20]),
+                close_percent: *rng.pick(&[0, 0, 10]),
+            },
+            script: Vec::new(),
+        };
+        if options.burst {
+            options.mem_queue_size = 10_000;
+            options.net.latency_max = options.net.latency_max.min(Duration::from_millis(2));
+        }
+        options
+    }
+}
+
+impl Faults {
+    fn draw(rng: &mut Rng) -> Self {
+        const ALL: [Fault; 5] = [
+            Fault::LoseLink,
+            Fault::StallLink,
+            Fault::RestartLookupd,
+            Fault::StepClock,
+            Fault::Pause,
+        ];
+        let every_max = *rng.pick(&[Duration::from_millis(500), Duration::from_secs(5)]);
+        let kinds = ALL.into_iter().filter(|_| rng.percent(50)).collect();
+        Self { every_max, kinds }
+    }
+}
