@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::Parser;
 use sansq_core::log::Level;
+use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 use crate::args::{
     ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
@@ -13,7 +14,7 @@ use crate::args::{
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
 use crate::tools::{normalise, run_pub, run_tail};
-use crate::{NSQ_VERSION, bench, version_line};
+use crate::{bench, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
 pub fn run(args: &[OsString]) -> u8 {
@@ -171,7 +172,7 @@ fn run_bench(options: bench::BenchOptions) -> Result<(), String> {
 
 fn version(program: &str) -> String {
     if program == SANSQ {
-        format!("sansq v{} (NSQ v{NSQ_VERSION})", env!("CARGO_PKG_VERSION"))
+        format!("sansq v{SANSQ_VERSION} (NSQ v{NSQ_VERSION})")
     } else {
         version_line(program)
     }

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sansq_runtime::listen::error_text;
+
 /// A data path that this process has for itself, until it is dropped.
 #[derive(Debug)]
 pub struct DataPath {
@@ -67,13 +69,18 @@ impl fmt::Display for DataPathError {
                 f,
                 "failed to lock data-path: cannot flock directory {} - {} (possibly in use by another instance of nsqd)",
                 path.display(),
-                reason(error),
+                error_text(error),
             ),
             Self::Open(path, error) => {
-                write!(f, "failed to lock data-path: open {}: {}", path.display(), reason(error))
+                write!(
+                    f,
+                    "failed to lock data-path: open {}: {}",
+                    path.display(),
+                    error_text(error)
+                )
             }
             Self::ReadOnly(path, error) => {
-                write!(f, "data-path {} is not writable - {}", path.display(), reason(error))
+                write!(f, "data-path {} is not writable - {}", path.display(), error_text(error))
             }
         }
     }
@@ -102,14 +109,6 @@ fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
         Ok(_) => Ok(None),
         Err(error) => Err(DataPathError::Open(path.into(), error)),
     }
-}
-
-/// The operating system's words the way the reference shows them: in lower case, without a number.
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(all(test, unix))]

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use sansq_core::log::Level;
+use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -13,7 +14,7 @@ use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
 use crate::assemble::{self, Running};
 use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
-use crate::{NSQ_VERSION, version_line};
+use crate::version_line;
 
 /// Runs nsqd until it is told to stop.
 ///
@@ -78,7 +79,7 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
     };
     format!(
         "\n\
-         sansq {} runs NSQ {NSQ_VERSION}'s nsqd and nsqlookupd, with data path {}\n\
+         sansq {SANSQ_VERSION} runs NSQ {NSQ_VERSION}'s nsqd and nsqlookupd, with data path {}\n\
          \n\
          \x20 nsqd        for clients {:<22} HTTP {http}\n\
          \x20 nsqlookupd  for nsqd    {:<22} HTTP {lookup_http}\n\
@@ -87,7 +88,6 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
          In a third one, publish to it:        curl -d 'hello' 'http://127.0.0.1:{http_port}/pub?topic=greetings'\n\
          What there is:                        curl http://127.0.0.1:{http_port}/stats\n\
          Stop with Ctrl-C.\n\n",
-        env!("CARGO_PKG_VERSION"),
         options.data_path,
         nsqd.tcp_addr().to_string(),
         nsqlookupd.tcp_addr().to_string(),
