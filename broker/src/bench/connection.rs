@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Instant;
 
+use sansq_core::protocol::frame::HEARTBEAT;
+
 use super::BenchError;
 
 /// One connection, past its IDENTIFY.
@@ -116,9 +118,6 @@ impl Connection {
 pub(super) fn refused(error: &[u8]) -> BenchError {
     BenchError::Refused(String::from_utf8_lossy(error).into_owned())
 }
-
-/// A response that wants a NOP.
-pub(super) const HEARTBEAT: &[u8] = b"_heartbeat_";
 
 /// What a read that waited long enough ends with, by platform.
 const NOTHING_YET: [ErrorKind; 3] =

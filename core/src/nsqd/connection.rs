@@ -30,7 +30,8 @@ use crate::name::{ChannelName, TopicName};
 use crate::protocol::command::{Command, DecodeError, Decoder, Gate, Limits, State};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::protocol::frame::{
-    FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, push_frame, push_message,
+    CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
+    push_frame, push_message,
 };
 use crate::protocol::identify::{Identify, Settings};
 use crate::time::{Instant, Now};
@@ -452,14 +453,14 @@ impl Connection {
     fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut Actions) {
         let before = self.transmit.len();
         match reply {
-            Reply::CloseWait => push_frame(&mut self.transmit, FrameType::Response, b"CLOSE_WAIT"),
+            Reply::CloseWait => push_frame(&mut self.transmit, FrameType::Response, CLOSE_WAIT),
             Reply::Error(error) => {
                 push_frame(&mut self.transmit, FrameType::Error, &error.payload())
             }
             Reply::Json(json) => {
                 push_frame(&mut self.transmit, FrameType::Response, json.as_bytes())
             }
-            Reply::Ok => push_frame(&mut self.transmit, FrameType::Response, b"OK"),
+            Reply::Ok => push_frame(&mut self.transmit, FrameType::Response, OK),
         }
         self.owe(self.transmit.len() - before, now, out);
     }
