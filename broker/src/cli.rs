@@ -6,14 +6,15 @@ use std::path::Path;
 
 use clap::Parser;
 use sansq_core::log::Level;
+use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 use crate::args::{
     ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
 };
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
-use crate::tools::normalise;
-use crate::{NSQ_VERSION, bench, version_line};
+use crate::tools::{normalise, run_pub, run_tail};
+use crate::{bench, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
 pub fn run(args: &[OsString]) -> u8 {
@@ -29,8 +30,8 @@ pub fn run(args: &[OsString]) -> u8 {
         Ok((Command::Nsqlookupd, args)) => {
             start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd)
         }
-        Ok((Command::Pub, args)) => tool(args, serve::run_pub),
-        Ok((Command::Tail, args)) => tool(args, serve::run_tail),
+        Ok((Command::Pub, args)) => tool(args, |options| run_pub(options).map(drop)),
+        Ok((Command::Tail, args)) => tool(args, run_tail),
         Ok((Command::Version, _)) => print(&version(SANSQ)),
         Err(error) => refuse(&error, error.exit_status()),
     }
@@ -171,7 +172,7 @@ fn run_bench(options: bench::BenchOptions) -> Result<(), String> {
 
 fn version(program: &str) -> String {
     if program == SANSQ {
-        format!("sansq v{} (NSQ v{NSQ_VERSION})", env!("CARGO_PKG_VERSION"))
+        format!("sansq v{SANSQ_VERSION} (NSQ v{NSQ_VERSION})")
     } else {
         version_line(program)
     }

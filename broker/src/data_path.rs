@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sansq_runtime::listen::error_text;
+
 /// A data path that this process has for itself, until it is dropped.
 #[derive(Debug)]
 pub struct DataPath {
@@ -40,6 +42,13 @@ impl DataPath {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether an nsqd has left topics or messages in it (storage-formats.md section 1).
+    pub fn has_queues(&self) -> bool {
+        let is_queue = |name: &str| name == "nsqd.dat" || name.contains(".diskqueue.");
+        let mut entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.any(|entry| entry.file_name().to_str().is_some_and(is_queue))
+    }
 }
 
 /// The data path can't be used. The text is what follows `failed to instantiate nsqd - `.
@@ -60,13 +69,18 @@ impl fmt::Display for DataPathError {
                 f,
                 "failed to lock data-path: cannot flock directory {} - {} (possibly in use by another instance of nsqd)",
                 path.display(),
-                reason(error),
+                error_text(error),
             ),
             Self::Open(path, error) => {
-                write!(f, "failed to lock data-path: open {}: {}", path.display(), reason(error))
+                write!(
+                    f,
+                    "failed to lock data-path: open {}: {}",
+                    path.display(),
+                    error_text(error)
+                )
             }
             Self::ReadOnly(path, error) => {
-                write!(f, "data-path {} is not writable - {}", path.display(), reason(error))
+                write!(f, "data-path {} is not writable - {}", path.display(), error_text(error))
             }
         }
     }
@@ -97,17 +111,19 @@ fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
     }
 }
 
-/// The operating system's words the way the reference shows them: in lower case, without a number.
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_nsqd_left_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = DataPath::open(folder.path().to_str().unwrap(), false).unwrap();
+        std::fs::write(folder.path().join("notes.txt"), "").unwrap();
+        assert!(!path.has_queues());
+        std::fs::write(folder.path().join("t:c.diskqueue.000000.dat"), "").unwrap();
+        assert!(path.has_queues());
+    }
 
     #[test]
     fn one_process_at_a_time() {

@@ -3,6 +3,7 @@
 //! A library so that its parts can be tested; nothing outside of this package is meant to use it.
 
 pub mod args;
+mod assemble;
 pub mod bench;
 pub mod cli;
 pub mod data_path;
@@ -10,10 +11,9 @@ pub mod log;
 pub mod serve;
 pub mod tools;
 
-/// The version of NSQ that clients are told, because they parse it.
-pub const NSQ_VERSION: &str = "1.3.0";
+use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 /// The line that `--version` prints, and a server's log begins with (http-and-ops.md section 6).
 pub fn version_line(program: &str) -> String {
-    format!("{program} v{NSQ_VERSION} (built w/sansq-{})", env!("CARGO_PKG_VERSION"))
+    format!("{program} v{NSQ_VERSION} (built w/sansq-{SANSQ_VERSION})")
 }

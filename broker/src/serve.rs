@@ -1,33 +1,45 @@
-//! From options to running servers.
+//! From options to running servers, and their end.
 
 use core::fmt;
+use std::io::{self, Write as _};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 use sansq_core::log::Level;
+use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
+use crate::assemble::{self, Running};
 use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
-use crate::tools::{PubOptions, TailOptions};
-use crate::{NSQ_VERSION, version_line};
+use crate::version_line;
 
 /// Runs nsqd until it is told to stop.
 ///
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
-pub fn run_nsqd(mut options: NsqdOptions, logs: &Logs) -> Result<(), ServeError> {
+pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
     let data_path = prepare_nsqd(&mut options, false)?;
-    let _ = (data_path, logs);
-    Err(ServeError::NotAssembled)
+    let ends = Ends::new().map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options).map_err(ServeError::Start)?;
+    let result = ends.wait(vec![nsqd]);
+    // The lock goes last: whoever starts next must find everything finished.
+    drop(data_path);
+    result
 }
 
 /// Runs nsqlookupd until it is told to stop.
 ///
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
-pub fn run_nsqlookupd(options: NsqlookupdOptions, logs: &Logs) -> Result<(), ServeError> {
+pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), ServeError> {
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
-    let _ = (options, logs);
-    Err(ServeError::NotAssembled)
+    let ends = Ends::new().map_err(ServeError::Start)?;
+    let nsqlookupd =
+        assemble::start_nsqlookupd(&options, options.runtime).map_err(ServeError::Start)?;
+    ends.wait(vec![nsqlookupd])
 }
 
 /// Runs both servers in one process until it is told to stop. The data path is made if it is missing
@@ -35,31 +47,51 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions, logs: &Logs) -> Result<(), Ser
 ///
 /// # Errors
 /// [`ServeError`] if one of them can't start, or failed while it ran.
-pub fn run_both(mut options: BothOptions, logs: &Logs) -> Result<(), ServeError> {
+pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError> {
     options.settle();
     let create = options.nsqd.data_path == BothOptions::DATA_PATH;
     let data_path = prepare_nsqd(&mut options.nsqd, create)?;
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
-    let _ = (data_path, logs);
-    Err(ServeError::NotAssembled)
+    let ends = Ends::new().map_err(ServeError::Start)?;
+    let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
+        .map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options.nsqd).map_err(ServeError::Start)?;
+    let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
+    // nsqd first, so that nsqlookupd sees it go.
+    let result = ends.wait(vec![nsqd, nsqlookupd]);
+    drop(data_path);
+    result
 }
 
-/// Publishes the messages of the arguments or of standard input.
-///
-/// # Errors
-/// [`ServeError`] if a server can't be reached or refuses a message.
-pub fn run_pub(options: PubOptions) -> Result<(), ServeError> {
-    let _ = options;
-    Err(ServeError::NotAssembled)
-}
-
-/// Prints messages until it is told to stop.
-///
-/// # Errors
-/// [`ServeError`] if a server can't be reached or standard output fails.
-pub fn run_tail(mut options: TailOptions) -> Result<(), ServeError> {
-    options.settle();
-    Err(ServeError::NotAssembled)
+/// What listens where, and what to type next.
+fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> String {
+    let http = nsqd.http_addr().map_or_else(|| "off".into(), |address| address.to_string());
+    let lookup_http =
+        nsqlookupd.http_addr().map_or_else(String::new, |address| address.to_string());
+    let program = std::env::args().next().unwrap_or_else(|| "sansq".into());
+    let (tcp_port, http_port) =
+        (nsqd.tcp_addr().port(), nsqd.http_addr().map_or(0, |address| address.port()));
+    // The tools' own default is left out of what is to be typed.
+    let tail = if tcp_port == 4150 {
+        String::new()
+    } else {
+        format!(" --nsqd-tcp-address 127.0.0.1:{tcp_port}")
+    };
+    format!(
+        "\n\
+         sansq {SANSQ_VERSION} runs NSQ {NSQ_VERSION}'s nsqd and nsqlookupd, with data path {}\n\
+         \n\
+         \x20 nsqd        for clients {:<22} HTTP {http}\n\
+         \x20 nsqlookupd  for nsqd    {:<22} HTTP {lookup_http}\n\
+         \n\
+         In a second terminal, read a topic:   {program} tail --topic greetings{tail}\n\
+         In a third one, publish to it:        curl -d 'hello' 'http://127.0.0.1:{http_port}/pub?topic=greetings'\n\
+         What there is:                        curl http://127.0.0.1:{http_port}/stats\n\
+         Stop with Ctrl-C.\n\n",
+        options.data_path,
+        nsqd.tcp_addr().to_string(),
+        nsqlookupd.tcp_addr().to_string(),
+    )
 }
 
 /// What comes before anything else, in the reference's order: the lock, the options, and two lines of
@@ -67,20 +99,94 @@ pub fn run_tail(mut options: TailOptions) -> Result<(), ServeError> {
 fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, ServeError> {
     let data_path = DataPath::open(&options.data_path, create).map_err(ServeError::DataPath)?;
     options.check().map_err(ServeError::Check)?;
+    if let Some(flag) = assemble::unsafe_without_effect(options) {
+        return Err(ServeError::NotYet(flag));
+    }
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
+    log(
+        NSQD,
+        Level::Warn,
+        "NSQ: this version keeps topics and messages in memory only; a stop forgets them",
+    );
+    if data_path.has_queues() {
+        let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
+        log(NSQD, Level::Warn, text);
+    }
     Ok(data_path)
+}
+
+/// The ways in which the servers of this process come to their end.
+struct Ends {
+    happened: Receiver<End>,
+    report: Sender<End>,
+}
+
+enum End {
+    /// The user asked for it.
+    Signal,
+    /// A server ended, by itself or because it was asked to.
+    Server(io::Result<()>),
+}
+
+impl Ends {
+    /// From now on SIGINT and SIGTERM are asked for here. A second one during the stop changes nothing,
+    /// like in the reference.
+    fn new() -> io::Result<Self> {
+        let (report, happened) = channel();
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let signalled = report.clone();
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for _ in signals.forever() {
+                if signalled.send(End::Signal).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { happened, report })
+    }
+
+    /// Waits for a signal or for a server that fails; then ends all servers, in order.
+    fn wait(self, servers: Vec<Running>) -> Result<(), ServeError> {
+        let mut stoppers = Vec::new();
+        let count = servers.len();
+        for server in servers {
+            stoppers.push(server.stopper());
+            let report = self.report.clone();
+            let watching = thread::Builder::new().name("watch".into()).spawn(move || {
+                let _ = report.send(End::Server(server.join()));
+            });
+            watching.map_err(ServeError::Start)?;
+        }
+        let (mut result, mut ended) = (Ok(()), 0);
+        while ended < count {
+            if let Ok(End::Server(end)) = self.happened.recv() {
+                ended += 1;
+                if let Err(error) = end {
+                    result = result.and(Err(ServeError::Run(error)));
+                }
+            }
+            // Whatever it was that happened: it is the end of all.
+            stoppers.iter().for_each(|stopper| stopper.shut_down());
+        }
+        result
+    }
 }
 
 /// Why a server did not start or ended early.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ServeError {
     /// An option is out of its range.
     Check(CheckError),
     /// The data path can't be used.
     DataPath(DataPathError),
-    /// This build has no runtime to drive it.
-    NotAssembled,
+    /// This flag promises protection that sansq does not give yet.
+    NotYet(&'static str),
+    /// A server failed while it ran.
+    Run(io::Error),
+    /// A server could not be started, most often because its address is in use.
+    Start(io::Error),
 }
 
 impl fmt::Display for ServeError {
@@ -88,14 +194,25 @@ impl fmt::Display for ServeError {
         match self {
             Self::Check(error) => error.fmt(f),
             Self::DataPath(error) => error.fmt(f),
-            Self::NotAssembled => {
-                write!(f, "this build of sansq for NSQ {NSQ_VERSION} has no runtime in it")
+            Self::NotYet(flag) => {
+                write!(
+                    f,
+                    "--{flag} is not supported yet, and it would be unsafe to run without what it asks for"
+                )
             }
+            Self::Run(error) | Self::Start(error) => error.fmt(f),
         }
     }
 }
 
-impl core::error::Error for ServeError {}
+impl core::error::Error for ServeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Run(error) | Self::Start(error) => Some(error),
+            Self::Check(_) | Self::DataPath(_) | Self::NotYet(_) => None,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -119,5 +236,17 @@ mod tests {
         let _held = prepare_nsqd(&mut options, false).unwrap();
         let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
         assert!(error.contains("possibly in use by another instance of nsqd"), "{error}");
+    }
+
+    #[test]
+    fn protection_that_is_not_there_is_not_promised() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = NsqdOptions {
+            data_path: folder.path().to_str().unwrap().into(),
+            auth_http_address: vec!["127.0.0.1:1".into()],
+            ..NsqdOptions::default()
+        };
+        let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
+        assert!(error.starts_with("--auth-http-address is not supported yet"), "{error}");
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use sansq_core::client::connection::Identity;
-use sansq_core::client::frame::CLOSE_WAIT;
 use sansq_core::client::{
     Connection, ConnectionOptions, ConnectionOutput, DialId, Negotiated, Producer, ProducerActions,
     ProducerOptions, PublishError, PublishId, Received,
 };
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::protocol::frame::CLOSE_WAIT;
 use sansq_core::rng::Rng;
 
 use crate::chance::{Chance, stream};

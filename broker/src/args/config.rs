@@ -4,10 +4,11 @@
 //! ignores silently is named in a warning, an integer for a bool means what it says (the reference
 //! inverts it), and a value of a wrong type is an error of one line.
 
+use sansq_core::duration::go_duration;
+use sansq_runtime::listen::error_text;
 use toml::{Table, Value};
 
-use super::{ArgsError, Flag, Kind, duration, nearest, value};
-use crate::data_path::reason;
+use super::{ArgsError, Flag, Kind, nearest, value};
 
 /// Sets each flag that `set` does not mark from the file, and marks it.
 ///
@@ -20,7 +21,7 @@ pub(super) fn apply(
     warnings: &mut Vec<String>,
 ) -> Result<(), ArgsError> {
     let refuse = |reason: String| ArgsError::Config { file: file.into(), reason };
-    let text = std::fs::read_to_string(file).map_err(|error| refuse(reason(&error)))?;
+    let text = std::fs::read_to_string(file).map_err(|error| refuse(error_text(&error)))?;
     let table: Table = text.parse().map_err(|error| refuse(one_line(&text, &error)))?;
 
     for (key, given) in &table {
@@ -57,7 +58,7 @@ fn texts(kind: Kind, given: &Value) -> Option<Vec<String>> {
         (Kind::Int, Value::Integer(n)) => n.to_string(),
         (Kind::Duration, Value::Integer(ms)) => {
             let millis = u64::try_from(*ms).ok()?;
-            duration::format(core::time::Duration::from_millis(millis))
+            go_duration(core::time::Duration::from_millis(millis)).to_string()
         }
         (Kind::Bool | Kind::BoolOrWord, Value::Boolean(b)) => b.to_string(),
         (Kind::Bool, Value::Integer(n)) => value::parse_bool(&n.to_string())?.to_string(),

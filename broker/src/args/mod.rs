@@ -10,8 +10,9 @@
 
 use std::ffi::OsString;
 
+use sansq_core::duration::go_duration;
+
 mod config;
-pub mod duration;
 mod error;
 mod help;
 mod host;
@@ -178,7 +179,7 @@ impl<'a> Flag<'a> {
         match (self.value.kind(), max) {
             (Kind::Duration, _) => {
                 let min = core::time::Duration::from_nanos(min.unsigned_abs());
-                format!("{} of at least {}", self.value.expected(), duration::format(min))
+                format!("{} of at least {}", self.value.expected(), go_duration(min))
             }
             (_, i64::MAX) => format!("a whole number from {min} up"),
             _ => format!("a whole number from {min} to {max}"),

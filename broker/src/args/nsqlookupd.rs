@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use sansq_core::log::Level;
 
-use super::{Flag, NsqdOptions, Program, host_name};
+use super::{Flag, NsqdOptions, Program, Runtime, host_name};
 
 /// What nsqlookupd runs with. The fields are the flags of the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct NsqlookupdOptions {
     pub log_level: Level,
     /// What each log line begins with.
     pub log_prefix: String,
+    /// What drives the server.
+    pub runtime: Runtime,
     /// The address to serve the V1 protocol at.
     pub tcp_address: String,
     /// How long a tombstoned producer stays hidden.
@@ -42,6 +44,7 @@ impl Default for NsqlookupdOptions {
             inactive_producer_timeout: Duration::from_secs(300),
             log_level: Level::Info,
             log_prefix: "[nsqlookupd] ".into(),
+            runtime: Runtime::Tokio,
             tcp_address: "0.0.0.0:4160".into(),
             tombstone_lifetime: Duration::from_secs(45),
             verbose: false,
@@ -67,6 +70,12 @@ impl Program for NsqlookupdOptions {
             Flag::new(general, "version", &mut self.version, "print the version and end")
                 .not_in_file(),
             Flag::new(general, "verbose", &mut self.verbose, "without effect").not_in_file(),
+            Flag::new(
+                general,
+                "runtime",
+                &mut self.runtime,
+                "what drives the server: tokio, smol or async-std",
+            ),
             Flag::new(
                 listen,
                 "tcp-address",

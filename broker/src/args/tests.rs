@@ -145,7 +145,7 @@ fn every_flag_and_default_of_the_reference() {
         broadcast_address: "lookup.example".into(),
         ..NsqlookupdOptions::default()
     };
-    assert_table(&options.flags(), &NSQLOOKUPD, &[]);
+    assert_table(&options.flags(), &NSQLOOKUPD, &["runtime"]);
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use core::time::Duration;
 
+use sansq_core::duration::{go_duration, parse_go_duration};
 use sansq_core::log::Level;
-
-use super::duration;
 
 /// The shape of a value; the config file's rules depend on it (http-and-ops.md section 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -141,14 +140,14 @@ impl Value for Duration {
         Kind::Duration
     }
     fn set(&mut self, text: &str) -> Result<(), Unfit> {
-        *self = duration::parse(text).map_err(|_| Unfit)?;
+        *self = parse_go_duration(text).map_err(|_| Unfit)?;
         Ok(())
     }
     fn expected(&self) -> String {
         "a duration such as 250ms, 2s or 1h30m".into()
     }
     fn show(&self) -> String {
-        duration::format(*self)
+        go_duration(*self).to_string()
     }
     fn number(&self) -> Option<i64> {
         i64::try_from(self.as_nanos()).ok()

@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Instant;
 
+use sansq_core::protocol::frame::HEARTBEAT;
+
 use super::BenchError;
 
 /// One connection, past its IDENTIFY.
@@ -26,7 +28,7 @@ pub(super) enum Frame<'a> {
 }
 
 impl Connection {
-    /// Connects and identifies, without heartbeats: an idle connection of a benchmark is no fault.
+    /// Connects and identifies. Heartbeats stay on: a consumer has to have them.
     pub(super) fn open(address: &str) -> Result<Self, BenchError> {
         let failed = |error| BenchError::Io("connecting", error);
         let stream = TcpStream::connect(address).map_err(failed)?;
@@ -36,7 +38,7 @@ impl Connection {
         let mut connection = Self { stream, input: vec![0; INPUT_LEN], start: 0, end: 0 };
 
         let body = concat!(
-            r#"{"client_id":"sansq-bench","heartbeat_interval":-1,"user_agent":"sansq/"#,
+            r#"{"client_id":"sansq-bench","user_agent":"sansq/"#,
             env!("CARGO_PKG_VERSION"),
             r#""}"#
         );
@@ -116,9 +118,6 @@ impl Connection {
 pub(super) fn refused(error: &[u8]) -> BenchError {
     BenchError::Refused(String::from_utf8_lossy(error).into_owned())
 }
-
-/// A response that wants a NOP; asked off, but not every server heeds that.
-pub(super) const HEARTBEAT: &[u8] = b"_heartbeat_";
 
 /// What a read that waited long enough ends with, by platform.
 const NOTHING_YET: [ErrorKind; 3] =

@@ -1,8 +1,9 @@
 //! A consuming connection: takes messages, and finishes them in batches.
 
 use sansq_core::name::TopicName;
+use sansq_core::protocol::frame::{CLOSE_WAIT, HEARTBEAT};
 
-use super::connection::{Connection, Frame, HEARTBEAT, refused};
+use super::connection::{Connection, Frame, refused};
 use super::{BenchError, BenchOptions, Flow, Mode, STAMP, Shared};
 
 /// One connection past its SUB.
@@ -94,7 +95,7 @@ impl Consumer {
                     continue;
                 }
                 Frame::Response(response) => {
-                    taken.closed |= response == b"CLOSE_WAIT";
+                    taken.closed |= response == CLOSE_WAIT;
                     continue;
                 }
                 Frame::Error(error) => return Err(refused(error)),

@@ -3,9 +3,8 @@
 use core::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use sansq_core::duration::parse_go_duration;
 use sansq_core::name::{ChannelName, TopicName};
-
-use crate::args::duration;
 
 /// What to put on which server.
 #[derive(Clone, Debug, Parser)]
@@ -45,7 +44,7 @@ pub struct BenchOptions {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     pub consumers: u16,
     /// How long to publish (or, in mode `sub`, to consume)
-    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    #[arg(long, default_value = "10s", value_parser = parse_go_duration)]
     pub duration: Duration,
     /// RDY count of each consumer
     #[arg(long, default_value_t = 2500, value_parser = clap::value_parser!(u32).range(1..))]

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use core::sync::atomic::Ordering;
 
 use sansq_core::name::TopicName;
+use sansq_core::protocol::frame::HEARTBEAT;
 
-use super::connection::{Connection, Frame, HEARTBEAT, refused};
+use super::connection::{Connection, Frame, refused};
 use super::{BenchError, BenchOptions, Flow, STALL, STAMP, Shared};
 
 /// One connection and its commands, built once.

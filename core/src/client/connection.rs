@@ -21,10 +21,12 @@ use core::mem;
 use core::time::Duration;
 
 use super::error::{ConnectionError, readable};
-use super::frame::{self, Frame, HEARTBEAT, OK, Received};
+use super::frame::{self, Frame, Received};
 use super::options::{ConnectionOptions, Secret};
+use crate::message::MESSAGE_ID_LEN;
 use crate::name::{ChannelName, TopicName};
-use crate::protocol::encode::{self, MESSAGE_ID_LEN};
+use crate::protocol::encode;
+use crate::protocol::frame::{HEARTBEAT, OK};
 use crate::protocol::json::{DecodeError, Fields};
 use crate::time::{Instant, Now};
 
@@ -297,7 +299,7 @@ impl Connection {
     }
 
     /// Starts the close of a subscribed connection: sends CLS, whose answer
-    /// [`CLOSE_WAIT`](frame::CLOSE_WAIT) comes as a response. Messages in flight can still be answered.
+    /// [`CLOSE_WAIT`](crate::protocol::frame::CLOSE_WAIT) comes as a response. Messages in flight can still be answered.
     ///
     /// # Panics
     /// Unless [`Self::is_open`].

@@ -3,17 +3,9 @@
 use bytes::{Buf, Bytes, BytesMut};
 use core::fmt;
 
-use crate::protocol::encode::MESSAGE_ID_LEN;
+use crate::message::{COPY_LEN_MAX, MESSAGE_ID_LEN};
+use crate::protocol::frame::{CLOSE_WAIT, HEARTBEAT, MESSAGE_HEADER_LEN, OK};
 use crate::time::UnixNanos;
-
-/// The payload of a heartbeat, which comes in a response frame.
-pub const HEARTBEAT: &[u8] = b"_heartbeat_";
-
-/// The payload of the answer to a command that has nothing to tell.
-pub const OK: &[u8] = b"OK";
-
-/// The payload of the answer to `CLS`.
-pub const CLOSE_WAIT: &[u8] = b"CLOSE_WAIT";
 
 /// One frame from a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -124,7 +116,7 @@ fn take_message(input: &mut BytesMut, len: usize) -> Result<Frame, FrameError> {
     let mut id = [0; MESSAGE_ID_LEN];
     input.copy_to_slice(&mut id);
     let body_len = len - MESSAGE_HEADER_LEN;
-    let body = if body_len <= BODY_COPY_MAX {
+    let body = if body_len <= COPY_LEN_MAX {
         let copy = Bytes::copy_from_slice(&input[..body_len]);
         input.advance(body_len);
         copy
@@ -165,13 +157,6 @@ const SIZE_LEN: usize = 4;
 
 /// The type field, which the size counts.
 const TYPE_LEN: usize = 4;
-
-/// Timestamp, attempts and id in front of a body.
-const MESSAGE_HEADER_LEN: usize = 8 + 2 + MESSAGE_ID_LEN;
-
-/// Bodies up to this length are copied: below it a copy costs less than sharing the read buffer, and
-/// a shared buffer lives as long as the last message in it.
-pub const BODY_COPY_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -236,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_large_body_is_sliced_and_a_small_one_is_not() {
-        for (len, shared) in [(BODY_COPY_MAX, false), (BODY_COPY_MAX + 1, true)] {
+        for (len, shared) in [(COPY_LEN_MAX, false), (COPY_LEN_MAX + 1, true)] {
             let mut input = BytesMut::new();
             input.extend_from_slice(&((30 + len) as u32).to_be_bytes());
             input.extend_from_slice(&[0, 0, 0, 2]);

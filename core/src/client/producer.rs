@@ -34,11 +34,12 @@ use super::actions::{Dial, DialId, ProducerActions, ProducerEvent, PublishError,
 use super::backoff::Backoff;
 use super::connection::{Connection, ConnectionOutput, Identity, Negotiated};
 use super::error::{ConnectionError, readable};
-use super::frame::{OK, Received};
+use super::frame::Received;
 use super::options::{ConnectionOptions, InvalidOption};
 use super::transactions::{Command, Publish, Transactions};
 use crate::name::TopicName;
 use crate::protocol::encode;
+use crate::protocol::frame::OK;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 

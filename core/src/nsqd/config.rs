@@ -58,6 +58,10 @@ pub struct Config {
     pub max_output_buffer_timeout: Duration,
     /// Connections per channel; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// Whether clients may have Deflate.
+    pub deflate: bool,
+    /// Whether clients may have Snappy.
+    pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
     /// How long a publisher is kept waiting for room in memory before it is told `E_PUB_FAILED`.
@@ -118,6 +122,8 @@ impl Default for Config {
             min_output_buffer_timeout: Duration::from_millis(25),
             max_output_buffer_timeout: Duration::from_secs(30),
             max_channel_consumers: 0,
+            deflate: true,
+            snappy: true,
             max_deflate_level: 6,
             publish_wait: Duration::from_secs(5),
         }

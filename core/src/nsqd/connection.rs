@@ -30,7 +30,8 @@ use crate::name::{ChannelName, TopicName};
 use crate::protocol::command::{Command, DecodeError, Decoder, Gate, Limits, State};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::protocol::frame::{
-    FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, push_frame, push_message,
+    CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
+    push_frame, push_message,
 };
 use crate::protocol::identify::{Identify, Settings};
 use crate::time::{Instant, Now};
@@ -329,7 +330,9 @@ impl Connection {
         out.events.push(Event::Identified(self.peer, String::from_utf8_lossy(body).into_owned()));
         let mut settings = self.settings;
         settings.apply(&identify, config)?;
-        if identify.feature_negotiation && identify.snappy && identify.deflate {
+        let (snappy, deflate) =
+            (identify.snappy && config.snappy, identify.deflate && config.deflate);
+        if identify.feature_negotiation && snappy && deflate {
             let text = *b"cannot enable both deflate and snappy compression";
             return Err(ProtocolError::new(ErrorCode::IdentifyFailed, text));
         }
@@ -450,14 +453,14 @@ impl Connection {
     fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut Actions) {
         let before = self.transmit.len();
         match reply {
-            Reply::CloseWait => push_frame(&mut self.transmit, FrameType::Response, b"CLOSE_WAIT"),
+            Reply::CloseWait => push_frame(&mut self.transmit, FrameType::Response, CLOSE_WAIT),
             Reply::Error(error) => {
                 push_frame(&mut self.transmit, FrameType::Error, &error.payload())
             }
             Reply::Json(json) => {
                 push_frame(&mut self.transmit, FrameType::Response, json.as_bytes())
             }
-            Reply::Ok => push_frame(&mut self.transmit, FrameType::Response, b"OK"),
+            Reply::Ok => push_frame(&mut self.transmit, FrameType::Response, OK),
         }
         self.owe(self.transmit.len() - before, now, out);
     }

@@ -119,7 +119,13 @@ impl InFlight {
         consumer: ConsumerId,
         id: MessageId,
     ) -> Result<Message, NotInFlight> {
-        let index = self.find(consumer, id)?;
+        let Self { slots, by_id, .. } = self;
+        // One look-up finds and removes: this is every FIN's way.
+        let entry = by_id.find_entry(hash(id), |index| is_of(slots, *index, id));
+        let entry = entry.map_err(|_| NotInFlight::Unknown)?;
+        let index = *entry.get();
+        owned(slots, index, consumer)?;
+        entry.remove();
         self.take(list, index).ok_or(NotInFlight::Unknown)
     }
 
@@ -150,6 +156,10 @@ impl InFlight {
     /// Takes out a consumer's message whose deadline is the earliest.
     pub(super) fn pop_first(&mut self, list: &mut List) -> Option<Message> {
         let index = list.first?;
+        let id = self.slots.get(index as usize)?.as_ref()?.message.id;
+        if let Ok(entry) = self.by_id.find_entry(hash(id), |other| *other == index) {
+            entry.remove();
+        }
         self.take(list, index)
     }
 
@@ -159,23 +169,16 @@ impl InFlight {
     }
 
     fn find(&self, consumer: ConsumerId, id: MessageId) -> Result<u32, NotInFlight> {
-        let matches = |index: &u32| {
-            self.slots[*index as usize].as_ref().is_some_and(|slot| slot.message.id == id)
-        };
-        let index = *self.by_id.find(hash(id), matches).ok_or(NotInFlight::Unknown)?;
-        match &self.slots[index as usize] {
-            Some(slot) if slot.consumer == consumer => Ok(index),
-            Some(_) => Err(NotInFlight::NotOwner),
-            None => Err(NotInFlight::Unknown),
-        }
+        let found = self.by_id.find(hash(id), |index| is_of(&self.slots, *index, id));
+        let index = *found.ok_or(NotInFlight::Unknown)?;
+        owned(&self.slots, index, consumer)?;
+        Ok(index)
     }
 
+    /// Empties a slot that is no longer in the table.
     fn take(&mut self, list: &mut List, index: u32) -> Option<Message> {
         self.unlink(list, index);
         let slot = self.slots.get_mut(index as usize)?.take()?;
-        if let Ok(entry) = self.by_id.find_entry(hash(slot.message.id), |other| *other == index) {
-            entry.remove();
-        }
         self.free.push(index);
         if self.by_id.is_empty() && self.slots.len() > KEPT_SLOTS_MAX {
             self.clear();
@@ -223,6 +226,20 @@ impl InFlight {
             None => list.last = earlier,
         }
         list.len -= 1;
+    }
+}
+
+/// Whether the slot holds the message `id`.
+fn is_of(slots: &[Option<Slot>], index: u32, id: MessageId) -> bool {
+    slots[index as usize].as_ref().is_some_and(|slot| slot.message.id == id)
+}
+
+/// Whether the slot is in flight to `consumer`.
+fn owned(slots: &[Option<Slot>], index: u32, consumer: ConsumerId) -> Result<(), NotInFlight> {
+    match &slots[index as usize] {
+        Some(slot) if slot.consumer == consumer => Ok(()),
+        Some(_) => Err(NotInFlight::NotOwner),
+        None => Err(NotInFlight::Unknown),
     }
 }
 

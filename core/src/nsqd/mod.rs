@@ -6,6 +6,7 @@ mod channel;
 pub mod config;
 mod connection;
 mod event;
+pub mod http;
 mod in_flight;
 pub mod lookup_peer;
 mod registry;

@@ -15,15 +15,20 @@ pub struct ServerStats {
     pub topic_known: bool,
     /// Every connection that has published, if clients are wanted.
     pub producers: Vec<ClientStats>,
+    /// What ails the broker; `None` if it is well.
+    pub failure: Option<String>,
 }
 
 impl ServerStats {
-    /// Adds another shard's part.
+    /// Adds another shard's part. Of several failures the first is kept.
     pub fn merge(&mut self, part: Self) {
         self.topics.extend(part.topics);
         self.topics.sort_by_key(|topic| topic.name);
         self.topic_known |= part.topic_known;
         self.producers.extend(part.producers);
+        if self.failure.is_none() {
+            self.failure = part.failure;
+        }
     }
 }
 

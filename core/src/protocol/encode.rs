@@ -6,17 +6,13 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::message::MESSAGE_ID_LEN;
 use crate::name::{ChannelName, TopicName};
-
-/// What a client of protocol V2 sends first (nsqd-protocol.md section 2).
-pub const MAGIC: [u8; 4] = *b"  V2";
-
-/// The length of a message id on the wire, in bytes (nsqd-protocol.md section 15.1).
-pub const MESSAGE_ID_LEN: usize = 16;
+use crate::protocol::frame::MAGIC_V2;
 
 /// Appends the magic.
 pub fn magic(out: &mut Vec<u8>) {
-    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(MAGIC_V2);
 }
 
 /// Appends `IDENTIFY` with its JSON body.

@@ -9,6 +9,12 @@ pub const MAGIC_V2: &[u8; 4] = b"  V2";
 /// The payload of a heartbeat, which is a response.
 pub const HEARTBEAT: &[u8] = b"_heartbeat_";
 
+/// The payload of the answer to most commands.
+pub const OK: &[u8] = b"OK";
+
+/// The payload of the answer to CLS.
+pub const CLOSE_WAIT: &[u8] = b"CLOSE_WAIT";
+
 /// The size and type fields in front of a payload.
 pub const FRAME_HEADER_LEN: usize = 8;
 

@@ -265,7 +265,7 @@ fn commands_of_a_consumer_up_to_the_close() {
         ]
         .concat()
     );
-    let (told, _) = feed(&mut connection, &frame(0, frame::CLOSE_WAIT), 0);
+    let (told, _) = feed(&mut connection, &frame(0, crate::protocol::frame::CLOSE_WAIT), 0);
     assert_eq!(told, [Told::Response(Bytes::from_static(b"CLOSE_WAIT"))]);
     feed(&mut connection, &frame(0, HEARTBEAT), 0).1.unwrap();
     assert_eq!(sent(&mut connection), b"NOP\n");

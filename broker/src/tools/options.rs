@@ -1,4 +1,4 @@
-//! The flags of the small tools, `sansq pub` and `sansq tail`.
+//! The flags of `sansq pub` and `sansq tail`.
 //!
 //! They go by the reference's `to_nsq` and `nsq_tail` where those have a flag
 //! (http-and-ops.md sections 10.2 and 10.6).
@@ -24,6 +24,9 @@ pub struct PubOptions {
     /// host:port of an nsqd; repeat to publish to each of several
     #[arg(long, default_values_t = [NSQD_ADDRESS.to_owned()], value_name = "ADDRESS")]
     pub nsqd_tcp_address: Vec<String>,
+    /// host:port of an nsqlookupd's HTTP API; repeat for more. Publishes to one nsqd that they know
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "nsqd_tcp_address")]
+    pub lookupd_http_address: Vec<String>,
     /// The one byte that ends a message on standard input
     #[arg(long, default_value = "\n", hide_default_value = true, value_parser = byte)]
     pub delimiter: u8,

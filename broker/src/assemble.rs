@@ -1,0 +1,165 @@
+//! The servers, on the runtime that the user chose.
+
+use core::hash::{BuildHasher, Hasher};
+use core::net::SocketAddr;
+use std::collections::hash_map::RandomState;
+use std::io;
+
+use sansq_core::nsqd::Config;
+use sansq_core::nsqd::http::Memory;
+use sansq_core::{nsqlookupd, options};
+use sansq_smol::Executor;
+
+use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name};
+
+/// A running server on any runtime.
+#[derive(Debug)]
+pub(crate) enum Running {
+    Smol(sansq_smol::ServerHandle),
+    Tokio(sansq_tokio::ServerHandle),
+}
+
+/// Ends a server that another thread waits for.
+#[derive(Debug)]
+pub(crate) enum Stopper {
+    Smol(sansq_smol::Stopper),
+    Tokio(sansq_tokio::Stopper),
+}
+
+impl Running {
+    pub(crate) fn tcp_addr(&self) -> SocketAddr {
+        match self {
+            Self::Smol(server) => server.tcp_addr(),
+            Self::Tokio(server) => server.tcp_addr(),
+        }
+    }
+
+    pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Smol(server) => server.http_addr(),
+            Self::Tokio(server) => server.http_addr(),
+        }
+    }
+
+    pub(crate) fn stopper(&self) -> Stopper {
+        match self {
+            Self::Smol(server) => Stopper::Smol(server.stopper()),
+            Self::Tokio(server) => Stopper::Tokio(server.stopper()),
+        }
+    }
+
+    pub(crate) fn join(self) -> io::Result<()> {
+        match self {
+            Self::Smol(server) => server.join(),
+            Self::Tokio(server) => server.join(),
+        }
+    }
+}
+
+impl Stopper {
+    pub(crate) fn shut_down(&self) {
+        match self {
+            Self::Smol(stopper) => stopper.shut_down(),
+            Self::Tokio(stopper) => stopper.shut_down(),
+        }
+    }
+}
+
+/// Starts an nsqd.
+pub(crate) fn start_nsqd(flags: &NsqdOptions) -> io::Result<Running> {
+    let options = nsqd_options(flags);
+    match flags.runtime {
+        Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
+        Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => {
+            sansq_smol::Nsqd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
+        }
+    }
+}
+
+/// Starts an nsqlookupd.
+pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> io::Result<Running> {
+    let options = options::LookupdOptions {
+        tcp_address: flags.tcp_address.clone(),
+        http_address: flags.http_address.clone(),
+        config: nsqlookupd::Config {
+            broadcast_address: flags.broadcast_address.clone(),
+            hostname: host_name(),
+            inactive_producer_timeout: flags.inactive_producer_timeout,
+            tombstone_lifetime: flags.tombstone_lifetime,
+            ..nsqlookupd::Config::default()
+        },
+    };
+    match runtime {
+        Runtime::Tokio => sansq_tokio::Lookupd::bind(options)?.spawn().map(Running::Tokio),
+        Runtime::Smol => sansq_smol::Lookupd::bind(options)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => {
+            sansq_smol::Lookupd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
+        }
+    }
+}
+
+/// A flag that is set and that protects the broker, where sansq does not yet do what it asks for. To
+/// run without would be worse than not to run.
+pub(crate) fn unsafe_without_effect(flags: &NsqdOptions) -> Option<&'static str> {
+    if !flags.auth_http_address.is_empty() {
+        return Some("auth-http-address");
+    }
+    if !flags.tls_client_auth_policy.is_empty() {
+        return Some("tls-client-auth-policy");
+    }
+    (flags.tls_required != TlsRequired::No).then_some("tls-required")
+}
+
+fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
+    let config = Config {
+        node_id: u16::try_from(flags.node_id).unwrap_or_default(),
+        broadcast_address: flags.broadcast_address.clone(),
+        broadcast_tcp_port: flags.broadcast_tcp_port,
+        broadcast_http_port: flags.broadcast_http_port,
+        hostname: host_name(),
+        lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
+        topology_region: flags.topology_region.clone(),
+        topology_zone: flags.topology_zone.clone(),
+        mem_queue_size: size(flags.mem_queue_size),
+        max_msg_size: size(flags.max_msg_size),
+        max_body_size: size(flags.max_body_size),
+        msg_timeout: flags.msg_timeout,
+        max_msg_timeout: flags.max_msg_timeout,
+        max_req_timeout: flags.max_req_timeout,
+        max_heartbeat_interval: flags.max_heartbeat_interval,
+        max_rdy_count: u32::try_from(flags.max_rdy_count).unwrap_or(u32::MAX),
+        max_output_buffer_size: size(flags.max_output_buffer_size),
+        output_buffer_timeout: flags.output_buffer_timeout,
+        min_output_buffer_timeout: flags.min_output_buffer_timeout,
+        max_output_buffer_timeout: flags.max_output_buffer_timeout,
+        max_channel_consumers: size(flags.max_channel_consumers),
+        deflate: flags.deflate,
+        snappy: flags.snappy,
+        max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
+        ..Config::default()
+    };
+    options::NsqdOptions {
+        tcp_address: flags.tcp_address.clone(),
+        http_address: Some(flags.http_address.clone()).filter(|address| !address.is_empty()),
+        shards: flags.shards,
+        // Chance is only asked for here; everything inside follows from this number.
+        seed: RandomState::new().build_hasher().finish(),
+        utc_offset: jiff::Zoned::now().offset().seconds(),
+        memory: Some(memory),
+        config,
+    }
+}
+
+/// The memory that the process has in use: its resident set, which is what an operator's other tools
+/// show. 0 where the system does not tell.
+fn memory() -> Memory {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let page_size = rustix::param::page_size() as u64;
+    Memory { heap_in_use_bytes: pages.unwrap_or_default() * page_size, ..Memory::default() }
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

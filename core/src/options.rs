@@ -1,0 +1,67 @@
+//! What a runtime needs to know to start a server; the same for every runtime.
+
+use alloc::string::String;
+
+use crate::{nsqd, nsqlookupd};
+
+/// An nsqd to start: its addresses, its shards, and what its machines act on.
+#[derive(Clone, Debug)]
+pub struct NsqdOptions {
+    /// Where clients connect, as `host:port`. Without a host: on every interface. Port 0: a free one.
+    pub tcp_address: String,
+    /// Where the HTTP API listens, in the same form; `None` switches it off.
+    pub http_address: Option<String>,
+    /// How many shards, and so threads; 1 to 256.
+    pub shards: u16,
+    /// Everything random follows from it: jitter, sampling, the choice of equals.
+    pub seed: u64,
+    /// The local time's distance from UTC in seconds, for the dates that `/stats` shows.
+    pub utc_offset: i32,
+    /// Measures the process's memory for `/stats`; `None` shows zeros.
+    pub memory: Option<fn() -> nsqd::http::Memory>,
+    /// The options of the machines. The runtime fills in `tcp_port` and `http_port` with the ports
+    /// really listened on, and with them `broadcast_tcp_port` and `broadcast_http_port` where these
+    /// are 0.
+    pub config: nsqd::Config,
+}
+
+impl Default for NsqdOptions {
+    /// The reference's addresses, and one shard.
+    fn default() -> Self {
+        Self {
+            tcp_address: String::from("0.0.0.0:4150"),
+            http_address: Some(String::from("0.0.0.0:4151")),
+            shards: 1,
+            seed: 0,
+            utc_offset: 0,
+            memory: None,
+            config: nsqd::Config::default(),
+        }
+    }
+}
+
+/// An nsqlookupd to start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LookupdOptions {
+    /// Where nsqds connect, as in [`NsqdOptions::tcp_address`].
+    pub tcp_address: String,
+    /// Where consumers look topics up over HTTP, in the same form.
+    pub http_address: String,
+    /// The options of the machine. The runtime fills in `tcp_port` and `http_port` with the ports
+    /// really listened on.
+    pub config: nsqlookupd::Config,
+}
+
+impl Default for LookupdOptions {
+    /// The reference's addresses.
+    fn default() -> Self {
+        Self {
+            tcp_address: String::from("0.0.0.0:4160"),
+            http_address: String::from("0.0.0.0:4161"),
+            config: nsqlookupd::Config::default(),
+        }
+    }
+}
+
+/// The most shards of one nsqd. Beyond the number of cores they only cost.
+pub const SHARDS_MAX: u16 = 256;

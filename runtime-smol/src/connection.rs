@@ -1,0 +1,429 @@
+//! Connections: one task reads, writes happen at the end of the turn that caused them, and a second
+//! task exists only while the socket takes no more, or while the connection closes.
+
+use core::cell::{Cell, RefCell};
+use core::mem;
+use core::time::Duration;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sansq_core::arena::{ConnId, Key};
+use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
+use sansq_core::time::Now;
+use sansq_core::transmit::Transmit;
+use sansq_runtime::Signal;
+use sansq_runtime::lanes::{Arrival, Lanes};
+use smol::future::yield_now;
+use smol::{Async, Task, Timer};
+
+use crate::time::timeout;
+use crate::turn::{Driver, Machine, Turn};
+
+/// What the tasks of a connection share.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    id: ConnId,
+    socket: Async<TcpStream>,
+    /// Rung when the reader, which was told to wait, is to go on or to depart.
+    go_on: Signal,
+    departure: RefCell<Option<Departure>>,
+    /// What is owed is written, then the connection ends.
+    is_closing: Cell<bool>,
+}
+
+/// Where a re-homed connection goes.
+#[derive(Debug)]
+pub(crate) struct Departure {
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) target: ShardId,
+    pub(crate) detached: Detached,
+}
+
+/// The connections of a machine, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    entries: Vec<Option<Entry>>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    connection: Rc<Connection>,
+    /// `None` once the connection closes.
+    reader: Option<Task<()>>,
+    /// Swapped out of the machine and not yet written: empty unless there is a writer.
+    owed: Transmit,
+    writer: Option<Task<()>>,
+    /// Whether the last write was large. Then the machine gets an output buffer with capacity for
+    /// the next, otherwise an empty one; so an idle connection holds none, at the latest after its
+    /// next heartbeat.
+    is_busy: bool,
+}
+
+impl Sockets {
+    /// How many there are.
+    pub(crate) const fn len(&self) -> usize {
+        self.count
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let index = entry.connection.id.index() as usize;
+        if index >= self.entries.len() {
+            self.entries.resize_with(index + 1, || None);
+        }
+        let before = self.entries[index].replace(entry);
+        assert!(before.is_none(), "the machine gave an id away that is in use");
+        self.count += 1;
+    }
+
+    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(conn.index() as usize)?.as_mut()?;
+        (entry.connection.id == conn).then_some(entry)
+    }
+
+    fn remove(&mut self, conn: ConnId) -> Option<Entry> {
+        self.get_mut(conn)?;
+        self.count -= 1;
+        self.entries[conn.index() as usize].take()
+    }
+}
+
+/// What became of an attempt to write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Written {
+    /// Everything that was owed.
+    All,
+    /// As much as one connection may write in one go.
+    Share,
+    /// As much as the socket takes.
+    Full,
+    /// The connection is gone.
+    Gone,
+}
+
+impl<M: Machine> Turn<M> {
+    /// Takes a socket in. `enter` tells the machine of it, and may already hand it `input`.
+    pub(crate) fn admit(
+        &mut self,
+        driver: &Rc<Driver<M>>,
+        socket: Async<TcpStream>,
+        mut input: BytesMut,
+        enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
+    ) {
+        let (id, state) = enter(&mut self.machine, &mut input, self.now, &mut self.out);
+        let connection = Rc::new(Connection {
+            id,
+            socket,
+            go_on: Signal::default(),
+            departure: RefCell::default(),
+            is_closing: Cell::new(false),
+        });
+        let reader = driver.spawn(read(Rc::clone(driver), Rc::clone(&connection), input, state));
+        self.sockets.insert(Entry {
+            connection,
+            reader: Some(reader),
+            owed: Transmit::new(),
+            writer: None,
+            is_busy: false,
+        });
+    }
+
+    /// Carries out [`Actions::transmit`](sansq_core::nsqd::Actions::transmit).
+    pub(crate) fn transmit(&mut self, driver: &Rc<Driver<M>>, conn: ConnId) {
+        let Some(entry) = self.sockets.get_mut(conn) else { return };
+        // A writer asks the machine for more by itself.
+        if entry.writer.is_some() {
+            return;
+        }
+        // A peer that reads as fast as this turn writes must not hold up the others.
+        if self.round < DIRECT_ROUNDS_MAX
+            && matches!(self.write(conn), Written::All | Written::Gone)
+        {
+            return;
+        }
+        if let Some(entry) = self.sockets.get_mut(conn) {
+            let connection = Rc::clone(&entry.connection);
+            entry.writer = Some(driver.spawn(write_out(Rc::clone(driver), connection)));
+        }
+    }
+
+    /// Writes what is owed, as far as the socket takes it without waiting.
+    fn write(&mut self, conn: ConnId) -> Written {
+        let Some(entry) = self.sockets.get_mut(conn) else { return Written::Gone };
+        let mut sent = 0;
+        let result = loop {
+            if entry.owed.is_empty() {
+                let mut buffer =
+                    if entry.is_busy { mem::take(&mut self.spare) } else { Transmit::new() };
+                self.machine.swap_transmit(conn, &mut buffer);
+                if buffer.is_empty() {
+                    if entry.is_busy {
+                        self.spare = buffer;
+                    }
+                    break Ok(Written::All);
+                }
+                entry.is_busy = buffer.len() > SMALL_LEN_MAX;
+                entry.owed = buffer;
+            }
+            if sent >= WRITE_LEN_MAX {
+                break Ok(Written::Share);
+            }
+            match write_some(&entry.connection.socket, &entry.owed) {
+                Ok(count) => {
+                    entry.owed.advance(count);
+                    sent += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(Written::Full),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+            if entry.owed.is_empty() {
+                self.spare = mem::take(&mut entry.owed);
+            }
+        };
+        if sent > 0 {
+            self.machine.handle_sent(conn, sent, self.now, &mut self.out);
+        }
+        result.unwrap_or_else(|_| {
+            self.end(conn);
+            Written::Gone
+        })
+    }
+
+    /// Carries out [`Actions::close`](sansq_core::nsqd::Actions::close).
+    pub(crate) fn close(&mut self, driver: &Rc<Driver<M>>, conn: ConnId, how: Close) {
+        let Some(entry) = self.sockets.get_mut(conn) else { return };
+        match how {
+            Close::Now => self.end(conn),
+            Close::AfterSending => {
+                entry.reader = None;
+                entry.connection.is_closing.set(true);
+                if entry.writer.is_none() {
+                    let connection = Rc::clone(&entry.connection);
+                    entry.writer = Some(driver.spawn(write_out(Rc::clone(driver), connection)));
+                }
+                if let Some(time) = M::CLOSE_TIME {
+                    let driver_then = Rc::clone(driver);
+                    let end = driver.spawn(async move {
+                        Timer::after(time + LINGER_TIME).await;
+                        driver_then.turn_with(|turn| turn.end(conn));
+                    });
+                    end.detach();
+                }
+            }
+        }
+    }
+
+    /// Carries out [`Actions::resume`](sansq_core::nsqd::Actions::resume).
+    pub(crate) fn resume(&mut self, conn: ConnId) {
+        if let Some(entry) = self.sockets.get_mut(conn) {
+            entry.connection.go_on.ring();
+        }
+    }
+
+    /// Sends a connection, which the machine has let go, on its way.
+    pub(crate) fn depart(&mut self, conn: ConnId, departure: Departure) {
+        if let Some(mut entry) = self.sockets.remove(conn) {
+            if let Some(reader) = entry.reader.take() {
+                reader.detach();
+            }
+            *entry.connection.departure.borrow_mut() = Some(departure);
+            entry.connection.go_on.ring();
+        }
+    }
+
+    /// The end of a connection, reported once.
+    fn end(&mut self, conn: ConnId) {
+        if let Some(entry) = self.sockets.remove(conn) {
+            // With its tasks, and with them the socket.
+            drop(entry);
+            self.machine.handle_closed(conn, self.now, &mut self.out);
+        }
+    }
+}
+
+/// The reading task of a connection.
+async fn read<M: Machine>(
+    driver: Rc<Driver<M>>,
+    connection: Rc<Connection>,
+    mut unread: BytesMut,
+    mut state: ReadState,
+) {
+    let conn = connection.id;
+    let mut is_drained = false;
+    loop {
+        match state {
+            ReadState::More(missing) => {
+                if mem::take(&mut is_drained) && connection.socket.readable().await.is_err() {
+                    return driver.turn_with(|turn| turn.end(conn));
+                }
+                match read_once(&driver, &connection, &mut unread, missing) {
+                    Ok(Some((next, drained))) => {
+                        (state, is_drained) = (next, drained);
+                        if !is_drained {
+                            yield_now().await;
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => is_drained = true,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => return driver.turn_with(|turn| turn.end(conn)),
+                }
+            }
+            ReadState::Wait => {
+                connection.go_on.wait().await;
+                let departure = connection.departure.take();
+                if let Some(departure) = departure {
+                    return depart(connection, departure, unread);
+                }
+                state = driver
+                    .turn(|machine, now, out| machine.handle_input(conn, &mut unread, now, out));
+            }
+            ReadState::Stop => return,
+        }
+    }
+}
+
+/// Reads once and hands over what came; also tells whether that was all there is. `None` at the end of
+/// the input.
+fn read_once<M: Machine>(
+    driver: &Rc<Driver<M>>,
+    connection: &Connection,
+    unread: &mut BytesMut,
+    missing: usize,
+) -> io::Result<Option<(ReadState, bool)>> {
+    let conn = connection.id;
+    let (mut input, result) = driver.look(|turn| {
+        let mut input = turn.inputs.lend(unread, missing);
+        let result = try_read(&connection.socket, &mut turn.scratch, &mut input);
+        (input, result)
+    });
+    let result = result.map(|(count, is_drained)| {
+        driver.turn(|machine, now, out| {
+            if count == 0 {
+                machine.handle_eof(conn, now, out);
+                return None;
+            }
+            Some((machine.handle_input(conn, &mut input, now, out), is_drained))
+        })
+    });
+    *unread = driver.look(|turn| turn.inputs.give_back(input));
+    result
+}
+
+/// Reads into the room there is. A short read says that the socket is empty, which saves the system
+/// call that would find that out.
+fn try_read(
+    socket: &Async<TcpStream>,
+    scratch: &mut [u8],
+    input: &mut BytesMut,
+) -> io::Result<(usize, bool)> {
+    let room = scratch.len().min(input.capacity() - input.len());
+    let count = socket.get_ref().read(&mut scratch[..room])?;
+    input.extend_from_slice(&scratch[..count]);
+    Ok((count, count < room))
+}
+
+/// Hands a re-homed connection over to its new shard.
+fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
+    let Departure { lanes, target, detached } = departure;
+    let connection = Rc::into_inner(connection)
+        .expect("a connection that is let go owes nothing, and so only its reader is left");
+    // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
+    // that had it has already let go.
+    if let Ok(socket) = connection.socket.into_inner() {
+        lanes.send(target, Arrival::Rehomed(socket, detached, unread));
+    }
+}
+
+/// The writing task of a connection: it lives until nothing is owed, and closes the connection if
+/// that is what it waits for.
+async fn write_out<M: Machine>(driver: Rc<Driver<M>>, connection: Rc<Connection>) {
+    let conn = connection.id;
+    loop {
+        let written = driver.turn_with(|turn| {
+            let written = turn.write(conn);
+            if written == Written::All
+                && !connection.is_closing.get()
+                && let Some(entry) = turn.sockets.get_mut(conn)
+            {
+                entry.writer = None;
+                return Written::Gone;
+            }
+            written
+        });
+        match written {
+            Written::All => break,
+            Written::Share => yield_now().await,
+            Written::Full => {
+                if connection.socket.writable().await.is_err() {
+                    return driver.turn_with(|turn| turn.end(conn));
+                }
+            }
+            Written::Gone => return,
+        }
+    }
+    linger(&driver, &connection).await;
+    driver.turn_with(|turn| turn.end(conn));
+}
+
+/// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
+/// with unread input makes the kernel send a reset, which can overtake an error frame.
+async fn linger<M: Machine>(driver: &Rc<Driver<M>>, connection: &Connection) {
+    let socket = &connection.socket;
+    if socket.get_ref().shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let drain = async {
+        let mut left = LINGER_LEN_MAX;
+        while left > 0 {
+            let result = driver.look(|turn| socket.get_ref().read(&mut turn.scratch));
+            match result {
+                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if socket.readable().await.is_err() {
+                        return;
+                    }
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    let _ = timeout(LINGER_TIME, drain).await;
+}
+
+/// Writes the next parts of what is owed.
+fn write_some(socket: &Async<TcpStream>, owed: &Transmit) -> io::Result<usize> {
+    let mut parts = [&[][..]; SLICES_MAX];
+    let count = owed.slices(&mut parts);
+    let written = if let &[part] = &parts[..count] {
+        socket.get_ref().write(part)?
+    } else {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        for (slice, part) in slices.iter_mut().zip(&parts[..count]) {
+            *slice = IoSlice::new(part);
+        }
+        socket.get_ref().write_vectored(&slices[..count])?
+    };
+    if written == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(written) }
+}
+
+/// Slices of one write. More bring little: each large body is one system call's worth by itself.
+const SLICES_MAX: usize = 64;
+
+/// Bytes of one connection's share of a turn.
+const WRITE_LEN_MAX: usize = 1024 * 1024;
+
+/// Rounds of a turn in which connections write at once; after them, writing is left to tasks of
+/// their own.
+const DIRECT_ROUNDS_MAX: u32 = 8;
+
+/// Up to this much is a small write, after which a connection may well be idle.
+const SMALL_LEN_MAX: usize = 4 * 1024;
+
+/// How much of a closing connection's input is dropped, and for how long.
+const LINGER_LEN_MAX: usize = 64 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(1);

@@ -1,0 +1,56 @@
+//! HTTP listeners on hyper.
+
+use core::net::SocketAddr;
+use std::net::{TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use sansq_runtime::http::{BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use smol::lock::Semaphore;
+use smol::{Async, Timer};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+use crate::net;
+use crate::turn::{Driver, Machine};
+
+/// Accepts HTTP connections as long as there are not too many.
+pub(crate) async fn serve<M: Machine, S: Site>(
+    driver: Rc<Driver<M>>,
+    listener: Async<TcpListener>,
+    site: Rc<S>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = places.acquire_arc().await;
+        let (socket, remote) = net::accept(&listener, S::PROGRAM, "HTTP").await;
+        let site = Rc::clone(&site);
+        let task = driver.spawn(async move {
+            converse(socket, remote, site).await;
+            drop(place);
+        });
+        task.detach();
+    }
+}
+
+/// Serves one connection to its end.
+async fn converse<S: Site>(socket: Async<TcpStream>, remote: SocketAddr, site: Rc<S>) {
+    let service = service_fn(|request| {
+        let site = Rc::clone(&site);
+        async move {
+            let late = async {
+                Timer::after(BODY_TIME).await;
+            };
+            handle(&*site, remote, request, late).await
+        }
+    });
+    // How a connection ends is its client's business: nothing of ours is lost with it.
+    let _ = http1::Builder::new()
+        .timer(SmolTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .half_close(true)
+        .title_case_headers(true)
+        .serve_connection(FuturesIo::new(socket), service)
+        .await;
+}

@@ -1,0 +1,206 @@
+//! nsqlookupd: its machine under the turn, on one thread.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sansq_core::arena::ConnId;
+use sansq_core::http::{HttpReply, Request};
+use sansq_core::nsqd::{Close, ReadState, ShardId};
+use sansq_core::nsqlookupd::{self, CLOSE_TIMEOUT};
+use sansq_core::options::LookupdOptions;
+use sansq_core::time::{Instant, Now};
+use sansq_core::transmit::Transmit;
+use sansq_runtime::http::Site;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Bound, Clock, Program, ServerHandle};
+use smol::Async;
+
+use crate::http;
+use crate::net;
+use crate::server::{self, Door, Executor, Tasks};
+use crate::turn::{Driver, Machine, Turn};
+
+/// An nsqlookupd whose listeners are open and which does not run yet.
+#[derive(Debug)]
+pub struct Lookupd(pub(crate) Bound<LookupdOptions>);
+
+impl Lookupd {
+    /// Opens the listeners.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on; the text names it.
+    pub fn bind(options: LookupdOptions) -> io::Result<Self> {
+        Bound::lookupd(options).map(Self)
+    }
+
+    /// Where nsqds connect.
+    pub const fn tcp_addr(&self) -> SocketAddr {
+        self.0.tcp_addr()
+    }
+
+    /// Where consumers look topics up.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.0.http_addr()
+    }
+
+    /// Starts its thread. The calling thread needs no runtime.
+    ///
+    /// # Errors
+    /// If the operating system refuses the thread.
+    pub fn spawn(self) -> io::Result<ServerHandle> {
+        self.spawn_on(Executor::default())
+    }
+
+    /// As [`spawn`](Self::spawn), with a choice.
+    ///
+    /// # Errors
+    /// If the operating system refuses the thread.
+    pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
+        let lanes = Arc::new(Lanes::new(1));
+        let mut handle = ServerHandle::new(&self.0.tcp, self.0.http.as_ref(), Arc::clone(&lanes));
+        handle.start(String::from("nsqlookupd"), move || {
+            server::run(executor, ShardId(0), Arc::clone(&lanes), |tasks| self.open(lanes, tasks))
+        })?;
+        Ok(handle)
+    }
+
+    pub(crate) fn open(
+        self,
+        lanes: Arc<Lanes>,
+        tasks: Tasks,
+    ) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
+        let Bound { options, tcp, http: web } = self.0;
+        let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
+        let actions = [Actions::default(), Actions::default()];
+        let driver = Driver::new(Clock::start(), registrar, actions, (), lanes, tasks);
+        let listener = Async::new(tcp.socket)?;
+        let task = driver.spawn(accept(Rc::clone(&driver), listener));
+        let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, task)];
+        if let Some(web) = web {
+            let listener = Async::new(web.socket)?;
+            let site = Rc::new(LookupdSite(Rc::clone(&driver)));
+            let task = driver.spawn(http::serve(Rc::clone(&driver), listener, site));
+            doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, task));
+        }
+        Ok((driver, doors))
+    }
+}
+
+async fn accept(driver: Rc<Driver<Registrar>>, listener: Async<TcpListener>) {
+    loop {
+        let (socket, remote) = net::accept(&listener, Program::Nsqlookupd, "TCP").await;
+        driver.turn_with(|turn| {
+            turn.admit(&driver, socket, BytesMut::new(), |registrar, _, now, out| {
+                (registrar.0.accept(remote, now, &mut out.machine), ReadState::More(1))
+            });
+        });
+    }
+}
+
+/// The HTTP interface.
+struct LookupdSite(Rc<Driver<Registrar>>);
+
+impl Site for LookupdSite {
+    const PROGRAM: Program = Program::Nsqlookupd;
+
+    fn body_limit(&self, _method: &str, _path: &str) -> usize {
+        BODY_LEN_MAX
+    }
+
+    async fn answer(&self, request: &Request<'_>, _too_big: bool) -> HttpReply {
+        self.0.turn(|registrar, now, out| registrar.0.handle_http(request, now, &mut out.machine))
+    }
+}
+
+/// The machine, as the turn wants it.
+pub(crate) struct Registrar(nsqlookupd::Lookupd);
+
+#[derive(Debug, Default)]
+pub(crate) struct Actions {
+    machine: nsqlookupd::Actions,
+    /// Connections whose answers have gone out, so that more of their commands may be taken.
+    resume: Vec<ConnId>,
+}
+
+impl Machine for Registrar {
+    type Actions = Actions;
+    type World = ();
+
+    const PROGRAM: Program = Program::Nsqlookupd;
+    const CLOSE_TIME: Option<Duration> = Some(CLOSE_TIMEOUT);
+
+    fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) -> ReadState {
+        self.0.handle_input(conn, input, now, &mut out.machine);
+        if self.0.is_blocked(conn) { ReadState::Wait } else { ReadState::More(1) }
+    }
+
+    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.0.handle_eof(conn, now, &mut out.machine);
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, _bytes: usize, _now: Now, out: &mut Actions) {
+        if !self.0.is_blocked(conn) {
+            out.resume.push(conn);
+        }
+    }
+
+    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.0.handle_closed(conn, now, &mut out.machine);
+    }
+
+    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
+        // Answers are short, and most often there is one.
+        let mut owed = Vec::new();
+        self.0.swap_transmit(conn, &mut owed);
+        spare.push(&owed);
+    }
+
+    fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+        self.0.handle_timeout(now, &mut out.machine);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.0.poll_timeout()
+    }
+
+    fn shut_down(turn: &mut Turn<Self>) {
+        turn.machine.0.shut_down(turn.now, &mut turn.out.machine);
+    }
+
+    fn is_empty(actions: &Actions) -> bool {
+        actions.machine.is_empty() && actions.resume.is_empty()
+    }
+
+    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
+        for event in actions.machine.events.drain(..) {
+            Program::Nsqlookupd.log(event.level(), event);
+        }
+        for conn in actions.machine.transmit.drain(..) {
+            turn.transmit(driver, conn);
+        }
+        for conn in actions.machine.close.drain(..) {
+            turn.close(driver, conn, Close::AfterSending);
+        }
+        for conn in actions.resume.drain(..) {
+            turn.resume(conn);
+        }
+    }
+
+    fn end_turn(_turn: &mut Turn<Self>) {}
+
+    fn receive(_driver: &Rc<Driver<Self>>, _mail: &mut Mail) {}
+}
+
+/// Nothing in a body counts here; clients that send one all the same are read to its end.
+const BODY_LEN_MAX: usize = 1024 * 1024;

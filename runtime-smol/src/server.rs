@@ -1,0 +1,156 @@
+//! What nsqd and nsqlookupd have in common as servers: the life of one of their threads.
+
+use core::future::Future;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use sansq_core::log::Level;
+use sansq_core::nsqd::ShardId;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Ending, Program};
+use smol::{LocalExecutor, Task, future};
+
+use crate::time::timeout;
+use crate::turn::{Driver, Machine};
+
+/// A listener at work.
+#[derive(Debug)]
+pub(crate) struct Door {
+    program: Program,
+    name: &'static str,
+    address: SocketAddr,
+    task: Task<()>,
+}
+
+impl Door {
+    pub(crate) fn new(
+        program: Program,
+        name: &'static str,
+        address: SocketAddr,
+        task: Task<()>,
+    ) -> Self {
+        program.info(format_args!("{name}: listening on {address}"));
+        Self { program, name, address, task }
+    }
+
+    /// Stops listening.
+    fn close(self) {
+        self.program.info(format_args!("{}: closing {}", self.name, self.address));
+        drop(self.task);
+    }
+}
+
+/// What the threads of a server wait with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Executor {
+    /// smol.
+    #[default]
+    Smol,
+    /// async-std. It is no longer maintained; smol is what its authors point to.
+    #[cfg(feature = "async-std")]
+    AsyncStd,
+}
+
+impl Executor {
+    fn block_on<T>(self, task: impl Future<Output = T>) -> T {
+        match self {
+            Self::Smol => smol::block_on(task),
+            #[cfg(feature = "async-std")]
+            Self::AsyncStd => async_std::task::block_on(task),
+        }
+    }
+}
+
+/// Where a thread's tasks are started. Weak, since the tasks hold it.
+pub(crate) type Tasks = Weak<LocalExecutor<'static>>;
+
+/// A thread of a server: an executor of its own around one machine, which `open` sets up, with the
+/// listeners that are its part.
+pub(crate) fn run<M: Machine>(
+    executor: Executor,
+    id: ShardId,
+    lanes: Arc<Lanes>,
+    open: impl FnOnce(Tasks) -> io::Result<(Rc<Driver<M>>, Vec<Door>)>,
+) -> io::Result<()> {
+    let ending = Ending::new(Arc::clone(&lanes));
+    let tasks = Rc::new(LocalExecutor::new());
+    let result = executor.block_on(tasks.run(async {
+        let (driver, doors) = open(Rc::downgrade(&tasks))?;
+        let life = async {
+            live(&driver, id, &lanes, doors).await;
+            Ok(())
+        };
+        let failure = async {
+            driver.failed.wait().await;
+            Err(io::Error::other("a task panicked"))
+        };
+        future::or(life, failure).await
+    }));
+    if result.is_ok() {
+        ending.well();
+    }
+    result
+}
+
+/// Answers the doorbell until the server is to end; then closes the doors, and waits for the last
+/// connections.
+async fn live<M: Machine>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
+    let mut mail = Mail::default();
+    while !lanes.is_stopping() {
+        lanes.wait(id).await;
+        lanes.collect(id, &mut mail);
+        M::receive(driver, &mut mail);
+    }
+    doors.into_iter().for_each(Door::close);
+    driver.shut_down();
+    // Other shards may need an answer for a connection of theirs.
+    let settle = async {
+        while !lanes.is_empty() {
+            lanes.wait(id).await;
+            lanes.collect(id, &mut mail);
+            M::receive(driver, &mut mail);
+        }
+    };
+    if timeout(STOP_TIME, settle).await.is_none() {
+        M::PROGRAM.log(Level::Warn, "TCP: clients did not take in time what was owed to them");
+    }
+}
+
+/// How long a stopping server waits for its clients to take what is owed to them.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use sansq_core::options::LookupdOptions;
+    use sansq_runtime::ServerHandle;
+
+    use super::*;
+    use crate::Lookupd;
+
+    #[test]
+    fn a_task_that_panics_ends_its_server() {
+        let options = LookupdOptions {
+            tcp_address: String::from("127.0.0.1:0"),
+            http_address: String::from("127.0.0.1:0"),
+            ..LookupdOptions::default()
+        };
+        let lookupd = Lookupd::bind(options).unwrap();
+        let lanes = Arc::new(Lanes::new(2));
+        let mut handle = ServerHandle::new(&lookupd.0.tcp, None, Arc::clone(&lanes));
+        handle
+            .start(String::from("first"), move || {
+                run(Executor::default(), ShardId(0), Arc::clone(&lanes), |tasks| {
+                    let (driver, doors) = lookupd.open(lanes, tasks)?;
+                    driver.spawn(async { panic!("on purpose") }).detach();
+                    Ok((driver, doors))
+                })
+            })
+            .unwrap();
+        let error = handle.join().unwrap_err();
+        assert_eq!(error.to_string(), "first failed - a task panicked");
+    }
+}

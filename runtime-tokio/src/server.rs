@@ -1,0 +1,127 @@
+//! What nsqd and nsqlookupd have in common as servers: the life of one of their threads.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sansq_core::log::Level;
+use sansq_core::nsqd::ShardId;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Ending, Program};
+use tokio::runtime::Builder;
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::timeout;
+
+use crate::turn::{Driver, Machine};
+
+/// A listener at work.
+#[derive(Debug)]
+pub(crate) struct Door {
+    program: Program,
+    name: &'static str,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Door {
+    pub(crate) fn new(
+        program: Program,
+        name: &'static str,
+        address: SocketAddr,
+        task: JoinHandle<()>,
+    ) -> Self {
+        program.info(format_args!("{name}: listening on {address}"));
+        Self { program, name, address, task }
+    }
+
+    /// Stops listening.
+    fn close(self) {
+        self.program.info(format_args!("{}: closing {}", self.name, self.address));
+        self.task.abort();
+    }
+}
+
+/// A thread of a server: a runtime of its own around one machine, which `open` sets up, with the
+/// listeners that are its part.
+pub(crate) fn run<M: Machine>(
+    id: ShardId,
+    lanes: Arc<Lanes>,
+    open: impl FnOnce() -> io::Result<(Rc<Driver<M>>, Vec<Door>)>,
+) -> io::Result<()> {
+    let ending = Ending::new(Arc::clone(&lanes));
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let result = LocalSet::new().block_on(&runtime, async move {
+        let (driver, doors) = open()?;
+        tokio::select! {
+            () = live(&driver, id, &lanes, doors) => Ok(()),
+            () = driver.failed.notified() => Err(io::Error::other("a task panicked")),
+        }
+    });
+    // Look-ups of host names may still run; nobody waits for them.
+    runtime.shutdown_background();
+    if result.is_ok() {
+        ending.well();
+    }
+    result
+}
+
+/// Answers the doorbell until the server is to end; then closes the doors, and waits for the last
+/// connections.
+async fn live<M: Machine>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
+    let mut mail = Mail::default();
+    while !lanes.is_stopping() {
+        lanes.wait(id).await;
+        lanes.collect(id, &mut mail);
+        M::receive(driver, &mut mail);
+    }
+    doors.into_iter().for_each(Door::close);
+    driver.shut_down();
+    // Other shards may need an answer for a connection of theirs.
+    let settle = async {
+        while !lanes.is_empty() {
+            lanes.wait(id).await;
+            lanes.collect(id, &mut mail);
+            M::receive(driver, &mut mail);
+        }
+    };
+    if timeout(STOP_TIME, settle).await.is_err() {
+        M::PROGRAM.log(Level::Warn, "TCP: clients did not take in time what was owed to them");
+    }
+}
+
+/// How long a stopping server waits for its clients to take what is owed to them.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use sansq_core::options::LookupdOptions;
+    use sansq_runtime::ServerHandle;
+
+    use super::*;
+    use crate::Lookupd;
+
+    #[test]
+    fn a_task_that_panics_ends_its_server() {
+        let options = LookupdOptions {
+            tcp_address: String::from("127.0.0.1:0"),
+            http_address: String::from("127.0.0.1:0"),
+            ..LookupdOptions::default()
+        };
+        let lookupd = Lookupd::bind(options).unwrap();
+        let lanes = Arc::new(Lanes::new(2));
+        let mut handle = ServerHandle::new(&lookupd.0.tcp, None, Arc::clone(&lanes));
+        handle
+            .start(String::from("first"), move || {
+                run(ShardId(0), Arc::clone(&lanes), || {
+                    let (driver, doors) = lookupd.open(lanes)?;
+                    driver.spawn(async { panic!("on purpose") });
+                    Ok((driver, doors))
+                })
+            })
+            .unwrap();
+        let error = handle.join().unwrap_err();
+        assert_eq!(error.to_string(), "first failed - a task panicked");
+    }
+}

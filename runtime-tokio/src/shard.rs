@@ -1,0 +1,213 @@
+//! nsqd's machine under the turn: what its actions mean here.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sansq_core::arena::ConnId;
+use sansq_core::nsqd::{
+    Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
+};
+use sansq_core::time::{Instant, Now};
+use sansq_core::transmit::Transmit;
+use sansq_runtime::lanes::{Arrival, Lanes, Mail};
+use sansq_runtime::{Clock, Program};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::connection::Departure;
+use crate::lookup_peer::LookupPeers;
+use crate::turn::{Driver, Machine, Turn};
+
+/// What a shard's driver holds besides its sockets.
+#[derive(Debug)]
+pub(crate) struct World {
+    id: ShardId,
+    /// Shards that got a batch in this turn.
+    to_ring: Vec<ShardId>,
+    pub(crate) peers: LookupPeers,
+    replies: Replies,
+}
+
+/// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
+/// moment those whose connection has gone.
+#[derive(Debug, Default)]
+struct Replies {
+    last: u64,
+    waiting: BTreeMap<ReplyToken, oneshot::Sender<AdminReply>>,
+}
+
+/// Makes a shard's driver and starts it.
+pub(crate) fn drive(
+    clock: Clock,
+    shard: Shard,
+    id: ShardId,
+    lanes: &Arc<Lanes>,
+) -> Rc<Driver<Shard>> {
+    let actions = || Actions::new(lanes.shards());
+    let world = World {
+        id,
+        to_ring: Vec::new(),
+        peers: LookupPeers::default(),
+        replies: Replies::default(),
+    };
+    let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes));
+    driver.turn(|shard, now, out| shard.start(now, out));
+    driver
+}
+
+/// Takes in a socket that arrived.
+fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
+    match arrival {
+        Arrival::Accepted(socket, address) => {
+            // If the reactor does not take it, it is closed, as if it had never been accepted.
+            if let Ok(socket) = TcpStream::from_std(socket) {
+                accept(driver, socket, Peer::Tcp(address));
+            }
+        }
+        Arrival::Rehomed(socket, detached, input) => {
+            driver.turn_with(|turn| match TcpStream::from_std(socket) {
+                Ok(socket) => turn.admit(driver, socket, input, |shard, input, now, out| {
+                    let conn = shard.attach(detached, now, out);
+                    (conn, shard.handle_input(conn, input, now, out))
+                }),
+                Err(_) => {
+                    let conn = turn.machine.attach(detached, turn.now, &mut turn.out);
+                    turn.machine.handle_closed(conn, turn.now, &mut turn.out);
+                }
+            })
+        }
+    }
+}
+
+/// Takes in a new connection.
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: TcpStream, peer: Peer) {
+    driver.turn_with(|turn| {
+        turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
+            (shard.accept(peer, now, out), ReadState::More(1))
+        });
+    });
+}
+
+/// Asks the shard and waits for its answer. `None` if the node ends before it comes.
+pub(crate) async fn ask(driver: &Rc<Driver<Shard>>, request: AdminRequest) -> Option<AdminReply> {
+    let (sender, receiver) = oneshot::channel();
+    driver.turn_with(|turn| {
+        let replies = &mut turn.world.replies;
+        replies.last += 1;
+        let token = ReplyToken(replies.last);
+        replies.waiting.insert(token, sender);
+        turn.machine.handle_admin(request, token, turn.now, &mut turn.out);
+    });
+    receiver.await.ok()
+}
+
+impl Machine for Shard {
+    type Actions = Actions;
+    type World = World;
+
+    const PROGRAM: Program = Program::Nsqd;
+    /// Shards have a deadline of their own for that.
+    const CLOSE_TIME: Option<Duration> = None;
+
+    fn is_empty(actions: &Actions) -> bool {
+        actions.is_empty()
+    }
+
+    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
+        for event in actions.events.drain(..) {
+            Program::Nsqd.log(event.level(), event);
+        }
+        for conn in actions.transmit.drain(..) {
+            turn.transmit(driver, conn);
+        }
+        for (conn, how) in actions.close.drain(..) {
+            turn.close(driver, conn, how);
+        }
+        for (conn, target) in actions.rehome.drain(..) {
+            if let Some(detached) = turn.machine.detach(conn) {
+                let lanes = Arc::clone(&turn.lanes);
+                turn.depart(conn, Departure { lanes, target, detached });
+            }
+        }
+        for conn in actions.resume.drain(..) {
+            turn.resume(conn);
+        }
+        let world = &mut turn.world;
+        for (target, batch) in (0..).map(ShardId).zip(&mut actions.lanes) {
+            if !batch.is_empty() {
+                turn.lanes.post(target, batch);
+                if !world.to_ring.contains(&target) {
+                    world.to_ring.push(target);
+                }
+            }
+        }
+        for (peer, action) in actions.peers.drain(..) {
+            world.peers.carry_out(driver, peer, action);
+        }
+        for (token, reply) in actions.replies.drain(..) {
+            if let Some(sender) = world.replies.waiting.remove(&token) {
+                // Whoever asked may have gone.
+                let _ = sender.send(reply);
+            }
+        }
+    }
+
+    fn end_turn(turn: &mut Turn<Self>) {
+        for target in turn.world.to_ring.drain(..) {
+            turn.lanes.ring(target);
+        }
+    }
+
+    fn shut_down(turn: &mut Turn<Self>) {
+        if turn.world.id == ShardId(0) {
+            Program::Nsqd.info("NSQ: closing topics");
+        }
+        turn.machine.shut_down(turn.now, &mut turn.out);
+    }
+
+    fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail) {
+        if !mail.batch.is_empty() {
+            driver.turn(|shard, now, out| shard.handle_shard(&mut mail.batch, now, out));
+        }
+        for arrival in mail.arrivals.drain(..) {
+            admit(driver, arrival);
+        }
+    }
+
+    fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) -> ReadState {
+        self.handle_input(conn, input, now, out)
+    }
+
+    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.handle_eof(conn, now, out);
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
+        self.handle_sent(conn, bytes, now, out);
+    }
+
+    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.handle_closed(conn, now, out);
+    }
+
+    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
+        self.swap_transmit(conn, spare);
+    }
+
+    fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+        self.handle_timeout(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+}

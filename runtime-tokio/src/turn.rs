@@ -1,0 +1,247 @@
+//! The turn: one synchronous visit to a machine, with everything that follows from it.
+
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::future::Future;
+use core::mem;
+use core::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sansq_core::arena::ConnId;
+use sansq_core::input::Inputs;
+use sansq_core::nsqd::ReadState;
+use sansq_core::time::{Instant, Now};
+use sansq_core::transmit::Transmit;
+use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::{Clock, Program};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::sleep_until;
+
+use crate::connection::Sockets;
+
+/// What the turn and the connection loops need of a machine.
+pub(crate) trait Machine: Sized + 'static {
+    /// What a call asks of its driver.
+    type Actions: fmt::Debug;
+    /// What its driver holds besides sockets.
+    type World;
+
+    const PROGRAM: Program;
+    /// How long a closing connection may take to accept what is owed to it, if the machine itself
+    /// does not look after that.
+    const CLOSE_TIME: Option<Duration>;
+
+    fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Self::Actions,
+    ) -> ReadState;
+    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Self::Actions);
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Self::Actions);
+    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Self::Actions);
+    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit);
+    fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Asks the machine to close everything.
+    fn shut_down(turn: &mut Turn<Self>);
+    /// Takes in what has arrived from other threads, and empties it.
+    fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail);
+
+    /// Whether there is nothing to do.
+    fn is_empty(actions: &Self::Actions) -> bool;
+    /// Carries out `actions` and empties them. What follows goes into [`Turn::out`].
+    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Self::Actions);
+    /// Everything is carried out.
+    fn end_turn(turn: &mut Turn<Self>);
+}
+
+/// A machine and what drives it, on one thread.
+#[derive(Debug)]
+pub(crate) struct Driver<M: Machine> {
+    pub(crate) clock: Clock,
+    state: RefCell<State<M>>,
+    timer: Timer,
+    /// Rung when a task panicked.
+    pub(crate) failed: Notify,
+}
+
+#[derive(Debug)]
+struct State<M: Machine> {
+    turn: Turn<M>,
+    /// The actions being carried out.
+    doing: M::Actions,
+}
+
+/// What a turn works on.
+pub(crate) struct Turn<M: Machine> {
+    pub(crate) machine: M,
+    /// What the machine asks for.
+    pub(crate) out: M::Actions,
+    pub(crate) now: Now,
+    pub(crate) sockets: Sockets,
+    pub(crate) inputs: Inputs,
+    /// An empty output buffer with capacity, see [`Sockets`].
+    pub(crate) spare: Transmit,
+    pub(crate) world: M::World,
+    pub(crate) lanes: Arc<Lanes>,
+    stop: Stop,
+    /// How often this turn has carried out actions.
+    pub(crate) round: u32,
+}
+
+/// How far a machine's end has got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stop {
+    /// Not begun.
+    No,
+    /// Connections close.
+    Closing,
+    /// There are none any more.
+    Empty,
+}
+
+impl<M: Machine> fmt::Debug for Turn<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("sockets", &self.sockets).finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine> Driver<M> {
+    /// A driver for `machine`. `actions` are two empty ones: one is filled while the other is carried
+    /// out.
+    pub(crate) fn new(
+        clock: Clock,
+        machine: M,
+        actions: [M::Actions; 2],
+        world: M::World,
+        lanes: Arc<Lanes>,
+    ) -> Rc<Self> {
+        let [out, doing] = actions;
+        let turn = Turn {
+            machine,
+            out,
+            now: clock.now(),
+            sockets: Sockets::default(),
+            inputs: Inputs::new(),
+            spare: Transmit::new(),
+            world,
+            lanes,
+            stop: Stop::No,
+            round: 0,
+        };
+        let state = RefCell::new(State { turn, doing });
+        let driver = Rc::new(Self { clock, state, timer: Timer::default(), failed: Notify::new() });
+        driver.spawn(keep_time(Rc::clone(&driver)));
+        driver
+    }
+
+    /// One turn around one call into the machine.
+    pub(crate) fn turn<R>(
+        self: &Rc<Self>,
+        call: impl FnOnce(&mut M, Now, &mut M::Actions) -> R,
+    ) -> R {
+        self.turn_with(|turn| call(&mut turn.machine, turn.now, &mut turn.out))
+    }
+
+    /// One turn: reads the clocks, calls, and carries out what the machine asks for until it asks for
+    /// nothing more. The only place, with [`look`](Self::look), that borrows the machine.
+    pub(crate) fn turn_with<R>(self: &Rc<Self>, call: impl FnOnce(&mut Turn<M>) -> R) -> R {
+        let mut state = self.state.borrow_mut();
+        let State { turn, doing } = &mut *state;
+        turn.now = self.clock.now();
+        turn.round = 0;
+        let result = call(turn);
+        while !M::is_empty(&turn.out) {
+            mem::swap(&mut turn.out, doing);
+            M::carry_out(self, turn, doing);
+            debug_assert!(M::is_empty(doing), "an action was left undone");
+            turn.round += 1;
+        }
+        M::end_turn(turn);
+        if turn.stop == Stop::Closing && turn.sockets.len() == 0 {
+            turn.stop = Stop::Empty;
+            turn.lanes.note_empty();
+        }
+        self.timer.arm(turn.machine.poll_timeout());
+        result
+    }
+
+    /// Closes everything; [`Lanes::note_empty`] follows when that is done.
+    pub(crate) fn shut_down(self: &Rc<Self>) {
+        self.turn_with(|turn| {
+            turn.stop = Stop::Closing;
+            M::shut_down(turn);
+        });
+    }
+
+    /// Looks at what a turn works on without calling the machine.
+    pub(crate) fn look<R>(&self, call: impl FnOnce(&mut Turn<M>) -> R) -> R {
+        call(&mut self.state.borrow_mut().turn)
+    }
+
+    /// Starts a task on this thread. If it panics, [`failed`](Self::failed) rings: a broker must not
+    /// live on half-dead.
+    pub(crate) fn spawn(
+        self: &Rc<Self>,
+        task: impl Future<Output = ()> + 'static,
+    ) -> JoinHandle<()> {
+        let alarm = Alarm(Rc::clone(self));
+        spawn_local(async move {
+            let _alarm = alarm;
+            task.await;
+        })
+    }
+}
+
+/// Rings if it is dropped by a panic.
+struct Alarm<M: Machine>(Rc<Driver<M>>);
+
+impl<M: Machine> Drop for Alarm<M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed.notify_one();
+        }
+    }
+}
+
+/// The one timer of a machine.
+#[derive(Debug, Default)]
+struct Timer {
+    /// When the task wakes. A deadline that moved to later is found out about then.
+    armed: Cell<Option<Instant>>,
+    earlier: Notify,
+}
+
+impl Timer {
+    fn arm(&self, due: Option<Instant>) {
+        if let Some(due) = due
+            && self.armed.get().is_none_or(|armed| due < armed)
+        {
+            self.armed.set(Some(due));
+            self.earlier.notify_one();
+        }
+    }
+}
+
+async fn keep_time<M: Machine>(driver: Rc<Driver<M>>) {
+    loop {
+        let earlier = driver.timer.earlier.notified();
+        let Some(armed) = driver.timer.armed.get() else {
+            earlier.await;
+            continue;
+        };
+        tokio::select! {
+            () = earlier => {}
+            () = sleep_until(driver.clock.at(armed).into()) => {
+                driver.timer.armed.set(None);
+                driver.turn(|machine, now, out| machine.handle_timeout(now, out));
+            }
+        }
+    }
+}

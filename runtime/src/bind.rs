@@ -1,0 +1,78 @@
+//! Options checked, listeners opened: what comes before a server's first thread.
+
+use core::net::SocketAddr;
+use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sansq_core::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
+
+use crate::listen::Listener;
+
+/// A server whose listeners are open and which does not run yet.
+#[derive(Debug)]
+pub struct Bound<O> {
+    /// The options, with the ports really listened on.
+    pub options: O,
+    /// For NSQ's protocol.
+    pub tcp: Listener,
+    /// For the HTTP API, unless it is switched off.
+    pub http: Option<Listener>,
+}
+
+impl<O> Bound<O> {
+    /// Where NSQ's protocol is spoken.
+    pub const fn tcp_addr(&self) -> SocketAddr {
+        self.tcp.address
+    }
+
+    /// Where the HTTP API listens, unless it is switched off.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|http| http.address)
+    }
+}
+
+impl Bound<NsqdOptions> {
+    /// Opens an nsqd's listeners.
+    ///
+    /// # Errors
+    /// If an option is out of range, or an address cannot be listened on; the text names it
+    /// (http-and-ops.md section 4).
+    pub fn nsqd(mut options: NsqdOptions) -> io::Result<Self> {
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+        options.config.check().map_err(|error| invalid(error.to_string()))?;
+        if options.shards == 0 || options.shards > SHARDS_MAX {
+            return Err(invalid(format!("--shards must be [1,{SHARDS_MAX}]")));
+        }
+        let tcp = Listener::open(&options.tcp_address)?;
+        let http = options.http_address.as_deref().map(Listener::open).transpose()?;
+        let tcp_port = tcp.address.port();
+        let http_port = http.as_ref().map_or(0, |http| http.address.port());
+        let config = &mut options.config;
+        (config.tcp_port, config.http_port) = (tcp_port.into(), http_port.into());
+        if config.broadcast_tcp_port == 0 {
+            config.broadcast_tcp_port = tcp_port;
+        }
+        if config.broadcast_http_port == 0 {
+            config.broadcast_http_port = http_port;
+        }
+        if config.start_time == 0 {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            config.start_time = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        }
+        Ok(Self { options, tcp, http })
+    }
+}
+
+impl Bound<LookupdOptions> {
+    /// Opens an nsqlookupd's listeners.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on; the text names it.
+    pub fn lookupd(mut options: LookupdOptions) -> io::Result<Self> {
+        let tcp = Listener::open(&options.tcp_address)?;
+        let http = Listener::open(&options.http_address)?;
+        options.config.tcp_port = tcp.address.port();
+        options.config.http_port = http.address.port();
+        Ok(Self { options, tcp, http: Some(http) })
+    }
+}

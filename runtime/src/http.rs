@@ -1,0 +1,120 @@
+//! HTTP/1 around the core's pure mappings, between hyper's types and theirs. The adapter has hyper read
+//! and write; a [`Site`] answers.
+
+use core::future::Future;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io::{self, ErrorKind};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use futures_lite::future;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode, Version};
+use sansq_core::http::{self, AccessLine, HttpReply};
+
+use crate::log::Program;
+
+/// What stands behind an HTTP listener.
+pub trait Site: 'static {
+    /// Whose log the requests are in.
+    const PROGRAM: Program;
+    /// How long the body of a request to `path` may be, in bytes.
+    fn body_limit(&self, method: &str, path: &str) -> usize;
+    /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
+    fn answer(&self, request: &http::Request<'_>, too_big: bool)
+    -> impl Future<Output = HttpReply>;
+}
+
+/// Answers a request. `late` is over when the client has had enough time for the body.
+///
+/// # Errors
+/// If the body does not come. The connection is to be closed.
+pub async fn handle<S: Site>(
+    site: &S,
+    remote: SocketAddr,
+    request: Request<Incoming>,
+    late: impl Future<Output = ()>,
+) -> io::Result<Response<Full<Bytes>>> {
+    let start = Instant::now();
+    let (head, body) = request.into_parts();
+    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
+        let text = "400 Bad Request: missing required Host header";
+        return Ok(respond(HttpReply::plain(400, text).with_header("Connection", "close")));
+    }
+    let (method, path) = (head.method.as_str(), head.uri.path());
+    let limit = site.body_limit(method, path);
+    let waits = head.headers.contains_key(EXPECT);
+    let late = async {
+        late.await;
+        Err(ErrorKind::TimedOut.into())
+    };
+    let (body, too_big) = future::or(read_body(body, limit, waits), late).await?;
+    let request = http::Request { method, path, query: head.uri.query(), body: &body };
+    let reply = site.answer(&request, too_big).await;
+    if reply.is_logged {
+        let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
+        let (status, duration) = (reply.status, start.elapsed());
+        S::PROGRAM.info(AccessLine { status, method, uri, remote: Some(remote), duration });
+    }
+    Ok(respond(reply))
+}
+
+/// Reads a body up to `limit` bytes, and whether there is more. Memory grows with what arrives, not
+/// with what is announced.
+///
+/// What is more is read too, up to a point, and dropped: to close a connection with unread input
+/// would reset it, and the client would never see the answer. But a client that asks first
+/// (`waits`) is not asked for a body that is too long.
+async fn read_body(mut body: Incoming, limit: usize, waits: bool) -> io::Result<(Bytes, bool)> {
+    let announced = body.size_hint().lower();
+    let enough = limit.saturating_add(DROPPED_LEN_MAX) as u64;
+    if announced > enough || (waits && announced > limit as u64) {
+        return Ok((Bytes::new(), true));
+    }
+    let (mut whole, mut dropped) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
+        if dropped > 0 || data.len() > limit - whole.len() {
+            whole.clear();
+            dropped += data.len();
+            if dropped > DROPPED_LEN_MAX {
+                break;
+            }
+        } else if whole.is_empty() && body.is_end_stream() {
+            return Ok((data, false));
+        } else {
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok((whole.freeze(), dropped > 0))
+}
+
+fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in reply.headers {
+        // The core makes no others; a header that hyper refuses is better left out than split.
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(&value))
+        {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// HTTP connections open at a time; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// How much of a body that is too long is read and dropped.
+const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a client may take to send a request's head, and may leave a connection idle.
+pub const HEAD_TIME: Duration = Duration::from_secs(60);
+
+/// How long a client may take to send a request's body.
+pub const BODY_TIME: Duration = Duration::from_secs(60);

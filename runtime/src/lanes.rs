@@ -1,0 +1,151 @@
+//! What arrives at a shard from other threads, and how a node of several threads ends.
+
+use core::mem;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
+
+use async_channel::{Receiver, Sender, bounded};
+use bytes::BytesMut;
+use sansq_core::nsqd::{Detached, ShardId, ShardMessage};
+
+/// The shards of one node, as they see each other.
+#[derive(Debug)]
+pub struct Lanes {
+    inboxes: Box<[Inbox]>,
+    stopping: AtomicBool,
+    /// Shards that still have connections.
+    busy: AtomicUsize,
+    /// A shard ended badly, so that no other needs to wait for it.
+    failed: AtomicBool,
+}
+
+/// One shard's letterbox.
+#[derive(Debug)]
+struct Inbox {
+    mail: Mutex<Mail>,
+    /// Holds one ring: those before it is answered are one.
+    bell: (Sender<()>, Receiver<()>),
+}
+
+impl Inbox {
+    fn new() -> Self {
+        Self { mail: Mutex::default(), bell: bounded(1) }
+    }
+
+    fn ring(&self) {
+        // Full means rung.
+        let _ = self.bell.0.try_send(());
+    }
+}
+
+/// What arrived. It has no limit of its own: batches are bounded by what connections may have
+/// outstanding, sockets by the process's descriptors.
+#[derive(Debug, Default)]
+pub struct Mail {
+    /// From other shards, in the order of each; before `arrivals`, since a connection's new home has
+    /// to know all that its old one had said before.
+    pub batch: Vec<ShardMessage>,
+    /// Sockets.
+    pub arrivals: Vec<Arrival>,
+}
+
+/// A socket on its way to a shard.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Just accepted.
+    Accepted(TcpStream, SocketAddr),
+    /// From another shard, with its unread input.
+    Rehomed(TcpStream, Detached, BytesMut),
+}
+
+impl Lanes {
+    /// The letterboxes of a node with `shards` shards.
+    pub fn new(shards: u16) -> Self {
+        Self {
+            inboxes: (0..shards).map(|_| Inbox::new()).collect(),
+            stopping: AtomicBool::new(false),
+            busy: AtomicUsize::new(usize::from(shards)),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// How many shards there are.
+    pub const fn shards(&self) -> u16 {
+        self.inboxes.len() as u16
+    }
+
+    /// Hands a batch over whole and leaves it empty. [`ring`](Self::ring) afterwards.
+    pub fn post(&self, target: ShardId, batch: &mut Vec<ShardMessage>) {
+        self.with_mail(target, |mail| mail.batch.append(batch));
+    }
+
+    /// Hands a socket over.
+    pub fn send(&self, target: ShardId, arrival: Arrival) {
+        self.with_mail(target, |mail| mail.arrivals.push(arrival));
+        self.ring(target);
+    }
+
+    /// Rings a shard's doorbell.
+    pub fn ring(&self, target: ShardId) {
+        if let Some(inbox) = self.inboxes.get(usize::from(target.0)) {
+            inbox.ring();
+        }
+    }
+
+    /// Waits for the doorbell.
+    pub async fn wait(&self, shard: ShardId) {
+        if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
+            // Both ends live as long as the inbox.
+            let _ = inbox.bell.1.recv().await;
+        }
+    }
+
+    /// Swaps what has arrived with `mail`, which is empty.
+    pub fn collect(&self, shard: ShardId, mail: &mut Mail) {
+        self.with_mail(shard, |arrived| mem::swap(arrived, mail));
+    }
+
+    /// Asks all shards to end.
+    pub fn shut_down(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.ring_all();
+    }
+
+    /// Whether the server is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// A shard has no connections any more, and will get none.
+    pub fn note_empty(&self) {
+        if self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ring_all();
+        }
+    }
+
+    /// A shard ended badly: the others end at once.
+    pub fn give_up(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.shut_down();
+    }
+
+    /// Whether no shard has connections, and so none needs the others' answers.
+    pub fn is_empty(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0 || self.failed.load(Ordering::Acquire)
+    }
+
+    fn ring_all(&self) {
+        for inbox in &self.inboxes {
+            inbox.ring();
+        }
+    }
+
+    fn with_mail(&self, shard: ShardId, act: impl FnOnce(&mut Mail)) {
+        if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
+            // Nothing panics while it holds the lock but an allocation that fails.
+            act(&mut inbox.mail.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}

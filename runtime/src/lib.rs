@@ -1,0 +1,33 @@
+//! What the adapters of all runtimes share.
+//!
+//! The core knows no threads, clocks and sockets; an adapter knows one runtime's. Between them is what
+//! needs the standard library and no particular executor: clocks, the log, what arrives at a shard from
+//! other threads, how a server of several threads ends, listening, and the part of HTTP that is neither
+//! a socket nor NSQ. Nothing here waits for a socket or a timer: whoever needs that hands a future in.
+//!
+//! This crate is a part of `sansq-tokio` and `sansq-smol` and of no use by itself.
+//!
+//! ```
+//! use sansq_runtime::Clock;
+//!
+//! let clock = Clock::start();
+//! let (first, second) = (clock.now(), clock.now());
+//! assert!(first.instant <= second.instant);
+//! ```
+
+mod bind;
+mod clock;
+pub mod http;
+pub mod lanes;
+pub mod listen;
+mod log;
+mod server;
+mod signal;
+mod site;
+
+pub use bind::Bound;
+pub use clock::Clock;
+pub use log::Program;
+pub use server::{Ending, ServerHandle, Stopper};
+pub use signal::Signal;
+pub use site::NsqdSite;

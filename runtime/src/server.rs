@@ -1,0 +1,130 @@
+//! A server from outside: its threads, and their end.
+
+use core::net::SocketAddr;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use crate::lanes::Lanes;
+use crate::listen::Listener;
+
+/// A running server. Dropping it asks the server to end, without waiting for that.
+#[derive(Debug)]
+pub struct ServerHandle {
+    tcp_addr: SocketAddr,
+    http_addr: Option<SocketAddr>,
+    lanes: Arc<Lanes>,
+    threads: Vec<thread::JoinHandle<io::Result<()>>>,
+}
+
+impl ServerHandle {
+    /// A server of no threads yet; [`start`](Self::start) adds them.
+    pub fn new(tcp: &Listener, http: Option<&Listener>, lanes: Arc<Lanes>) -> Self {
+        Self {
+            tcp_addr: tcp.address,
+            http_addr: http.map(|http| http.address),
+            lanes,
+            threads: Vec::new(),
+        }
+    }
+
+    /// Starts a thread.
+    ///
+    /// # Errors
+    /// If the operating system refuses it. The handle is to be dropped then, which ends the others.
+    pub fn start(
+        &mut self,
+        name: String,
+        run: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
+        Ok(())
+    }
+
+    /// Where NSQ's protocol is spoken.
+    pub const fn tcp_addr(&self) -> SocketAddr {
+        self.tcp_addr
+    }
+
+    /// Where the HTTP API listens, unless it is switched off.
+    pub const fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// Asks the server to end: it stops listening, sends what it owes, closes its connections.
+    pub fn shut_down(&self) {
+        self.lanes.shut_down();
+    }
+
+    /// Something to end the server with while another thread waits for it in [`join`](Self::join).
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.lanes))
+    }
+
+    /// Whether its threads have ended, by themselves or because they were asked to.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(thread::JoinHandle::is_finished)
+    }
+
+    /// Waits for the end, however it comes about.
+    ///
+    /// # Errors
+    /// If a thread failed. Then the others have ended as well.
+    pub fn join(mut self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
+            if let Err(error) = ended
+                && result.is_ok()
+            {
+                result = Err(io::Error::new(error.kind(), format!("{name} failed - {error}")));
+            }
+        }
+        result
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.lanes.shut_down();
+    }
+}
+
+/// Ends a server.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<Lanes>);
+
+impl Stopper {
+    /// Asks the server to end, as [`ServerHandle::shut_down`] does. Asking again changes nothing.
+    pub fn shut_down(&self) {
+        self.0.shut_down();
+    }
+}
+
+/// Ends the whole server if its thread ends badly.
+#[derive(Debug)]
+pub struct Ending {
+    lanes: Arc<Lanes>,
+    is_well: bool,
+}
+
+impl Ending {
+    /// To be held by a thread of the server as long as it lives.
+    pub const fn new(lanes: Arc<Lanes>) -> Self {
+        Self { lanes, is_well: false }
+    }
+
+    /// The thread ends as it should.
+    pub fn well(mut self) {
+        self.is_well = true;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.is_well {
+            self.lanes.give_up();
+        }
+    }
+}

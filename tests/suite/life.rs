@@ -1,0 +1,115 @@
+//! nsqd and nsqlookupd together.
+
+use core::net::SocketAddr;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
+
+use super::client::PATIENCE;
+use super::http::get;
+use super::{Client, lookupd_options, options, start_lookupd};
+use crate::harness::Server;
+
+#[test]
+fn life_of_a_message() {
+    let lookupd = start_lookupd();
+    let lookup = lookupd.http_addr().unwrap();
+    let mut options = options(2);
+    options.config.lookupd_tcp_addresses = vec![lookupd.tcp_addr().to_string()];
+    let nsqd = Server::nsqd(options).unwrap();
+
+    let mut producer = Client::new(nsqd.tcp_addr());
+    producer.publish("orders", b"one");
+
+    let found = find(lookup, "orders");
+    assert_eq!(found, nsqd.tcp_addr());
+    let mut consumer = Client::new(found);
+    consumer.identify(r#"{"msg_timeout":1000}"#);
+    consumer.subscribe("orders", "archive", 1);
+    let first = consumer.message();
+    assert_eq!((first.attempts, &first.body[..]), (1, &b"one"[..]));
+    consumer.send(format!("REQ {} 0\n", first.id));
+    let second = consumer.message();
+    assert_eq!((second.attempts, &second.id), (2, &first.id));
+    // No answer: it comes again when msg_timeout has gone by.
+    let third = consumer.message();
+    assert_eq!((third.attempts, &third.id), (3, &first.id));
+    consumer.finish(&third);
+    producer.publish("orders", b"two");
+    assert_eq!(consumer.message().body, b"two");
+
+    until(|| get(lookup, "/lookup?topic=orders").contains("\"channels\":[\"archive\"]"));
+    nsqd.stop();
+    until(|| get(lookup, "/lookup?topic=orders").ends_with("\"producers\":[]}"));
+    lookupd.stop();
+}
+
+#[test]
+fn an_nsqd_registers_again_when_nsqlookupd_comes_back() {
+    let lookupd = start_lookupd();
+    let address = lookupd.tcp_addr();
+    let mut options = options(1);
+    options.config.lookupd_tcp_addresses = vec![address.to_string()];
+    let nsqd = Server::nsqd(options).unwrap();
+    let mut producer = Client::new(nsqd.tcp_addr());
+    producer.publish("before", b"x");
+    find(lookupd.http_addr().unwrap(), "before");
+    lookupd.stop();
+    producer.publish("meanwhile", b"x");
+    let mut options = lookupd_options();
+    options.tcp_address = address.to_string();
+    let lookupd = Server::lookupd(options).unwrap();
+    for topic in ["before", "meanwhile"] {
+        assert_eq!(find(lookupd.http_addr().unwrap(), topic), nsqd.tcp_addr());
+    }
+    nsqd.stop();
+    lookupd.stop();
+}
+
+#[test]
+fn nsqlookupd_answers_whoever_asks_faster_than_it_listens() {
+    const COUNT: usize = 400_000;
+    let lookupd = start_lookupd();
+    let mut client = Client::silent(lookupd.tcp_addr());
+    let mut sender = client.split();
+    let (first_part, half_sent) = channel();
+    let sending = thread::spawn(move || {
+        sender.send("  V1");
+        for part in 0..COUNT / 1000 {
+            sender.send("PING\n".repeat(1000));
+            // Nobody has read an answer yet.
+            if part == 50 {
+                first_part.send(()).unwrap();
+            }
+        }
+        sender.half_close();
+    });
+    half_sent.recv().unwrap();
+    let answers = client.rest();
+    assert_eq!(answers.len(), COUNT * 6);
+    assert!(answers.chunks(6).all(|answer| answer == b"\0\0\0\x02OK"));
+    sending.join().unwrap();
+    lookupd.stop();
+}
+
+/// Asks until an nsqd has the topic, and says where it is.
+fn find(lookup: SocketAddr, topic: &str) -> SocketAddr {
+    let mut port = None;
+    until(|| {
+        let answer = get(lookup, &format!("/lookup?topic={topic}"));
+        let from = answer.find("\"tcp_port\":").map(|at| at + "\"tcp_port\":".len());
+        port = from.map(|from| {
+            answer[from..].chars().take_while(char::is_ascii_digit).collect::<String>()
+        });
+        port.is_some()
+    });
+    SocketAddr::new([127, 0, 0, 1].into(), port.unwrap().parse().unwrap())
+}
+
+/// Asks again and again.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "it does not come about");
+    }
+}
