@@ -376,11 +376,13 @@ fn admin_requests_reach_their_topic_wherever_it_is() {
 /// A reference nsqlookupd forgets an ephemeral channel only when it is named, so each one is.
 #[test]
 fn deleting_a_topic_unregisters_its_channels_too() {
-    let config = Config { lookupd_tcp_addresses: vec!["lookupd:4160".into()], ..Config::default() };
+    let config =
+        Config { lookupd_tcp_addresses: vec!["lookupd:4160".into(); 2], ..Config::default() };
     let (mut shard, mut out) = (Shard::new(ShardId(0), 1, config, 7), Actions::new(1));
     let now = Now::from_millis(1_789_000_000_000);
     shard.start(now, &mut out);
-    let (peer, _) = out.peers[0];
+    // One that is configured twice is dialled once.
+    let [(peer, _)] = out.peers[..] else { panic!("one dial is expected, not {:?}", out.peers) };
     shard.handle_peer_connected(peer, now, &mut out);
     let answer = "{\"broadcast_address\":\"l\",\"http_port\":1,\"tcp_port\":2,\"version\":\"1\"}";
     let mut input = BytesMut::new();

@@ -312,6 +312,11 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) -> bool {
         let Some(mut entry) = self.consumers.remove(consumer) else { return false };
+        // On a channel without messages nobody's turn comes, and those who left would never be dropped.
+        if self.ready.len() > 2 * self.consumers.len() + READY_KEPT {
+            let consumers = &self.consumers;
+            self.ready.retain(|id| consumers.get(*id).is_some());
+        }
         while let Some(message) = self.in_flight.pop_first(&mut entry.list) {
             self.enqueue(message, now, out);
         }
@@ -508,6 +513,9 @@ impl Channel {
         }
     }
 }
+
+/// How many consumers that have left may stand in line for messages, besides as many as there are.
+const READY_KEPT: usize = 16;
 
 /// Puts a message at the end of the queue, or drops it if there is a limit that is reached.
 fn store(queue: &mut VecDeque<Message>, message: Message, limit: Option<usize>) {

@@ -180,10 +180,14 @@ fn push_escaped(out: &mut Vec<u8>, c: char) {
     out.extend_from_slice(escape.as_bytes());
 }
 
-/// Whether the reference prints `c` as it is. `Debug` escapes what is not printable or is a grapheme
-/// extender; the extenders are printable for the reference.
+/// Whether the reference prints `c` as it is. `Debug` escapes what is not printable, and a combining mark
+/// where nothing stands before it; the reference prints marks.
 fn is_printable(c: char) -> bool {
-    c == ' ' || c == '\'' || !c.escape_debug().eq(c.escape_unicode())
+    let mut text = [b'a'; 5];
+    let len = c.encode_utf8(&mut text[1..]).len();
+    c == '\''
+        || core::str::from_utf8(&text[..=len])
+            .is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
 }
 
 #[cfg(test)]
@@ -196,6 +200,10 @@ mod tests {
         let expected = "\"a\\\"\\\\`\\x01\\x7fé\\xff\\u2028😀\\U000e0001\"";
         assert_eq!(String::from_utf8(quoted(raw)).unwrap(), expected);
         assert_eq!(quoted(b"\n\t' "), b"\"\\n\\t' \"");
+        // A combining mark is printed, blanks and joiners that cannot be seen are not.
+        let raw = "\u{301}\u{a0}\u{ad}\u{200b}\u{200c}\u{fffd}".as_bytes();
+        let expected = "\"\u{301}\\u00a0\\u00ad\\u200b\\u200c\u{fffd}\"";
+        assert_eq!(String::from_utf8(quoted(raw)).unwrap(), expected);
     }
 
     #[test]

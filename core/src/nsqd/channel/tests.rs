@@ -258,6 +258,21 @@ fn a_sampling_consumer_gets_its_share() {
 }
 
 #[test]
+fn consumers_that_come_and_go_leave_nothing_behind() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let stays = channel.subscribe(conn(0), TIMEOUT, 0).unwrap();
+    channel.ready(stays, 1, at(0), &mut out);
+    for index in 1..1000 {
+        let consumer = channel.subscribe(conn(index), TIMEOUT, 0).unwrap();
+        channel.ready(consumer, 1, at(0), &mut out);
+        channel.unsubscribe(consumer, at(0), &mut out);
+    }
+    assert!(channel.ready.len() <= 20, "{} stand in line", channel.ready.len());
+    channel.put(message(1), at(0), &mut out);
+    assert_eq!(out.take(), [(0, 1, 1)]);
+}
+
+#[test]
 fn a_stopped_channel_keeps_what_comes_back() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();

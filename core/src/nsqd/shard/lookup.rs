@@ -1,6 +1,7 @@
 //! Shard 0's dealings with the nsqlookupds, and how the other shards' changes get to them.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
@@ -107,7 +108,11 @@ impl Shard {
             topology_zone: config.topology_zone.clone(),
             version: NSQ_VERSION.into(),
         };
-        for address in config.lookupd_tcp_addresses.clone() {
+        let mut addresses = config.lookupd_tcp_addresses.clone();
+        // One that is named twice is one; otherwise it would know two nsqds.
+        let mut known = BTreeSet::new();
+        addresses.retain(|address| known.insert(address.clone()));
+        for address in addresses {
             let seed = self.rng.next_u64();
             let peer = LookupPeer::new(address, &info, self.config.max_body_size, seed);
             let id = self.peers.insert(PeerEntry { peer, armed: None });
