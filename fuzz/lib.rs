@@ -1,6 +1,27 @@
 //! The checks behind the fuzz targets, so that a normal test replays the seeds on stable Rust.
 
+pub mod command;
 pub mod lookup_command;
+pub mod shard;
+
+/// Takes an input apart that is a stream and where to cut it: a count, so many pairs of bytes that say
+/// where, and the stream. `None` if it is too short.
+fn pieces(data: &[u8]) -> Option<Vec<&[u8]>> {
+    let (count, rest) = data.split_first()?;
+    let (cuts, wire) = rest.split_at_checked(usize::from(count % 8) * 2)?;
+    let mut cuts: Vec<usize> = cuts
+        .chunks_exact(2)
+        .map(|cut| usize::from(u16::from_be_bytes([cut[0], cut[1]])).min(wire.len()))
+        .collect();
+    cuts.sort_unstable();
+    let (mut pieces, mut from) = (Vec::new(), 0);
+    for cut in cuts {
+        pieces.push(&wire[from..cut]);
+        from = cut;
+    }
+    pieces.push(&wire[from..]);
+    Some(pieces)
+}
 
 /// Runs `check` on every file of `seeds/<target>`.
 #[cfg(test)]

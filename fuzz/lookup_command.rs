@@ -4,27 +4,13 @@
 use bytes::BytesMut;
 use sansq_core::protocol::lookup::{Command, CommandDecoder, MAGIC, ProtocolError};
 
-/// Takes the input apart: a count, so many pairs of bytes that say where to cut, and the stream.
+/// Checks one stream and the places where it is cut.
 ///
 /// # Panics
 /// If the decoder is wrong.
 pub fn check(data: &[u8]) {
-    let Some((count, rest)) = data.split_first() else { return };
-    let cuts_len = usize::from(count % 8) * 2;
-    let Some((cuts, wire)) = rest.split_at_checked(cuts_len) else { return };
-    let mut cuts: Vec<usize> = cuts
-        .chunks_exact(2)
-        .map(|cut| usize::from(u16::from_be_bytes([cut[0], cut[1]])).min(wire.len()))
-        .collect();
-    cuts.sort_unstable();
-
-    let whole = decode(&[wire]);
-    let (mut pieces, mut from) = (Vec::new(), 0);
-    for cut in cuts {
-        pieces.push(&wire[from..cut]);
-        from = cut;
-    }
-    pieces.push(&wire[from..]);
+    let Some(pieces) = crate::pieces(data) else { return };
+    let whole = decode(&[&pieces.concat()]);
     assert_eq!(decode(&pieces), whole);
 
     let (commands, end) = whole;

@@ -5,13 +5,13 @@ mod common;
 
 use core::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use common::{Client, Frame, Node, pub_command};
 use proptest::prelude::*;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     Actions, AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Close, Config, Peer,
-    ReadState, ServerStats, Shard, ShardId, StatsFilter, TopicOp,
+    PeerAction, ReadState, ReplyToken, ServerStats, Shard, ShardId, StatsFilter, TopicOp,
 };
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
@@ -172,6 +172,12 @@ fn a_malformed_mpub_creates_its_topic_and_a_malformed_pub_does_not() {
     let names: Vec<_> =
         stats(&mut node).topics.iter().map(|topic| topic.name.to_string()).collect();
     assert_eq!(names, ["made"]);
+    // It is the line that makes the topic, wherever the topic is at home.
+    for name in ["a", "b", "c", "d"] {
+        let client = node.client(0);
+        node.send(client, format!("MPUB {name}\n\0").as_bytes());
+    }
+    assert_eq!(stats(&mut node).topics.len(), 5);
 }
 
 #[test]
@@ -246,6 +252,29 @@ fn a_reader_that_stops_costs_a_bounded_amount_and_is_given_up() {
     node.wait(Duration::from_secs(30));
     assert!(node.is_closed(slow));
     assert_eq!(stats(&mut node).topics[0].channels[0].depth, 101);
+}
+
+/// Answers that nobody reads do not pile up: commands wait until some are taken.
+#[test]
+fn a_sender_that_does_not_read_is_not_listened_to() {
+    let mut node = Node::new(1, Config::default());
+    let client = node.consumer(0, "t", "c", 0);
+    node.set_reads(client, false);
+    let fin = b"FIN 0123456789abcdef\n".repeat(1000);
+    for _ in 0..20 {
+        node.send(client, &fin);
+    }
+    let unread = node.unread(client);
+    assert!(unread > 10_000 * 21, "{unread} bytes of commands are left alone");
+    node.set_reads(client, true);
+    assert_eq!((node.frames(client).len(), node.unread(client)), (20_000, 0));
+    // One that reads nothing for a heartbeat interval is given up.
+    node.set_reads(client, false);
+    for _ in 0..20 {
+        node.send(client, &fin);
+    }
+    node.wait(Duration::from_secs(30));
+    assert!(node.is_closed(client));
 }
 
 #[test]
@@ -344,6 +373,42 @@ fn admin_requests_reach_their_topic_wherever_it_is() {
     assert_eq!(stats(&mut node).topics, []);
 }
 
+/// A reference nsqlookupd forgets an ephemeral channel only when it is named, so each one is.
+#[test]
+fn deleting_a_topic_unregisters_its_channels_too() {
+    let config = Config { lookupd_tcp_addresses: vec!["lookupd:4160".into()], ..Config::default() };
+    let (mut shard, mut out) = (Shard::new(ShardId(0), 1, config, 7), Actions::new(1));
+    let now = Now::from_millis(1_789_000_000_000);
+    shard.start(now, &mut out);
+    let (peer, _) = out.peers[0];
+    shard.handle_peer_connected(peer, now, &mut out);
+    let answer = "{\"broadcast_address\":\"l\",\"http_port\":1,\"tcp_port\":2,\"version\":\"1\"}";
+    let mut input = BytesMut::new();
+    input.put_u32(answer.len() as u32);
+    input.put_slice(answer.as_bytes());
+    shard.handle_peer_input(peer, &mut input, now, &mut out);
+    let (topic, token) = (topic("t"), ReplyToken(1));
+    let channel =
+        |name| AdminRequest::Channel(topic, ChannelName::new(name).unwrap(), ChannelOp::Create);
+    for request in [
+        AdminRequest::Topic(topic, TopicOp::Create),
+        channel("c"),
+        channel("e#ephemeral"),
+        AdminRequest::Topic(topic, TopicOp::Delete),
+    ] {
+        shard.handle_admin(request, token, now, &mut out);
+    }
+    let sent = out.peers.iter().skip(2).filter_map(|(_, action)| match action {
+        PeerAction::Send(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        PeerAction::Dial(_) | PeerAction::Close => None,
+    });
+    assert_eq!(
+        sent.collect::<String>(),
+        "REGISTER t\nREGISTER t c\nREGISTER t e#ephemeral\n\
+         UNREGISTER t c\nUNREGISTER t e#ephemeral\nUNREGISTER t\n"
+    );
+}
+
 #[test]
 fn a_limit_on_consumers_is_kept() {
     let mut node = Node::new(2, Config { max_channel_consumers: 1, ..Config::default() });
@@ -360,11 +425,18 @@ fn a_limit_on_consumers_is_kept() {
 fn stopping_closes_everybody_without_a_word() {
     let mut node = Node::new(2, Config { mem_queue_size: 1, ..Config::default() });
     let (producer, consumer) = (node.client(0), node.consumer(1, "other", "c", 1));
+    node.publish(producer, "other", "in flight");
+    assert_eq!(node.bodies(consumer), ["in flight"]);
+    // Nor with what the one had when it was closed a moment earlier.
+    let others = [node.consumer(0, "other", "c", 5), node.consumer(1, "other", "c", 5)];
     node.send(producer, &pub_command("t", "x").repeat(2));
     node.frames(producer);
     node.shut_down();
-    assert!(node.is_closed(producer) && node.is_closed(consumer));
-    assert_eq!(node.frames(consumer), []);
+    assert!(node.is_closed(producer));
+    for client in [consumer, others[0], others[1]] {
+        assert!(node.is_closed(client));
+        assert_eq!(node.frames(client), []);
+    }
     assert_eq!(node.shards.iter().map(|shard| shard.connections()).sum::<usize>(), 0);
     let late = node.client(0);
     assert!(node.is_closed(late));

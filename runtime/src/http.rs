@@ -40,8 +40,12 @@ pub async fn handle<S: Site>(
 ) -> io::Result<Response<Full<Bytes>>> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
-    if head.version == Version::HTTP_11 && !head.headers.contains_key(HOST) {
-        let text = "400 Bad Request: missing required Host header";
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        let text = match hosts {
+            0 => "400 Bad Request: missing required Host header",
+            _ => "400 Bad Request: too many Host headers",
+        };
         return Ok(respond(HttpReply::plain(400, text).with_header("Connection", "close")));
     }
     let (method, path) = (head.method.as_str(), head.uri.path());

@@ -70,6 +70,7 @@ pub struct World {
     /// The statistics of each nsqd, asked for when everything else is done.
     stats: Vec<Option<ServerStats>>,
     stats_wanted: bool,
+    unpaused: bool,
     events: u64,
     /// When the calm phase has to be over.
     calm_until: Instant,
@@ -135,6 +136,7 @@ impl World {
             directories: (0..options.lookupds).map(Directory::new).collect(),
             stats: (0..options.nodes).map(|_| None).collect(),
             stats_wanted: false,
+            unpaused: false,
             calm_until: Instant::ZERO + options.chaos + CALM_MAX,
             env,
             nodes,
@@ -424,6 +426,15 @@ impl World {
     fn calm_down(&mut self) {
         self.env.calm = true;
         self.env.net.calm_down();
+        let now = self.env.now.instant;
+        for index in 0..self.publishers.len() {
+            self.env.queue.push(now + LAST_AFTER, Event::PublishLast(index));
+        }
+        self.env.queue.push(now + CHECK_EVERY, Event::Check);
+    }
+
+    /// Unpauses everything that a fault may have paused.
+    fn unpause(&mut self) {
         for node in 0..self.nodes.len() {
             for at in 0..self.options.topics {
                 self.ask(node, AdminRequest::Topic(topic(at), TopicOp::Unpause));
@@ -433,17 +444,16 @@ impl World {
                 }
             }
         }
-        let now = self.env.now.instant;
-        for index in 0..self.publishers.len() {
-            self.env.queue.push(now + LAST_AFTER, Event::PublishLast(index));
-        }
-        self.env.queue.push(now + CHECK_EVERY, Event::Check);
     }
 
     /// Whether everything is consumed, and then whether everything is closed.
     fn check(&mut self) {
         let now = self.env.now.instant;
         self.env.queue.push(now + CHECK_EVERY, Event::Check);
+        // Not earlier: it must not overtake a request to pause that goes another way.
+        if !core::mem::replace(&mut self.unpaused, true) {
+            self.unpause();
+        }
         if let Some(until) = self.stopping_until {
             let open: usize = self.nodes.iter().map(Node::connections).sum();
             self.done = open == 0;

@@ -53,6 +53,8 @@ pub struct ChannelOptions {
 pub struct ChannelCounters {
     /// Messages received from the topic.
     pub messages: u64,
+    /// Messages handed to consumers, each delivery counted.
+    pub deliveries: u64,
     /// REQ commands.
     pub requeues: u64,
     /// Deliveries that were not answered in time.
@@ -85,6 +87,8 @@ pub struct Channel {
     topic: TopicId,
     options: ChannelOptions,
     paused: bool,
+    /// The broker stops: nothing is delivered any more.
+    stopped: bool,
     queue: VecDeque<Message>,
     in_flight: InFlight,
     deferred: BinaryHeap<Deferred>,
@@ -133,6 +137,7 @@ impl Channel {
             topic,
             options,
             paused: false,
+            stopped: false,
             queue: VecDeque::new(),
             in_flight: InFlight::new(),
             deferred: BinaryHeap::new(),
@@ -140,7 +145,7 @@ impl Channel {
             consumers: Arena::new(),
             ready: VecDeque::new(),
             deadlines: Deadlines::new(),
-            counters: ChannelCounters { messages: 0, requeues: 0, timeouts: 0 },
+            counters: ChannelCounters { messages: 0, deliveries: 0, requeues: 0, timeouts: 0 },
             rng: Rng::new(seed),
         }
     }
@@ -319,6 +324,12 @@ impl Channel {
         self.dispatch(now, out);
     }
 
+    /// Delivers nothing from now on, for good: the broker stops, and what comes back from consumers that
+    /// leave must not go to others that leave next.
+    pub const fn stop(&mut self) {
+        self.stopped = true;
+    }
+
     /// Drops every message: waiting, in flight and deferred.
     pub fn empty(&mut self) {
         self.queue = VecDeque::new();
@@ -411,7 +422,7 @@ impl Channel {
 
     /// Delivers a message, or puts it at the end of the queue.
     fn enqueue(&mut self, message: Message, now: Now, out: &mut impl ChannelOutput) {
-        let direct = self.queue.is_empty() && !self.paused;
+        let direct = self.queue.is_empty() && self.flows();
         let left = if direct { self.deliver(message, now, out) } else { Some(message) };
         if let Some(message) = left {
             let limit = self.limit();
@@ -422,7 +433,7 @@ impl Channel {
 
     /// Delivers what waits to who is ready.
     fn dispatch(&mut self, now: Now, out: &mut impl ChannelOutput) {
-        while !self.paused
+        while self.flows()
             && !self.ready.is_empty()
             && let Some(message) = self.queue.pop_front()
         {
@@ -431,6 +442,10 @@ impl Channel {
                 break;
             }
         }
+    }
+
+    const fn flows(&self) -> bool {
+        !self.paused && !self.stopped
     }
 
     /// Gives a message to the next ready consumer; hands it back if there is none.
@@ -447,9 +462,11 @@ impl Channel {
             if !consumer.can_take() {
                 continue;
             }
+            // A rate of r lets r percent through; the reference's r + 1 is a slip (section 23).
             if consumer.sample_rate == 0 || self.rng.below(100) < u64::from(consumer.sample_rate) {
                 message.attempts = message.attempts.wrapping_add(1);
                 consumer.stats.messages += 1;
+                self.counters.deliveries += 1;
                 consumer.blocked = !out.deliver(consumer.conn, &message);
                 let timeout = consumer.msg_timeout;
                 self.in_flight.insert(&mut consumer.list, id, message, now.instant, timeout);

@@ -84,8 +84,13 @@ pub const LINE_LEN_MAX: usize = 16 * 1024;
 /// connection's next command is not decoded, and so the socket's window closes.
 pub const PENDING_REPLIES_MAX: usize = 256;
 
-/// Bytes owed to one connection beyond which no more messages are delivered to it. Responses, errors
-/// and heartbeats are still added: a peer causes at most [`PENDING_REPLIES_MAX`] of them at a time.
+/// Bytes of answers that one peer has not taken beyond which no further command of it is decoded: a peer
+/// that sends and does not read must not make the broker remember its answers without end. Messages do
+/// not count, so a consumer that is slow to read them can still finish them.
+pub const REPLIES_OWED_MAX: usize = 256 * 1024;
+
+/// Bytes owed to one connection beyond which no more messages are delivered to it. Heartbeats are still
+/// added, and answers up to [`REPLIES_OWED_MAX`].
 pub const OWED_LEN_MAX: usize = 256 * 1024;
 
 /// How long a peer that takes no bytes keeps its connection if it switched heartbeats off; with

@@ -7,7 +7,8 @@
 //! Answers carry no id in NSQ, so they leave in command order: a command whose outcome is not known yet
 //! holds a place in the queue of replies, and later answers wait behind it. Messages and heartbeats do
 //! not wait. Limits: [`PENDING_REPLIES_MAX`] open answers, then no further command is decoded;
-//! [`OWED_LEN_MAX`] bytes owed, then no further message is delivered.
+//! [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; [`OWED_LEN_MAX`] bytes owed,
+//! then no further message is delivered.
 //!
 //! Source: nsqd-protocol.md sections 2, 5, 8 and 9.
 
@@ -21,7 +22,7 @@ use bytes::{Buf, BytesMut};
 use super::actions::{Actions, Close, Peer, ReadState};
 use super::config::{
     Config, LINE_LEN_MAX, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX,
-    WRITE_DEADLINE_WITHOUT_HEARTBEAT,
+    REPLIES_OWED_MAX, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     announced: bool,
     /// Bytes not yet written, those in the driver's hands included.
     owed: usize,
+    /// How many of them are answers.
+    replies_owed: usize,
     /// Whether the channel was told that the connection can take no more messages.
     pub(super) blocked: bool,
     /// Whether input was left alone until replies are in.
@@ -73,7 +76,7 @@ pub(super) struct Connection {
     pub(super) subscribing: Option<(TopicName, ChannelName)>,
     /// Whether the driver was told to move it.
     pub(super) moving: bool,
-    /// The topic that a refused command creates (section 7.6).
+    /// The topic that a refused or an unfinished command creates (section 7.6).
     pub(super) creates: Option<TopicName>,
     /// What it published, by topic.
     pub(super) pub_counts: Vec<(TopicName, u64)>,
@@ -139,6 +142,7 @@ impl Connection {
             transmit: Transmit::new(),
             announced: false,
             owed: 0,
+            replies_owed: 0,
             blocked: false,
             waits: false,
             next_heartbeat: None,
@@ -173,13 +177,18 @@ impl Connection {
             Gate { state: self.state, heartbeats: self.settings.heartbeat_interval.is_some() };
         match self.decoder.decode(input, gate, &limits(config), bodies) {
             Ok(Some(command)) => {
+                // Carrying it out makes the topic.
+                let _ = self.decoder.opened();
                 // The deadline runs anew from the end of each command (section 9). The shard looks at it
                 // when it has gone by, so that this costs one store.
                 self.read_deadline =
                     self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
                 Some(command)
             }
-            Ok(None) => None,
+            Ok(None) => {
+                self.creates = self.decoder.opened();
+                None
+            }
             Err(DecodeError::Protocol(error)) => {
                 self.refuse(error, now, out);
                 None
@@ -294,6 +303,7 @@ impl Connection {
     /// Takes note that bytes were written. Returns whether messages may flow again.
     pub(super) fn handle_sent(&mut self, bytes: usize, now: Now) -> bool {
         self.owed = self.owed.saturating_sub(bytes);
+        self.replies_owed = self.replies_owed.min(self.owed);
         if bytes > 0 {
             self.write_deadline = (self.owed > 0).then(|| now.instant + self.write_patience());
         }
@@ -445,9 +455,11 @@ impl Connection {
         true
     }
 
-    /// Whether no command may be decoded now.
+    /// Whether no command may be decoded now: answers are outstanding, or are not taken.
     fn is_waiting(&self) -> bool {
-        self.subscribing.is_some() || self.replies.len() >= PENDING_REPLIES_MAX
+        self.subscribing.is_some()
+            || self.replies.len() >= PENDING_REPLIES_MAX
+            || self.replies_owed > REPLIES_OWED_MAX
     }
 
     fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut Actions) {
@@ -462,7 +474,9 @@ impl Connection {
             }
             Reply::Ok => push_frame(&mut self.transmit, FrameType::Response, OK),
         }
-        self.owe(self.transmit.len() - before, now, out);
+        let len = self.transmit.len() - before;
+        self.replies_owed += len;
+        self.owe(len, now, out);
     }
 
     /// Takes note of bytes that were appended to `transmit`.

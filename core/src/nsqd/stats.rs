@@ -66,6 +66,8 @@ pub struct ChannelStats {
     pub deferred_count: u64,
     /// Messages received from the topic since the channel was made.
     pub message_count: u64,
+    /// Messages handed to consumers, each delivery counted.
+    pub global_msg_count: u64,
     /// REQ commands.
     pub requeue_count: u64,
     /// Deliveries that were not answered in time.

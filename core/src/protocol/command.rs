@@ -134,6 +134,8 @@ pub struct Decoder {
     searched: usize,
     /// The command whose line was read and whose body is awaited.
     awaited: Option<Awaited>,
+    /// See [`Self::opened`].
+    opened: Option<TopicName>,
 }
 
 #[derive(Debug)]
@@ -190,6 +192,9 @@ impl Decoder {
             match parsed {
                 Line::Complete(command) => return Ok(Some(command)),
                 Line::Awaits(head) => {
+                    if let Head::Mpub(topic) = head {
+                        self.opened = Some(topic);
+                    }
                     self.awaited = Some(Awaited { head, len: None, mpub: MpubCursor::default() });
                 }
             }
@@ -200,6 +205,12 @@ impl Decoder {
             self.awaited = None;
         }
         Ok(command)
+    }
+
+    /// The topic of an MPUB whose line was read: it comes into being before the body does (section 7.6).
+    /// Told once.
+    pub const fn opened(&mut self) -> Option<TopicName> {
+        self.opened.take()
     }
 
     /// How many more bytes than `buffered` the command under way needs, for a driver that wants to make

@@ -142,6 +142,11 @@ impl Node {
         self.run();
     }
 
+    /// Bytes that the client has sent and the shard has not taken.
+    pub fn unread(&self, client: Client) -> usize {
+        self.links[client.0].input.len()
+    }
+
     /// The frames that arrived since the last call.
     pub fn frames(&mut self, client: Client) -> Vec<Frame> {
         let bytes = core::mem::take(&mut self.links[client.0].received);

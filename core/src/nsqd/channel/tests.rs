@@ -254,6 +254,23 @@ fn a_sampling_consumer_gets_its_share() {
     let share = out.take().len();
     assert!((2300..2700).contains(&share), "{share} of 10000");
     assert_eq!((channel.depth(), channel.in_flight_count()), (0, share));
+    assert_eq!(channel.counters().deliveries, share as u64);
+}
+
+#[test]
+fn a_stopped_channel_keeps_what_comes_back() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
+    channel.ready(a, 1, at(0), &mut out);
+    channel.put(message(1), at(0), &mut out);
+    assert_eq!(out.take(), [(1, 1, 1)]);
+    channel.ready(b, 5, at(0), &mut out);
+    channel.stop();
+    channel.unsubscribe(a, at(0), &mut out);
+    channel.put(message(2), at(0), &mut out);
+    channel.handle_timeout(at(100_000), &mut out);
+    assert_eq!((out.take(), channel.depth()), (vec![], 2));
 }
 
 #[derive(Clone, Debug)]

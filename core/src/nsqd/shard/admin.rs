@@ -253,6 +253,7 @@ impl Shard {
             in_flight_count: channel.in_flight_count() as u64,
             deferred_count: channel.deferred_count() as u64,
             message_count: counters.messages,
+            global_msg_count: counters.deliveries,
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,

@@ -149,6 +149,7 @@ impl Shard {
     pub fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
         let Some(connection) = self.conns.get_mut(conn) else { return };
         let unblocked = connection.handle_sent(bytes, now);
+        connection.resume(out);
         let subscribing = connection.subscribing.is_some();
         if unblocked && let Some((channel, consumer)) = connection.subscription {
             self.on_channel(channel, now, out, |channel, now, out| {
@@ -253,6 +254,9 @@ impl Shard {
         for topic in topics {
             self.on_topic(topic, now, out, |topic, _, _, out| topic.exit(out));
         }
+        for (_, entry) in self.channels.iter_mut() {
+            entry.channel.stop();
+        }
         for (conn, connection) in self.conns.iter_mut() {
             connection.end(now, out);
             self.unsettled.push(conn);
@@ -292,10 +296,8 @@ impl Shard {
             connection.armed = Some(at);
             self.deadlines.arm(at, Timer::Conn(conn));
         }
-        if connection.is_open() {
-            return;
-        }
-        let (creates, subscription) = (connection.creates.take(), connection.subscription.take());
+        let creates = connection.creates.take();
+        let subscription = if connection.is_open() { None } else { connection.subscription.take() };
         if let Some(topic) = creates {
             self.create_topic(topic, now, out);
         }

@@ -286,9 +286,15 @@ impl Shard {
         let Some(TopicEntry { topic, .. }) = self.topics.remove(id) else { return };
         self.topic_names.remove(topic.name());
         out.events.push(Event::TopicDeleted(*topic.name()));
-        for channel in topic.channels() {
-            self.delete_channel(*channel, now, out);
+        let name = *topic.name();
+        for id in topic.channels() {
+            // An nsqlookupd collects an ephemeral channel only when it is named.
+            if let Some(entry) = self.channels.get(*id) {
+                let channel = *entry.channel.name();
+                self.announce(Announcement::ChannelDeleted(name, channel), now, out);
+            }
+            self.delete_channel(*id, now, out);
         }
-        self.announce(Announcement::TopicDeleted(*topic.name()), now, out);
+        self.announce(Announcement::TopicDeleted(name), now, out);
     }
 }
