@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use sansq_runtime::http::{BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use sansq_runtime::Impatient;
+use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use smol::Async;
 use smol::lock::Semaphore;
-use smol::{Async, Timer};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use crate::net;
+use crate::time::sleep;
 use crate::turn::{Driver, Machine};
 
 /// Accepts HTTP connections as long as there are not too many.
@@ -38,19 +40,15 @@ pub(crate) async fn serve<M: Machine, S: Site>(
 async fn converse<S: Site>(socket: Async<TcpStream>, remote: SocketAddr, site: Rc<S>) {
     let service = service_fn(|request| {
         let site = Rc::clone(&site);
-        async move {
-            let late = async {
-                Timer::after(BODY_TIME).await;
-            };
-            handle(&*site, remote, request, late).await
-        }
+        async move { handle(&*site, remote, request, sleep(BODY_TIME)).await }
     });
+    let io = Impatient::new(FuturesIo::new(socket), || sleep(ANSWER_TIME));
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
         .timer(SmolTimer::new())
         .header_read_timeout(HEAD_TIME)
         .half_close(true)
         .title_case_headers(true)
-        .serve_connection(FuturesIo::new(socket), service)
+        .serve_connection(io, service)
         .await;
 }

@@ -14,3 +14,8 @@ pub(crate) async fn timeout<T>(limit: Duration, task: impl Future<Output = T>) -
     })
     .await
 }
+
+/// Is over after `time`.
+pub(crate) async fn sleep(time: Duration) {
+    Timer::after(time).await;
+}

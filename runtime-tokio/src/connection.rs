@@ -259,25 +259,26 @@ async fn read<M: Machine>(
     mut state: ReadState,
 ) {
     let conn = connection.id;
+    let mut is_drained = false;
     loop {
         match state {
-            ReadState::More(missing) => match read_once(&driver, &connection, &mut unread, missing)
-            {
-                Ok(Some(next)) => {
-                    state = next;
-                    if is_ready(&connection.socket) {
-                        yield_now().await;
-                    }
+            ReadState::More(missing) => {
+                if mem::take(&mut is_drained) && connection.socket.readable().await.is_err() {
+                    return driver.turn_with(|turn| turn.end(conn));
                 }
-                Ok(None) => return,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if connection.socket.readable().await.is_err() {
-                        return driver.turn_with(|turn| turn.end(conn));
+                match read_once(&driver, &connection, &mut unread, missing) {
+                    Ok(Some((next, drained))) => {
+                        (state, is_drained) = (next, drained);
+                        if !is_drained {
+                            yield_now().await;
+                        }
                     }
+                    Ok(None) => return,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => is_drained = true,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => return driver.turn_with(|turn| turn.end(conn)),
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return driver.turn_with(|turn| turn.end(conn)),
-            },
+            }
             ReadState::Wait => {
                 connection.go_on.notified().await;
                 let departure = connection.departure.take();
@@ -292,43 +293,43 @@ async fn read<M: Machine>(
     }
 }
 
-/// Reads once and hands over what came; `None` at the end of the input.
+/// Reads once and hands over what came; also tells whether that was all there is. `None` at the end of
+/// the input.
 fn read_once<M: Machine>(
     driver: &Rc<Driver<M>>,
     connection: &Connection,
     unread: &mut BytesMut,
     missing: usize,
-) -> io::Result<Option<ReadState>> {
+) -> io::Result<Option<(ReadState, bool)>> {
     let conn = connection.id;
-    let mut input = driver.look(|turn| turn.inputs.lend(unread, missing));
-    let result = try_read(&connection.socket, &mut input).map(|count| {
+    let (mut input, result) = driver.look(|turn| {
+        let mut input = turn.inputs.lend(unread, missing);
+        let result = try_read(&connection.socket, &mut input);
+        (input, result)
+    });
+    let result = result.map(|(count, is_drained)| {
         driver.turn(|machine, now, out| {
             if count == 0 {
                 machine.handle_eof(conn, now, out);
                 return None;
             }
-            Some(machine.handle_input(conn, &mut input, now, out))
+            Some((machine.handle_input(conn, &mut input, now, out), is_drained))
         })
     });
     *unread = driver.look(|turn| turn.inputs.give_back(input));
     result
 }
 
-/// Reads into the room there is. If that empties the socket, as a short read says, its readiness is
-/// taken back, so that the next attempt needs no system call to find that out.
-fn try_read(socket: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+/// Reads into the room there is. A short read says that the socket is empty, which saves the system
+/// call that would find that out; tokio is told, or it would not wait for more.
+fn try_read(socket: &TcpStream, input: &mut BytesMut) -> io::Result<(usize, bool)> {
     let room = input.capacity() - input.len();
     let count = socket.try_read_buf(input)?;
-    if cfg!(any(target_os = "linux", target_os = "android")) && count > 0 && count < room {
+    let is_drained = cfg!(any(target_os = "linux", target_os = "android")) && count < room;
+    if is_drained && count > 0 {
         let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
     }
-    Ok(count)
-}
-
-/// Whether the last read was not the last there is.
-fn is_ready(socket: &TcpStream) -> bool {
-    // A read of nothing asks tokio for its idea of readiness, without a system call.
-    socket.try_io(Interest::READABLE, || Ok(())).is_ok()
+    Ok((count, is_drained))
 }
 
 /// Hands a re-homed connection over to its new shard.
@@ -392,7 +393,7 @@ async fn linger<M: Machine>(driver: &Rc<Driver<M>>, connection: &Connection) {
                 result
             });
             match result {
-                Ok(count) if count > 0 => left = left.saturating_sub(count),
+                Ok((count, _)) if count > 0 => left = left.saturating_sub(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if socket.readable().await.is_err() {
                         return;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sansq_runtime::http::{BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use sansq_runtime::Impatient;
+use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -38,12 +39,13 @@ async fn converse<S: Site>(socket: TcpStream, remote: SocketAddr, site: Rc<S>) {
         let site = Rc::clone(&site);
         async move { handle(&*site, remote, request, sleep(BODY_TIME)).await }
     });
+    let io = Impatient::new(TokioIo::new(socket), || sleep(ANSWER_TIME));
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .half_close(true)
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(io, service)
         .await;
 }

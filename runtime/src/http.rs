@@ -122,3 +122,6 @@ pub const HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// How long a client may take to send a request's body.
 pub const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// How long a client may take no byte of an answer.
+pub const ANSWER_TIME: Duration = Duration::from_secs(60);

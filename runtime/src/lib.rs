@@ -18,6 +18,7 @@
 mod bind;
 mod clock;
 pub mod http;
+mod impatient;
 pub mod lanes;
 pub mod listen;
 mod log;
@@ -27,6 +28,7 @@ mod site;
 
 pub use bind::Bound;
 pub use clock::Clock;
+pub use impatient::Impatient;
 pub use log::Program;
 pub use server::{Ending, ServerHandle, Stopper};
 pub use signal::Signal;

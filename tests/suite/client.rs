@@ -49,6 +49,11 @@ impl Client {
         Self { socket: self.socket.try_clone().unwrap() }
     }
 
+    /// Waits for a byte, and leaves it unread.
+    pub(super) fn await_byte(&self) {
+        assert!(self.socket.peek(&mut [0]).is_ok());
+    }
+
     pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.socket.write_all(bytes.as_ref()).unwrap();
     }

@@ -107,7 +107,7 @@ fn find(lookup: SocketAddr, topic: &str) -> SocketAddr {
 }
 
 /// Asks again and again.
-fn until(mut is_so: impl FnMut() -> bool) {
+pub(super) fn until(mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "it does not come about");
