@@ -41,8 +41,10 @@ fn ping_and_info_and_stats() {
     assert!(answer.contains("\r\nX-Nsq-Content-Type: nsq; version=1.0\r\n"), "{answer}");
     let answer = get(http, "/stats?format=json");
     assert!(answer.contains("\"topics\":[]"), "{answer}");
-    let answer = exchange(http, "GET /ping HTTP/1.1\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+        let answer = exchange(http, &format!("GET /ping HTTP/1.1\r\n{hosts}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    }
     let answer = get(http, "/nothing");
     assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
     assert!(answer.ends_with("{\"message\":\"NOT_FOUND\"}"), "{answer}");
