@@ -31,19 +31,38 @@ where
         Self { inner, timer, waiting: None }
     }
 
-    /// Lets `outcome`, that of an attempt to write, pass or gives the peer up.
+    /// Attempts to write, unless the peer has had its time.
     fn limit<R>(
         &mut self,
         context: &mut Context<'_>,
-        outcome: Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+        attempt: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>>
+    where
+        T: Unpin,
+    {
+        // Before the attempt, since the kernel may have room for some bytes more although the peer has
+        // taken none: a late peer would win minute after minute.
+        if self.waiting.is_some() && self.is_late(context) {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        }
+        let outcome = attempt(Pin::new(&mut self.inner), context);
         if outcome.is_ready() {
             self.waiting = None;
-            return outcome;
+        } else if self.waiting.is_none() && self.is_late(context) {
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
+        outcome
+    }
+
+    /// Whether the time is over, which begins now if it has not begun.
+    fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         let timer = &mut self.timer;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(timer()));
-        waiting.as_mut().poll(context).map(|()| Err(ErrorKind::TimedOut.into()))
+        let is_late = waiting.as_mut().poll(context).is_ready();
+        if is_late {
+            self.waiting = None;
+        }
+        is_late
     }
 }
 
@@ -68,18 +87,15 @@ where
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
-        self.limit(context, outcome)
+        self.limit(context, |inner, context| inner.poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.inner).poll_flush(context);
-        self.limit(context, outcome)
+        self.limit(context, |inner, context| inner.poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.inner).poll_shutdown(context);
-        self.limit(context, outcome)
+        self.limit(context, |inner, context| inner.poll_shutdown(context))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -91,8 +107,7 @@ where
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
-        self.limit(context, outcome)
+        self.limit(context, |inner, context| inner.poll_write_vectored(context, slices))
     }
 }
 
@@ -150,6 +165,7 @@ mod tests {
         time.set(2);
         assert_eq!((write(), timers.get()), (Poll::Pending, 2));
         time.set(3);
+        room.set(1);
         assert_eq!(write(), Poll::Ready(Err(ErrorKind::TimedOut)));
     }
 }
