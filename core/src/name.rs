@@ -53,8 +53,12 @@ impl Name {
         Ok(Self { bytes, len: name.len() as u8 })
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
     fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or_default()
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -80,7 +84,7 @@ macro_rules! name_type {
 
             /// Whether it ends in `#ephemeral`.
             pub fn is_ephemeral(&self) -> bool {
-                self.as_str().ends_with(EPHEMERAL_SUFFIX)
+                self.0.as_bytes().ends_with(EPHEMERAL_SUFFIX.as_bytes())
             }
         }
 
@@ -124,7 +128,7 @@ impl TopicName {
     /// The shard, of `shards`, that owns the topic of this name and all its channels.
     pub fn home(&self, shards: u16) -> u16 {
         // FNV-1a: fixed for ever, because the same name must map alike on every shard.
-        let hash = self.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+        let hash = self.0.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
         });
         // The last byte of a name hardly reaches the upper half of that hash, and names that are
