@@ -1,7 +1,8 @@
 //! The built program: names, exit statuses, and what goes to which output.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 const SANSQ: &str = env!("CARGO_BIN_EXE_sansq");
 
@@ -94,5 +95,114 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
         let [prefix, text] = texts;
         assert!(stderr.starts_with(prefix) && stderr.contains(text), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+/// `sansq` alone, on free ports, with what it says about them.
+#[cfg(unix)]
+struct Running {
+    child: Child,
+    welcome: String,
+}
+
+#[cfg(unix)]
+impl Running {
+    fn start(data_path: &Path, runtime: &str) -> Self {
+        let mut command = Command::new(SANSQ);
+        for flag in ["tcp", "http", "nsqlookupd-tcp", "nsqlookupd-http"] {
+            command.arg(format!("--{flag}-address=127.0.0.1:0"));
+        }
+        command.args(["--broadcast-address=127.0.0.1", "--runtime", runtime]);
+        command.arg(format!("--data-path={}", data_path.display()));
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
+        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut welcome = String::new();
+        for line in output.lines() {
+            welcome += &line.expect("it prints text only");
+            welcome.push('\n');
+            if welcome.contains("Stop with Ctrl-C.") {
+                break;
+            }
+        }
+        Self { child, welcome }
+    }
+
+    /// The address that stands behind `label` in what it says.
+    fn address(&self, label: &str) -> String {
+        let (_, behind) = self.welcome.split_once(label).expect(label);
+        behind.split_whitespace().next().expect("an address").to_owned()
+    }
+
+    fn stop(mut self, signal: rustix::process::Signal) -> Option<i32> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, signal).expect("it runs");
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sansq_alone_says_what_to_type_and_it_works() {
+    use rustix::process::Signal;
+
+    for (runtime, signal) in
+        [("tokio", Signal::INT), ("smol", Signal::TERM), ("async-std", Signal::INT)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let running = Running::start(folder.path(), runtime);
+        let nsqd = running.address("for clients ");
+        assert!(running.address("for nsqd ").starts_with("127.0.0.1:"), "{}", running.welcome);
+        assert!(running.welcome.contains(" tail --topic greetings"), "{}", running.welcome);
+        let to = ["--nsqd-tcp-address", nsqd.as_str()];
+
+        // A channel that lasts, so that what is published is there for the tail that comes later.
+        let published =
+            sansq(&[&["pub", "--topic", "greetings"], &to[..], &["hello", "again"]].concat());
+        assert_eq!(published, (Some(0), String::new(), String::new()));
+        let tail = ["tail", "--topic", "greetings", "--channel", "c", "-n", "2"];
+        let printed = sansq(&[&tail[..], &to].concat());
+        assert_eq!(printed, (Some(0), "hello\nagain\n".into(), String::new()));
+
+        // The same data path and the same port are in use.
+        let data_path = format!("--data-path={}", folder.path().display());
+        let (status, _, stderr) = sansq(&["nsqd", &data_path]);
+        assert_eq!(status, Some(1));
+        assert!(stderr.contains("possibly in use by another instance of nsqd"), "{stderr}");
+        let other = tempfile::tempdir().unwrap();
+        let data_path = format!("--data-path={}", other.path().display());
+        let (status, _, stderr) = sansq(&["nsqd", &data_path, "--tcp-address", &nsqd]);
+        let text = format!(
+            "FATAL: failed to instantiate nsqd - listen ({nsqd}) failed - listen tcp {nsqd}: bind: address already in use\n"
+        );
+        assert!(status == Some(1) && stderr.ends_with(&text), "{stderr}");
+
+        assert_eq!(running.stop(signal), Some(0));
+    }
+}
+
+#[test]
+fn tools_name_the_server_that_they_cannot_reach() {
+    // A port that was free a moment ago, and on which nobody listens now.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    for args in [
+        &["pub", "--topic", "t", "--nsqd-tcp-address", nobody.as_str(), "x"][..],
+        &["tail", "--topic", "t", "--nsqd-tcp-address", nobody.as_str()],
+        &["tail", "--topic", "t", "--lookupd-http-address", nobody.as_str()],
+        &["bench", "--nsqd-tcp-address", nobody.as_str()],
+    ] {
+        let (status, stdout, stderr) = sansq(args);
+        assert_eq!((status, stdout.as_str()), (Some(1), ""), "{args:?}");
+        assert!(stderr.contains(&nobody) && stderr.lines().count() == 1, "{stderr}");
     }
 }

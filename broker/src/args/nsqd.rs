@@ -337,8 +337,8 @@ impl Program for NsqdOptions {
             Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles").without_effect(),
             Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover").without_effect(),
             Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption").without_effect(),
-            Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in").without_effect(),
-            Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in").without_effect(),
+            Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
+            Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
             Flag::new("Log", "log-prefix", &mut self.log_prefix, "what each log line begins with"),
         ]
