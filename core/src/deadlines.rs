@@ -24,6 +24,18 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.heap.push(Reverse((at, key)));
     }
 
+    /// Wakes `key` at `due`, unless it is to be woken at that time or before anyway: `armed` is the
+    /// earliest entry that the key's owner knows of, and is kept up here. The owner clears it when
+    /// [`pop_due`](Self::pop_due) gives out that very entry.
+    pub fn arm_by(&mut self, due: Option<Instant>, armed: &mut Option<Instant>, key: K) {
+        if let Some(at) = due
+            && armed.is_none_or(|armed| at < armed)
+        {
+            *armed = Some(at);
+            self.arm(at, key);
+        }
+    }
+
     /// The earliest entry's time, in O(1).
     pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
@@ -54,5 +66,24 @@ impl<K: Ord + Copy> Deadlines<K> {
 impl<K: Ord + Copy> Default for Deadlines<K> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_deadline_needs_another_entry() {
+        let at = |millis| Some(Instant::from_millis(millis));
+        let (mut deadlines, mut armed) = (Deadlines::new(), None);
+        for due in [None, at(50), at(50), at(70), at(20)] {
+            deadlines.arm_by(due, &mut armed, 'x');
+        }
+        assert_eq!((deadlines.len(), deadlines.next(), armed), (2, at(20), at(20)));
+        let now = Instant::from_millis(50);
+        assert_eq!(deadlines.pop_due(now), Some((Instant::from_millis(20), 'x')));
+        assert_eq!(deadlines.pop_due(now), Some((now, 'x')));
+        assert_eq!(deadlines.pop_due(now), None);
     }
 }

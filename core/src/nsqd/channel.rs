@@ -504,12 +504,9 @@ impl Channel {
 
     /// Sees to it that the consumer's earliest deadline is in the heap.
     fn arm(&mut self, id: ConsumerId) {
-        if let Some(consumer) = self.consumers.get_mut(id)
-            && let Some(deadline) = self.in_flight.next_deadline(&consumer.list)
-            && consumer.armed.is_none_or(|armed| deadline < armed)
-        {
-            consumer.armed = Some(deadline);
-            self.deadlines.arm(deadline, id);
+        if let Some(consumer) = self.consumers.get_mut(id) {
+            let due = self.in_flight.next_deadline(&consumer.list);
+            self.deadlines.arm_by(due, &mut consumer.armed, id);
         }
     }
 }

@@ -164,11 +164,7 @@ impl Shard {
         let Some(entry) = self.peers.get_mut(id) else { return };
         let address = entry.peer.address().into();
         call(&mut entry.peer, now, &mut Wishes { id, address, registry: &self.registry, out });
-        if let Some(at) = entry.peer.poll_timeout()
-            && entry.armed.is_none_or(|armed| at < armed)
-        {
-            entry.armed = Some(at);
-            self.deadlines.arm(at, Timer::Peer(id));
-        }
+        let due = entry.peer.poll_timeout();
+        self.deadlines.arm_by(due, &mut entry.armed, Timer::Peer(id));
     }
 }

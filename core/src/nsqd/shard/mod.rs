@@ -290,12 +290,8 @@ impl Shard {
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         self.try_subscribe(conn, now, out);
         let Some(connection) = self.conns.get_mut(conn) else { return };
-        if let Some(at) = connection.poll_timeout()
-            && connection.armed.is_none_or(|armed| at < armed)
-        {
-            connection.armed = Some(at);
-            self.deadlines.arm(at, Timer::Conn(conn));
-        }
+        let due = connection.poll_timeout();
+        self.deadlines.arm_by(due, &mut connection.armed, Timer::Conn(conn));
         let creates = connection.creates.take();
         let subscription = if connection.is_open() { None } else { connection.subscription.take() };
         if let Some(topic) = creates {

@@ -75,12 +75,8 @@ impl Downstream<'_> {
         let entry = self.channels.get_mut(id)?;
         let mut deliveries = Deliveries { conns: self.conns, now: self.now, out: self.out };
         let result = call(&mut entry.channel, self.now, &mut deliveries);
-        if let Some(at) = entry.channel.poll_timeout()
-            && entry.armed.is_none_or(|armed| at < armed)
-        {
-            entry.armed = Some(at);
-            self.deadlines.arm(at, Timer::Channel(id));
-        }
+        let due = entry.channel.poll_timeout();
+        self.deadlines.arm_by(due, &mut entry.armed, Timer::Channel(id));
         Some(result)
     }
 }
@@ -170,12 +166,8 @@ impl Shard {
             out,
         };
         let result = call(&mut entry.topic, &mut self.ids, now, &mut downstream);
-        if let Some(at) = entry.topic.poll_timeout()
-            && entry.armed.is_none_or(|armed| at < armed)
-        {
-            entry.armed = Some(at);
-            self.deadlines.arm(at, Timer::Topic(id));
-        }
+        let due = entry.topic.poll_timeout();
+        self.deadlines.arm_by(due, &mut entry.armed, Timer::Topic(id));
         Some(result)
     }
 
