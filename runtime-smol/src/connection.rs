@@ -20,7 +20,7 @@ use smol::future::yield_now;
 use smol::{Async, Task, Timer};
 
 use crate::time::timeout;
-use crate::turn::{Driver, Machine, Turn};
+use crate::turn::{Driven, Driver, Turn};
 
 /// What the tasks of a connection share.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ enum Written {
     Gone,
 }
 
-impl<M: Machine> Turn<M> {
+impl<M: Driven> Turn<M> {
     /// Takes a socket in. `enter` tells the machine of it, and may already hand it `input`.
     pub(crate) fn admit(
         &mut self,
@@ -246,7 +246,7 @@ impl<M: Machine> Turn<M> {
 }
 
 /// The reading task of a connection.
-async fn read<M: Machine>(
+async fn read<M: Driven>(
     driver: Rc<Driver<M>>,
     connection: Rc<Connection>,
     mut unread: BytesMut,
@@ -289,7 +289,7 @@ async fn read<M: Machine>(
 
 /// Reads once and hands over what came; also tells whether that was all there is. `None` at the end of
 /// the input.
-fn read_once<M: Machine>(
+fn read_once<M: Driven>(
     driver: &Rc<Driver<M>>,
     connection: &Connection,
     unread: &mut BytesMut,
@@ -341,7 +341,7 @@ fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
 
 /// The writing task of a connection: it lives until nothing is owed, and closes the connection if
 /// that is what it waits for.
-async fn write_out<M: Machine>(driver: Rc<Driver<M>>, connection: Rc<Connection>) {
+async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>) {
     let conn = connection.id;
     loop {
         let written = driver.turn_with(|turn| {
@@ -372,7 +372,7 @@ async fn write_out<M: Machine>(driver: Rc<Driver<M>>, connection: Rc<Connection>
 
 /// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
-async fn linger<M: Machine>(driver: &Rc<Driver<M>>, connection: &Connection) {
+async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
     let socket = &connection.socket;
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;

@@ -15,10 +15,10 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use crate::net;
 use crate::time::sleep;
-use crate::turn::{Driver, Machine};
+use crate::turn::{Driven, Driver};
 
 /// Accepts HTTP connections as long as there are not too many.
-pub(crate) async fn serve<M: Machine, S: Site>(
+pub(crate) async fn serve<M: Driven, S: Site>(
     driver: Rc<Driver<M>>,
     listener: Async<TcpListener>,
     site: Rc<S>,

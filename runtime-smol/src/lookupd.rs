@@ -1,29 +1,25 @@
 //! nsqlookupd: its machine under the turn, on one thread.
 
 use core::net::SocketAddr;
-use core::time::Duration;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::arena::ConnId;
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::nsqd::{Close, ReadState, ShardId};
-use sansq_core::nsqlookupd::{self, CLOSE_TIMEOUT};
+use sansq_core::nsqlookupd::{self};
 use sansq_core::options::LookupdOptions;
-use sansq_core::time::{Instant, Now};
-use sansq_core::transmit::Transmit;
 use sansq_runtime::http::Site;
 use sansq_runtime::lanes::{Lanes, Mail};
-use sansq_runtime::{Bound, Clock, Program, ServerHandle};
+use sansq_runtime::{Bound, Clock, Program, Registrar, RegistrarActions, ServerHandle};
 use smol::Async;
 
 use crate::http;
 use crate::net;
 use crate::server::{self, Door, Executor, Tasks};
-use crate::turn::{Driver, Machine, Turn};
+use crate::turn::{Driven, Driver, Turn};
 
 /// An nsqlookupd whose listeners are open and which does not run yet.
 #[derive(Debug)]
@@ -76,7 +72,7 @@ impl Lookupd {
     ) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
         let Bound { options, tcp, http: web } = self.0;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
-        let actions = [Actions::default(), Actions::default()];
+        let actions = [RegistrarActions::default(), RegistrarActions::default()];
         let driver = Driver::new(Clock::start(), registrar, actions, (), lanes, tasks);
         let listener = Async::new(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
@@ -117,72 +113,14 @@ impl Site for LookupdSite {
     }
 }
 
-/// The machine, as the turn wants it.
-pub(crate) struct Registrar(nsqlookupd::Lookupd);
-
-#[derive(Debug, Default)]
-pub(crate) struct Actions {
-    machine: nsqlookupd::Actions,
-    /// Connections whose answers have gone out, so that more of their commands may be taken.
-    resume: Vec<ConnId>,
-}
-
-impl Machine for Registrar {
-    type Actions = Actions;
+impl Driven for Registrar {
     type World = ();
-
-    const PROGRAM: Program = Program::Nsqlookupd;
-    const CLOSE_TIME: Option<Duration> = Some(CLOSE_TIMEOUT);
-
-    fn handle_input(
-        &mut self,
-        conn: ConnId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut Actions,
-    ) -> ReadState {
-        self.0.handle_input(conn, input, now, &mut out.machine);
-        if self.0.is_blocked(conn) { ReadState::Wait } else { ReadState::More(1) }
-    }
-
-    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        self.0.handle_eof(conn, now, &mut out.machine);
-    }
-
-    fn handle_sent(&mut self, conn: ConnId, _bytes: usize, _now: Now, out: &mut Actions) {
-        if !self.0.is_blocked(conn) {
-            out.resume.push(conn);
-        }
-    }
-
-    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        self.0.handle_closed(conn, now, &mut out.machine);
-    }
-
-    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
-        // Answers are short, and most often there is one.
-        let mut owed = Vec::new();
-        self.0.swap_transmit(conn, &mut owed);
-        spare.push(&owed);
-    }
-
-    fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
-        self.0.handle_timeout(now, &mut out.machine);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.0.poll_timeout()
-    }
 
     fn shut_down(turn: &mut Turn<Self>) {
         turn.machine.0.shut_down(turn.now, &mut turn.out.machine);
     }
 
-    fn is_empty(actions: &Actions) -> bool {
-        actions.machine.is_empty() && actions.resume.is_empty()
-    }
-
-    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
+    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut RegistrarActions) {
         for event in actions.machine.events.drain(..) {
             Program::Nsqlookupd.log(event.level(), event);
         }

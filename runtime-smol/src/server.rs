@@ -14,7 +14,7 @@ use sansq_runtime::{Ending, Program};
 use smol::{LocalExecutor, Task, future};
 
 use crate::time::timeout;
-use crate::turn::{Driver, Machine};
+use crate::turn::{Driven, Driver};
 
 /// A listener at work.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(crate) type Tasks = Weak<LocalExecutor<'static>>;
 
 /// A thread of a server: an executor of its own around one machine, which `open` sets up, with the
 /// listeners that are its part.
-pub(crate) fn run<M: Machine>(
+pub(crate) fn run<M: Driven>(
     executor: Executor,
     id: ShardId,
     lanes: Arc<Lanes>,
@@ -110,7 +110,7 @@ async fn run_tasks<T>(tasks: &LocalExecutor<'_>) -> T {
 
 /// Answers the doorbell until the server is to end; then closes the doors, and waits for the last
 /// connections.
-async fn live<M: Machine>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
+async fn live<M: Driven>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
     let mut mail = Mail::default();
     while !lanes.is_stopping() {
         lanes.wait(id).await;

@@ -1,18 +1,14 @@
 //! nsqd's machine under the turn: what its actions mean here.
 
-use core::time::Duration;
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::arena::ConnId;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
-use sansq_core::time::{Instant, Now};
-use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::{Clock, Program};
 use smol::Async;
@@ -21,7 +17,7 @@ use smol::channel::{Sender, bounded};
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
 use crate::server::Tasks;
-use crate::turn::{Driver, Machine, Turn};
+use crate::turn::{Driven, Driver, Turn};
 
 /// What a shard's driver holds besides its sockets.
 #[derive(Debug)]
@@ -107,17 +103,8 @@ pub(crate) async fn ask(driver: &Rc<Driver<Shard>>, request: AdminRequest) -> Op
     receiver.recv().await.ok()
 }
 
-impl Machine for Shard {
-    type Actions = Actions;
+impl Driven for Shard {
     type World = World;
-
-    const PROGRAM: Program = Program::Nsqd;
-    /// Shards have a deadline of their own for that.
-    const CLOSE_TIME: Option<Duration> = None;
-
-    fn is_empty(actions: &Actions) -> bool {
-        actions.is_empty()
-    }
 
     fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
         for event in actions.events.drain(..) {
@@ -178,39 +165,5 @@ impl Machine for Shard {
         for arrival in mail.arrivals.drain(..) {
             admit(driver, arrival);
         }
-    }
-
-    fn handle_input(
-        &mut self,
-        conn: ConnId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut Actions,
-    ) -> ReadState {
-        self.handle_input(conn, input, now, out)
-    }
-
-    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        self.handle_eof(conn, now, out);
-    }
-
-    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
-        self.handle_sent(conn, bytes, now, out);
-    }
-
-    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        self.handle_closed(conn, now, out);
-    }
-
-    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
-        self.swap_transmit(conn, spare);
-    }
-
-    fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
-        self.handle_timeout(now, out);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.poll_timeout()
     }
 }

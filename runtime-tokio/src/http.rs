@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::net;
-use crate::turn::{Driver, Machine};
+use crate::turn::{Driven, Driver};
 
 /// Accepts HTTP connections as long as there are not too many.
-pub(crate) async fn serve<M: Machine, S: Site>(
+pub(crate) async fn serve<M: Driven, S: Site>(
     driver: Rc<Driver<M>>,
     listener: TcpListener,
     site: Rc<S>,

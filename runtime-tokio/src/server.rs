@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::timeout;
 
-use crate::turn::{Driver, Machine};
+use crate::turn::{Driven, Driver};
 
 /// A listener at work.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Door {
 
 /// A thread of a server: a runtime of its own around one machine, which `open` sets up, with the
 /// listeners that are its part.
-pub(crate) fn run<M: Machine>(
+pub(crate) fn run<M: Driven>(
     id: ShardId,
     lanes: Arc<Lanes>,
     open: impl FnOnce() -> io::Result<(Rc<Driver<M>>, Vec<Door>)>,
@@ -69,7 +69,7 @@ pub(crate) fn run<M: Machine>(
 
 /// Answers the doorbell until the server is to end; then closes the doors, and waits for the last
 /// connections.
-async fn live<M: Machine>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
+async fn live<M: Driven>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
     let mut mail = Mail::default();
     while !lanes.is_stopping() {
         lanes.wait(id).await;

@@ -4,57 +4,29 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::Future;
 use core::mem;
-use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use sansq_core::arena::ConnId;
 use sansq_core::input::Inputs;
-use sansq_core::nsqd::ReadState;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Lanes, Mail};
-use sansq_runtime::{Clock, Program};
+use sansq_runtime::{Clock, Machine};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep_until;
 
 use crate::connection::Sockets;
 
-/// What the turn and the connection loops need of a machine.
-pub(crate) trait Machine: Sized + 'static {
-    /// What a call asks of its driver.
-    type Actions: fmt::Debug;
+/// A machine with what its actions mean on this runtime.
+pub(crate) trait Driven: Machine {
     /// What its driver holds besides sockets.
     type World;
-
-    const PROGRAM: Program;
-    /// How long a closing connection may take to accept what is owed to it, if the machine itself
-    /// does not look after that.
-    const CLOSE_TIME: Option<Duration>;
-
-    fn handle_input(
-        &mut self,
-        conn: ConnId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut Self::Actions,
-    ) -> ReadState;
-    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Self::Actions);
-    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Self::Actions);
-    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Self::Actions);
-    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit);
-    fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
-    fn poll_timeout(&self) -> Option<Instant>;
 
     /// Asks the machine to close everything.
     fn shut_down(turn: &mut Turn<Self>);
     /// Takes in what has arrived from other threads, and empties it.
     fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail);
-
-    /// Whether there is nothing to do.
-    fn is_empty(actions: &Self::Actions) -> bool;
     /// Carries out `actions` and empties them. What follows goes into [`Turn::out`].
     fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Self::Actions);
     /// Everything is carried out.
@@ -63,7 +35,7 @@ pub(crate) trait Machine: Sized + 'static {
 
 /// A machine and what drives it, on one thread.
 #[derive(Debug)]
-pub(crate) struct Driver<M: Machine> {
+pub(crate) struct Driver<M: Driven> {
     pub(crate) clock: Clock,
     state: RefCell<State<M>>,
     timer: Timer,
@@ -72,14 +44,14 @@ pub(crate) struct Driver<M: Machine> {
 }
 
 #[derive(Debug)]
-struct State<M: Machine> {
+struct State<M: Driven> {
     turn: Turn<M>,
     /// The actions being carried out.
     doing: M::Actions,
 }
 
 /// What a turn works on.
-pub(crate) struct Turn<M: Machine> {
+pub(crate) struct Turn<M: Driven> {
     pub(crate) machine: M,
     /// What the machine asks for.
     pub(crate) out: M::Actions,
@@ -106,13 +78,13 @@ enum Stop {
     Empty,
 }
 
-impl<M: Machine> fmt::Debug for Turn<M> {
+impl<M: Driven> fmt::Debug for Turn<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn").field("sockets", &self.sockets).finish_non_exhaustive()
     }
 }
 
-impl<M: Machine> Driver<M> {
+impl<M: Driven> Driver<M> {
     /// A driver for `machine`. `actions` are two empty ones: one is filled while the other is carried
     /// out.
     pub(crate) fn new(
@@ -200,9 +172,9 @@ impl<M: Machine> Driver<M> {
 }
 
 /// Rings if it is dropped by a panic.
-struct Alarm<M: Machine>(Rc<Driver<M>>);
+struct Alarm<M: Driven>(Rc<Driver<M>>);
 
-impl<M: Machine> Drop for Alarm<M> {
+impl<M: Driven> Drop for Alarm<M> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.failed.notify_one();
@@ -229,7 +201,7 @@ impl Timer {
     }
 }
 
-async fn keep_time<M: Machine>(driver: Rc<Driver<M>>) {
+async fn keep_time<M: Driven>(driver: Rc<Driver<M>>) {
     loop {
         let earlier = driver.timer.earlier.notified();
         let Some(armed) = driver.timer.armed.get() else {
