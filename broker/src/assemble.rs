@@ -10,7 +10,8 @@ use sansq_core::nsqd::http::Memory;
 use sansq_core::{nsqlookupd, options};
 use sansq_smol::Executor;
 
-use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name};
+use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name, shown};
+use crate::log::set_nsqd_level;
 
 /// A running server on any runtime.
 #[derive(Debug)]
@@ -147,6 +148,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         seed: RandomState::new().build_hasher().finish(),
         utc_offset: jiff::Zoned::now().offset().seconds(),
         memory: Some(memory),
+        shown: shown(flags),
+        set_log_level: Some(set_nsqd_level),
         config,
     }
 }

@@ -68,6 +68,9 @@ pub struct Config {
     pub publish_wait: Duration,
 }
 
+/// The most nsqlookupds that a list put to `/config` may name. Those of the flags have no limit.
+pub const LOOKUPDS_MAX: usize = 256;
+
 /// The heartbeat interval of a connection that has not negotiated another one (section 9).
 pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 

@@ -101,7 +101,7 @@ fn context() -> Context {
 #[test]
 fn paths_and_methods() {
     refused(&ask("GET", "/nope"), 404, "NOT_FOUND", true);
-    for path in ["/config/log_level", "/debug/pprof/heap", "/put", "/mput", "/create_topic"] {
+    for path in ["/config/", "/debug/pprof/heap", "/put", "/mput", "/create_topic"] {
         refused(&ask("GET", path), 404, "NOT_FOUND", true);
         refused(&ask("POST", path), 404, "NOT_FOUND", true);
     }
@@ -120,6 +120,24 @@ fn paths_and_methods() {
     assert_eq!((reply.status, reply.header("Location")), (308, Some("/pub?topic=t")));
     assert_eq!(ask("GET", "/ping"), Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other)));
     assert_eq!(ask("GET", "/info?%zz"), Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other)));
+}
+
+#[test]
+fn options_are_shown_and_changed() {
+    let show = OptionRequest::Show("log_level".into());
+    assert_eq!(ask("GET", "/config/log_level"), Parsed::Option(show));
+    let set = OptionRequest::SetLogLevel(crate::log::Level::Debug);
+    assert_eq!(ask_with("PUT", "/config/log_level", b"debug", false), Parsed::Option(set));
+    const LONG: &[u8] = &[b'x'; 1001];
+    for (body, too_big, status, word) in [
+        (&b"x"[..], false, 400, "INVALID_OPTION"),
+        (b"", false, 413, "INVALID_VALUE"),
+        (b"x", true, 413, "INVALID_VALUE"),
+        (LONG, false, 413, "INVALID_VALUE"),
+    ] {
+        refused(&ask_with("PUT", "/config/id", body, too_big), status, word, true);
+    }
+    assert_eq!(body_limit("PUT", "/config/id", &config()), 1000);
 }
 
 #[test]
@@ -673,7 +691,7 @@ proptest! {
     #[test]
     fn any_request_is_judged(
         method in "GET|POST|PUT",
-        path in "/(ping|info|stats|m?pub|topic/(create|delete|empty)|channel/(create|pause))",
+        path in "/(ping|info|stats|m?pub|topic/(create|delete|empty)|channel/(create|pause)|config/log_level)",
         query in prop::option::of("((topic|channel|defer|binary|format|x)(=[a-c!%+0-9;-]{0,4})?&){0,4}"),
         body in prop::collection::vec(0_u8..4, 0..30),
         too_big in any::<bool>(),
@@ -690,6 +708,7 @@ proptest! {
             Parsed::CreateThenReply(_, reply) => {
                 prop_assert!(is_publish && !reply.is_logged);
             }
+            Parsed::Option(_) => prop_assert!(path.starts_with("/config/")),
             Parsed::Reply(reply) => prop_assert_eq!(reply.is_logged, !is_publish),
         }
     }

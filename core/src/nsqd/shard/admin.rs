@@ -45,9 +45,13 @@ impl Shard {
                 let home = ShardId(topic.home(self.shards));
                 out.tell(home, ShardMessage::Admin { from: self.id, token, request });
             }
+            AdminRequest::Lookupds(_) if self.id.0 != 0 => {
+                out.tell(ShardId(0), ShardMessage::Admin { from: self.id, token, request });
+            }
             AdminRequest::Stats(filter) => self.collect(filter, token, out),
             AdminRequest::Ping
             | AdminRequest::Info
+            | AdminRequest::Lookupds(_)
             | AdminRequest::Topic(..)
             | AdminRequest::Channel(..) => {
                 let reply = self.carry_out(&request, now, out);
@@ -69,6 +73,7 @@ impl Shard {
             AdminRequest::Channel(topic, channel, op) => {
                 self.channel_op(topic, *channel, *op, now, out)
             }
+            AdminRequest::Lookupds(addresses) => self.set_lookupds(addresses, now, out),
             AdminRequest::Info => return AdminReply::Info(Box::new(self.info())),
             // Storage reports here once messages go to disk; what is in memory can't fail.
             AdminRequest::Ping => return AdminReply::Health(Ok(())),
