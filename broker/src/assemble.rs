@@ -135,6 +135,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         min_output_buffer_timeout: flags.min_output_buffer_timeout,
         max_output_buffer_timeout: flags.max_output_buffer_timeout,
         max_channel_consumers: size(flags.max_channel_consumers),
+        e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
+        e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
         deflate: flags.deflate,
         snappy: flags.snappy,
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),

@@ -58,6 +58,10 @@ pub struct Config {
     pub max_output_buffer_timeout: Duration,
     /// Connections per channel; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// The percentiles of end-to-end latency to show, each in (0, 1]; empty switches the measuring off.
+    pub e2e_processing_latency_percentiles: Vec<f64>,
+    /// The time that the percentiles cover.
+    pub e2e_processing_latency_window_time: Duration,
     /// Whether clients may have Deflate.
     pub deflate: bool,
     /// Whether clients may have Snappy.
@@ -130,6 +134,8 @@ impl Default for Config {
             min_output_buffer_timeout: Duration::from_millis(25),
             max_output_buffer_timeout: Duration::from_secs(30),
             max_channel_consumers: 0,
+            e2e_processing_latency_percentiles: Vec::new(),
+            e2e_processing_latency_window_time: Duration::from_secs(600),
             deflate: true,
             snappy: true,
             max_deflate_level: 6,

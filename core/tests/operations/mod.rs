@@ -1,7 +1,10 @@
 //! What operators see and change while a node runs, over one shard and over several.
+use core::time::Duration;
+
 use sansq_core::nsqd::{AdminError, AdminReply, AdminRequest, Config, PeerAction};
 
-use crate::common::Node;
+use crate::common::{Frame, Node};
+use crate::{message, stats};
 
 /// The addresses dialled, and how many connections were closed, since the last call.
 fn peers(node: &mut Node) -> (Vec<String>, usize) {
@@ -43,5 +46,43 @@ fn the_list_of_nsqlookupds_changes_while_the_node_runs() {
         let reply = node.admin(last, AdminRequest::Lookupds(vec!["d:1".into()]));
         assert_eq!(reply, Some(AdminReply::Refused(AdminError::Exiting)));
         assert_eq!(peers(&mut node), (vec![], 1));
+    }
+}
+
+#[test]
+fn latency_is_the_time_from_publishing_to_finishing() {
+    for shards in [1, 3] {
+        let config = Config {
+            e2e_processing_latency_percentiles: vec![1.0, 0.5],
+            e2e_processing_latency_window_time: Duration::from_secs(10),
+            ..Config::default()
+        };
+        let mut node = Node::new(shards, config);
+        let (producer, other) = (node.client(0), node.consumer(0, "t", "other", 9));
+        let consumer = node.consumer(0, "t", "c", 9);
+        for seconds in [1, 2] {
+            node.publish(producer, "t", "x");
+            node.wait(Duration::from_secs(seconds));
+            let (id, ..) = message(&mut node, consumer);
+            node.send(consumer, format!("FIN {id}\n").as_bytes());
+        }
+        let Some(Frame::Message { id, .. }) = node.frames(other).into_iter().next() else {
+            panic!()
+        };
+        node.send(other, format!("FIN {id}\n").as_bytes());
+        let shown = |node: &mut Node| {
+            let topic = stats(node).topics.remove(0);
+            let channels: Vec<_> = topic.channels.into_iter().map(|c| c.latency).collect();
+            (topic.latency, channels)
+        };
+        let second = 1_000_000_000;
+        let (topic, channels) = shown(&mut node);
+        assert_eq!((topic.count, &topic.percentiles[0]), (3, &(1.0, 3 * second)));
+        assert!(topic.percentiles[1].1.abs_diff(2 * second) < second / 100, "{topic:?}");
+        assert_eq!((channels[0].count, &channels[0].percentiles[0]), (2, &(1.0, 2 * second)));
+        assert_eq!((channels[1].count, &channels[1].percentiles[1]), (1, &(0.5, 3 * second)));
+        node.wait(Duration::from_secs(11));
+        let (topic, _) = shown(&mut node);
+        assert_eq!((topic.count, &topic.percentiles[0]), (0, &(1.0, 0)));
     }
 }

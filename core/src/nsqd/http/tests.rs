@@ -1,5 +1,6 @@
 use super::*;
 use crate::nsqd::actions::Peer;
+use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, TopicStats};
 use alloc::boxed::Box;
 use alloc::string::ToString;
@@ -447,6 +448,7 @@ fn st1() -> TopicStats {
         client_count: 1,
         clients: Some(vec![client("chost2", 50834, "ua/2")]),
         paused: false,
+        latency: LatencyStats::default(),
     };
     TopicStats {
         name: topic("st1"),
@@ -456,6 +458,7 @@ fn st1() -> TopicStats {
         message_count: 6,
         message_bytes: 60,
         paused: false,
+        latency: LatencyStats::default(),
     }
 }
 
@@ -473,6 +476,7 @@ fn st2() -> TopicStats {
         client_count: 0,
         clients: None,
         paused: true,
+        latency: LatencyStats::default(),
     };
     let (name, channels) = (topic("st2"), vec![channel]);
     TopicStats { name, channels, depth: 1, message_count: 1, paused: true, ..st1() }
@@ -547,6 +551,26 @@ Memory:
     assert_eq!(stats("?include_mem=0", empty), [&version, HEAD, none].concat());
     let unknown = ServerStats::default();
     assert_eq!(stats("?topic=none&include_mem=0", unknown), [&version, HEAD, none].concat());
+}
+
+#[test]
+fn latencies_are_shown() {
+    let mut topic = st1();
+    let values = [(1.0, 2_500_000_000), (0.99, 351_949_000), (0.5, 1_001), (0.1, 1_000)];
+    topic.latency = LatencyStats { count: 7, percentiles: values.to_vec() };
+    topic.channels[0].latency = LatencyStats { count: 0, percentiles: vec![(1.0, 0)] };
+    let sample = ServerStats { topics: vec![topic], ..sample() };
+    let text = stats("?include_mem=0", sample.clone());
+    let shown = "msgs: 6        e2e%: 2.5s, 351.9ms, 1.0us, 1000.0ns\n      [chA ";
+    assert!(text.contains(shown), "{text}");
+    assert!(text.contains("msgs: 6        e2e%: 0.0ns\n        [V2 "), "{text}");
+    let json = stats("?format=json", sample);
+    for shown in [
+        r#""paused":false,"e2e_processing_latency":{"count":0,"percentiles":[{"quantile":1,"value":0}]}}],"#,
+        r#"{"count":7,"percentiles":[{"quantile":1,"value":2500000000},{"quantile":0.99,"value":351949000},{"quantile":0.5,"value":1001},{"quantile":0.1,"value":1000}]}"#,
+    ] {
+        assert!(json.contains(shown), "{json}");
+    }
 }
 
 #[test]
