@@ -13,6 +13,7 @@
 
 mod disk_queue;
 mod file;
+pub mod memory;
 mod metadata;
 
 use alloc::boxed::Box;

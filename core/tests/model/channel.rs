@@ -424,7 +424,7 @@ impl Model {
     fn message(&mut self) -> Message {
         self.counters.messages += 1;
         let id = MessageId(self.counters.messages);
-        Message { id, timestamp: UnixNanos(7), attempts: 0, body: body(id) }
+        Message { id, timestamp: UnixNanos(7), attempts: 0, record: None, body: body(id) }
     }
 
     const fn queued(&self, attempts: u16) -> Entry {
