@@ -19,13 +19,21 @@ use crate::log::Program;
 pub struct NsqdSite<A> {
     clock: Clock,
     options: NsqdOptions,
+    is_https: bool,
     ask: A,
 }
 
 impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` is its shards'.
     pub const fn new(clock: Clock, options: NsqdOptions, ask: A) -> Self {
-        Self { clock, options, ask }
+        Self { clock, options, is_https: false, ask }
+    }
+
+    /// The same behind a listener that speaks TLS.
+    #[must_use]
+    pub const fn over_https(mut self) -> Self {
+        self.is_https = true;
+        self
     }
 
     /// What the mapping can't know by itself.
@@ -49,7 +57,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     }
 
     async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
-        match http::parse(request, too_big, &self.options.config) {
+        match http::parse(request, too_big, self.is_https, &self.options.config) {
             Parsed::Reply(reply) => reply,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
