@@ -107,6 +107,7 @@ pub mod nsqlookupd;
 pub mod options;
 pub mod protocol;
 pub mod rng;
+pub mod storage;
 pub mod time;
 pub mod transmit;
 #[cfg(feature = "upgrade")]
