@@ -16,6 +16,7 @@ use super::stats::ServerStats;
 use crate::arena::{ConnId, PeerId};
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
+use crate::storage;
 
 /// A shard of a node, counted from 0.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -46,6 +47,9 @@ pub struct Actions {
     pub peers: Vec<(PeerId, PeerAction)>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
     pub replies: Vec<(ReplyToken, AdminReply)>,
+    /// What is to be done on the disk; hand the outcome of each to
+    /// [`handle_storage`](super::Shard::handle_storage).
+    pub storage: Vec<storage::Request>,
 }
 
 impl Actions {
@@ -60,6 +64,7 @@ impl Actions {
             lanes: (0..shards).map(|_| Vec::new()).collect(),
             peers: Vec::new(),
             replies: Vec::new(),
+            storage: Vec::new(),
         }
     }
 
@@ -73,6 +78,7 @@ impl Actions {
             && self.lanes.iter().all(Vec::is_empty)
             && self.peers.is_empty()
             && self.replies.is_empty()
+            && self.storage.is_empty()
     }
 
     /// Appends to the batch for `shard`.

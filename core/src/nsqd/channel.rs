@@ -18,11 +18,13 @@
 //! ([`Channel::room`]); messages that come back (timeouts, REQ, a consumer gone) are always taken. An
 //! ephemeral channel drops what does not fit. Source: nsqd-protocol.md sections 10 to 13.
 
+use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Ordering;
 use core::time::Duration;
 
 use super::in_flight::{InFlight, List, NotInFlight};
+use super::latency::{Histogram, Latencies};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Message, MessageId};
@@ -46,6 +48,8 @@ pub struct ChannelOptions {
     pub max_msg_timeout: Duration,
     /// Connections; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// The time over which latencies are measured; `None` switches that off.
+    pub latency_window: Option<Duration>,
 }
 
 /// The numbers of a channel that only grow.
@@ -100,6 +104,8 @@ pub struct Channel {
     /// Each consumer's earliest in-flight deadline, or an earlier time.
     deadlines: Deadlines<ConsumerId>,
     counters: ChannelCounters,
+    /// From the first FIN on, if they are measured.
+    latencies: Option<Box<Latencies>>,
     rng: Rng,
 }
 
@@ -146,6 +152,7 @@ impl Channel {
             ready: VecDeque::new(),
             deadlines: Deadlines::new(),
             counters: ChannelCounters { messages: 0, deliveries: 0, requeues: 0, timeouts: 0 },
+            latencies: None,
             rng: Rng::new(seed),
         }
     }
@@ -243,8 +250,13 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) -> Result<(), NotInFlight> {
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
-        self.in_flight.remove(&mut entry.list, consumer, id)?;
+        let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
         entry.stats.finishes += 1;
+        if let Some(window) = self.options.latency_window {
+            let latencies =
+                self.latencies.get_or_insert_with(|| Box::new(Latencies::new(window, now)));
+            latencies.note(message.timestamp, now);
+        }
         self.queue_if_ready(consumer);
         self.dispatch(now, out);
         Ok(())
@@ -407,6 +419,13 @@ impl Channel {
     /// What it did so far.
     pub const fn counters(&self) -> ChannelCounters {
         self.counters
+    }
+
+    /// Adds what is known of how long messages took.
+    pub(super) fn add_latencies(&self, all: &mut Histogram, now: Now) {
+        if let Some(latencies) = &self.latencies {
+            latencies.add_to(all, now);
+        }
     }
 
     /// Its consumers' connections.

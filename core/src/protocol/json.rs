@@ -97,6 +97,16 @@ impl Fields {
     }
 }
 
+/// Reads a list of texts, or `null`, and nothing behind it. A `null` in the list is an empty text.
+///
+/// # Errors
+/// [`DecodeError`] for anything else.
+pub fn texts(body: &[u8]) -> Result<Option<Vec<String>>, DecodeError> {
+    let texts: Option<Vec<Option<String>>> =
+        serde_json::from_slice(&replace_damage(body)).map_err(|_| DecodeError)?;
+    Ok(texts.map(|all| all.into_iter().map(Option::unwrap_or_default).collect()))
+}
+
 /// Makes the bytes valid UTF-8 and lone surrogate escapes readable, as the reference's decoder does.
 fn replace_damage(body: &[u8]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned().into_bytes();

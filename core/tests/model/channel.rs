@@ -174,6 +174,7 @@ impl Model {
             mem_queue_size,
             max_msg_timeout: MAX_MSG_TIMEOUT,
             max_channel_consumers: CONSUMERS_MAX,
+            latency_window: None,
         };
         let name = ChannelName::new(name).expect("the name is valid");
         Self {

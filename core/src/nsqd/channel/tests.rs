@@ -30,6 +30,7 @@ impl Sink {
 }
 
 const OPTIONS: ChannelOptions = ChannelOptions {
+    latency_window: None,
     mem_queue_size: 3,
     max_msg_timeout: Duration::from_secs(5),
     max_channel_consumers: 2,

@@ -15,6 +15,7 @@ mod admin;
 mod client;
 mod lanes;
 mod lookup;
+mod storage;
 mod tables;
 
 use alloc::boxed::Box;
