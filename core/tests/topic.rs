@@ -52,10 +52,13 @@ struct Expected {
     due: Option<Instant>,
 }
 
+/// A message as a channel got it, and when it is due.
+type Put = (Message, Option<Instant>);
+
 #[derive(Default)]
 struct Sink {
     /// Room and what came, by channel.
-    channels: BTreeMap<ChannelId, (usize, Vec<(Message, Option<Instant>)>)>,
+    channels: BTreeMap<ChannelId, (usize, Vec<Put>)>,
     outcomes: Vec<(u64, Result<(), NotPublished>)>,
 }
 
