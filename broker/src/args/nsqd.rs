@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use sansq_core::log::Level;
 
-use super::{Flag, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name};
+use super::{
+    Flag, HOST_NAME, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name,
+};
 
 /// What nsqd runs with. The fields are the flags of the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -285,14 +287,14 @@ impl Program for NsqdOptions {
             Flag::new("General", "config", &mut self.config, "path of a TOML file with options").not_in_file(),
             Flag::new("General", "version", &mut self.version, "print the version and end").not_in_file(),
             Flag::new("General", "verbose", &mut self.verbose, "without effect").not_in_file(),
-            Flag::new("General", "node-id", &mut self.node_id, "part of the message ids, 0 to 1023; differs from nsqd to nsqd").key("id"),
+            Flag::new("General", "node-id", &mut self.node_id, "part of the message ids, 0 to 1023; differs from nsqd to nsqd").key("id").by_default("made from the host's name"),
             Flag::new("General", "worker-id", &mut self.worker_id, "without effect, use --node-id").not_in_file(),
             Flag::new("General", "runtime", &mut self.runtime, "what drives the servers: tokio, smol or async-std"),
-            Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX),
+            Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX).by_default(""),
             Flag::new("Listening", "tcp-address", &mut self.tcp_address, "host:port for clients, or the path of a unix socket"),
             Flag::new("Listening", "http-address", &mut self.http_address, "host:port for HTTP, or the path of a unix socket; empty for none"),
             Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none").without_effect(),
-            Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers"),
+            Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers").by_default(HOST_NAME),
             Flag::new("Listening", "broadcast-tcp-port", &mut self.broadcast_tcp_port, "TCP port that nsqlookupd passes on; 0: the port of --tcp-address"),
             Flag::new("Listening", "broadcast-http-port", &mut self.broadcast_http_port, "HTTP port that nsqlookupd passes on; 0: the port of --http-address"),
             Flag::new("Storage", "data-path", &mut self.data_path, "folder of the queue files, which has to exist; empty: the current folder"),
