@@ -56,6 +56,10 @@ pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
         .map_err(ServeError::Start)?;
+    if options.nsqd.lookupd_tcp_address.is_empty() {
+        // Its port was left to the system, and is known only now.
+        options.nsqd.lookupd_tcp_address.push(nsqlookupd.tcp_addr().to_string());
+    }
     let nsqd = assemble::start_nsqd(&options.nsqd, tls).map_err(ServeError::Start)?;
     let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
