@@ -5,8 +5,8 @@ use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::io;
 
-use sansq_core::nsqd::Config;
 use sansq_core::nsqd::http::Memory;
+use sansq_core::nsqd::{Config, StatsdOptions};
 use sansq_core::{nsqlookupd, options};
 use sansq_smol::Executor;
 
@@ -137,6 +137,14 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_channel_consumers: size(flags.max_channel_consumers),
         e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
         e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
+        statsd: StatsdOptions {
+            address: flags.statsd_address.clone(),
+            prefix: flags.statsd_prefix.clone(),
+            interval: flags.statsd_interval,
+            mem_stats: flags.statsd_mem_stats,
+            udp_packet_size: size(flags.statsd_udp_packet_size),
+            exclude_ephemeral: flags.statsd_exclude_ephemeral,
+        },
         deflate: flags.deflate,
         snappy: flags.snappy,
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use super::statsd::StatsdOptions;
+
 /// The options of an nsqd that its machines act on.
 ///
 /// [`Config::default`] has the reference's defaults; [`Config::check`] says what is out of range.
@@ -62,6 +64,8 @@ pub struct Config {
     pub e2e_processing_latency_percentiles: Vec<f64>,
     /// The time that the percentiles cover.
     pub e2e_processing_latency_window_time: Duration,
+    /// Where statistics are pushed, and how.
+    pub statsd: StatsdOptions,
     /// Whether clients may have Deflate.
     pub deflate: bool,
     /// Whether clients may have Snappy.
@@ -136,6 +140,7 @@ impl Default for Config {
             max_channel_consumers: 0,
             e2e_processing_latency_percentiles: Vec::new(),
             e2e_processing_latency_window_time: Duration::from_secs(600),
+            statsd: StatsdOptions::default(),
             deflate: true,
             snappy: true,
             max_deflate_level: 6,
@@ -165,6 +170,9 @@ impl Config {
         if self.msg_timeout.is_zero() {
             return Err(ConfigError::MsgTimeout);
         }
+        if self.statsd.interval <= Duration::from_secs(1) {
+            return Err(ConfigError::StatsdInterval);
+        }
         Ok(())
     }
 
@@ -188,6 +196,8 @@ pub enum ConfigError {
     MsgTimeout,
     /// `--node-id`.
     NodeId,
+    /// `--statsd-interval`.
+    StatsdInterval,
 }
 
 impl fmt::Display for ConfigError {
@@ -198,6 +208,7 @@ impl fmt::Display for ConfigError {
             Self::MaxMsgSize => "--max-msg-size must be [1,2147483647]",
             Self::MsgTimeout => "--msg-timeout must be above 0",
             Self::NodeId => "--node-id must be [0,1024)",
+            Self::StatsdInterval => "--statsd-interval must be above 1s",
         })
     }
 }

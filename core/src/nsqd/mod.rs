@@ -13,11 +13,12 @@ pub mod lookup_peer;
 mod registry;
 mod shard;
 mod stats;
+mod statsd;
 mod topic;
 
 pub use self::actions::{
-    Actions, Batch, Close, Detached, Origin, Peer, PeerAction, Publish, PublishKind, ReadState,
-    ReplyToken, ShardId, ShardMessage,
+    Actions, Batch, Close, Collector, Detached, Origin, Peer, PeerAction, Publish, PublishKind,
+    ReadState, ReplyToken, ShardId, ShardMessage,
 };
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
@@ -33,4 +34,5 @@ pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::Shard;
 pub use self::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};
 pub use self::topic::{NotPublished, Topic, TopicOutput};

@@ -1,7 +1,9 @@
 //! What operators see and change while a node runs, over one shard and over several.
 use core::time::Duration;
 
-use sansq_core::nsqd::{AdminError, AdminReply, AdminRequest, Config, PeerAction};
+use sansq_core::nsqd::{
+    AdminError, AdminReply, AdminRequest, Config, PeerAction, StatsdAction, StatsdOptions,
+};
 
 use crate::common::{Frame, Node};
 use crate::{message, stats};
@@ -84,5 +86,53 @@ fn latency_is_the_time_from_publishing_to_finishing() {
         node.wait(Duration::from_secs(11));
         let (topic, _) = shown(&mut node);
         assert_eq!((topic.count, &topic.percentiles[0]), (0, &(1.0, 0)));
+    }
+}
+
+#[test]
+fn statsd_hears_of_all_shards_every_interval() {
+    for shards in [1, 4] {
+        let statsd = StatsdOptions {
+            address: "statsd:8125".into(),
+            prefix: "p.".into(),
+            interval: Duration::from_secs(5),
+            ..StatsdOptions::default()
+        };
+        let mut node = Node::new(shards, Config { statsd, ..Config::default() });
+        let producer = node.client(0);
+        let lines = |node: &mut Node| {
+            let mut text = String::new();
+            for action in node.statsd.drain(..) {
+                match action {
+                    StatsdAction::Send(packet) => text += core::str::from_utf8(&packet).unwrap(),
+                    StatsdAction::Begin(address) => assert_eq!(&*address, "statsd:8125"),
+                    StatsdAction::Measure => panic!("answered already"),
+                }
+            }
+            text.lines().map(String::from).collect::<Vec<_>>()
+        };
+        for topic in 0..8 {
+            node.publish(producer, &format!("t{topic}"), "body");
+        }
+        node.wait(Duration::from_millis(4_999));
+        assert_eq!(lines(&mut node), [""; 0]);
+        node.wait(Duration::from_millis(4_001));
+        let first = lines(&mut node);
+        assert_eq!(first.len(), 8 * 4 + 9);
+        for topic in 0..8 {
+            assert_eq!(first[4 * topic], format!("p.topic.t{topic}.message_count:1|c"));
+            assert_eq!(first[4 * topic + 1], format!("p.topic.t{topic}.message_bytes:4|c"));
+        }
+        assert_eq!(first.last().unwrap(), "p.mem.gc_runs:0|c");
+        node.publish(producer, "t3", "again");
+        node.wait(Duration::from_secs(1));
+        let begun = lines(&mut node).len();
+        // What is left goes out at a stop.
+        node.shut_down();
+        assert!(begun < first.len());
+        assert_eq!(begun + lines(&mut node).len(), first.len());
+        assert!(node.events.iter().any(|event| event.to_string() == "STATSD: closing"));
+        node.wait(Duration::from_secs(60));
+        assert_eq!(lines(&mut node), [""; 0]);
     }
 }
