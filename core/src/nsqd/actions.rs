@@ -17,6 +17,7 @@ use super::statsd::StatsdAction;
 use crate::arena::{ConnId, PeerId};
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
+use crate::storage;
 
 /// A shard of a node, counted from 0.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -49,6 +50,9 @@ pub struct Actions {
     pub statsd: Vec<StatsdAction>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
     pub replies: Vec<(ReplyToken, AdminReply)>,
+    /// What is to be done on the disk; hand the outcome of each to
+    /// [`handle_storage`](super::Shard::handle_storage).
+    pub storage: Vec<storage::Request>,
 }
 
 impl Actions {
@@ -64,6 +68,7 @@ impl Actions {
             peers: Vec::new(),
             statsd: Vec::new(),
             replies: Vec::new(),
+            storage: Vec::new(),
         }
     }
 
@@ -78,6 +83,7 @@ impl Actions {
             && self.peers.is_empty()
             && self.statsd.is_empty()
             && self.replies.is_empty()
+            && self.storage.is_empty()
     }
 
     /// Appends to the batch for `shard`.

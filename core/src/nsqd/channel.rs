@@ -363,7 +363,6 @@ impl Channel {
 
     /// Hands out what is due: deferred messages, and deliveries that were not answered in time.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl ChannelOutput) {
-        let limit = self.limit();
         while let Some((at, consumer)) = self.deadlines.pop_due(now.instant) {
             let Some(entry) = self.consumers.get_mut(consumer) else { continue };
             if entry.armed != Some(at) {
@@ -374,7 +373,7 @@ impl Channel {
                 && let Some(message) = self.in_flight.pop_first(&mut entry.list)
             {
                 self.counters.timeouts += 1;
-                store(&mut self.queue, message, limit);
+                self.queue.push_back(message);
             }
             self.arm(consumer);
             self.queue_if_ready(consumer);
@@ -382,9 +381,10 @@ impl Channel {
         while self.deferred.peek().is_some_and(|deferred| deferred.due <= now.instant)
             && let Some(deferred) = self.deferred.pop()
         {
-            store(&mut self.queue, deferred.message, limit);
+            self.queue.push_back(deferred.message);
         }
         self.dispatch(now, out);
+        self.drop_excess();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
@@ -449,9 +449,9 @@ impl Channel {
         let direct = self.queue.is_empty() && self.flows();
         let left = if direct { self.deliver(message, now, out) } else { Some(message) };
         if let Some(message) = left {
-            let limit = self.limit();
-            store(&mut self.queue, message, limit);
+            self.queue.push_back(message);
             self.dispatch(now, out);
+            self.drop_excess();
         }
     }
 
@@ -501,9 +501,12 @@ impl Channel {
         }
     }
 
-    /// How many messages an ephemeral channel keeps before it drops; `None` for lasting ones.
-    fn limit(&self) -> Option<usize> {
-        self.name.is_ephemeral().then(|| self.options.mem_queue_size.max(1))
+    /// An ephemeral channel drops what came last and does not fit. To be called after
+    /// [`dispatch`](Self::dispatch): what somebody can have now needs no room.
+    fn drop_excess(&mut self) {
+        if self.name.is_ephemeral() {
+            self.queue.truncate(self.options.mem_queue_size.max(1));
+        }
     }
 
     fn defer(&mut self, message: Message, due: Instant) {
@@ -532,13 +535,6 @@ impl Channel {
 
 /// How many consumers that have left may stand in line for messages, besides as many as there are.
 const READY_KEPT: usize = 16;
-
-/// Puts a message at the end of the queue, or drops it if there is a limit that is reached.
-fn store(queue: &mut VecDeque<Message>, message: Message, limit: Option<usize>) {
-    if limit.is_none_or(|limit| queue.len() < limit) {
-        queue.push_back(message);
-    }
-}
 
 /// A message that is kept back. The heap gives out the earliest first, and of equals the first put in.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod client;
 mod lanes;
 mod lookup;
 mod statsd;
+mod storage;
 mod tables;
 
 use alloc::boxed::Box;
