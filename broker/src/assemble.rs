@@ -122,6 +122,10 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
+        topology_aware_consumption: flags
+            .enable_experiment
+            .iter()
+            .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),

@@ -336,7 +336,7 @@ impl Program for NsqdOptions {
             Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels"),
             Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles"),
             Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover"),
-            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption").without_effect(),
+            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption"),
             Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),

@@ -34,6 +34,8 @@ pub struct Config {
     pub topology_region: String,
     /// Told to clients and nsqlookupd.
     pub topology_zone: String,
+    /// Whether consumers of this zone, then those of this region, get messages before others.
+    pub topology_aware_consumption: bool,
     /// Messages in memory per topic and, separately, per channel.
     pub mem_queue_size: usize,
     /// The largest message body in bytes.
@@ -132,6 +134,7 @@ impl Default for Config {
             lookupd_tcp_addresses: Vec::new(),
             topology_region: String::new(),
             topology_zone: String::new(),
+            topology_aware_consumption: false,
             mem_queue_size: 10_000,
             max_msg_size: 1024 * 1024,
             max_body_size: 5 * 1024 * 1024,

@@ -25,6 +25,7 @@ use super::config::{
     REPLIES_OWED_MAX, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
+use super::line::Nearness;
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
 use crate::message::{Bodies, Message};
 use crate::name::{ChannelName, TopicName};
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later one
     /// says (section 8.6).
     pub(super) delivery: Option<Settings>,
+    /// How near the first IDENTIFY says that it is.
+    pub(super) nearness: Nearness,
     pub(super) identity: Box<Identity>,
     replies: VecDeque<Option<Reply>>,
     /// The number of the first of `replies`.
@@ -129,6 +132,7 @@ impl Connection {
             state: State::Init,
             settings,
             delivery: None,
+            nearness: Nearness::default(),
             identity: Box::new(Identity {
                 client_id: ip.clone(),
                 hostname: ip,
@@ -349,6 +353,8 @@ impl Connection {
         self.settings = settings;
         if self.delivery.is_none() {
             self.delivery = Some(settings);
+            let (zone, region) = (&identify.topology_zone, &identify.topology_region);
+            self.nearness = Nearness::of(zone, region, config);
             self.next_heartbeat = settings.heartbeat_interval.map(|hb| now.instant + hb);
         }
         self.read_deadline = settings.heartbeat_interval.map(|hb| now.instant + hb * 2);

@@ -291,7 +291,11 @@ impl Shard {
             in_flight_count: channel.in_flight_count() as u64,
             deferred_count: channel.deferred_count() as u64,
             message_count: counters.messages,
-            global_msg_count: counters.deliveries,
+            zone_local_msg_count: counters.zone_deliveries,
+            region_local_msg_count: counters.region_deliveries,
+            global_msg_count: counters.deliveries
+                - counters.zone_deliveries
+                - counters.region_deliveries,
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,

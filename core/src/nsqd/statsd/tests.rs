@@ -14,6 +14,8 @@ fn channel(name: &str, count: u64) -> ChannelStats {
         in_flight_count: 3,
         deferred_count: 4,
         message_count: count,
+        zone_local_msg_count: 0,
+        region_local_msg_count: 0,
         global_msg_count: 0,
         requeue_count: 2 * count,
         timeout_count: 3 * count,
