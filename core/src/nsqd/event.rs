@@ -32,6 +32,8 @@ pub enum Event {
     Lookup(Box<LookupPeerEvent>),
     /// A client said which protocol it speaks.
     Magic(Peer, [u8; 4]),
+    /// Nothing more is pushed to statsd.
+    StatsdClosed,
     /// A topic came into being.
     TopicCreated(TopicName),
     /// A topic is deleted.
@@ -82,6 +84,7 @@ impl Event {
             | Self::ClientLeft(..)
             | Self::Identified(..)
             | Self::Magic(..)
+            | Self::StatsdClosed
             | Self::TopicCreated(..)
             | Self::TopicDeleted(..) => Level::Info,
         }
@@ -109,6 +112,7 @@ impl fmt::Display for Event {
             Self::Magic(peer, magic) => {
                 write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
             }
+            Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),
             #[cfg(feature = "upgrade")]

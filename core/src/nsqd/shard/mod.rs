@@ -15,6 +15,7 @@ mod admin;
 mod client;
 mod lanes;
 mod lookup;
+mod statsd;
 mod storage;
 mod tables;
 
@@ -27,8 +28,9 @@ use bytes::BytesMut;
 
 use self::admin::Collecting;
 use self::lookup::PeerEntry;
+use self::statsd::StatsdEntry;
 use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
-use super::actions::{Actions, Detached, Peer, ReadState, ReplyToken, ShardId};
+use super::actions::{Actions, Collector, Detached, Peer, ReadState, ShardId};
 use super::config::{Config, DECODED_LEN_MAX};
 use super::connection::{Connection, Workspace};
 use super::event::Event;
@@ -64,7 +66,9 @@ pub struct Shard {
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
     peers: Arena<PeerId, PeerEntry>,
-    collecting: BTreeMap<ReplyToken, Collecting>,
+    /// Shard 0 only, and only if there is a statsd.
+    statsd: Option<StatsdEntry>,
+    collecting: BTreeMap<Collector, Collecting>,
     exiting: bool,
 }
 
@@ -91,6 +95,7 @@ impl Shard {
             unsettled: Vec::new(),
             registry: Registry::new(),
             peers: Arena::new(),
+            statsd: None,
             collecting: BTreeMap::new(),
             exiting: false,
         }
@@ -100,6 +105,7 @@ impl Shard {
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         if self.id.0 == 0 {
             self.start_peers(now, out);
+            self.start_statsd(now, out);
         }
     }
 
@@ -293,6 +299,7 @@ impl Shard {
                     }
                 }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
+                Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
             self.settle_all(now, out);
         }
@@ -320,6 +327,7 @@ impl Shard {
             self.unsettled.push(conn);
         }
         self.stop_peers(out);
+        self.stop_statsd(out);
         self.settle_all(now, out);
     }
 
