@@ -12,9 +12,9 @@ use signal_hook::iterator::Signals;
 
 use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
 use crate::assemble::{self, Running};
-use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::version_line;
+use sansq_runtime::storage::{DataPath, DataPathError};
 
 /// Runs nsqd until it is told to stop.
 ///
