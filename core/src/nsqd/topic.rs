@@ -224,7 +224,7 @@ impl Topic {
             topic.message_count += 1;
             topic.message_bytes += body.len() as u64;
             let id = ids.next_id(now.unix);
-            let message = Message { id, timestamp: received.unix, attempts: 0, body };
+            let message = Message { id, timestamp: received.unix, attempts: 0, record: None, body };
             if flows {
                 topic.fan_out(message, due, out);
             } else if !topic.name.is_ephemeral() || topic.backlog.len() < topic.limit {

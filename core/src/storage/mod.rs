@@ -11,6 +11,7 @@
 //!
 //! The simulator answers with torn writes, lost syncs and full disks; the runtimes with files.
 
+mod disk_queue;
 mod file;
 mod metadata;
 
@@ -20,6 +21,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
+pub use self::disk_queue::{DiskEvent, DiskOptions, DiskOutput, DiskQueue, Popped, Ticket};
 pub use self::file::{File, FileName, Store};
 pub use self::metadata::{ChannelRecord, Metadata, TopicRecord};
 use crate::arena::{ChannelId, TopicId};
@@ -93,6 +95,9 @@ pub enum Op {
         /// Which file.
         file: File,
     },
+    /// Remove the data files, by number, then [`File::Meta`] and [`File::Deferred`]; not those that were
+    /// set aside. For a queue that is emptied or deleted, also before it was opened.
+    RemoveAll,
     /// Rename a data file to its name with `.bad` behind it, over an older one.
     SetAside {
         /// The data file's number.
@@ -118,7 +123,7 @@ pub enum Answer {
     Opened(Box<Found>),
     /// Of [`Op::Read`].
     Read(Bytes),
-    /// Of [`Op::Remove`].
+    /// Of [`Op::Remove`] and [`Op::RemoveAll`].
     Removed,
     /// Of [`Op::Replace`].
     Replaced,

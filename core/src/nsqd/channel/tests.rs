@@ -48,7 +48,7 @@ fn conn(index: u32) -> ConnId {
 
 fn message(id: u64) -> Message {
     let body = Bytes::from_static(b"x");
-    Message { id: MessageId(id), timestamp: UnixNanos(0), attempts: 0, body }
+    Message { id: MessageId(id), timestamp: UnixNanos(0), attempts: 0, record: None, body }
 }
 
 fn at(millis: u64) -> Now {
