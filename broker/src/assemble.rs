@@ -8,6 +8,7 @@ use std::io;
 use sansq_core::nsqd::Config;
 use sansq_core::nsqd::http::Memory;
 use sansq_core::{nsqlookupd, options};
+use sansq_runtime::storage::DataPath;
 use sansq_smol::Executor;
 
 use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name};
@@ -66,14 +67,14 @@ impl Stopper {
 }
 
 /// Starts an nsqd.
-pub(crate) fn start_nsqd(flags: &NsqdOptions) -> io::Result<Running> {
+pub(crate) fn start_nsqd(flags: &NsqdOptions, data_path: DataPath) -> io::Result<Running> {
     let options = nsqd_options(flags);
     match flags.runtime {
-        Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
-        Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
-        Runtime::AsyncStd => {
-            sansq_smol::Nsqd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
-        }
+        Runtime::Tokio => sansq_tokio::Nsqd::bind(options, data_path)?.spawn().map(Running::Tokio),
+        Runtime::Smol => sansq_smol::Nsqd::bind(options, data_path)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => sansq_smol::Nsqd::bind(options, data_path)?
+            .spawn_on(Executor::AsyncStd)
+            .map(Running::Smol),
     }
 }
 
@@ -122,6 +123,9 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
         mem_queue_size: size(flags.mem_queue_size),
+        max_bytes_per_file: flags.max_bytes_per_file,
+        sync_every: flags.sync_every,
+        sync_timeout: flags.sync_timeout,
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
         msg_timeout: flags.msg_timeout,

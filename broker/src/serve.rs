@@ -23,11 +23,8 @@ use sansq_runtime::storage::{DataPath, DataPathError};
 pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
     let data_path = prepare_nsqd(&mut options, false)?;
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options).map_err(ServeError::Start)?;
-    let result = ends.wait(vec![nsqd]);
-    // The lock goes last: whoever starts next must find everything finished.
-    drop(data_path);
-    result
+    let nsqd = assemble::start_nsqd(&options, data_path).map_err(ServeError::Start)?;
+    ends.wait(vec![nsqd])
 }
 
 /// Runs nsqlookupd until it is told to stop.
@@ -55,12 +52,10 @@ pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
         .map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options.nsqd).map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options.nsqd, data_path).map_err(ServeError::Start)?;
     let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
-    let result = ends.wait(vec![nsqd, nsqlookupd]);
-    drop(data_path);
-    result
+    ends.wait(vec![nsqd, nsqlookupd])
 }
 
 /// What listens where, and what to type next.
@@ -104,15 +99,6 @@ fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, Ser
     }
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
-    log(
-        NSQD,
-        Level::Warn,
-        "NSQ: this version keeps topics and messages in memory only; a stop forgets them",
-    );
-    if data_path.has_queues() {
-        let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
-        log(NSQD, Level::Warn, text);
-    }
     Ok(data_path)
 }
 

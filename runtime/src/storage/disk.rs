@@ -1,49 +1,49 @@
 //! The storage thread of a shard, and the shard's end of it.
 
 use core::mem;
-use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use sansq_core::nsqd::ShardId;
-use sansq_core::storage::{Done, Request};
+use sansq_core::storage::{Done, Request, Store};
 
 use super::data_path::DataPath;
 use super::executor::{Executor, Mailbox};
 use super::folder::Folder;
 use crate::lanes::Lanes;
+use crate::log::Program;
 use crate::server::Ending;
 
-/// A shard's disk. Dropping it lets the thread end when it has done all that it was given.
+/// A shard's end of its storage thread. Dropping it lets the thread end when it has done all that it was
+/// given.
 #[derive(Debug)]
 pub struct Disk {
     inbox: Arc<Inbox>,
-    thread: Option<JoinHandle<()>>,
+    /// Where the metadata is, for the log.
+    metadata: PathBuf,
+}
+
+/// A storage thread that is still to be started.
+#[derive(Debug)]
+pub struct DiskThread {
+    executor: Executor<Desk>,
+    data_path: Arc<DataPath>,
 }
 
 impl Disk {
-    pub(super) fn start(
+    /// A disk and its thread.
+    pub(super) fn new(
         folder: Folder,
         asides_max: usize,
         data_path: Arc<DataPath>,
         shard: ShardId,
         lanes: Arc<Lanes>,
-    ) -> io::Result<Self> {
+    ) -> (Self, DiskThread) {
         let inbox = Arc::new(Inbox::default());
-        let desk = Desk { inbox: Arc::clone(&inbox), lanes: Arc::clone(&lanes), shard };
-        let run = move || {
-            let ending = Ending::new(lanes);
-            let mut executor = Executor::new(folder, desk, asides_max);
-            let mut batch = Vec::new();
-            while executor.mailbox().wait(&mut batch) {
-                executor.run(&mut batch);
-            }
-            ending.well();
-            // Whoever locks the folder next finds everything finished.
-            drop(data_path);
-        };
-        let thread = thread::Builder::new().name(format!("nsqd-{}-disk", shard.0)).spawn(run)?;
-        Ok(Self { inbox, thread: Some(thread) })
+        let metadata = data_path.path().join(Store::Metadata.to_string());
+        let desk = Desk { inbox: Arc::clone(&inbox), lanes, shard };
+        let executor = Executor::new(folder, desk, asides_max);
+        (Self { inbox, metadata }, DiskThread { executor, data_path })
     }
 
     /// Hands requests over, and leaves none. Their completions come with the shard's mail.
@@ -54,31 +54,46 @@ impl Disk {
         if requests.is_empty() {
             return;
         }
+        for request in requests.iter() {
+            if request.store == Store::Metadata {
+                let path = self.metadata.display();
+                let line = format_args!("NSQ: persisting topic/channel metadata to {path}");
+                Program::Nsqd.info(line);
+            }
+        }
         let mut orders = self.inbox.lock();
         orders.requests.append(requests);
         if orders.is_idle {
             self.inbox.filled.notify_one();
         }
     }
+}
 
-    /// Waits until all that was handed over is carried out, and the thread has ended.
-    pub fn finish(mut self) {
-        self.close();
-        if let Some(thread) = self.thread.take() {
-            // A panic there has ended the server already, with its own error.
-            let _ = thread.join();
-        }
-    }
-
-    fn close(&self) {
+impl Drop for Disk {
+    fn drop(&mut self) {
         self.inbox.lock().is_closed = true;
         self.inbox.filled.notify_one();
     }
 }
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        self.close();
+impl DiskThread {
+    /// Its name.
+    pub fn name(&self) -> String {
+        format!("nsqd-{}-disk", self.executor.mailbox().shard.0)
+    }
+
+    /// Works until the shard has dropped its end and everything is done. If it panics, the server ends.
+    pub fn run(self) {
+        let Self { mut executor, data_path } = self;
+        let ending = Ending::new(Arc::clone(&executor.mailbox().lanes));
+        let mut batch = Vec::new();
+        while executor.mailbox().wait(&mut batch) {
+            executor.run(&mut batch);
+        }
+        ending.well();
+        // Last: whoever locks the folder next finds everything finished.
+        drop(executor);
+        drop(data_path);
     }
 }
 
@@ -106,6 +121,7 @@ impl Inbox {
 }
 
 /// The storage thread's end.
+#[derive(Debug)]
 pub(super) struct Desk {
     inbox: Arc<Inbox>,
     lanes: Arc<Lanes>,
@@ -130,11 +146,11 @@ impl Desk {
 }
 
 impl Mailbox for Desk {
-    fn fetch(&mut self, requests: &mut Vec<Request>) {
+    fn fetch(&self, requests: &mut Vec<Request>) {
         requests.append(&mut self.inbox.lock().requests);
     }
 
-    fn report(&mut self, done: &mut Vec<Done>) {
+    fn report(&self, done: &mut Vec<Done>) {
         self.lanes.post_done(self.shard, done);
         self.lanes.ring(self.shard);
     }

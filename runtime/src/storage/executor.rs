@@ -6,8 +6,8 @@
 //! one of the folder for all. Between two of them the mailbox is looked at, so that a queue that needs no
 //! fsync never waits for more than one of another's.
 
+use core::mem;
 use std::collections::BTreeSet;
-use std::mem;
 
 use sansq_core::storage::{Answer, Done, Op, Owner, Request, Store};
 
@@ -16,9 +16,9 @@ use super::folder::{Aside, Folder};
 /// Where requests come from and completions go to.
 pub(super) trait Mailbox {
     /// Appends what was asked for meanwhile; never waits.
-    fn fetch(&mut self, requests: &mut Vec<Request>);
+    fn fetch(&self, requests: &mut Vec<Request>);
     /// Takes completions, and leaves none.
-    fn report(&mut self, done: &mut Vec<Done>);
+    fn report(&self, done: &mut Vec<Done>);
 }
 
 /// Carries out the requests of a shard.
@@ -62,8 +62,8 @@ impl<M: Mailbox> Executor<M> {
     }
 
     /// Where its requests come from.
-    pub(super) const fn mailbox(&mut self) -> &mut M {
-        &mut self.mailbox
+    pub(super) const fn mailbox(&self) -> &M {
+        &self.mailbox
     }
 
     /// Carries out everything in `batch`, and what arrives in the mailbox meanwhile, in part. All
@@ -112,6 +112,7 @@ impl<M: Mailbox> Executor<M> {
             | Op::Open
             | Op::Read { .. }
             | Op::Remove { .. }
+            | Op::RemoveAll
             | Op::SetAside { .. } => self.folder.carry_out(&store, op),
         };
         self.done.push(Done { owner, result });

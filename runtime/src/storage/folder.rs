@@ -59,6 +59,7 @@ impl Folder {
             }
             Op::Read { file, offset, len } => self.read(store, file, offset, len).map(Answer::Read),
             Op::Remove { file } => self.remove(store, file).map(|()| Answer::Removed),
+            Op::RemoveAll => self.remove_all(store).map(|()| Answer::Removed),
             Op::SetAside { file } => self.set_aside(store, file).map(|()| Answer::SetAside),
             Op::Sync { file } => {
                 self.sync(store, file)?;
@@ -189,6 +190,20 @@ impl Folder {
                 Ok(())
             }
         }
+    }
+
+    fn remove_all(&mut self, store: &Store) -> Result<(), Failure> {
+        let Some(files) = self.listing.get(store).cloned() else { return Ok(()) };
+        for number in files.data {
+            self.remove(store, File::Data(number))?;
+        }
+        if files.meta {
+            self.remove(store, File::Meta)?;
+        }
+        if files.deferred {
+            self.remove(store, File::Deferred)?;
+        }
+        Ok(())
     }
 
     fn set_aside(&mut self, store: &Store, number: u64) -> Result<(), Failure> {

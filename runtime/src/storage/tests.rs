@@ -1,7 +1,8 @@
 //! The executor against a model, and what it does when files can't be had.
 
+use core::cell::RefCell;
 use core::mem;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,19 +52,17 @@ fn names(folder: &Path) -> Vec<String> {
 /// Mail that is there from the start, and comes one by one whenever the mailbox is looked at.
 #[derive(Default)]
 struct Script {
-    mail: Vec<Request>,
-    done: Vec<Done>,
+    mail: RefCell<VecDeque<Request>>,
+    done: RefCell<Vec<Done>>,
 }
 
-impl Mailbox for &mut Script {
-    fn fetch(&mut self, requests: &mut Vec<Request>) {
-        if !self.mail.is_empty() {
-            requests.push(self.mail.remove(0));
-        }
+impl Mailbox for &Script {
+    fn fetch(&self, requests: &mut Vec<Request>) {
+        requests.extend(self.mail.borrow_mut().pop_front());
     }
 
-    fn report(&mut self, done: &mut Vec<Done>) {
-        self.done.append(done);
+    fn report(&self, done: &mut Vec<Done>) {
+        self.done.borrow_mut().append(done);
     }
 }
 
@@ -183,15 +182,15 @@ proptest! {
             expected[*index].push(model.carry_out(&queues[*index], op.clone()));
         }
 
-        let mut script = Script::default();
+        let script = Script::default();
         let mut batch: Vec<_> =
             requests.iter().map(|(index, op)| request(queues[*index], op.clone())).collect();
         let owners: Vec<_> = owners();
         for (request, (index, _)) in batch.iter_mut().zip(&requests) {
             request.owner = owners[*index];
         }
-        script.mail = batch.split_off(at_once.min(batch.len()));
-        let mut executor = Executor::new(open(folder.path()), &mut script, asides_max);
+        script.mail.borrow_mut().extend(batch.split_off(at_once.min(batch.len())));
+        let mut executor = Executor::new(open(folder.path()), &script, asides_max);
         loop {
             executor.run(&mut batch);
             executor.mailbox().fetch(&mut batch);
@@ -199,10 +198,9 @@ proptest! {
                 break;
             }
         }
-        drop(executor);
 
         let mut results = [const { Vec::new() }; 3];
-        for done in script.done {
+        for done in script.done.take() {
             let index = owners.iter().position(|owner| *owner == done.owner).unwrap();
             results[index].push(done.result.map_err(|failure| failure.kind));
         }
@@ -232,9 +230,9 @@ fn owners() -> Vec<Owner> {
 fn what_needs_no_fsync_does_not_wait_for_anothers() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b, c) = (queue("a"), queue("b"), queue("c"));
-    let mut script =
-        Script { mail: vec![request(b, append(0, 0, "b")), request(a, Op::Open)], done: vec![] };
-    let mut executor = Executor::new(open(folder.path()), &mut script, 8);
+    let script = Script::default();
+    script.mail.borrow_mut().extend([request(b, append(0, 0, "b")), request(a, Op::Open)]);
+    let mut executor = Executor::new(open(folder.path()), &script, 8);
     executor.run(&mut vec![
         request(a, append(0, 0, "a")),
         request(a, Op::Sync { file: 0 }),
@@ -242,7 +240,7 @@ fn what_needs_no_fsync_does_not_wait_for_anothers() {
         request(c, replace(File::Meta, "2")),
         request(c, Op::Remove { file: File::Data(0) }),
     ]);
-    let order: Vec<_> = script.done.iter().map(|done| done.result.clone().unwrap()).collect();
+    let order: Vec<_> = script.done.take().into_iter().map(|done| done.result.unwrap()).collect();
     let found = Found { meta: Some(Bytes::from_static(b"1")), files: vec![(0, 1)], deferred: None };
     assert_eq!(
         order,
@@ -344,7 +342,13 @@ fn a_storage_thread_does_all_that_it_was_given() {
     let data_path = DataPath::open(folder.path(), false).unwrap();
     let mut storage = Storage::open(data_path, 2).unwrap();
     let mut mail = [Mail::default(), Mail::default()];
-    let disks = [0, 1].map(|shard| storage.start(ShardId(shard), &lanes).unwrap());
+    let (disks, threads): (Vec<_>, Vec<_>) = [0, 1]
+        .map(|shard| {
+            let (disk, thread) = storage.disk(ShardId(shard), &lanes);
+            (disk, std::thread::spawn(|| thread.run()))
+        })
+        .into_iter()
+        .unzip();
     drop(storage);
 
     // One completion is waited for as a shard does.
@@ -366,8 +370,9 @@ fn a_storage_thread_does_all_that_it_was_given() {
         }
     }
     assert!(DataPath::open(folder.path(), false).is_err(), "the threads hold the lock");
-    for disk in disks {
-        disk.finish();
+    drop(disks);
+    for thread in threads {
+        thread.join().unwrap();
     }
     for (shard, mail) in (0..).map(ShardId).zip(&mut mail) {
         lanes.collect(shard, mail);
