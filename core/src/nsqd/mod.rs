@@ -2,6 +2,7 @@
 
 mod actions;
 mod admin;
+mod backlog;
 mod channel;
 pub mod config;
 mod connection;
@@ -9,6 +10,7 @@ mod event;
 pub mod http;
 mod in_flight;
 pub mod lookup_peer;
+mod metadata;
 mod registry;
 mod shard;
 mod stats;
@@ -21,6 +23,7 @@ pub use self::actions::{
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
+pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX};
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::arena::Key;
+use crate::storage::{self, DiskEvent, DiskOutput, Failure};
 use crate::time::UnixNanos;
 
 /// Takes down what is delivered; connections in `full` take one message and no more.
@@ -14,6 +15,16 @@ use crate::time::UnixNanos;
 struct Sink {
     delivered: Vec<(ConnId, MessageId, u16)>,
     full: Vec<ConnId>,
+}
+
+impl BacklogOutput for Sink {
+    fn hold(&mut self, _: Ticket) {}
+}
+
+impl DiskOutput for Sink {
+    fn ask(&mut self, _: storage::Op) {}
+    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn event(&mut self, _: DiskEvent) {}
 }
 
 impl ChannelOutput for Sink {
@@ -35,11 +46,19 @@ const OPTIONS: ChannelOptions = ChannelOptions {
     mem_queue_size: 3,
     max_msg_timeout: Duration::from_secs(5),
     max_channel_consumers: 2,
+    beyond: Beyond::Nowhere,
 };
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn channel(name: &str) -> Channel {
-    Channel::new(ChannelName::new(name).unwrap(), TopicId::new(0, 0), OPTIONS, 1)
+    make(name, OPTIONS)
+}
+
+fn make(name: &str, options: ChannelOptions) -> Channel {
+    let name = ChannelName::new(name).unwrap();
+    let beyond = if name.is_ephemeral() { Beyond::Dropped } else { options.beyond };
+    let options = ChannelOptions { beyond, ..options };
+    Channel::new(name, TopicId::new(0, 0), options, 1, &mut Sink::default())
 }
 
 fn conn(index: u32) -> ConnId {
@@ -61,7 +80,7 @@ fn delivers_as_far_as_rdy_allows_and_turns_about() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     for id in 1..=5 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!((out.take(), channel.depth()), (Vec::new(), 5));
     channel.ready(a, 2, at(0), &mut out);
@@ -75,7 +94,7 @@ fn delivers_as_far_as_rdy_allows_and_turns_about() {
     channel.ready(a, 9, at(0), &mut out);
     channel.ready(b, 9, at(0), &mut out);
     for id in 6..=9 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!(out.take(), [(1, 6, 1), (2, 7, 1), (1, 8, 1), (2, 9, 1)]);
     assert_eq!(channel.in_flight_count(), 7);
@@ -87,7 +106,7 @@ fn a_lowered_rdy_counts_what_is_in_flight() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 5, at(0), &mut out);
     for id in 1..=6 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!(out.take().len(), 5);
     channel.ready(a, 3, at(0), &mut out);
@@ -106,7 +125,7 @@ fn answers_are_refused_for_what_is_not_in_flight_to_the_asker() {
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     assert_eq!(channel.subscribe(conn(3), TIMEOUT, 0), Err(TooManyConsumers));
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     let id = MessageId(1);
     assert_eq!(channel.finish(b, id, at(0), &mut out), Err(NotInFlight::NotOwner));
     assert_eq!(channel.touch(b, id, TIMEOUT, at(0)), Err(NotInFlight::NotOwner));
@@ -122,7 +141,7 @@ fn an_unanswered_message_comes_back_with_one_attempt_more() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     assert_eq!(channel.poll_timeout(), Some(at(2000).instant));
     channel.handle_timeout(at(1999), &mut out);
     assert_eq!(out.take(), [(1, 1, 1)]);
@@ -142,8 +161,8 @@ fn touch_extends_up_to_the_cap() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 2, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
-    channel.put(message(2), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
+    channel.put(message(2), None, at(0), &mut out);
     out.take();
     for time in (500..5000).step_by(500) {
         channel.touch(a, MessageId(1), TIMEOUT, at(time)).unwrap();
@@ -163,8 +182,8 @@ fn a_delay_is_kept_to_the_instant() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put_deferred(message(1), at(300).instant, at(0), &mut out);
-    channel.put_deferred(message(2), at(100).instant, at(0), &mut out);
+    channel.put_deferred(message(1), at(300).instant, None, at(0), &mut out);
+    channel.put_deferred(message(2), at(100).instant, None, at(0), &mut out);
     assert_eq!((channel.deferred_count(), channel.depth()), (2, 0));
     assert_eq!(channel.poll_timeout(), Some(at(100).instant));
     channel.handle_timeout(at(100), &mut out);
@@ -183,7 +202,7 @@ fn what_a_lost_consumer_had_goes_to_the_others_at_once() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 3, at(0), &mut out);
     for id in 1..=3 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     channel.ready(b, 2, at(0), &mut out);
@@ -203,15 +222,15 @@ fn emptying_frees_the_consumers() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
-    channel.put(message(2), at(0), &mut out);
-    channel.put_deferred(message(3), at(5).instant, at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
+    channel.put(message(2), None, at(0), &mut out);
+    channel.put_deferred(message(3), at(5).instant, None, at(0), &mut out);
     out.take();
-    channel.empty();
+    channel.empty(at(0), &mut out);
     let counts = (channel.depth(), channel.in_flight_count(), channel.deferred_count());
     assert_eq!(counts, (0, 0, 0));
     assert_eq!(channel.finish(a, MessageId(1), at(0), &mut out), Err(NotInFlight::Unknown));
-    channel.put(message(4), at(0), &mut out);
+    channel.put(message(4), None, at(0), &mut out);
     assert_eq!(out.take(), [(1, 4, 1)]);
 }
 
@@ -222,7 +241,7 @@ fn a_full_connection_gets_no_more_until_it_is_unblocked() {
     out.full.push(conn(1));
     channel.ready(a, 9, at(0), &mut out);
     for id in 1..=3 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!(out.take(), [(1, 1, 1)]);
     out.full.clear();
@@ -235,8 +254,8 @@ fn room_and_what_happens_without() {
     let (mut lasting, mut out) = (channel("c"), Sink::default());
     let mut ephemeral = channel("c#ephemeral");
     for id in 1..=5 {
-        lasting.put(message(id), at(0), &mut out);
-        ephemeral.put(message(id), at(0), &mut out);
+        lasting.put(message(id), None, at(0), &mut out);
+        ephemeral.put(message(id), None, at(0), &mut out);
     }
     assert_eq!((lasting.depth(), lasting.room()), (5, 0));
     assert_eq!((ephemeral.depth(), ephemeral.room()), (3, usize::MAX));
@@ -249,7 +268,7 @@ fn a_sampling_consumer_gets_its_share() {
     let a = channel.subscribe(conn(1), TIMEOUT, 25).unwrap();
     channel.ready(a, 100_000, at(0), &mut out);
     for id in 1..=10_000 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     let share = out.take().len();
     assert!((2300..2700).contains(&share), "{share} of 10000");
@@ -268,7 +287,7 @@ fn consumers_that_come_and_go_leave_nothing_behind() {
         channel.unsubscribe(consumer, at(0), &mut out);
     }
     assert!(channel.ready.len() <= 20, "{} stand in line", channel.ready.len());
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     assert_eq!(out.take(), [(0, 1, 1)]);
 }
 
@@ -278,12 +297,12 @@ fn a_stopped_channel_keeps_what_comes_back() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     assert_eq!(out.take(), [(1, 1, 1)]);
     channel.ready(b, 5, at(0), &mut out);
     channel.stop();
     channel.unsubscribe(a, at(0), &mut out);
-    channel.put(message(2), at(0), &mut out);
+    channel.put(message(2), None, at(0), &mut out);
     channel.handle_timeout(at(100_000), &mut out);
     assert_eq!((out.take(), channel.depth()), (vec![], 2));
 }
@@ -327,8 +346,7 @@ proptest! {
     #[test]
     fn no_message_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..120)) {
         let options = ChannelOptions { max_channel_consumers: 4, ..OPTIONS };
-        let name = ChannelName::new("c").unwrap();
-        let mut channel = Channel::new(name, TopicId::new(0, 0), options, 1);
+        let mut channel = make("c", options);
         let mut out = Sink::default();
         let mut consumers: Vec<(ConsumerId, ConnId)> = Vec::new();
         let mut alive = BTreeSet::new();
@@ -342,12 +360,12 @@ proptest! {
                 Op::Put => {
                     next += 1;
                     alive.insert(MessageId(next));
-                    channel.put(message(next), now, &mut out);
+                    channel.put(message(next), None, now, &mut out);
                 }
                 Op::PutDeferred(delay) => {
                     next += 1;
                     alive.insert(MessageId(next));
-                    channel.put_deferred(message(next), at(time + delay).instant, now, &mut out);
+                    channel.put_deferred(message(next), at(time + delay).instant, None, now, &mut out);
                 }
                 Op::Subscribe => {
                     conns += 1;
@@ -378,7 +396,7 @@ proptest! {
                 },
                 Op::Paused(paused) => channel.set_paused(paused, now, &mut out),
                 Op::Empty => {
-                    channel.empty();
+                    channel.empty(at(0), &mut out);
                     alive.clear();
                 }
                 Op::Wait(millis) => {
@@ -392,7 +410,7 @@ proptest! {
                 prop_assert_eq!(attempt, before + 1);
                 prop_assert!(consumers.iter().any(|(_, other)| *other == conn));
             }
-            let places = channel.depth() + channel.in_flight_count() + channel.deferred_count();
+            let places = channel.depth() as usize + channel.in_flight_count() + channel.deferred_count();
             prop_assert_eq!(places, alive.len());
             let mut in_flight = 0;
             for (id, conn) in &consumers {
