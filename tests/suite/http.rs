@@ -21,7 +21,7 @@ pub(super) fn get(address: SocketAddr, target: &str) -> String {
     exchange(address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
 }
 
-fn post(address: SocketAddr, target: &str, body: &str) -> String {
+pub(super) fn post(address: SocketAddr, target: &str, body: &str) -> String {
     let len = body.len();
     let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     exchange(address, &format!("{head}Content-Length: {len}\r\n\r\n{body}"))
