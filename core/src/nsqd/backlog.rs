@@ -119,7 +119,6 @@ impl Backlog {
     ) {
         let is_full = self.memory.len() >= self.limit;
         match &mut self.rest {
-            Rest::Dropped if is_full => return,
             Rest::Disk(disk) if is_full || !disk.is_empty() => {
                 if let Some(due) = due
                     && self.due_times.len() < DUE_TIMES_MAX
@@ -144,10 +143,15 @@ impl Backlog {
 
     /// Takes a message back that had been popped, behind those in memory.
     pub(super) fn put_back(&mut self, message: Message) {
-        if matches!(self.rest, Rest::Dropped) && self.memory.len() >= self.limit {
-            return;
-        }
         self.memory.push_back(message);
+    }
+
+    /// Drops what came last and does not fit, if that is what becomes of it. To be called once what
+    /// somebody can have now is popped.
+    pub(super) fn drop_excess(&mut self) {
+        if matches!(self.rest, Rest::Dropped) {
+            self.memory.truncate(self.limit);
+        }
     }
 
     /// Takes a message back that was popped last and could not be handed on.

@@ -58,6 +58,10 @@ pub struct Config {
     pub max_output_buffer_timeout: Duration,
     /// Connections per channel; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// The percentiles of end-to-end latency to show, each in (0, 1]; empty switches the measuring off.
+    pub e2e_processing_latency_percentiles: Vec<f64>,
+    /// The time that the percentiles cover.
+    pub e2e_processing_latency_window_time: Duration,
     /// Whether clients may have Deflate.
     pub deflate: bool,
     /// Whether clients may have Snappy.
@@ -78,6 +82,9 @@ pub struct Config {
     /// slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
 }
+
+/// The most nsqlookupds that a list put to `/config` may name. Those of the flags have no limit.
+pub const LOOKUPDS_MAX: usize = 256;
 
 /// The heartbeat interval of a connection that has not negotiated another one (section 9).
 pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
@@ -138,6 +145,8 @@ impl Default for Config {
             min_output_buffer_timeout: Duration::from_millis(25),
             max_output_buffer_timeout: Duration::from_secs(30),
             max_channel_consumers: 0,
+            e2e_processing_latency_percentiles: Vec::new(),
+            e2e_processing_latency_window_time: Duration::from_secs(600),
             deflate: true,
             snappy: true,
             max_deflate_level: 6,

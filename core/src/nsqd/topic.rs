@@ -295,6 +295,7 @@ impl Topic {
             Batch::One(body) => take(self, body),
             Batch::Many(bodies) => bodies.into_iter().for_each(|body| take(self, body)),
         }
+        self.backlog.drop_excess();
         out.end(ticket);
     }
 

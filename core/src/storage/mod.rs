@@ -13,6 +13,7 @@
 
 mod disk_queue;
 mod file;
+pub mod memory;
 mod metadata;
 
 use alloc::boxed::Box;
@@ -21,7 +22,10 @@ use core::fmt;
 
 use bytes::Bytes;
 
-pub use self::disk_queue::{DiskEvent, DiskOptions, DiskOutput, DiskQueue, Popped, Ticket};
+pub use self::disk_queue::{
+    CLOSE_PATIENCE, Damage, DiskEvent, DiskOptions, DiskOutput, DiskQueue, PENDING_LEN_MAX,
+    PENDING_MAX, Popped, STAGED_LEN_MAX, Ticket,
+};
 pub use self::file::{File, FileName, Store};
 pub use self::metadata::{ChannelRecord, Metadata, TopicRecord};
 use crate::arena::{ChannelId, TopicId};

@@ -5,10 +5,10 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use sansq_core::arena::ConnId;
+use sansq_core::arena::{ConnId, PeerId};
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, ReadState, ReplyToken, Shard,
-    ShardId,
+    Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
+    ReplyToken, Shard, ShardId,
 };
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
@@ -43,6 +43,8 @@ pub struct Node {
     pub shards: Vec<Shard>,
     pub events: Vec<Event>,
     pub replies: BTreeMap<u64, AdminReply>,
+    /// What was to be done with connections to nsqlookupds.
+    pub peers: Vec<(PeerId, PeerAction)>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -57,6 +59,7 @@ impl Node {
                 .collect(),
             events: Vec::new(),
             replies: BTreeMap::new(),
+            peers: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
@@ -260,6 +263,7 @@ impl Node {
                     self.shards[home].handle_shard(&mut batch, self.now, &mut self.actions[home]);
                 }
             }
+            self.peers.extend(actions.peers);
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }

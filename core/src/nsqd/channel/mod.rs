@@ -25,12 +25,14 @@
 mod deferred;
 mod disk;
 
+use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
 use core::time::Duration;
 
 use self::deferred::Deferred;
 use super::backlog::{Backlog, BacklogOutput, Beyond};
 use super::in_flight::{InFlight, List, NotInFlight};
+use super::latency::{Histogram, Latencies};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Message, MessageId};
@@ -57,6 +59,8 @@ pub struct ChannelOptions {
     pub max_channel_consumers: usize,
     /// What becomes of messages for which there is no room in memory.
     pub beyond: Beyond,
+    /// The time over which latencies are measured; `None` switches that off.
+    pub latency_window: Option<Duration>,
 }
 
 /// The numbers of a channel that only grow.
@@ -111,6 +115,8 @@ pub struct Channel {
     /// Each consumer's earliest in-flight deadline, or an earlier time.
     deadlines: Deadlines<ConsumerId>,
     counters: ChannelCounters,
+    /// From the first FIN on, if they are measured.
+    latencies: Option<Box<Latencies>>,
     rng: Rng,
 }
 
@@ -158,6 +164,7 @@ impl Channel {
             ready: VecDeque::new(),
             deadlines: Deadlines::new(),
             counters: ChannelCounters { messages: 0, deliveries: 0, requeues: 0, timeouts: 0 },
+            latencies: None,
             rng: Rng::new(seed),
         }
     }
@@ -267,6 +274,11 @@ impl Channel {
         let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
         entry.stats.finishes += 1;
         self.backlog.finish(message.record, now, out);
+        if let Some(window) = self.options.latency_window {
+            let latencies =
+                self.latencies.get_or_insert_with(|| Box::new(Latencies::new(window, now)));
+            latencies.note(message.timestamp, now);
+        }
         self.queue_if_ready(consumer);
         self.dispatch(now, out);
         Ok(())
@@ -435,6 +447,13 @@ impl Channel {
         self.counters
     }
 
+    /// Adds what is known of how long messages took.
+    pub(super) fn add_latencies(&self, all: &mut Histogram, now: Now) {
+        if let Some(latencies) = &self.latencies {
+            latencies.add_to(all, now);
+        }
+    }
+
     /// Its consumers' connections.
     pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, ConnId)> {
         self.consumers.iter().map(|(id, consumer)| (id, consumer.conn))
@@ -467,7 +486,8 @@ impl Channel {
         }
     }
 
-    /// Delivers what waits to who is ready.
+    /// Delivers what waits to who is ready. An ephemeral channel then drops what came last and does not
+    /// fit: what somebody can have now needs no room.
     fn dispatch(&mut self, now: Now, out: &mut impl ChannelOutput) {
         while self.flows()
             && !self.ready.is_empty()
@@ -482,6 +502,7 @@ impl Channel {
                 break;
             }
         }
+        self.backlog.drop_excess();
     }
 
     const fn flows(&self) -> bool {

@@ -372,6 +372,8 @@ impl Shard {
             max_msg_timeout: self.config.max_msg_timeout,
             max_channel_consumers: self.config.max_channel_consumers,
             beyond: self.beyond(name.is_ephemeral()),
+            latency_window: (!self.config.e2e_processing_latency_percentiles.is_empty())
+                .then_some(self.config.e2e_processing_latency_window_time),
         };
         let entry = self.topics.get_mut(topic)?;
         let topic_name = *entry.topic.name();
