@@ -50,6 +50,7 @@ impl Bound<NsqdOptions> {
         let tcp_port = tcp.address.port();
         let http_port = http.as_ref().map_or(0, |http| http.address.port());
         let config = &mut options.config;
+        config.disk = true;
         (config.tcp_port, config.http_port) = (tcp_port.into(), http_port.into());
         if config.broadcast_tcp_port == 0 {
             config.broadcast_tcp_port = tcp_port;
