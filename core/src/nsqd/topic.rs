@@ -109,9 +109,9 @@ impl Topic {
         out: &mut impl TopicOutput,
     ) {
         if self.has_room() {
-            let origin = publish.origin;
+            // A client that consumes what it publishes reads the answer before the message.
+            out.published(publish.origin, Ok(()));
             self.accept(publish, now, now, ids, out);
-            out.published(origin, Ok(()));
         } else {
             let until = now.instant + self.publish_wait;
             self.waiting.push_back(Waiting { publish, received: now, until });
@@ -127,9 +127,8 @@ impl Topic {
                 return;
             }
             let Some(Waiting { publish, received, .. }) = self.waiting.pop_front() else { return };
-            let origin = publish.origin;
+            out.published(publish.origin, Ok(()));
             self.accept(publish, received, now, ids, out);
-            out.published(origin, Ok(()));
         }
     }
 
