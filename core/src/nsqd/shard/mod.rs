@@ -387,6 +387,7 @@ impl Shard {
         while let Some(conn) = self.unsettled.pop() {
             self.settle(conn, now, out);
         }
+        self.forget_moved(now, out);
         self.save_metadata(now, out);
     }
 
