@@ -4,6 +4,7 @@
 mod common;
 mod golden;
 mod operations;
+mod storage;
 #[cfg(feature = "upgrade")]
 mod upgrade;
 
