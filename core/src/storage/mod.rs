@@ -15,6 +15,7 @@ mod disk_queue;
 mod file;
 pub mod memory;
 mod metadata;
+mod metadata_json;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -28,6 +29,7 @@ pub use self::disk_queue::{
 };
 pub use self::file::{File, FileName, Store};
 pub use self::metadata::{ChannelRecord, Metadata, TopicRecord};
+pub use self::metadata_json::{MetadataParseError, Skipped};
 use crate::arena::{ChannelId, TopicId};
 
 /// Whose request it is: the completion goes back there, and is ignored if that is gone.
