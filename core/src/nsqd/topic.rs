@@ -67,7 +67,7 @@ impl fmt::Display for NotPublished {
         f.write_str(match self {
             Self::Disk(text) => text,
             Self::Exiting => "exiting",
-            Self::Full => "memory queue is full",
+            Self::Full => "no room",
         })
     }
 }

@@ -77,7 +77,16 @@ impl DiskQueue {
         if self.append.is_some() || self.troubles.waits(Work::Append) {
             return;
         }
-        let Some(first) = self.pending.front() else { return };
+        let Some(first) = self.pending.front() else {
+            // Everybody was told that it failed. Whether it works again has to be found out without
+            // them, because there is no room for others until then.
+            if self.troubles.has(Work::Append) && self.must_roll {
+                self.clear(Work::Append, out);
+            } else if self.troubles.has(Work::Append) {
+                self.cut_tail(out);
+            }
+            return;
+        };
         let max = self.options.max_bytes_per_file;
         let is_full = self.write.offset.saturating_add(record::len(&first.message)) > max;
         if self.write.offset > 0 && (self.must_roll || is_full) {
