@@ -110,7 +110,8 @@ impl Seat {
         let Self { id, clock, options, lanes, front, disk, metadata } = self;
         server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes, (disk, &metadata), tasks);
+            let world = (options.memory, disk, &*metadata);
+            let driver = shard::drive(clock, shard, id, &lanes, world, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
 use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::storage::Disk;
-use sansq_runtime::{Clock, Program};
+use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
 use smol::channel::{Sender, bounded};
 
@@ -28,6 +29,7 @@ pub(crate) struct World {
     /// Shards that got a batch in this turn.
     to_ring: Vec<ShardId>,
     pub(crate) peers: LookupPeers,
+    statsd: StatsdSender,
     replies: Replies,
     disk: Disk,
 }
@@ -46,7 +48,7 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    (disk, metadata): (Disk, &Metadata),
+    (memory, disk, metadata): (Option<fn() -> Memory>, Disk, &Metadata),
     tasks: Tasks,
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
@@ -54,6 +56,7 @@ pub(crate) fn drive(
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
+        statsd: StatsdSender::new(memory),
         replies: Replies::default(),
         disk,
     };
@@ -144,6 +147,11 @@ impl Driven for Shard {
         }
         for (peer, action) in actions.peers.drain(..) {
             world.peers.carry_out(driver, peer, action);
+        }
+        for action in actions.statsd.drain(..) {
+            if let Some(memory) = world.statsd.carry_out(action) {
+                turn.machine.handle_memory(memory, turn.now, &mut turn.out);
+            }
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {

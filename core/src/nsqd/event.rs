@@ -37,16 +37,24 @@ pub enum Event {
     Magic(Peer, [u8; 4]),
     /// The list of topics and channels can't be written. It is retried; once per change of state.
     MetadataFailed(Failure),
+    /// Nothing more is pushed to statsd.
+    StatsdClosed,
     /// A topic came into being.
     TopicCreated(TopicName),
     /// A topic is deleted.
     TopicDeleted(TopicName),
+    /// A client's connection gets a layer.
+    #[cfg(feature = "upgrade")]
+    Upgrading(Peer, crate::upgrade::Layer),
 }
 
 /// Why a client's connection was given up without an error frame.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClientFailure {
+    /// TLS, Snappy or Deflate can't read what it sends.
+    #[cfg(feature = "upgrade")]
+    Layer(crate::upgrade::UpgradeError),
     /// The line is longer than the limit.
     LineTooLong,
     /// No command came within two heartbeat intervals.
@@ -58,6 +66,8 @@ pub enum ClientFailure {
 impl fmt::Display for ClientFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(feature = "upgrade")]
+            Self::Layer(error) => return write!(f, "failed to read command - {error}"),
             Self::LineTooLong => "failed to read command - line too long",
             Self::ReadDeadline => "failed to read command - i/o timeout",
             Self::WriteDeadline => "failed to send - i/o timeout",
@@ -74,12 +84,15 @@ impl Event {
             }
             Self::Disk(event) => event.1.level(),
             Self::Lookup(event) => event.level(),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(..) => Level::Info,
             Self::ChannelCreated(..)
             | Self::ChannelDeleted(..)
             | Self::ClientConnected(..)
             | Self::ClientLeft(..)
             | Self::Identified(..)
             | Self::Magic(..)
+            | Self::StatsdClosed
             | Self::TopicCreated(..)
             | Self::TopicDeleted(..) => Level::Info,
         }
@@ -109,8 +122,13 @@ impl fmt::Display for Event {
                 write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
             }
             Self::MetadataFailed(failure) => write!(f, "failed to persist metadata - {failure}"),
+            Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(peer, layer) => {
+                write!(f, "PROTOCOL(V2): [{peer}] upgrading connection to {layer}")
+            }
         }
     }
 }

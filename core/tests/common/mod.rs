@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use sansq_core::arena::{ConnId, PeerId};
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
-    ReplyToken, Shard, ShardId,
+    ReplyToken, Shard, ShardId, StatsdAction,
 };
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{ChannelRecord, Done, Metadata, Request, TopicRecord};
@@ -54,6 +55,8 @@ pub struct Node {
     /// What is asked of the disk waits while [`disk_is_stuck`](Self::disk_is_stuck).
     pub requests: VecDeque<(usize, Request)>,
     pub disk_is_stuck: bool,
+    /// What was to be sent to statsd; how much memory there is, is answered at once.
+    pub statsd: Vec<StatsdAction>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -77,6 +80,7 @@ impl Node {
             files,
             requests: VecDeque::new(),
             disk_is_stuck: false,
+            statsd: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
@@ -327,6 +331,14 @@ impl Node {
             }
             self.peers.extend(actions.peers);
             self.requests.extend(actions.storage.into_iter().map(|request| (shard, request)));
+            for action in actions.statsd {
+                if action == StatsdAction::Measure {
+                    let actions = &mut self.actions[shard];
+                    self.shards[shard].handle_memory(Memory::default(), self.now, actions);
+                } else {
+                    self.statsd.push(action);
+                }
+            }
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }

@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use super::Shard;
 use crate::arena::{ChannelId, TopicId};
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::actions::{Actions, Origin, Publish, ReplyToken, ShardId, ShardMessage};
+use crate::nsqd::actions::{
+    Actions, Collector, Origin, Publish, ReplyToken, ShardId, ShardMessage,
+};
 use crate::nsqd::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
@@ -50,8 +52,10 @@ impl Shard {
             AdminRequest::Lookupds(_) if self.id.0 != 0 => {
                 out.tell(ShardId(0), ShardMessage::Admin { from: self.id, token, request });
             }
-            AdminRequest::Ping => self.collect(None, token, now, out),
-            AdminRequest::Stats(filter) => self.collect(Some(filter), token, now, out),
+            AdminRequest::Ping => self.collect(None, Collector::Admin(token), now, out),
+            AdminRequest::Stats(filter) => {
+                self.collect(Some(filter), Collector::Admin(token), now, out);
+            }
             AdminRequest::Info
             | AdminRequest::Lookupds(_)
             | AdminRequest::Topic(..)
@@ -212,39 +216,49 @@ impl Shard {
     }
 
     /// Asks every other shard for its part of the statistics, or how it is.
-    fn collect(
+    pub(super) fn collect(
         &mut self,
         filter: Option<StatsFilter>,
-        token: ReplyToken,
+        collector: Collector,
         now: Now,
         out: &mut Actions,
     ) {
         let others = (0..self.shards).map(ShardId).filter(|shard| *shard != self.id);
         for shard in others {
-            out.tell(shard, ShardMessage::Collect { from: self.id, token, filter });
+            out.tell(shard, ShardMessage::Collect { from: self.id, collector, filter });
         }
         let own = self.part(filter.as_ref(), now);
         let (is_ping, stats) = (filter.is_none(), ServerStats::default());
         let collecting = Collecting { missing: self.shards, is_ping, stats };
-        self.collecting.insert(token, collecting);
-        self.collected(token, own, out);
+        self.collecting.insert(collector, collecting);
+        self.collected(collector, own, now, out);
     }
 
     /// A part of the statistics is in; the last one completes the reply.
-    pub(super) fn collected(&mut self, token: ReplyToken, part: ServerStats, out: &mut Actions) {
-        let Some(collecting) = self.collecting.get_mut(&token) else { return };
+    pub(super) fn collected(
+        &mut self,
+        collector: Collector,
+        part: ServerStats,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(collecting) = self.collecting.get_mut(&collector) else { return };
         collecting.stats.merge(part);
         collecting.missing -= 1;
         if collecting.missing == 0
-            && let Some(collecting) = self.collecting.remove(&token)
+            && let Some(collecting) = self.collecting.remove(&collector)
         {
             let Collecting { is_ping, stats, .. } = collecting;
-            let reply = if is_ping {
-                AdminReply::Health(stats.failure.map_or(Ok(()), Err))
-            } else {
-                AdminReply::Stats(Box::new(stats))
-            };
-            out.replies.push((token, reply));
+            match collector {
+                Collector::Admin(token) if is_ping => {
+                    let health = stats.failure.map_or(Ok(()), Err);
+                    out.replies.push((token, AdminReply::Health(health)));
+                }
+                Collector::Admin(token) => {
+                    out.replies.push((token, AdminReply::Stats(Box::new(stats))));
+                }
+                Collector::Statsd => self.push_stats(stats, now, out),
+            }
         }
     }
 
@@ -332,7 +346,11 @@ impl Shard {
             in_flight_count: channel.in_flight_count() as u64,
             deferred_count: channel.deferred_count() as u64,
             message_count: counters.messages,
-            global_msg_count: counters.deliveries,
+            zone_local_msg_count: counters.zone_deliveries,
+            region_local_msg_count: counters.region_deliveries,
+            global_msg_count: counters.deliveries
+                - counters.zone_deliveries
+                - counters.region_deliveries,
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,
@@ -367,5 +385,8 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         topology_zone: identity.topology_zone.clone(),
         topology_region: identity.topology_region.clone(),
         pub_counts: conn.pub_counts.clone(),
+        deflate: conn.is_deflated(),
+        snappy: conn.is_snappy(),
+        tls: conn.tls_info(),
     }
 }

@@ -32,11 +32,13 @@ impl Shard {
                 self.answer_admin(&request, reply, from, token, out);
             }
             ShardMessage::AdminDone { token, reply } => out.replies.push((token, reply)),
-            ShardMessage::Collect { from, token, filter } => {
+            ShardMessage::Collect { from, collector, filter } => {
                 let part = alloc::boxed::Box::new(self.part(filter.as_ref(), now));
-                out.tell(from, ShardMessage::Collected { token, part });
+                out.tell(from, ShardMessage::Collected { collector, part });
             }
-            ShardMessage::Collected { token, part } => self.collected(token, *part, out),
+            ShardMessage::Collected { collector, part } => {
+                self.collected(collector, *part, now, out);
+            }
             ShardMessage::Persist { from, token } => self.persist(from, token, out),
             ShardMessage::Flushing => self.shard_flushed(),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),

@@ -30,6 +30,7 @@ pub(super) enum Timer {
     Conn(ConnId),
     Metadata,
     Peer(PeerId),
+    Statsd,
     Topic(TopicId),
 }
 

@@ -403,6 +403,7 @@ impl DiskQueue {
             Phase::Opening => self.open_again(out),
             Phase::Counting(_) => self.read_on(out),
             Phase::Open => {
+                self.roll();
                 self.start_append(now, out);
                 self.start_sync(now, out);
                 if self.is_wanted && self.staged.is_empty() {
