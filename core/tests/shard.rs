@@ -4,6 +4,8 @@
 mod common;
 mod golden;
 mod operations;
+#[cfg(feature = "upgrade")]
+mod upgrade;
 
 use core::time::Duration;
 
