@@ -14,6 +14,10 @@ fn gentle() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => n().prop_map(|shard| Step::Connect { shard }),
         8 => (n(), n()).prop_map(|(client, topic)| Step::Pub { client, topic }),
+        1 => prop_oneof![
+            15 => Just(Step::Wait { millis: 1 }),
+            1 => (n(), n()).prop_map(|(client, topic)| Step::Burst { client, topic }),
+        ],
         2 => (n(), n(), 1_usize..4)
             .prop_map(|(client, topic, messages)| Step::Mpub { client, topic, messages }),
         2 => (n(), n(), 0_u64..2000)

@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use sansq_core::arena::ConnId;
 use sansq_core::client::frame::{self, Frame};
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::config::PENDING_REPLIES_MAX;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Batch, ChannelOp, Close, Config, Detached, Peer, ReadState,
     ReplyToken, ServerStats, Shard, ShardId, ShardMessage, StatsFilter, TopicOp,
@@ -30,6 +31,11 @@ pub enum Step {
         shard: usize,
     },
     Pub {
+        client: usize,
+        topic: usize,
+    },
+    /// More publishes in one write than may be unanswered.
+    Burst {
         client: usize,
         topic: usize,
     },
@@ -229,6 +235,7 @@ impl World {
                 self.connect(shard);
             }
             Step::Pub { client, topic } => self.publish(client, topic, 1, None, "PUB"),
+            Step::Burst { client, topic } => self.burst(client, topic),
             Step::Mpub { client, topic, messages } => {
                 self.publish(client, topic, messages, None, "MPUB");
             }
@@ -492,6 +499,18 @@ impl World {
             (_, None) => [format!("PUB {name}\n").as_bytes(), &bodies].concat(),
         };
         self.clients[at].awaited.push_back(Awaited::Publish(numbers, command));
+        self.send(at, &bytes);
+    }
+
+    fn burst(&mut self, client: usize, topic: usize) {
+        let Some(at) = self.living(client) else { return };
+        let topic = topic % TOPICS.len();
+        let mut bytes = Vec::new();
+        for _ in 0..PENDING_REPLIES_MAX + 5 {
+            let number = self.message(topic);
+            self.clients[at].awaited.push_back(Awaited::Publish(vec![number], "PUB"));
+            bytes.extend(pub_command(TOPICS[topic], &number.to_string()));
+        }
         self.send(at, &bytes);
     }
 
@@ -895,16 +914,18 @@ impl World {
         living.get(number.checked_rem(living.len())?).copied()
     }
 
-    /// A client that is subscribed and did not say CLS.
+    /// A client that is subscribed, did not say CLS, and is listened to: so it is known when what it says
+    /// takes effect.
     fn consumer(&self, number: usize) -> Option<usize> {
         let at = self.living(number)?;
         let client = &self.clients[at];
-        (matches!(client.place, Some((_, true))) && !client.closes).then_some(at)
+        let is_heard = client.input.is_empty() && !client.closes;
+        (is_heard && matches!(client.place, Some((_, true)))).then_some(at)
     }
 
     /// A message that a client holds.
     fn held(&self, client: usize, message: usize) -> Option<(usize, usize)> {
-        let at = self.living(client)?;
+        let at = self.living(client).filter(|at| self.clients[*at].input.is_empty())?;
         Some((at, message.checked_rem(self.clients[at].held.len())?))
     }
 
