@@ -26,6 +26,7 @@ mod machine;
 mod server;
 mod signal;
 mod site;
+pub mod tls;
 
 pub use bind::Bound;
 pub use clock::Clock;
