@@ -537,7 +537,7 @@ impl World {
     /// The body of a message is its number; if there are slow readers, every third is so large that
     /// three of them are more than a connection may be owed.
     fn body(&self, number: usize) -> String {
-        let blanks = if !self.all_read && number % 3 == 0 { 100_000 } else { 0 };
+        let blanks = if !self.all_read && number.is_multiple_of(3) { 100_000 } else { 0 };
         number.to_string() + &" ".repeat(blanks)
     }
 
