@@ -6,7 +6,6 @@ pub mod args;
 mod assemble;
 pub mod bench;
 pub mod cli;
-pub mod data_path;
 pub mod log;
 pub mod pages;
 pub mod serve;

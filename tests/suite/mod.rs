@@ -9,6 +9,7 @@ mod connections;
 mod http;
 mod life;
 mod messages;
+mod storage;
 mod trouble;
 
 use sansq_core::options::{LookupdOptions, NsqdOptions};
