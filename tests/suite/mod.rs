@@ -10,6 +10,7 @@ mod http;
 mod life;
 mod messages;
 mod trouble;
+mod upgrade;
 
 use sansq_core::options::{LookupdOptions, NsqdOptions};
 use sansq_core::{nsqd, nsqlookupd};
