@@ -11,6 +11,7 @@ mod life;
 mod messages;
 mod storage;
 mod trouble;
+mod upgrade;
 
 use sansq_core::options::{LookupdOptions, NsqdOptions};
 use sansq_core::{nsqd, nsqlookupd};

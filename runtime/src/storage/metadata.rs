@@ -36,12 +36,12 @@ pub(super) fn read(folder: &Path) -> io::Result<Metadata> {
             return Err(refuse(error.kind(), text));
         }
     };
-    let (metadata, skipped) = Metadata::parse(&text).map_err(|error| {
+    let parsed = Metadata::parse(&text).map_err(|error| {
         let text = format!("failed to parse metadata in {} - {error}", path.display());
         refuse(ErrorKind::InvalidData, text)
     })?;
-    for name in skipped {
+    for name in parsed.skipped {
         Program::Nsqd.log(Level::Warn, name);
     }
-    Ok(metadata)
+    Ok(parsed.metadata)
 }
