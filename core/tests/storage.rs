@@ -14,7 +14,7 @@ use sansq_core::nsqd::{
     TopicStats,
 };
 use sansq_core::storage::memory::MemoryFiles;
-use sansq_core::storage::{FailureKind, Op};
+use sansq_core::storage::{FailureKind, Op, Request, Store};
 
 const SHARDS: [u16; 2] = [1, 4];
 
@@ -254,6 +254,35 @@ fn with_mem_queue_size_0_a_crash_loses_nothing_that_was_acknowledged() {
         let consumer = subscribe(&mut node, 0, "t", "c", 1);
         assert_eq!(bodies(drain(&mut node, consumer)), numbered(1..20));
         assert_eq!(channel_stats(&mut node, "t", "c").depth, 0);
+    }
+}
+
+#[test]
+fn a_topic_keeps_what_its_channels_have_not_written() {
+    for shards in SHARDS {
+        let mut node = Node::new(shards, config(0));
+        publish_many(&mut node, "t", 0..10);
+        topic_op(&mut node, "t", TopicOp::Pause);
+        for channel in ["a", "b"] {
+            channel_op(&mut node, "t", channel, ChannelOp::Create);
+        }
+        node.wait(Duration::from_secs(3));
+        // The channels' disk does not take what the topic hands on, and the topic's disk is synced.
+        let channel = |request: &Request| matches!(request.store, Store::Queue(_, Some(_)));
+        node.disk_is_stuck = true;
+        topic_op(&mut node, "t", TopicOp::Unpause);
+        while let Some(at) = node.requests.iter().position(|(_, request)| !channel(request)) {
+            let (shard, request) = node.requests.remove(at).unwrap();
+            let done = node.files.carry_out(&request);
+            node.storage_done(shard, done);
+            node.wait(Duration::from_secs(3));
+        }
+        assert_eq!(channel_stats(&mut node, "t", "b").backend_depth, 10);
+        let mut node = Node::over(node.crash(), shards, config(0));
+        for channel in ["a", "b"] {
+            let consumer = subscribe(&mut node, 0, "t", channel, 10);
+            assert_eq!(bodies(drain(&mut node, consumer)), numbered(0..10));
+        }
     }
 }
 

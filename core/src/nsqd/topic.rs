@@ -24,7 +24,7 @@ use bytes::Bytes;
 use super::actions::{Batch, Origin, Publish};
 use super::backlog::{Backlog, BacklogOutput, Beyond};
 use crate::arena::ChannelId;
-use crate::message::{IdGenerator, Message};
+use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
 use crate::storage::{Answer, Failure, Ticket};
 use crate::time::{Instant, Now};
@@ -44,7 +44,10 @@ pub trait TopicOutput: BacklogOutput {
     );
     /// Begins a publish: the ticket of its messages.
     fn begin(&mut self, origin: Origin) -> Ticket;
-    /// All messages of a publish are put. Its publisher is told as soon as all are in memory or written.
+    /// Begins to hand a message on that has a record in this topic: its ticket. When all who took it have
+    /// it in memory or written, [`Topic::moved`] is to be called.
+    fn begin_move(&mut self, record: RecordId) -> Ticket;
+    /// All messages of a ticket are put. Its publisher is told as soon as all are in memory or written.
     fn end(&mut self, ticket: Ticket);
     /// Tells a publisher that its publish is refused.
     fn refuse(&mut self, origin: Origin, why: NotPublished);
@@ -157,6 +160,11 @@ impl Topic {
         out: &mut impl TopicOutput,
     ) {
         self.backlog.handle(result, now, out);
+    }
+
+    /// A message that had this record is where it belongs, in every channel.
+    pub fn moved(&mut self, record: RecordId, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.finish(Some(record), now, out);
     }
 
     /// Refuses the publishes that have waited too long, and does what the disk is due.
@@ -308,9 +316,11 @@ impl Topic {
             }
             for _ in 0..room {
                 let Some((mut message, due)) = self.backlog.pop(now, out) else { return };
-                let record = message.record.take();
-                self.fan_out(message, due, None, out);
-                self.backlog.finish(record, now, out);
+                let ticket = message.record.take().map(|record| out.begin_move(record));
+                self.fan_out(message, due, ticket, out);
+                if let Some(ticket) = ticket {
+                    out.end(ticket);
+                }
             }
         }
         self.backlog.shrink();

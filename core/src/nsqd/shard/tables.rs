@@ -7,7 +7,7 @@ use super::Shard;
 use super::tickets::Tickets;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
-use crate::message::{IdGenerator, Message};
+use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::{Actions, Origin, PublishKind, ShardId, ShardMessage};
 use crate::nsqd::admin::{AdminError, AdminReply};
@@ -155,6 +155,10 @@ impl TopicOutput for TopicSink<'_, '_> {
 
     fn begin(&mut self, origin: Origin) -> Ticket {
         self.downstream.world.tickets.begin(origin)
+    }
+
+    fn begin_move(&mut self, record: RecordId) -> Ticket {
+        self.downstream.world.tickets.begin_move(self.owner, record)
     }
 
     fn end(&mut self, ticket: Ticket) {
