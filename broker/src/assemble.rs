@@ -7,9 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sansq_core::nsqd::http::Memory;
-use sansq_core::nsqd::{self, Config};
+use sansq_core::nsqd::{self, Config, StatsdOptions};
 use sansq_core::upgrade::ServerTls;
 use sansq_core::{nsqlookupd, options};
+use sansq_runtime::storage::DataPath;
 use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
 use sansq_smol::Executor;
 
@@ -72,15 +73,19 @@ impl Stopper {
 }
 
 /// Starts an nsqd.
-pub(crate) fn start_nsqd(flags: &NsqdOptions, tls: Option<ServerTls>) -> io::Result<Running> {
+pub(crate) fn start_nsqd(
+    flags: &NsqdOptions,
+    tls: Option<ServerTls>,
+    data_path: DataPath,
+) -> io::Result<Running> {
     let mut options = nsqd_options(flags);
     options.config.tls = tls;
     match flags.runtime {
-        Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
-        Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
-        Runtime::AsyncStd => {
-            sansq_smol::Nsqd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
-        }
+        Runtime::Tokio => sansq_tokio::Nsqd::bind(options, data_path)?.spawn().map(Running::Tokio),
+        Runtime::Smol => sansq_smol::Nsqd::bind(options, data_path)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => sansq_smol::Nsqd::bind(options, data_path)?
+            .spawn_on(Executor::AsyncStd)
+            .map(Running::Smol),
     }
 }
 
@@ -150,7 +155,14 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
+        topology_aware_consumption: flags
+            .enable_experiment
+            .iter()
+            .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
+        max_bytes_per_file: flags.max_bytes_per_file,
+        sync_every: flags.sync_every,
+        sync_timeout: flags.sync_timeout,
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
         msg_timeout: flags.msg_timeout,
@@ -165,6 +177,14 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_channel_consumers: size(flags.max_channel_consumers),
         e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
         e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
+        statsd: StatsdOptions {
+            address: flags.statsd_address.clone(),
+            prefix: flags.statsd_prefix.clone(),
+            interval: flags.statsd_interval,
+            mem_stats: flags.statsd_mem_stats,
+            udp_packet_size: size(flags.statsd_udp_packet_size),
+            exclude_ephemeral: flags.statsd_exclude_ephemeral,
+        },
         deflate: flags.deflate,
         snappy: flags.snappy,
         tls_required: match flags.tls_required {

@@ -6,8 +6,8 @@ pub mod args;
 mod assemble;
 pub mod bench;
 pub mod cli;
-pub mod data_path;
 pub mod log;
+pub mod pages;
 pub mod serve;
 pub mod tools;
 

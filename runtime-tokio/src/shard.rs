@@ -5,11 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
+use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
-use sansq_runtime::{Clock, Program};
+use sansq_runtime::storage::Disk;
+use sansq_runtime::{Clock, Program, StatsdSender};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -24,7 +27,9 @@ pub(crate) struct World {
     /// Shards that got a batch in this turn.
     to_ring: Vec<ShardId>,
     pub(crate) peers: LookupPeers,
+    statsd: StatsdSender,
     replies: Replies,
+    disk: Disk,
 }
 
 /// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
@@ -35,22 +40,28 @@ struct Replies {
     waiting: BTreeMap<ReplyToken, oneshot::Sender<AdminReply>>,
 }
 
-/// Makes a shard's driver and starts it.
+/// Makes a shard's driver and starts it, with the topics and channels that there were.
 pub(crate) fn drive(
     clock: Clock,
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
+    (memory, disk, metadata): (Option<fn() -> Memory>, Disk, &Metadata),
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
+        statsd: StatsdSender::new(memory),
         replies: Replies::default(),
+        disk,
     };
     let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes));
-    driver.turn(|shard, now, out| shard.start(now, out));
+    driver.turn(|shard, now, out| {
+        shard.load(metadata, now, out);
+        shard.start(now, out);
+    });
     driver
 }
 
@@ -134,12 +145,18 @@ impl Driven for Shard {
         for (peer, action) in actions.peers.drain(..) {
             world.peers.carry_out(driver, peer, action);
         }
+        for action in actions.statsd.drain(..) {
+            if let Some(memory) = world.statsd.carry_out(action) {
+                turn.machine.handle_memory(memory, turn.now, &mut turn.out);
+            }
+        }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {
                 // Whoever asked may have gone.
                 let _ = sender.send(reply);
             }
         }
+        world.disk.submit(&mut actions.storage);
     }
 
     fn end_turn(turn: &mut Turn<Self>) {
@@ -149,15 +166,26 @@ impl Driven for Shard {
     }
 
     fn shut_down(turn: &mut Turn<Self>) {
+        turn.machine.shut_down(turn.now, &mut turn.out);
+    }
+
+    fn flush(turn: &mut Turn<Self>) {
         if turn.world.id == ShardId(0) {
             Program::Nsqd.info("NSQ: closing topics");
         }
-        turn.machine.shut_down(turn.now, &mut turn.out);
+        turn.machine.flush(turn.now, &mut turn.out);
     }
 
     fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail) {
         if !mail.batch.is_empty() {
             driver.turn(|shard, now, out| shard.handle_shard(&mut mail.batch, now, out));
+        }
+        if !mail.done.is_empty() {
+            driver.turn(|shard, now, out| {
+                for done in mail.done.drain(..) {
+                    shard.handle_storage(done, now, out);
+                }
+            });
         }
         for arrival in mail.arrivals.drain(..) {
             admit(driver, arrival);

@@ -9,6 +9,7 @@ mod connections;
 mod http;
 mod life;
 mod messages;
+mod storage;
 mod trouble;
 mod upgrade;
 

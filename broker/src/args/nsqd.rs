@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use sansq_core::log::Level;
 
-use super::{Flag, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name};
+use super::{
+    Flag, HOST_NAME, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name,
+};
 
 /// What nsqd runs with. The fields are the flags of the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -280,325 +282,66 @@ impl Program for NsqdOptions {
     );
     const USAGE: &'static str = "nsqd [flags]";
 
+    #[rustfmt::skip] // A table: one flag, one row.
     fn flags(&mut self) -> Vec<Flag<'_>> {
         vec![
-            Flag::new("General", "config", &mut self.config, "path of a TOML file with options")
-                .not_in_file(),
-            Flag::new("General", "version", &mut self.version, "print the version and end")
-                .not_in_file(),
+            Flag::new("General", "config", &mut self.config, "path of a TOML file with options").not_in_file(),
+            Flag::new("General", "version", &mut self.version, "print the version and end").not_in_file(),
             Flag::new("General", "verbose", &mut self.verbose, "without effect").not_in_file(),
-            Flag::new(
-                "General",
-                "node-id",
-                &mut self.node_id,
-                "part of the message ids, 0 to 1023; differs from nsqd to nsqd",
-            )
-            .key("id"),
-            Flag::new("General", "worker-id", &mut self.worker_id, "without effect, use --node-id")
-                .not_in_file(),
-            Flag::new(
-                "General",
-                "runtime",
-                &mut self.runtime,
-                "what drives the servers: tokio, smol or async-std",
-            ),
-            Flag::new(
-                "General",
-                "shards",
-                &mut self.shards,
-                "threads among which the topics are divided; by default one per core",
-            )
-            .within(1, SHARDS_MAX),
-            Flag::new(
-                "Listening",
-                "tcp-address",
-                &mut self.tcp_address,
-                "host:port for clients, or the path of a unix socket",
-            ),
-            Flag::new(
-                "Listening",
-                "http-address",
-                &mut self.http_address,
-                "host:port for HTTP, or the path of a unix socket; empty for none",
-            ),
-            Flag::new(
-                "Listening",
-                "https-address",
-                &mut self.https_address,
-                "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none",
-            )
-            .without_effect(),
-            Flag::new(
-                "Listening",
-                "broadcast-address",
-                &mut self.broadcast_address,
-                "address that nsqlookupd passes on to consumers",
-            ),
-            Flag::new(
-                "Listening",
-                "broadcast-tcp-port",
-                &mut self.broadcast_tcp_port,
-                "TCP port that nsqlookupd passes on; 0: the port of --tcp-address",
-            ),
-            Flag::new(
-                "Listening",
-                "broadcast-http-port",
-                &mut self.broadcast_http_port,
-                "HTTP port that nsqlookupd passes on; 0: the port of --http-address",
-            ),
-            Flag::new(
-                "Storage",
-                "data-path",
-                &mut self.data_path,
-                "folder of the queue files, which has to exist; empty: the current folder",
-            ),
-            Flag::new(
-                "Storage",
-                "mem-queue-size",
-                &mut self.mem_queue_size,
-                "messages kept in memory per topic and per channel; 0: all on disk",
-            ),
-            Flag::new(
-                "Storage",
-                "max-bytes-per-file",
-                &mut self.max_bytes_per_file,
-                "bytes of a queue file before the next one is begun",
-            )
-            .at_least(1)
-            .without_effect(),
-            Flag::new("Storage", "sync-every", &mut self.sync_every, "queue operations per fsync")
-                .at_least(1)
-                .without_effect(),
-            Flag::new(
-                "Storage",
-                "sync-timeout",
-                &mut self.sync_timeout,
-                "longest time from an operation to its fsync",
-            )
-            .at_least(1)
-            .without_effect(),
-            Flag::new(
-                "Messages",
-                "msg-timeout",
-                &mut self.msg_timeout,
-                "time in flight before a message is sent again",
-            ),
-            Flag::new(
-                "Messages",
-                "max-msg-timeout",
-                &mut self.max_msg_timeout,
-                "longest time in flight that a client can ask for",
-            ),
-            Flag::new("Messages", "max-msg-size", &mut self.max_msg_size, "bytes of a message")
-                .at_least(1),
-            Flag::new(
-                "Messages",
-                "max-req-timeout",
-                &mut self.max_req_timeout,
-                "longest delay of REQ and DPUB",
-            ),
-            Flag::new(
-                "Messages",
-                "max-body-size",
-                &mut self.max_body_size,
-                "bytes of the body of MPUB, IDENTIFY and AUTH",
-            )
-            .at_least(1),
-            Flag::new(
-                "Messages",
-                "queue-scan-worker-pool-max",
-                &mut self.queue_scan_worker_pool_max,
-                "kept for compatibility: sansq scans no queues",
-            )
-            .without_effect(),
-            Flag::new(
-                "Messages",
-                "queue-scan-selection-count",
-                &mut self.queue_scan_selection_count,
-                "kept for compatibility: sansq scans no queues",
-            )
-            .without_effect(),
-            Flag::new(
-                "Clients",
-                "max-heartbeat-interval",
-                &mut self.max_heartbeat_interval,
-                "longest heartbeat interval that a client can ask for",
-            ),
+            Flag::new("General", "node-id", &mut self.node_id, "part of the message ids, 0 to 1023; differs from nsqd to nsqd").key("id").by_default("made from the host's name"),
+            Flag::new("General", "worker-id", &mut self.worker_id, "without effect, use --node-id").not_in_file(),
+            Flag::new("General", "runtime", &mut self.runtime, "what drives the servers: tokio, smol or async-std"),
+            Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX).by_default(""),
+            Flag::new("Listening", "tcp-address", &mut self.tcp_address, "host:port for clients, or the path of a unix socket"),
+            Flag::new("Listening", "http-address", &mut self.http_address, "host:port for HTTP, or the path of a unix socket; empty for none"),
+            Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none").without_effect(),
+            Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers").by_default(HOST_NAME),
+            Flag::new("Listening", "broadcast-tcp-port", &mut self.broadcast_tcp_port, "TCP port that nsqlookupd passes on; 0: the port of --tcp-address"),
+            Flag::new("Listening", "broadcast-http-port", &mut self.broadcast_http_port, "HTTP port that nsqlookupd passes on; 0: the port of --http-address"),
+            Flag::new("Storage", "data-path", &mut self.data_path, "folder of the queue files, which has to exist; empty: the current folder"),
+            Flag::new("Storage", "mem-queue-size", &mut self.mem_queue_size, "messages kept in memory per topic and per channel; 0: all on disk"),
+            Flag::new("Storage", "max-bytes-per-file", &mut self.max_bytes_per_file, "bytes of a queue file before the next one is begun").at_least(1),
+            Flag::new("Storage", "sync-every", &mut self.sync_every, "queue operations per fsync").at_least(1),
+            Flag::new("Storage", "sync-timeout", &mut self.sync_timeout, "longest time from an operation to its fsync").at_least(1),
+            Flag::new("Messages", "msg-timeout", &mut self.msg_timeout, "time in flight before a message is sent again"),
+            Flag::new("Messages", "max-msg-timeout", &mut self.max_msg_timeout, "longest time in flight that a client can ask for"),
+            Flag::new("Messages", "max-msg-size", &mut self.max_msg_size, "bytes of a message").at_least(1),
+            Flag::new("Messages", "max-req-timeout", &mut self.max_req_timeout, "longest delay of REQ and DPUB"),
+            Flag::new("Messages", "max-body-size", &mut self.max_body_size, "bytes of the body of MPUB, IDENTIFY and AUTH").at_least(1),
+            Flag::new("Messages", "queue-scan-worker-pool-max", &mut self.queue_scan_worker_pool_max, "kept for compatibility: sansq scans no queues").without_effect(),
+            Flag::new("Messages", "queue-scan-selection-count", &mut self.queue_scan_selection_count, "kept for compatibility: sansq scans no queues").without_effect(),
+            Flag::new("Clients", "max-heartbeat-interval", &mut self.max_heartbeat_interval, "longest heartbeat interval that a client can ask for"),
             Flag::new("Clients", "max-rdy-count", &mut self.max_rdy_count, "highest RDY count"),
-            Flag::new(
-                "Clients",
-                "max-output-buffer-size",
-                &mut self.max_output_buffer_size,
-                "bytes of the largest output buffer that a client can ask for",
-            ),
-            Flag::new(
-                "Clients",
-                "max-output-buffer-timeout",
-                &mut self.max_output_buffer_timeout,
-                "longest output buffer timeout that a client can ask for",
-            ),
-            Flag::new(
-                "Clients",
-                "min-output-buffer-timeout",
-                &mut self.min_output_buffer_timeout,
-                "shortest output buffer timeout that a client can ask for",
-            ),
-            Flag::new(
-                "Clients",
-                "output-buffer-timeout",
-                &mut self.output_buffer_timeout,
-                "longest time that output waits for more",
-            )
-            .at_least(1),
-            Flag::new(
-                "Clients",
-                "max-channel-consumers",
-                &mut self.max_channel_consumers,
-                "consumers per channel; 0: any number",
-            ),
+            Flag::new("Clients", "max-output-buffer-size", &mut self.max_output_buffer_size, "bytes of the largest output buffer that a client can ask for"),
+            Flag::new("Clients", "max-output-buffer-timeout", &mut self.max_output_buffer_timeout, "longest output buffer timeout that a client can ask for"),
+            Flag::new("Clients", "min-output-buffer-timeout", &mut self.min_output_buffer_timeout, "shortest output buffer timeout that a client can ask for"),
+            Flag::new("Clients", "output-buffer-timeout", &mut self.output_buffer_timeout, "longest time that output waits for more").at_least(1),
+            Flag::new("Clients", "max-channel-consumers", &mut self.max_channel_consumers, "consumers per channel; 0: any number"),
             Flag::new("Clients", "deflate", &mut self.deflate, "let clients negotiate Deflate"),
-            Flag::new(
-                "Clients",
-                "max-deflate-level",
-                &mut self.max_deflate_level,
-                "highest Deflate level that a client can ask for, 1 to 9",
-            ),
+            Flag::new("Clients", "max-deflate-level", &mut self.max_deflate_level, "highest Deflate level that a client can ask for, 1 to 9"),
             Flag::new("Clients", "snappy", &mut self.snappy, "let clients negotiate Snappy"),
-            Flag::new(
-                "nsqlookupd",
-                "lookupd-tcp-address",
-                &mut self.lookupd_tcp_address,
-                "host:port of an nsqlookupd",
-            )
-            .key("nsqlookupd_tcp_addresses"),
-            Flag::new(
-                "nsqlookupd",
-                "http-client-connect-timeout",
-                &mut self.http_client_connect_timeout,
-                "time to connect to nsqlookupd and auth servers over HTTP",
-            ),
-            Flag::new(
-                "nsqlookupd",
-                "http-client-request-timeout",
-                &mut self.http_client_request_timeout,
-                "time for a request to nsqlookupd and auth servers",
-            ),
-            Flag::new(
-                "Authorization",
-                "auth-http-address",
-                &mut self.auth_http_address,
-                "host:port or URL of an auth server; any switches authorization on",
-            )
-            .key("auth_http_addresses")
-            .without_effect(),
-            Flag::new(
-                "Authorization",
-                "auth-http-request-method",
-                &mut self.auth_http_request_method,
-                "get or post",
-            )
-            .without_effect(),
+            Flag::new("nsqlookupd", "lookupd-tcp-address", &mut self.lookupd_tcp_address, "host:port of an nsqlookupd").key("nsqlookupd_tcp_addresses"),
+            Flag::new("nsqlookupd", "http-client-connect-timeout", &mut self.http_client_connect_timeout, "time to connect to nsqlookupd and auth servers over HTTP"),
+            Flag::new("nsqlookupd", "http-client-request-timeout", &mut self.http_client_request_timeout, "time for a request to nsqlookupd and auth servers"),
+            Flag::new("Authorization", "auth-http-address", &mut self.auth_http_address, "host:port or URL of an auth server; any switches authorization on").key("auth_http_addresses").without_effect(),
+            Flag::new("Authorization", "auth-http-request-method", &mut self.auth_http_request_method, "get or post").without_effect(),
             Flag::new("TLS", "tls-cert", &mut self.tls_cert, "PEM file of the certificate"),
             Flag::new("TLS", "tls-key", &mut self.tls_key, "PEM file of the key"),
-            Flag::new(
-                "TLS",
-                "tls-client-auth-policy",
-                &mut self.tls_client_auth_policy,
-                "client certificates: require (any) or require-verify; also turns --tls-required on",
-            ),
-            Flag::new(
-                "TLS",
-                "tls-root-ca-file",
-                &mut self.tls_root_ca_file,
-                "PEM file of the authorities for client certificates",
-            ),
-            Flag::new(
-                "TLS",
-                "tls-required",
-                &mut self.tls_required,
-                "refuse clients without TLS: true, false, or tcp-https to keep HTTP open",
-            ),
-            Flag::new(
-                "TLS",
-                "tls-min-version",
-                &mut self.tls_min_version,
-                "oldest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3",
-            ),
-            Flag::new(
-                "Statistics",
-                "statsd-address",
-                &mut self.statsd_address,
-                "host:port of statsd over UDP; empty for none",
-            )
-            .without_effect(),
-            Flag::new(
-                "Statistics",
-                "statsd-interval",
-                &mut self.statsd_interval,
-                "time between two pushes, above 1s",
-            )
-            .at_least(1_000_000_001)
-            .without_effect(),
-            Flag::new(
-                "Statistics",
-                "statsd-mem-stats",
-                &mut self.statsd_mem_stats,
-                "push memory figures, too",
-            )
-            .without_effect(),
-            Flag::new(
-                "Statistics",
-                "statsd-prefix",
-                &mut self.statsd_prefix,
-                "what metric names begin with; %s stands for the host",
-            )
-            .without_effect(),
-            Flag::new(
-                "Statistics",
-                "statsd-udp-packet-size",
-                &mut self.statsd_udp_packet_size,
-                "bytes of a packet",
-            )
-            .without_effect(),
-            Flag::new(
-                "Statistics",
-                "statsd-exclude-ephemeral",
-                &mut self.statsd_exclude_ephemeral,
-                "leave out ephemeral topics and channels",
-            )
-            .without_effect(),
-            Flag::new(
-                "Statistics",
-                "e2e-processing-latency-percentile",
-                &mut self.e2e_processing_latency_percentile,
-                "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95",
-            )
-            .key("e2e_processing_latency_percentiles"),
-            Flag::new(
-                "Statistics",
-                "e2e-processing-latency-window-time",
-                &mut self.e2e_processing_latency_window_time,
-                "time that the percentiles cover",
-            ),
-            Flag::new(
-                "Topology",
-                "enable-experiment",
-                &mut self.enable_experiment,
-                "experiment to switch on: topology-aware-consumption",
-            )
-            .without_effect(),
-            Flag::new(
-                "Topology",
-                "topology-region",
-                &mut self.topology_region,
-                "region this nsqd is in, told to clients and nsqlookupd",
-            ),
-            Flag::new(
-                "Topology",
-                "topology-zone",
-                &mut self.topology_zone,
-                "zone this nsqd is in, told to clients and nsqlookupd",
-            ),
+            Flag::new("TLS", "tls-client-auth-policy", &mut self.tls_client_auth_policy, "client certificates: require (any) or require-verify; also turns --tls-required on"),
+            Flag::new("TLS", "tls-root-ca-file", &mut self.tls_root_ca_file, "PEM file of the authorities for client certificates"),
+            Flag::new("TLS", "tls-required", &mut self.tls_required, "refuse clients without TLS: true, false, or tcp-https to keep HTTP open"),
+            Flag::new("TLS", "tls-min-version", &mut self.tls_min_version, "oldest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3"),
+            Flag::new("Statistics", "statsd-address", &mut self.statsd_address, "host:port of statsd over UDP; empty for none"),
+            Flag::new("Statistics", "statsd-interval", &mut self.statsd_interval, "time between two pushes, above 1s").at_least(1_000_000_001),
+            Flag::new("Statistics", "statsd-mem-stats", &mut self.statsd_mem_stats, "push memory figures, too"),
+            Flag::new("Statistics", "statsd-prefix", &mut self.statsd_prefix, "what metric names begin with; %s stands for the host"),
+            Flag::new("Statistics", "statsd-udp-packet-size", &mut self.statsd_udp_packet_size, "bytes of a packet"),
+            Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels"),
+            Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles"),
+            Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover"),
+            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption"),
+            Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
+            Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
             Flag::new("Log", "log-prefix", &mut self.log_prefix, "what each log line begins with"),
         ]

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use super::statsd::StatsdOptions;
+
 /// The options of an nsqd that its machines act on.
 ///
 /// [`Config::default`] has the reference's defaults; [`Config::check`] says what is out of range.
@@ -34,6 +36,8 @@ pub struct Config {
     pub topology_region: String,
     /// Told to clients and nsqlookupd.
     pub topology_zone: String,
+    /// Whether consumers of this zone, then those of this region, get messages before others.
+    pub topology_aware_consumption: bool,
     /// Messages in memory per topic and, separately, per channel.
     pub mem_queue_size: usize,
     /// The largest message body in bytes.
@@ -64,12 +68,17 @@ pub struct Config {
     pub e2e_processing_latency_percentiles: Vec<f64>,
     /// The time that the percentiles cover.
     pub e2e_processing_latency_window_time: Duration,
+    /// Where statistics are pushed, and how.
+    pub statsd: StatsdOptions,
     /// Whether clients may have Deflate.
     pub deflate: bool,
     /// Whether clients may have Snappy.
     pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
+    /// Whether there is a disk: the driver carries out [`Actions::storage`](super::Actions). Without it
+    /// everything is in memory only, and publishers wait where a queue is full.
+    pub disk: bool,
     /// What clients may have TLS with; `None` for no TLS.
     #[cfg(feature = "upgrade")]
     pub tls: Option<crate::upgrade::ServerTls>,
@@ -82,7 +91,8 @@ pub struct Config {
     pub sync_every: u64,
     /// A queue on disk is synced at the latest so long after a record was written or read.
     pub sync_timeout: Duration,
-    /// How long a publisher is kept waiting for room in memory before it is told `E_PUB_FAILED`.
+    /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or too
+    /// slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
 }
 
@@ -155,6 +165,7 @@ impl Default for Config {
             lookupd_tcp_addresses: Vec::new(),
             topology_region: String::new(),
             topology_zone: String::new(),
+            topology_aware_consumption: false,
             mem_queue_size: 10_000,
             max_msg_size: 1024 * 1024,
             max_body_size: 5 * 1024 * 1024,
@@ -170,9 +181,11 @@ impl Default for Config {
             max_channel_consumers: 0,
             e2e_processing_latency_percentiles: Vec::new(),
             e2e_processing_latency_window_time: Duration::from_secs(600),
+            statsd: StatsdOptions::default(),
             deflate: true,
             snappy: true,
             max_deflate_level: 6,
+            disk: false,
             #[cfg(feature = "upgrade")]
             tls: None,
             tls_required: TlsRequired::No,
@@ -208,6 +221,9 @@ impl Config {
         if self.msg_timeout.is_zero() {
             return Err(ConfigError::MsgTimeout);
         }
+        if self.statsd.interval <= Duration::from_secs(1) {
+            return Err(ConfigError::StatsdInterval);
+        }
         Ok(())
     }
 
@@ -239,6 +255,8 @@ pub enum ConfigError {
     MsgTimeout,
     /// `--node-id`.
     NodeId,
+    /// `--statsd-interval`.
+    StatsdInterval,
     /// `--tls-required` without a certificate.
     TlsRequired,
 }
@@ -251,6 +269,7 @@ impl fmt::Display for ConfigError {
             Self::MaxMsgSize => "--max-msg-size must be [1,2147483647]",
             Self::MsgTimeout => "--msg-timeout must be above 0",
             Self::NodeId => "--node-id must be [0,1024)",
+            Self::StatsdInterval => "--statsd-interval must be above 1s",
             Self::TlsRequired => "cannot require TLS client connections without TLS key and cert",
         })
     }

@@ -171,7 +171,7 @@ pub struct Memory {
 
 impl Memory {
     /// The members in the order of both forms.
-    const fn figures(self) -> [(&'static str, u64); 9] {
+    pub(super) const fn figures(self) -> [(&'static str, u64); 9] {
         [
             ("heap_objects", self.heap_objects),
             ("heap_idle_bytes", self.heap_idle_bytes),

@@ -69,7 +69,11 @@ pub struct ChannelStats {
     pub deferred_count: u64,
     /// Messages received from the topic since the channel was made.
     pub message_count: u64,
-    /// Messages handed to consumers, each delivery counted.
+    /// Messages handed to consumers of this nsqd's zone, each delivery counted.
+    pub zone_local_msg_count: u64,
+    /// Messages handed to consumers of its region that are not of its zone.
+    pub region_local_msg_count: u64,
+    /// Messages handed to other consumers; to all of them, unless consumption is topology-aware.
     pub global_msg_count: u64,
     /// REQ commands.
     pub requeue_count: u64,

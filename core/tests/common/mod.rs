@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use sansq_core::arena::{ConnId, PeerId};
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
-    ReplyToken, Shard, ShardId,
+    ReplyToken, Shard, ShardId, StatsdAction,
 };
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
@@ -45,6 +46,8 @@ pub struct Node {
     pub replies: BTreeMap<u64, AdminReply>,
     /// What was to be done with connections to nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
+    /// What was to be sent to statsd; how much memory there is, is answered at once.
+    pub statsd: Vec<StatsdAction>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -60,6 +63,7 @@ impl Node {
             events: Vec::new(),
             replies: BTreeMap::new(),
             peers: Vec::new(),
+            statsd: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
@@ -269,6 +273,14 @@ impl Node {
                 }
             }
             self.peers.extend(actions.peers);
+            for action in actions.statsd {
+                if action == StatsdAction::Measure {
+                    let actions = &mut self.actions[shard];
+                    self.shards[shard].handle_memory(Memory::default(), self.now, actions);
+                } else {
+                    self.statsd.push(action);
+                }
+            }
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }

@@ -6,6 +6,7 @@ use super::{Connection, Identity, Reply};
 use crate::nsqd::actions::Actions;
 use crate::nsqd::config::Config;
 use crate::nsqd::event::Event;
+use crate::nsqd::line::Nearness;
 use crate::protocol::error::ProtocolError;
 use crate::protocol::identify::{Identify, Upgrades};
 use crate::time::Now;
@@ -27,6 +28,8 @@ impl Connection {
         self.settings = settings;
         if self.delivery.is_none() {
             self.delivery = Some(settings);
+            let (zone, region) = (&identify.topology_zone, &identify.topology_region);
+            self.nearness = Nearness::of(zone, region, config);
             self.next_heartbeat = settings.heartbeat_interval.map(|hb| now.instant + hb);
         }
         self.read_deadline = settings.heartbeat_interval.map(|hb| now.instant + hb * 2);

@@ -35,6 +35,7 @@ use super::config::{
     REPLIES_OWED_MAX, TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
+use super::line::Nearness;
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
 use crate::message::{Bodies, Message};
 use crate::name::{ChannelName, TopicName};
@@ -61,6 +62,8 @@ pub(super) struct Connection {
     /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later one
     /// says (section 8.6).
     pub(super) delivery: Option<Settings>,
+    /// How near the first IDENTIFY says that it is.
+    pub(super) nearness: Nearness,
     pub(super) identity: Box<Identity>,
     replies: VecDeque<Option<Reply>>,
     /// The number of the first of `replies`.
@@ -143,6 +146,7 @@ impl Connection {
             state: State::Init,
             settings,
             delivery: None,
+            nearness: Nearness::default(),
             identity: Box::new(Identity {
                 client_id: ip.clone(),
                 hostname: ip,

@@ -1,8 +1,7 @@
 //! The statistics as JSON, for programs (http-and-ops.md section 2.8). The order of the members is
 //! the reference's.
 //!
-//! Shown as if 0 or off, until something fills them: the counts of this zone and region, what AUTH said of a
-//! client.
+//! Shown as if 0 or off, until something fills them: what AUTH said of a client.
 
 use alloc::string::String;
 
@@ -62,9 +61,14 @@ fn add_channel(members: &mut Members<'_>, channel: &ChannelStats, form: &StatsFo
     members.value("in_flight_count", channel.in_flight_count);
     members.value("deferred_count", channel.deferred_count);
     members.value("message_count", channel.message_count);
-    // Left out if 0, like the counts of consumers in this broker's zone and region, which are always 0.
-    if channel.global_msg_count > 0 {
-        members.value("global_msg_count", channel.global_msg_count);
+    for (name, count) in [
+        ("zone_local_msg_count", channel.zone_local_msg_count),
+        ("region_local_msg_count", channel.region_local_msg_count),
+        ("global_msg_count", channel.global_msg_count),
+    ] {
+        if count > 0 {
+            members.value(name, count);
+        }
     }
     members.value("requeue_count", channel.requeue_count);
     members.value("timeout_count", channel.timeout_count);

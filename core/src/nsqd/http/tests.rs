@@ -445,6 +445,8 @@ fn st1() -> TopicStats {
         in_flight_count: 2,
         deferred_count: 4,
         message_count: 6,
+        zone_local_msg_count: 9,
+        region_local_msg_count: 10,
         global_msg_count: 8,
         requeue_count: 5,
         timeout_count: 7,
@@ -473,6 +475,8 @@ fn st2() -> TopicStats {
         in_flight_count: 0,
         deferred_count: 0,
         message_count: 0,
+        zone_local_msg_count: 0,
+        region_local_msg_count: 0,
         global_msg_count: 0,
         requeue_count: 0,
         timeout_count: 0,
@@ -613,7 +617,7 @@ fn client_json(name: &str, port: u16, agent: &str, pub_counts: &str) -> String {
 
 fn st1_json() -> String {
     [
-        r#"{"topic_name":"st1","channels":[{"channel_name":"chA","depth":3,"backend_depth":1,"in_flight_count":2,"deferred_count":4,"message_count":6,"global_msg_count":8,"requeue_count":5,"timeout_count":7,"client_count":1,"clients":["#,
+        r#"{"topic_name":"st1","channels":[{"channel_name":"chA","depth":3,"backend_depth":1,"in_flight_count":2,"deferred_count":4,"message_count":6,"zone_local_msg_count":9,"region_local_msg_count":10,"global_msg_count":8,"requeue_count":5,"timeout_count":7,"client_count":1,"clients":["#,
         &client_json("chost2", 50834, "ua/2", ""),
         r#"],"paused":false,"#,
         LATENCY,

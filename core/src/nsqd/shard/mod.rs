@@ -15,11 +15,14 @@ mod admin;
 mod client;
 mod lanes;
 mod lookup;
+mod statsd;
 mod storage;
 mod tables;
+mod tickets;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -27,17 +30,21 @@ use bytes::BytesMut;
 
 use self::admin::Collecting;
 use self::lookup::PeerEntry;
-use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
-use super::actions::{Actions, Detached, Peer, ReadState, ReplyToken, ShardId};
+use self::statsd::StatsdEntry;
+use self::tables::{ChannelEntry, Timer, TopicEntry};
+use self::tickets::Tickets;
+use super::actions::{Actions, Collector, Detached, Peer, ReadState, ShardId};
 use super::config::{Config, DECODED_LEN_MAX};
 use super::connection::{Connection, Workspace};
 use super::event::Event;
+use super::metadata::MetadataFile;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator};
 use crate::name::TopicName;
 use crate::rng::Rng;
+use crate::storage::Owner;
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -64,8 +71,24 @@ pub struct Shard {
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
     peers: Arena<PeerId, PeerEntry>,
-    collecting: BTreeMap<ReplyToken, Collecting>,
+    /// Shard 0 only, and only if there is a statsd.
+    statsd: Option<StatsdEntry>,
+    collecting: BTreeMap<Collector, Collecting>,
+    /// Publishes whose messages are not all where they belong.
+    tickets: Tickets,
+    /// Shard 0 only: what the metadata file has of the registry.
+    metadata: MetadataFile,
+    /// Queues whose disk is in trouble, and which.
+    ailing: BTreeMap<Owner, String>,
     exiting: bool,
+    /// Topics and channels are made of the metadata file.
+    loading: bool,
+    /// What is in memory is written to the disk, for the end.
+    flushing: bool,
+    /// Queues that are not finished with that.
+    unflushed: BTreeSet<Owner>,
+    /// Shard 0 only: how many shards have begun it.
+    shards_flushing: u16,
 }
 
 impl Shard {
@@ -91,15 +114,29 @@ impl Shard {
             unsettled: Vec::new(),
             registry: Registry::new(),
             peers: Arena::new(),
+            statsd: None,
             collecting: BTreeMap::new(),
+            tickets: Tickets::default(),
+            metadata: MetadataFile::new(),
+            ailing: BTreeMap::new(),
             exiting: false,
+            loading: false,
+            flushing: false,
+            unflushed: BTreeSet::new(),
+            shards_flushing: 0,
         }
     }
 
-    /// Begins: shard 0 connects to the nsqlookupds. To be called once, before anything else.
+    /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To be
+    /// called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         if self.id.0 == 0 {
             self.start_peers(now, out);
+            self.start_statsd(now, out);
+            if self.config.disk {
+                self.metadata.changed();
+                self.save_metadata(now, out);
+            }
         }
     }
 
@@ -292,7 +329,13 @@ impl Shard {
                         });
                     }
                 }
+                Timer::Metadata => {
+                    if self.metadata.armed == Some(at) {
+                        self.metadata.armed = None;
+                    }
+                }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
+                Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
             self.settle_all(now, out);
         }
@@ -320,6 +363,7 @@ impl Shard {
             self.unsettled.push(conn);
         }
         self.stop_peers(out);
+        self.stop_statsd(out);
         self.settle_all(now, out);
     }
 
@@ -343,6 +387,7 @@ impl Shard {
         while let Some(conn) = self.unsettled.pop() {
             self.settle(conn, now, out);
         }
+        self.save_metadata(now, out);
     }
 
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
@@ -357,18 +402,6 @@ impl Shard {
         }
         if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);
-        }
-    }
-
-    fn downstream<'a>(&'a mut self, now: Now, out: &'a mut Actions) -> Downstream<'a> {
-        Downstream {
-            shard: self.id,
-            channels: &mut self.channels,
-            conns: &mut self.conns,
-            deadlines: &mut self.deadlines,
-            unsettled: &mut self.unsettled,
-            now,
-            out,
         }
     }
 }
