@@ -5,6 +5,8 @@ mod clients;
 mod common;
 mod golden;
 mod operations;
+#[cfg(feature = "upgrade")]
+mod upgrade;
 mod weaknesses;
 
 use core::time::Duration;
