@@ -1,14 +1,13 @@
 //! The servers, on the runtime that the user chose.
 
 use core::hash::{BuildHasher, Hasher};
-use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::io;
 
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{Config, StatsdOptions};
 use sansq_core::{nsqlookupd, options};
-use sansq_smol::Executor;
+use sansq_smol::{Address, Executor};
 
 use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name, shown};
 use crate::log::set_nsqd_level;
@@ -28,14 +27,14 @@ pub(crate) enum Stopper {
 }
 
 impl Running {
-    pub(crate) fn tcp_addr(&self) -> SocketAddr {
+    pub(crate) fn tcp_addr(&self) -> &Address {
         match self {
             Self::Smol(server) => server.tcp_addr(),
             Self::Tokio(server) => server.tcp_addr(),
         }
     }
 
-    pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn http_addr(&self) -> Option<&Address> {
         match self {
             Self::Smol(server) => server.http_addr(),
             Self::Tokio(server) => server.http_addr(),

@@ -5,7 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::mem;
 use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_runtime::Signal;
 use sansq_runtime::lanes::{Arrival, Lanes};
+use sansq_runtime::socket::Stream;
 use smol::future::yield_now;
 use smol::{Async, Task, Timer};
 
@@ -26,7 +27,7 @@ use crate::turn::{Driven, Driver, Turn};
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnId,
-    socket: Async<TcpStream>,
+    socket: Async<Stream>,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Signal,
     departure: RefCell<Option<Departure>>,
@@ -109,7 +110,7 @@ impl<M: Driven> Turn<M> {
     pub(crate) fn admit(
         &mut self,
         driver: &Rc<Driver<M>>,
-        socket: Async<TcpStream>,
+        socket: Async<Stream>,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
     ) {
@@ -317,7 +318,7 @@ fn read_once<M: Driven>(
 /// Reads into the room there is. A short read says that the socket is empty, which saves the system
 /// call that would find that out.
 fn try_read(
-    socket: &Async<TcpStream>,
+    socket: &Async<Stream>,
     scratch: &mut [u8],
     input: &mut BytesMut,
 ) -> io::Result<(usize, bool)> {
@@ -396,7 +397,7 @@ async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
 }
 
 /// Writes the next parts of what is owed.
-fn write_some(socket: &Async<TcpStream>, owed: &Transmit) -> io::Result<usize> {
+fn write_some(socket: &Async<Stream>, owed: &Transmit) -> io::Result<usize> {
     let mut parts = [&[][..]; SLICES_MAX];
     let count = owed.slices(&mut parts);
     let written = if let &[part] = &parts[..count] {

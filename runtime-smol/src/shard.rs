@@ -1,7 +1,6 @@
 //! nsqd's machine under the turn: what its actions mean here.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
+use sansq_runtime::socket::Stream;
 use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
 use smol::channel::{Sender, bounded};
@@ -64,10 +64,10 @@ pub(crate) fn drive(
 /// Takes in a socket that arrived.
 fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, address) => {
+        Arrival::Accepted(socket, peer) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
             if let Ok(socket) = Async::new(socket) {
-                accept(driver, socket, Peer::Tcp(address));
+                accept(driver, socket, peer);
             }
         }
         Arrival::Rehomed(socket, detached, input) => {
@@ -86,7 +86,7 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<TcpStream>, peer: Peer) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<Stream>, peer: Peer) {
     driver.turn_with(|turn| {
         turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))

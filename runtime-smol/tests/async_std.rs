@@ -24,11 +24,11 @@ mod harness {
         }
 
         pub(crate) fn tcp_addr(&self) -> SocketAddr {
-            self.0.tcp_addr()
+            self.0.tcp_addr().socket_addr().expect("no unix socket")
         }
 
         pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
-            self.0.http_addr()
+            self.0.http_addr()?.socket_addr()
         }
 
         /// Ends it and waits for that.

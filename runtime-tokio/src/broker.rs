@@ -1,16 +1,15 @@
 //! nsqd: listeners and one thread per shard.
 
-use core::net::SocketAddr;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sansq_core::nsqd::{Peer, Shard, ShardId};
+use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::listen::Listener;
+use sansq_runtime::socket::Address;
 use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
-use tokio::net::TcpListener;
 
 use crate::http;
 use crate::net;
@@ -33,12 +32,12 @@ impl Nsqd {
     }
 
     /// Where clients connect.
-    pub const fn tcp_addr(&self) -> SocketAddr {
+    pub const fn tcp_addr(&self) -> &Address {
         self.0.tcp_addr()
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub fn http_addr(&self) -> Option<SocketAddr> {
+    pub fn http_addr(&self) -> Option<&Address> {
         self.0.http_addr()
     }
 
@@ -109,29 +108,30 @@ impl Front {
         lanes: &Arc<Lanes>,
         options: NsqdOptions,
     ) -> io::Result<Vec<Door>> {
-        let listener = TcpListener::from_std(self.tcp.socket)?;
+        let listener = net::Listener::from_std(self.tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
-        let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
+        let mut doors =
+            vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
         if let Some(http) = self.http {
-            let listener = TcpListener::from_std(http.socket)?;
+            let listener = net::Listener::from_std(http.socket)?;
             let asked = Rc::clone(driver);
             let ask = async move |request| shard::ask(&asked, request).await;
             let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
             let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
-            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
+            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, http.file, task));
         }
         Ok(doors)
     }
 }
 
 /// Accepts connections and deals them out to the shards in turn.
-async fn accept(driver: Rc<Driver<Shard>>, lanes: Arc<Lanes>, listener: TcpListener) {
+async fn accept(driver: Rc<Driver<Shard>>, lanes: Arc<Lanes>, listener: net::Listener) {
     for target in (0..lanes.shards()).map(ShardId).cycle() {
-        let (socket, address) = net::accept(&listener, Program::Nsqd, "TCP").await;
+        let (socket, peer) = listener.accept(Program::Nsqd, "TCP").await;
         if target == ShardId(0) {
-            shard::accept(&driver, socket, Peer::Tcp(address));
+            shard::accept(&driver, socket, peer);
         } else if let Ok(socket) = socket.into_std() {
-            lanes.send(target, Arrival::Accepted(socket, address));
+            lanes.send(target, Arrival::Accepted(socket, peer));
         }
     }
 }

@@ -5,7 +5,6 @@ use core::cell::{Cell, RefCell};
 use core::mem;
 use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,20 +14,18 @@ use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Arrival, Lanes};
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
+use crate::net::Socket;
 use crate::turn::{Driven, Driver, Turn};
 
 /// What the tasks of a connection share.
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnId,
-    socket: TcpStream,
+    socket: Socket,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Notify,
     departure: RefCell<Option<Departure>>,
@@ -120,7 +117,7 @@ impl<M: Driven> Turn<M> {
     pub(crate) fn admit(
         &mut self,
         driver: &Rc<Driver<M>>,
-        socket: TcpStream,
+        socket: Socket,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
     ) {
@@ -322,12 +319,12 @@ fn read_once<M: Driven>(
 
 /// Reads into the room there is. A short read says that the socket is empty, which saves the system
 /// call that would find that out; tokio is told, or it would not wait for more.
-fn try_read(socket: &TcpStream, input: &mut BytesMut) -> io::Result<(usize, bool)> {
+fn try_read(socket: &Socket, input: &mut BytesMut) -> io::Result<(usize, bool)> {
     let room = input.capacity() - input.len();
     let count = socket.try_read_buf(input)?;
     let is_drained = cfg!(any(target_os = "linux", target_os = "android")) && count < room;
     if is_drained && count > 0 {
-        let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+        socket.note_empty();
     }
     Ok((count, is_drained))
 }
@@ -379,7 +376,7 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
 async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
     let socket = &connection.socket;
-    if SockRef::from(socket).shutdown(Shutdown::Write).is_err() {
+    if socket.shut_down_writing().is_err() {
         return;
     }
     let drain = async {
@@ -407,7 +404,7 @@ async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
 }
 
 /// Writes the next parts of what is owed.
-fn write_some(socket: &TcpStream, owed: &Transmit) -> io::Result<usize> {
+fn write_some(socket: &Socket, owed: &Transmit) -> io::Result<usize> {
     let mut parts = [&[][..]; SLICES_MAX];
     let count = owed.slices(&mut parts);
     let written = if let &[part] = &parts[..count] {

@@ -11,11 +11,11 @@ use sansq_core::nsqd::{
 };
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::{Clock, Program, StatsdSender};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
+use crate::net::Socket;
 use crate::turn::{Driven, Driver, Turn};
 
 /// What a shard's driver holds besides its sockets.
@@ -61,14 +61,14 @@ pub(crate) fn drive(
 /// Takes in a socket that arrived.
 fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, address) => {
+        Arrival::Accepted(stream, peer) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                accept(driver, socket, Peer::Tcp(address));
+            if let Ok(socket) = Socket::from_std(stream) {
+                accept(driver, socket, peer);
             }
         }
-        Arrival::Rehomed(socket, detached, input) => {
-            driver.turn_with(|turn| match TcpStream::from_std(socket) {
+        Arrival::Rehomed(stream, detached, input) => {
+            driver.turn_with(|turn| match Socket::from_std(stream) {
                 Ok(socket) => turn.admit(driver, socket, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
@@ -83,7 +83,7 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: TcpStream, peer: Peer) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Socket, peer: Peer) {
     driver.turn_with(|turn| {
         turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))

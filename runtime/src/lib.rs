@@ -26,6 +26,7 @@ mod machine;
 mod server;
 mod signal;
 mod site;
+pub mod socket;
 mod statsd;
 
 pub use bind::Bound;

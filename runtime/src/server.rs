@@ -1,18 +1,18 @@
 //! A server from outside: its threads, and their end.
 
-use core::net::SocketAddr;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
 use crate::lanes::Lanes;
 use crate::listen::Listener;
+use crate::socket::Address;
 
 /// A running server. Dropping it asks the server to end, without waiting for that.
 #[derive(Debug)]
 pub struct ServerHandle {
-    tcp_addr: SocketAddr,
-    http_addr: Option<SocketAddr>,
+    tcp_addr: Address,
+    http_addr: Option<Address>,
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
 }
@@ -21,8 +21,8 @@ impl ServerHandle {
     /// A server of no threads yet; [`start`](Self::start) adds them.
     pub fn new(tcp: &Listener, http: Option<&Listener>, lanes: Arc<Lanes>) -> Self {
         Self {
-            tcp_addr: tcp.address,
-            http_addr: http.map(|http| http.address),
+            tcp_addr: tcp.address.clone(),
+            http_addr: http.map(|http| http.address.clone()),
             lanes,
             threads: Vec::new(),
         }
@@ -42,13 +42,13 @@ impl ServerHandle {
     }
 
     /// Where NSQ's protocol is spoken.
-    pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp_addr
+    pub const fn tcp_addr(&self) -> &Address {
+        &self.tcp_addr
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub const fn http_addr(&self) -> Option<SocketAddr> {
-        self.http_addr
+    pub const fn http_addr(&self) -> Option<&Address> {
+        self.http_addr.as_ref()
     }
 
     /// Asks the server to end: it stops listening, sends what it owes, closes its connections.

@@ -10,6 +10,8 @@ mod http;
 mod life;
 mod messages;
 mod trouble;
+#[cfg(unix)]
+mod unix;
 
 use sansq_core::options::{LookupdOptions, NsqdOptions};
 use sansq_core::{nsqd, nsqlookupd};
