@@ -6,13 +6,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use sansq_core::log::Level;
+use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use sansq_smol::Address;
 
-use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
+use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVersion};
 use crate::assemble::{self, Running};
 use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
@@ -23,9 +24,9 @@ use crate::version_line;
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
 pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
-    let data_path = prepare_nsqd(&mut options, false)?;
+    let (data_path, tls) = prepare_nsqd(&mut options, false)?;
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options).map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options, tls).map_err(ServeError::Start)?;
     let result = ends.wait(vec![nsqd]);
     // The lock goes last: whoever starts next must find everything finished.
     drop(data_path);
@@ -52,12 +53,16 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), Se
 pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError> {
     options.settle();
     let create = options.nsqd.data_path == BothOptions::DATA_PATH;
-    let data_path = prepare_nsqd(&mut options.nsqd, create)?;
+    let (data_path, tls) = prepare_nsqd(&mut options.nsqd, create)?;
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
         .map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options.nsqd).map_err(ServeError::Start)?;
+    if options.nsqd.lookupd_tcp_address.is_empty() {
+        // Its port was left to the system, and is known only now.
+        options.nsqd.lookupd_tcp_address.push(nsqlookupd.tcp_addr().to_string());
+    }
+    let nsqd = assemble::start_nsqd(&options.nsqd, tls).map_err(ServeError::Start)?;
     let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
     let result = ends.wait(vec![nsqd, nsqlookupd]);
@@ -100,12 +105,16 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
 
 /// What comes before anything else, in the reference's order: the lock, the options, and two lines of
 /// the log (http-and-ops.md section 4).
-fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, ServeError> {
+fn prepare_nsqd(
+    options: &mut NsqdOptions,
+    create: bool,
+) -> Result<(DataPath, Option<ServerTls>), ServeError> {
     let data_path = DataPath::open(&options.data_path, create).map_err(ServeError::DataPath)?;
     options.check().map_err(ServeError::Check)?;
     if let Some(flag) = assemble::unsafe_without_effect(options) {
         return Err(ServeError::NotYet(flag));
     }
+    let tls = assemble::server_tls(options).map_err(ServeError::Tls)?;
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
     log(
@@ -117,7 +126,14 @@ fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, Ser
         let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
         log(NSQD, Level::Warn, text);
     }
-    Ok(data_path)
+    if tls.is_some() && matches!(options.tls_min_version, TlsVersion::Tls10 | TlsVersion::Tls11) {
+        log(
+            NSQD,
+            Level::Warn,
+            "NSQ: TLS 1.0 and 1.1 are not supported; clients need TLS 1.2 or 1.3",
+        );
+    }
+    Ok((data_path, tls))
 }
 
 /// The ways in which the servers of this process come to their end.
@@ -191,6 +207,8 @@ pub enum ServeError {
     Run(io::Error),
     /// A server could not be started, most often because its address is in use.
     Start(io::Error),
+    /// The files of certificate and key can't be used.
+    Tls(io::Error),
 }
 
 impl fmt::Display for ServeError {
@@ -205,6 +223,7 @@ impl fmt::Display for ServeError {
                 )
             }
             Self::Run(error) | Self::Start(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "failed to build TLS config - {error}"),
         }
     }
 }
@@ -212,7 +231,7 @@ impl fmt::Display for ServeError {
 impl core::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Run(error) | Self::Start(error) => Some(error),
+            Self::Run(error) | Self::Start(error) | Self::Tls(error) => Some(error),
             Self::Check(_) | Self::DataPath(_) | Self::NotYet(_) => None,
         }
     }

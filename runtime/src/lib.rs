@@ -28,6 +28,7 @@ mod signal;
 mod site;
 pub mod socket;
 mod statsd;
+pub mod tls;
 
 pub use bind::Bound;
 pub use clock::Clock;

@@ -26,6 +26,8 @@ pub struct Config {
     pub tcp_port: i32,
     /// The port really listened on; -1 for a unix socket, 0 if HTTP is off.
     pub http_port: i32,
+    /// The port really listened on for HTTPS; 0 if there is none.
+    pub https_port: i32,
     /// When this nsqd started, in seconds since the Unix epoch.
     pub start_time: i64,
     /// The nsqlookupds to register with, as `host:port`.
@@ -74,6 +76,11 @@ pub struct Config {
     pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
+    /// What clients may have TLS with; `None` for no TLS.
+    #[cfg(feature = "upgrade")]
+    pub tls: Option<crate::upgrade::ServerTls>,
+    /// Who needs TLS.
+    pub tls_required: TlsRequired,
     /// A data file of a queue is closed, and the next one begun, before it would grow beyond this, in
     /// bytes. A record that alone is larger gets a file of its own.
     pub max_bytes_per_file: u64,
@@ -85,6 +92,18 @@ pub struct Config {
     pub publish_wait: Duration,
 }
 
+/// Whom an nsqd refuses without TLS (section 17).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TlsRequired {
+    /// Nobody.
+    #[default]
+    No,
+    /// Clients, by any command but IDENTIFY, and every request over plain HTTP.
+    Yes,
+    /// Clients; plain HTTP stays open.
+    TcpHttps,
+}
+
 /// The most nsqlookupds that a list put to `/config` may name. Those of the flags have no limit.
 pub const LOOKUPDS_MAX: usize = 256;
 
@@ -93,6 +112,9 @@ pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 
 /// How long a new connection may take to send its magic (W21). Far above what a slow peer needs.
 pub const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long the handshake of TLS may take (section 2.1).
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The output buffer size that an IDENTIFY answer shows if the client names none.
 pub const OUTPUT_BUFFER_SIZE_DEFAULT: usize = 16 * 1024;
@@ -103,6 +125,10 @@ pub const LINE_LEN_MAX: usize = 16 * 1024;
 /// Commands of one connection that may wait for another shard or for room in memory. Beyond it the
 /// connection's next command is not decoded, and so the socket's window closes.
 pub const PENDING_REPLIES_MAX: usize = 256;
+
+/// Bytes that are decrypted and unpacked for one connection in one call: beyond it, others come first. A
+/// few bytes can be packed that expand a thousandfold.
+pub const DECODED_LEN_MAX: usize = 256 * 1024;
 
 /// Bytes of answers that one peer has not taken beyond which no further command of it is decoded: a peer
 /// that sends and does not read must not make the broker remember its answers without end. Messages do
@@ -130,6 +156,7 @@ impl Default for Config {
             hostname: String::from("localhost"),
             tcp_port: 4150,
             http_port: 4151,
+            https_port: 0,
             start_time: 0,
             lookupd_tcp_addresses: Vec::new(),
             topology_region: String::new(),
@@ -154,6 +181,9 @@ impl Default for Config {
             deflate: true,
             snappy: true,
             max_deflate_level: 6,
+            #[cfg(feature = "upgrade")]
+            tls: None,
+            tls_required: TlsRequired::No,
             max_bytes_per_file: 100 * 1024 * 1024,
             sync_every: 2500,
             sync_timeout: Duration::from_secs(2),
@@ -174,6 +204,9 @@ impl Config {
         if self.node_id > 1023 {
             return Err(ConfigError::NodeId);
         }
+        if self.tls_required != TlsRequired::No && !self.has_tls() {
+            return Err(ConfigError::TlsRequired);
+        }
         if i32::try_from(self.max_msg_size).is_err() || self.max_msg_size == 0 {
             return Err(ConfigError::MaxMsgSize);
         }
@@ -187,6 +220,14 @@ impl Config {
             return Err(ConfigError::StatsdInterval);
         }
         Ok(())
+    }
+
+    /// Whether clients may have TLS.
+    pub const fn has_tls(&self) -> bool {
+        #[cfg(feature = "upgrade")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "upgrade"))]
+        return false;
     }
 
     /// The most messages that one MPUB can hold (section 6.1).
@@ -211,6 +252,8 @@ pub enum ConfigError {
     NodeId,
     /// `--statsd-interval`.
     StatsdInterval,
+    /// `--tls-required` without a certificate.
+    TlsRequired,
 }
 
 impl fmt::Display for ConfigError {
@@ -222,6 +265,7 @@ impl fmt::Display for ConfigError {
             Self::MsgTimeout => "--msg-timeout must be above 0",
             Self::NodeId => "--node-id must be [0,1024)",
             Self::StatsdInterval => "--statsd-interval must be above 1s",
+            Self::TlsRequired => "cannot require TLS client connections without TLS key and cert",
         })
     }
 }

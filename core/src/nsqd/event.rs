@@ -38,12 +38,18 @@ pub enum Event {
     TopicCreated(TopicName),
     /// A topic is deleted.
     TopicDeleted(TopicName),
+    /// A client's connection gets a layer.
+    #[cfg(feature = "upgrade")]
+    Upgrading(Peer, crate::upgrade::Layer),
 }
 
 /// Why a client's connection was given up without an error frame.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClientFailure {
+    /// TLS, Snappy or Deflate can't read what it sends.
+    #[cfg(feature = "upgrade")]
+    Layer(crate::upgrade::UpgradeError),
     /// The line is longer than the limit.
     LineTooLong,
     /// No command came within two heartbeat intervals.
@@ -55,6 +61,8 @@ pub enum ClientFailure {
 impl fmt::Display for ClientFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(feature = "upgrade")]
+            Self::Layer(error) => return write!(f, "failed to read command - {error}"),
             Self::LineTooLong => "failed to read command - line too long",
             Self::ReadDeadline => "failed to read command - i/o timeout",
             Self::WriteDeadline => "failed to send - i/o timeout",
@@ -68,6 +76,8 @@ impl Event {
         match self {
             Self::ClientRefused(..) | Self::ClientFailed(..) => Level::Error,
             Self::Lookup(event) => event.level(),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(..) => Level::Info,
             Self::ChannelCreated(..)
             | Self::ChannelDeleted(..)
             | Self::ClientConnected(..)
@@ -105,6 +115,10 @@ impl fmt::Display for Event {
             Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(peer, layer) => {
+                write!(f, "PROTOCOL(V2): [{peer}] upgrading connection to {layer}")
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub use self::admin::{
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };
-pub use self::config::{Config, ConfigError};
+pub use self::config::{Config, ConfigError, TlsRequired};
 pub use self::event::{ClientFailure, Event};
 pub use self::in_flight::NotInFlight;
 pub use self::latency::LatencyStats;
@@ -35,6 +35,6 @@ pub use self::line::Nearness;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::Shard;
-pub use self::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+pub use self::stats::{ChannelStats, ClientStats, ServerStats, TlsInfo, TopicStats};
 pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};
 pub use self::topic::{NotPublished, Topic, TopicOutput};

@@ -330,5 +330,8 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         topology_zone: identity.topology_zone.clone(),
         topology_region: identity.topology_region.clone(),
         pub_counts: conn.pub_counts.clone(),
+        deflate: conn.is_deflated(),
+        snappy: conn.is_snappy(),
+        tls: conn.tls_info(),
     }
 }
