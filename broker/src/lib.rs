@@ -7,6 +7,7 @@ mod assemble;
 pub mod bench;
 pub mod cli;
 pub mod data_path;
+mod limits;
 pub mod log;
 pub mod pages;
 pub mod serve;

@@ -7,7 +7,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use sansq_core::nsqd::Peer;
 use sansq_runtime::Impatient;
-use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, HEAD_TIME, Site, handle};
 use sansq_runtime::socket::{ListenSocket, Stream};
 use smol::Async;
 use smol::io::{AsyncRead, AsyncWrite};
@@ -18,13 +18,14 @@ use crate::net;
 use crate::time::sleep;
 use crate::turn::{Driven, Driver};
 
-/// Accepts HTTP connections as long as there are not too many.
+/// Accepts HTTP connections as long as there are not too many; more wait in the kernel's queue.
 pub(crate) async fn serve<M: Driven, S: Site>(
     driver: Rc<Driver<M>>,
     listener: Async<ListenSocket>,
+    places: usize,
     site: Rc<S>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(places));
     loop {
         let place = places.acquire_arc().await;
         let (stream, peer) = net::accept(&listener, S::PROGRAM, "HTTP").await;

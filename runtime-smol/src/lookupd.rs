@@ -8,9 +8,10 @@ use bytes::BytesMut;
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
 use sansq_core::nsqlookupd::{self};
-use sansq_core::options::LookupdOptions;
+use sansq_core::options::{HTTP_CONNECTIONS_MAX, LookupdOptions};
 use sansq_runtime::http::Site;
 use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::places::Places;
 use sansq_runtime::socket::{Address, ListenSocket};
 use sansq_runtime::{Bound, Clock, Program, Registrar, RegistrarActions, ServerHandle};
 use smol::Async;
@@ -79,7 +80,8 @@ impl Lookupd {
         if let Some(web) = web {
             let listener = Async::new(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-            let task = driver.spawn(http::serve(Rc::clone(&driver), listener, site));
+            let task =
+                driver.spawn(http::serve(Rc::clone(&driver), listener, HTTP_CONNECTIONS_MAX, site));
             doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, web.file, task));
         }
         Ok((driver, doors))
@@ -87,12 +89,15 @@ impl Lookupd {
 }
 
 async fn accept(driver: Rc<Driver<Registrar>>, listener: Async<ListenSocket>) {
+    // The machine has a limit of its own.
+    let places = Places::new(usize::MAX);
     loop {
         let (stream, peer) = net::accept(&listener, Program::Nsqlookupd, "TCP").await;
         // Nothing else is listened on; and a socket that the reactor does not take is closed.
         let (Peer::Tcp(remote), Ok(socket)) = (peer, Async::new(stream)) else { continue };
+        let Some(place) = places.take() else { continue };
         driver.turn_with(|turn| {
-            turn.admit(&driver, socket, BytesMut::new(), |registrar, _, now, out| {
+            turn.admit(&driver, socket, place, BytesMut::new(), |registrar, _, now, out| {
                 (registrar.0.accept(remote, now, &mut out.machine), ReadState::More(1))
             });
         });

@@ -10,6 +10,7 @@ use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
+use sansq_runtime::places::Place;
 use sansq_runtime::socket::Stream;
 use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
@@ -64,15 +65,15 @@ pub(crate) fn drive(
 /// Takes in a socket that arrived.
 fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, peer) => {
+        Arrival::Accepted(socket, peer, place) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
             if let Ok(socket) = Async::new(socket) {
-                accept(driver, socket, peer);
+                accept(driver, socket, peer, place);
             }
         }
-        Arrival::Rehomed(socket, detached, input) => {
+        Arrival::Rehomed(socket, place, detached, input) => {
             driver.turn_with(|turn| match Async::new(socket) {
-                Ok(socket) => turn.admit(driver, socket, input, |shard, input, now, out| {
+                Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
                 }),
@@ -86,9 +87,9 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<Stream>, peer: Peer) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<Stream>, peer: Peer, place: Place) {
     driver.turn_with(|turn| {
-        turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
+        turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))
         });
     });

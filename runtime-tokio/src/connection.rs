@@ -14,6 +14,7 @@ use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Arrival, Lanes};
+use sansq_runtime::places::Place;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
@@ -26,6 +27,7 @@ use crate::turn::{Driven, Driver, Turn};
 pub(crate) struct Connection {
     id: ConnId,
     socket: Socket,
+    place: Place,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Notify,
     departure: RefCell<Option<Departure>>,
@@ -118,6 +120,7 @@ impl<M: Driven> Turn<M> {
         &mut self,
         driver: &Rc<Driver<M>>,
         socket: Socket,
+        place: Place,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
     ) {
@@ -125,6 +128,7 @@ impl<M: Driven> Turn<M> {
         let connection = Rc::new(Connection {
             id,
             socket,
+            place,
             go_on: Notify::new(),
             departure: RefCell::default(),
             is_closing: Cell::new(false),
@@ -338,8 +342,9 @@ fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
         .expect("a connection that is let go owes nothing, and so only its reader is left");
     // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
     // that had it has already let go.
-    if let Ok(socket) = connection.socket.into_std() {
-        lanes.send(target, Arrival::Rehomed(socket, detached, unread));
+    let Connection { socket, place, .. } = connection;
+    if let Ok(socket) = socket.into_std() {
+        lanes.send(target, Arrival::Rehomed(socket, place, detached, unread));
     }
 }
 
@@ -370,14 +375,13 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
             Written::Gone => return,
         }
     }
-    linger(&driver, &connection).await;
+    linger(&driver, &connection.socket).await;
     driver.turn_with(|turn| turn.end(conn));
 }
 
 /// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
-async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
-    let socket = &connection.socket;
+pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Socket) {
     if socket.shut_down_writing().is_err() {
         return;
     }

@@ -8,7 +8,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sansq_core::nsqd::Peer;
 use sansq_runtime::Impatient;
-use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, HEAD_TIME, Site, handle};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -16,13 +16,14 @@ use tokio::time::sleep;
 use crate::net::{Listener, Socket};
 use crate::turn::{Driven, Driver};
 
-/// Accepts HTTP connections as long as there are not too many.
+/// Accepts HTTP connections as long as there are not too many; more wait in the kernel's queue.
 pub(crate) async fn serve<M: Driven, S: Site>(
     driver: Rc<Driver<M>>,
     listener: Listener,
+    places: usize,
     site: Rc<S>,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(places));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let (socket, peer) = listener.accept(S::PROGRAM, "HTTP").await;
         let site = Rc::clone(&site);

@@ -115,9 +115,6 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
     response
 }
 
-/// HTTP connections open at a time; more wait in the kernel's queue.
-pub const CONNECTIONS_MAX: usize = 1024;
-
 /// How much of a body that is too long is read and dropped.
 const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;
 

@@ -8,6 +8,7 @@ use async_channel::{Receiver, Sender, bounded};
 use bytes::BytesMut;
 use sansq_core::nsqd::{Detached, Peer, ShardId, ShardMessage};
 
+use crate::places::Place;
 use crate::socket::Stream;
 
 /// The shards of one node, as they see each other.
@@ -55,9 +56,9 @@ pub struct Mail {
 #[derive(Debug)]
 pub enum Arrival {
     /// Just accepted.
-    Accepted(Stream, Peer),
+    Accepted(Stream, Peer, Place),
     /// From another shard, with its unread input.
-    Rehomed(Stream, Detached, BytesMut),
+    Rehomed(Stream, Place, Detached, BytesMut),
 }
 
 impl Lanes {

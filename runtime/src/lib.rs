@@ -23,6 +23,7 @@ pub mod lanes;
 pub mod listen;
 mod log;
 mod machine;
+pub mod places;
 mod server;
 mod signal;
 mod site;
