@@ -9,6 +9,7 @@ use sansq_core::nsqd::http::{Memory, OptionValue};
 use sansq_core::nsqd::{self, Config, StatsdOptions};
 use sansq_core::upgrade::ServerTls;
 use sansq_core::{nsqlookupd, options};
+use sansq_runtime::storage::DataPath;
 use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
 use sansq_smol::{Address, Executor};
 
@@ -72,15 +73,19 @@ impl Stopper {
 }
 
 /// Starts an nsqd.
-pub(crate) fn start_nsqd(flags: &NsqdOptions, tls: Option<ServerTls>) -> io::Result<Running> {
+pub(crate) fn start_nsqd(
+    flags: &NsqdOptions,
+    tls: Option<ServerTls>,
+    data_path: DataPath,
+) -> io::Result<Running> {
     let mut options = nsqd_options(flags);
     options.config.tls = tls;
     match flags.runtime {
-        Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
-        Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
-        Runtime::AsyncStd => {
-            sansq_smol::Nsqd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
-        }
+        Runtime::Tokio => sansq_tokio::Nsqd::bind(options, data_path)?.spawn().map(Running::Tokio),
+        Runtime::Smol => sansq_smol::Nsqd::bind(options, data_path)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => sansq_smol::Nsqd::bind(options, data_path)?
+            .spawn_on(Executor::AsyncStd)
+            .map(Running::Smol),
     }
 }
 
@@ -155,6 +160,9 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
             .iter()
             .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
+        max_bytes_per_file: flags.max_bytes_per_file,
+        sync_every: flags.sync_every,
+        sync_timeout: flags.sync_timeout,
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
         msg_timeout: flags.msg_timeout,

@@ -15,9 +15,9 @@ use sansq_smol::Address;
 
 use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVersion};
 use crate::assemble::{self, Running};
-use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::version_line;
+use sansq_runtime::storage::{DataPath, DataPathError};
 
 /// Runs nsqd until it is told to stop.
 ///
@@ -26,11 +26,8 @@ use crate::version_line;
 pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
     let (data_path, tls) = prepare_nsqd(&mut options, false)?;
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options, tls).map_err(ServeError::Start)?;
-    let result = ends.wait(vec![nsqd]);
-    // The lock goes last: whoever starts next must find everything finished.
-    drop(data_path);
-    result
+    let nsqd = assemble::start_nsqd(&options, tls, data_path).map_err(ServeError::Start)?;
+    ends.wait(vec![nsqd])
 }
 
 /// Runs nsqlookupd until it is told to stop.
@@ -62,12 +59,10 @@ pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError
         // Its port was left to the system, and is known only now.
         options.nsqd.lookupd_tcp_address.push(nsqlookupd.tcp_addr().to_string());
     }
-    let nsqd = assemble::start_nsqd(&options.nsqd, tls).map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options.nsqd, tls, data_path).map_err(ServeError::Start)?;
     let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
-    let result = ends.wait(vec![nsqd, nsqlookupd]);
-    drop(data_path);
-    result
+    ends.wait(vec![nsqd, nsqlookupd])
 }
 
 /// What listens where, and what to type next.
@@ -117,15 +112,6 @@ fn prepare_nsqd(
     let tls = assemble::server_tls(options).map_err(ServeError::Tls)?;
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
-    log(
-        NSQD,
-        Level::Warn,
-        "NSQ: this version keeps topics and messages in memory only; a stop forgets them",
-    );
-    if data_path.has_queues() {
-        let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
-        log(NSQD, Level::Warn, text);
-    }
     if tls.is_some() && matches!(options.tls_min_version, TlsVersion::Tls10 | TlsVersion::Tls11) {
         log(
             NSQD,

@@ -58,7 +58,12 @@ impl Lookupd {
     /// If the operating system refuses the thread.
     pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
         let lanes = Arc::new(Lanes::new(1));
-        let mut handle = ServerHandle::new(&self.0.tcp, self.0.http.as_ref(), Arc::clone(&lanes));
+        let mut handle = ServerHandle::new(
+            Program::Nsqlookupd,
+            &self.0.tcp,
+            self.0.http.as_ref(),
+            Arc::clone(&lanes),
+        );
         handle.start(String::from("nsqlookupd"), move || {
             server::run(executor, ShardId(0), Arc::clone(&lanes), |tasks| self.open(lanes, tasks))
         })?;
@@ -142,6 +147,9 @@ impl Driven for Registrar {
     }
 
     fn end_turn(_turn: &mut Turn<Self>) {}
+
+    /// nsqlookupd remembers nothing.
+    fn flush(_turn: &mut Turn<Self>) {}
 
     fn receive(_driver: &Rc<Driver<Self>>, _mail: &mut Mail) {}
 }

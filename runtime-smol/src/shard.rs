@@ -9,9 +9,11 @@ use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
+use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::places::Place;
 use sansq_runtime::socket::Stream;
+use sansq_runtime::storage::Disk;
 use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
 use smol::channel::{Sender, bounded};
@@ -30,6 +32,7 @@ pub(crate) struct World {
     pub(crate) peers: LookupPeers,
     statsd: StatsdSender,
     replies: Replies,
+    disk: Disk,
 }
 
 /// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
@@ -40,13 +43,13 @@ struct Replies {
     waiting: BTreeMap<ReplyToken, Sender<AdminReply>>,
 }
 
-/// Makes a shard's driver and starts it.
+/// Makes a shard's driver and starts it, with the topics and channels that there were.
 pub(crate) fn drive(
     clock: Clock,
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    memory: Option<fn() -> Memory>,
+    (memory, disk, metadata): (Option<fn() -> Memory>, Disk, &Metadata),
     tasks: Tasks,
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
@@ -56,9 +59,13 @@ pub(crate) fn drive(
         peers: LookupPeers::default(),
         statsd: StatsdSender::new(memory),
         replies: Replies::default(),
+        disk,
     };
     let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
-    driver.turn(|shard, now, out| shard.start(now, out));
+    driver.turn(|shard, now, out| {
+        shard.load(metadata, now, out);
+        shard.start(now, out);
+    });
     driver
 }
 
@@ -153,6 +160,7 @@ impl Driven for Shard {
                 let _ = sender.try_send(reply);
             }
         }
+        world.disk.submit(&mut actions.storage);
     }
 
     fn end_turn(turn: &mut Turn<Self>) {
@@ -162,15 +170,26 @@ impl Driven for Shard {
     }
 
     fn shut_down(turn: &mut Turn<Self>) {
+        turn.machine.shut_down(turn.now, &mut turn.out);
+    }
+
+    fn flush(turn: &mut Turn<Self>) {
         if turn.world.id == ShardId(0) {
             Program::Nsqd.info("NSQ: closing topics");
         }
-        turn.machine.shut_down(turn.now, &mut turn.out);
+        turn.machine.flush(turn.now, &mut turn.out);
     }
 
     fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail) {
         if !mail.batch.is_empty() {
             driver.turn(|shard, now, out| shard.handle_shard(&mut mail.batch, now, out));
+        }
+        if !mail.done.is_empty() {
+            driver.turn(|shard, now, out| {
+                for done in mail.done.drain(..) {
+                    shard.handle_storage(done, now, out);
+                }
+            });
         }
         for arrival in mail.arrivals.drain(..) {
             admit(driver, arrival);

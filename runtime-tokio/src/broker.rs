@@ -8,10 +8,12 @@ use sansq_core::log::Level;
 use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
 use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
+use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::listen::Listener;
 use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
 use sansq_runtime::socket::Address;
+use sansq_runtime::storage::{DataPath, Disk, Storage};
 use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
 
 use crate::connection::linger;
@@ -23,26 +25,33 @@ use crate::turn::Driver;
 
 /// An nsqd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Nsqd(Bound<NsqdOptions>);
+pub struct Nsqd {
+    bound: Bound<NsqdOptions>,
+    storage: Storage,
+}
 
 impl Nsqd {
-    /// Opens the listeners.
+    /// Opens the listeners, and reads what an earlier nsqd has left in `data_path`.
     ///
     /// # Errors
     /// If an option is out of range, or an address cannot be listened on; the text names it
-    /// (http-and-ops.md section 4).
-    pub fn bind(options: NsqdOptions) -> io::Result<Self> {
-        Bound::nsqd(options).map(Self)
+    /// (http-and-ops.md section 4). If the list of topics can't be read: [`MetadataError`].
+    ///
+    /// [`MetadataError`]: sansq_runtime::storage::MetadataError
+    pub fn bind(options: NsqdOptions, data_path: DataPath) -> io::Result<Self> {
+        let bound = Bound::nsqd(options)?;
+        let storage = Storage::open(data_path, bound.options.shards)?;
+        Ok(Self { bound, storage })
     }
 
     /// Where clients connect.
     pub const fn tcp_addr(&self) -> &Address {
-        self.0.tcp_addr()
+        self.bound.tcp_addr()
     }
 
     /// Where the HTTP API listens, unless it is switched off.
     pub fn http_addr(&self) -> Option<&Address> {
-        self.0.http_addr()
+        self.bound.http_addr()
     }
 
     /// Starts one thread per shard. The calling thread needs no runtime.
@@ -50,19 +59,23 @@ impl Nsqd {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn(self) -> io::Result<ServerHandle> {
-        let Bound { options, tcp, http } = self.0;
+        let Self { bound: Bound { options, tcp, http }, mut storage } = self;
         let lanes = Arc::new(Lanes::new(options.shards));
-        let mut handle = ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes));
+        let mut handle = ServerHandle::new(Program::Nsqd, &tcp, http.as_ref(), Arc::clone(&lanes));
         let clock = Clock::start();
         let mut front = Some(Front { tcp, http });
         for id in (0..options.shards).map(ShardId) {
+            let (disk, disk_thread) = storage.disk(id, &lanes);
             let seat = Seat {
                 id,
                 clock,
                 options: options.clone(),
                 lanes: Arc::clone(&lanes),
                 front: front.take(),
+                disk,
+                metadata: Arc::clone(storage.metadata()),
             };
+            handle.start_disk(disk_thread)?;
             handle.start(format!("nsqd-{}", id.0), move || seat.run())?;
         }
         Ok(handle)
@@ -82,26 +95,23 @@ struct Seat {
     options: NsqdOptions,
     lanes: Arc<Lanes>,
     front: Option<Front>,
+    disk: Disk,
+    metadata: Arc<Metadata>,
 }
 
 impl Seat {
     fn run(self) -> io::Result<()> {
-        let Self { id, clock, options, lanes, front } = self;
-        let is_first = front.is_some();
-        let result = server::run(id, Arc::clone(&lanes), || {
+        let Self { id, clock, options, lanes, front, disk, metadata } = self;
+        server::run(id, Arc::clone(&lanes), || {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes, options.memory);
+            let world = (options.memory, disk, &*metadata);
+            let driver = shard::drive(clock, shard, id, &lanes, world);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),
             };
             Ok((driver, doors))
-        });
-        if is_first {
-            Program::Nsqd.info("NSQ: stopping subsystems");
-            Program::Nsqd.info("NSQ: bye");
-        }
-        result
+        })
     }
 }
 

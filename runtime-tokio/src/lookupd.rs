@@ -49,7 +49,12 @@ impl Lookupd {
     /// If the operating system refuses the thread.
     pub fn spawn(self) -> io::Result<ServerHandle> {
         let lanes = Arc::new(Lanes::new(1));
-        let mut handle = ServerHandle::new(&self.0.tcp, self.0.http.as_ref(), Arc::clone(&lanes));
+        let mut handle = ServerHandle::new(
+            Program::Nsqlookupd,
+            &self.0.tcp,
+            self.0.http.as_ref(),
+            Arc::clone(&lanes),
+        );
         handle.start(String::from("nsqlookupd"), move || {
             server::run(ShardId(0), Arc::clone(&lanes), || self.open(lanes))
         })?;
@@ -129,6 +134,9 @@ impl Driven for Registrar {
     }
 
     fn end_turn(_turn: &mut Turn<Self>) {}
+
+    /// nsqlookupd remembers nothing.
+    fn flush(_turn: &mut Turn<Self>) {}
 
     fn receive(_driver: &Rc<Driver<Self>>, _mail: &mut Mail) {}
 }

@@ -48,6 +48,7 @@ impl Bound<NsqdOptions> {
         let tcp = Listener::open(&options.tcp_address)?;
         let http = options.http_address.as_deref().map(Listener::open).transpose()?;
         let config = &mut options.config;
+        config.disk = true;
         // -1 for a unix socket; 0 if HTTP is off.
         let shown = |listener: &Listener| listener.address.port().map_or(-1, i32::from);
         (config.tcp_port, config.http_port) = (shown(&tcp), http.as_ref().map_or(0, shown));

@@ -6,25 +6,36 @@ use std::thread;
 
 use crate::lanes::Lanes;
 use crate::listen::Listener;
+use crate::log::Program;
 use crate::socket::Address;
+use crate::storage::DiskThread;
 
 /// A running server. Dropping it asks the server to end, without waiting for that.
 #[derive(Debug)]
 pub struct ServerHandle {
+    program: Program,
     tcp_addr: Address,
     http_addr: Option<Address>,
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
+    disks: Vec<thread::JoinHandle<()>>,
 }
 
 impl ServerHandle {
     /// A server of no threads yet; [`start`](Self::start) adds them.
-    pub fn new(tcp: &Listener, http: Option<&Listener>, lanes: Arc<Lanes>) -> Self {
+    pub fn new(
+        program: Program,
+        tcp: &Listener,
+        http: Option<&Listener>,
+        lanes: Arc<Lanes>,
+    ) -> Self {
         Self {
+            program,
             tcp_addr: tcp.address.clone(),
             http_addr: http.map(|http| http.address.clone()),
             lanes,
             threads: Vec::new(),
+            disks: Vec::new(),
         }
     }
 
@@ -38,6 +49,16 @@ impl ServerHandle {
         run: impl FnOnce() -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
         self.threads.push(thread::Builder::new().name(name).spawn(run)?);
+        Ok(())
+    }
+
+    /// Starts the storage thread of a shard. It ends when the shard has, and all that was asked of it is
+    /// done.
+    ///
+    /// # Errors
+    /// If the operating system refuses it. The handle is to be dropped then, which ends the others.
+    pub fn start_disk(&mut self, disk: DiskThread) -> io::Result<()> {
+        self.disks.push(thread::Builder::new().name(disk.name()).spawn(|| disk.run())?);
         Ok(())
     }
 
@@ -79,6 +100,16 @@ impl ServerHandle {
                 && result.is_ok()
             {
                 result = Err(io::Error::new(error.kind(), format!("{name} failed - {error}")));
+            }
+        }
+        // One that failed may have failed because of a disk that does not answer.
+        if result.is_ok() {
+            for disk in self.disks.drain(..) {
+                disk.join().map_err(|_| io::Error::other("a storage thread panicked"))?;
+            }
+            if self.program == Program::Nsqd {
+                self.program.info("NSQ: stopping subsystems");
+                self.program.info("NSQ: bye");
             }
         }
         result

@@ -2,6 +2,7 @@
 
 mod actions;
 mod admin;
+mod backlog;
 mod channel;
 pub mod config;
 mod connection;
@@ -11,6 +12,7 @@ mod in_flight;
 mod latency;
 mod line;
 pub mod lookup_peer;
+mod metadata;
 mod registry;
 mod shard;
 mod stats;
@@ -24,6 +26,7 @@ pub use self::actions::{
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
+pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX};
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };

@@ -83,6 +83,7 @@ mod tests {
                 id: MessageId(0x18a4_5739_7de6_9000),
                 timestamp: UnixNanos(0x18ea_5e9e_847b_ffdb),
                 attempts: 1,
+                record: None,
                 body: Bytes::from_static(b"hello"),
             },
         );

@@ -154,9 +154,14 @@ impl Node {
         self.links[client.0].input.len()
     }
 
+    /// The bytes that arrived since the last call.
+    pub fn received(&mut self, client: Client) -> Vec<u8> {
+        core::mem::take(&mut self.links[client.0].received)
+    }
+
     /// The frames that arrived since the last call.
     pub fn frames(&mut self, client: Client) -> Vec<Frame> {
-        let bytes = core::mem::take(&mut self.links[client.0].received);
+        let bytes = self.received(client);
         let mut rest = &bytes[..];
         let mut frames = Vec::new();
         while !rest.is_empty() {
@@ -192,6 +197,11 @@ impl Node {
     /// Whether the broker closed the connection.
     pub fn is_closed(&self, client: Client) -> bool {
         self.links[client.0].closed.is_some()
+    }
+
+    /// How the broker closed the connection.
+    pub fn close_of(&self, client: Client) -> Option<Close> {
+        self.links[client.0].closed
     }
 
     /// The shard that has the connection.

@@ -18,9 +18,11 @@ mod lookup;
 mod statsd;
 mod storage;
 mod tables;
+mod tickets;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -29,17 +31,20 @@ use bytes::BytesMut;
 use self::admin::Collecting;
 use self::lookup::PeerEntry;
 use self::statsd::StatsdEntry;
-use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
+use self::tables::{ChannelEntry, Timer, TopicEntry};
+use self::tickets::Tickets;
 use super::actions::{Actions, Collector, Detached, Peer, ReadState, ShardId};
 use super::config::{Config, DECODED_LEN_MAX};
 use super::connection::{Connection, Workspace};
 use super::event::Event;
+use super::metadata::MetadataFile;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator};
 use crate::name::TopicName;
 use crate::rng::Rng;
+use crate::storage::Owner;
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -69,7 +74,21 @@ pub struct Shard {
     /// Shard 0 only, and only if there is a statsd.
     statsd: Option<StatsdEntry>,
     collecting: BTreeMap<Collector, Collecting>,
+    /// Publishes whose messages are not all where they belong.
+    tickets: Tickets,
+    /// Shard 0 only: what the metadata file has of the registry.
+    metadata: MetadataFile,
+    /// Queues whose disk is in trouble, and which.
+    ailing: BTreeMap<Owner, String>,
     exiting: bool,
+    /// Topics and channels are made of the metadata file.
+    loading: bool,
+    /// What is in memory is written to the disk, for the end.
+    flushing: bool,
+    /// Queues that are not finished with that.
+    unflushed: BTreeSet<Owner>,
+    /// Shard 0 only: how many shards have begun it.
+    shards_flushing: u16,
 }
 
 impl Shard {
@@ -97,15 +116,27 @@ impl Shard {
             peers: Arena::new(),
             statsd: None,
             collecting: BTreeMap::new(),
+            tickets: Tickets::default(),
+            metadata: MetadataFile::new(),
+            ailing: BTreeMap::new(),
             exiting: false,
+            loading: false,
+            flushing: false,
+            unflushed: BTreeSet::new(),
+            shards_flushing: 0,
         }
     }
 
-    /// Begins: shard 0 connects to the nsqlookupds. To be called once, before anything else.
+    /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To be
+    /// called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         if self.id.0 == 0 {
             self.start_peers(now, out);
             self.start_statsd(now, out);
+            if self.config.disk {
+                self.metadata.changed();
+                self.save_metadata(now, out);
+            }
         }
     }
 
@@ -298,6 +329,11 @@ impl Shard {
                         });
                     }
                 }
+                Timer::Metadata => {
+                    if self.metadata.armed == Some(at) {
+                        self.metadata.armed = None;
+                    }
+                }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
                 Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
@@ -351,6 +387,7 @@ impl Shard {
         while let Some(conn) = self.unsettled.pop() {
             self.settle(conn, now, out);
         }
+        self.save_metadata(now, out);
     }
 
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
@@ -365,18 +402,6 @@ impl Shard {
         }
         if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);
-        }
-    }
-
-    fn downstream<'a>(&'a mut self, now: Now, out: &'a mut Actions) -> Downstream<'a> {
-        Downstream {
-            shard: self.id,
-            channels: &mut self.channels,
-            conns: &mut self.conns,
-            deadlines: &mut self.deadlines,
-            unsettled: &mut self.unsettled,
-            now,
-            out,
         }
     }
 }

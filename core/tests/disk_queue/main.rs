@@ -1,0 +1,4 @@
+//! The queue on disk, over files in memory.
+
+mod behaviour;
+mod rig;
