@@ -314,6 +314,12 @@ impl Backlog {
             self.memory = VecDeque::new();
         }
     }
+
+    /// For how many messages there is room without an allocation.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.memory.capacity()
+    }
 }
 
 /// An empty backlog keeps room for this many messages; the memory of more is given back.

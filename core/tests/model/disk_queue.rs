@@ -276,7 +276,13 @@ impl Model {
                     self.possible.retain(|id| !emptied.contains(id));
                 }
             }
-            _ => {}
+            Op::Append { .. }
+            | Op::Open
+            | Op::Read { .. }
+            | Op::Remove { .. }
+            | Op::Replace { .. }
+            | Op::SetAside { .. }
+            | Op::Sync { .. } => {}
         }
     }
 

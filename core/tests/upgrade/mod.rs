@@ -500,3 +500,30 @@ fn a_bomb_is_carried_out_in_shares() {
     assert_eq!(shard.handle_input(conn, &mut input, now, &mut out), ReadState::Stop);
     assert_eq!(out.close, [(conn, Close::AfterSending)]);
 }
+
+/// A packer costs some 300 KiB: a connection that says nothing but heartbeats gives it back, which shows in
+/// that the next one is stored as it is.
+#[test]
+fn an_idle_connection_gives_its_packer_back() {
+    const STORED: &[u8] = b"\0\x13\0\xec\xff\0\0\0\x0f\0\0\0\0_heartbeat_\0\0\0\xff\xff";
+    let mut node = Node::new(1, Config::default());
+    let conn = node.client(0);
+    let mut client = Layered::new(conn);
+    client.upgrade(&mut node, false, Some(Layer::Deflate(6)));
+    let heartbeat = |node: &mut Node, client: &mut Layered| {
+        client.send(node, "NOP\n");
+        node.wait(Duration::from_secs(30));
+        let wire = node.received(conn);
+        client.wire.extend_from_slice(&wire);
+        assert_eq!(client.response(node), "_heartbeat_");
+        wire
+    };
+    assert_eq!(heartbeat(&mut node, &mut client), STORED);
+    // More than a few answers at once are worth a packer, which the next heartbeat goes through.
+    client.send(&mut node, pub_command("t", "x").repeat(20));
+    (0..20).for_each(|_| client.expect_ok(&mut node));
+    assert_ne!(heartbeat(&mut node, &mut client), STORED);
+    assert_eq!(heartbeat(&mut node, &mut client), STORED);
+    client.send(&mut node, pub_command("t", "x").repeat(20));
+    (0..20).for_each(|_| client.expect_ok(&mut node));
+}

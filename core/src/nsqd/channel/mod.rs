@@ -524,6 +524,7 @@ impl Channel {
             }
         }
         self.backlog.drop_excess();
+        self.backlog.shrink();
     }
 
     const fn flows(&self) -> bool {
