@@ -1,11 +1,13 @@
 //! Shards as a driver sees them: bytes in, frames out, over one shard and over several.
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod clients;
 mod common;
 mod golden;
 mod operations;
 #[cfg(feature = "upgrade")]
 mod upgrade;
+mod weaknesses;
 
 use core::time::Duration;
 

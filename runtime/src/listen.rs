@@ -157,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_that_fails_is_left_alone_for_longer_each_time() {
+        let mut pause = AcceptPause::new();
+        let mut after = |kind| pause.after(&io::Error::from(kind), Program::Nsqd, "TCP");
+        // A connection that was gone before it was accepted says nothing about the listener.
+        assert_eq!(after(ErrorKind::ConnectionAborted), None);
+        let pauses = [(); 10].map(|()| after(ErrorKind::OutOfMemory));
+        let millis = [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000];
+        assert_eq!(pauses, millis.map(|millis| Some(Duration::from_millis(millis))));
+    }
+
+    #[test]
     fn no_host_is_every_interface() {
         let listener = listen(":0").unwrap();
         assert!(listener.local_addr().unwrap().ip().is_unspecified());

@@ -263,6 +263,10 @@ fn what_is_wrong_is_said_in_one_line() {
             "2: flag --mem-queue-size: \"-1\" is not a whole number from 0 up",
         ),
         (
+            &["--output-buffer-timeout=0"],
+            "2: flag --output-buffer-timeout: \"0\" is not a duration such as 250ms, 2s or 1h30m of at least 1ns",
+        ),
+        (
             &["--broadcast-tcp-port=65536"],
             "2: flag --broadcast-tcp-port: \"65536\" is not a whole number from 0 to 65535",
         ),

@@ -199,6 +199,11 @@ impl Node {
         self.links[client.0].closed.is_some()
     }
 
+    /// How the broker closed the connection.
+    pub fn close_of(&self, client: Client) -> Option<Close> {
+        self.links[client.0].closed
+    }
+
     /// The shard that has the connection.
     pub fn shard_of(&self, client: Client) -> usize {
         self.links[client.0].shard
