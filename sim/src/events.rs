@@ -43,6 +43,15 @@ pub enum Event {
         /// Where it moves to.
         shard: usize,
     },
+    /// The disk is done with the request of a shard that came first.
+    Disk {
+        /// The nsqd.
+        node: usize,
+        /// The shard.
+        shard: usize,
+    },
+    /// An nsqd is started again.
+    NodeUp(usize),
     /// A machine's deadline.
     Deadline(Machine),
     /// A producer publishes.
