@@ -14,7 +14,7 @@ use sansq_runtime::listen::Listener;
 use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
 use sansq_runtime::socket::{Address, ListenSocket, Stream};
 use sansq_runtime::storage::{DataPath, Disk, Storage};
-use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
+use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle, StatsdSender};
 use smol::Async;
 
 use crate::connection::linger;
@@ -113,7 +113,7 @@ impl Seat {
         let Self { id, clock, options, lanes, front, disk, metadata } = self;
         server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let world = (options.memory, disk, &*metadata);
+            let world = (StatsdSender::new(options.memory), disk, &*metadata);
             let driver = shard::drive(clock, shard, id, &lanes, world, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,

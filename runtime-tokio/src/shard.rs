@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
@@ -47,14 +46,14 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    (memory, disk, metadata): (Option<fn() -> Memory>, Disk, &Metadata),
+    (statsd, disk, metadata): (StatsdSender, Disk, &Metadata),
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
-        statsd: StatsdSender::new(memory),
+        statsd,
         replies: Replies::default(),
         disk,
     };
