@@ -17,7 +17,7 @@ use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVe
 use crate::assemble::{self, Running};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::version_line;
-use sansq_runtime::storage::{DataPath, DataPathError};
+use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 
 /// Runs nsqd until it is told to stop.
 ///
@@ -195,6 +195,25 @@ pub enum ServeError {
     Start(io::Error),
     /// The files of certificate and key can't be used.
     Tls(io::Error),
+}
+
+impl ServeError {
+    /// The last line of the log of `program`, with the reference's words in front where it has some.
+    pub fn line(&self, program: &str) -> String {
+        let is_metadata =
+            |error: &io::Error| error.get_ref().is_some_and(|error| error.is::<MetadataError>());
+        match self {
+            Self::Run(error) => error.to_string(),
+            Self::Start(error) if is_metadata(error) => error.to_string(),
+            Self::Check(_)
+            | Self::DataPath(_)
+            | Self::NotYet(_)
+            | Self::Start(_)
+            | Self::Tls(_) => {
+                format!("failed to instantiate {program} - {self}")
+            }
+        }
+    }
 }
 
 impl fmt::Display for ServeError {

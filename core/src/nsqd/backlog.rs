@@ -98,6 +98,15 @@ impl Backlog {
         }
     }
 
+    /// How many fresh messages it takes without asking the disk for anything.
+    pub(super) fn memory_room(&self) -> usize {
+        match &self.rest {
+            Rest::Dropped | Rest::Nowhere => usize::MAX,
+            Rest::Disk(disk) if disk.is_empty() => self.limit.saturating_sub(self.memory.len()),
+            Rest::Disk(_) => 0,
+        }
+    }
+
     /// Whether fresh messages go to disk before anything else happens to them.
     pub(super) const fn is_disk_first(&self) -> bool {
         matches!(self.rest, Rest::Disk(_)) && self.limit == 0
@@ -167,18 +176,25 @@ impl Backlog {
         now: Now,
         out: &mut impl DiskOutput,
     ) -> Option<(Message, Option<Instant>)> {
-        let is_memorys_turn = self.is_memorys_turn();
-        let (message, mut due) = match &mut self.rest {
-            Rest::Disk(disk) if !is_memorys_turn => {
-                let Popped { message, due } = disk.pop(now, out)?;
-                (message, due.map(|due| instant(due, now)))
+        let from_disk = match &mut self.rest {
+            // Asked also if what came back could be had at once, or it would never be read.
+            Rest::Disk(disk)
+                if !disk.is_empty()
+                    && self.older == 0
+                    && (self.disk_is_next || self.memory.is_empty()) =>
+            {
+                disk.pop(now, out)
             }
-            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere => {
+            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere => None,
+        };
+        self.disk_is_next = from_disk.is_none();
+        let (message, mut due) = match from_disk {
+            Some(Popped { message, due }) => (message, due.map(|due| instant(due, now))),
+            None => {
                 self.older = self.older.saturating_sub(1);
                 (self.memory.pop_front()?, None)
             }
         };
-        self.disk_is_next = is_memorys_turn;
         if !self.due_times.is_empty() {
             due = self.due_times.remove(&message.id).or(due);
             if self.is_empty() {
@@ -296,15 +312,6 @@ impl Backlog {
         self.due_times.len()
     }
 
-    /// Whether one from memory is next.
-    fn is_memorys_turn(&self) -> bool {
-        let Rest::Disk(disk) = &self.rest else { return true };
-        if self.memory.is_empty() {
-            return disk.is_empty();
-        }
-        self.older > 0 || !self.disk_is_next || !disk.has_ready()
-    }
-
     /// Drops what is in memory, and gives its memory back.
     fn forget(&mut self) {
         (self.memory, self.due_times, self.older) = (VecDeque::new(), BTreeMap::new(), 0);
@@ -315,6 +322,12 @@ impl Backlog {
         if self.memory.is_empty() && self.memory.capacity() > KEPT_MAX {
             self.memory = VecDeque::new();
         }
+    }
+
+    /// For how many messages there is room without an allocation.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.memory.capacity()
     }
 }
 

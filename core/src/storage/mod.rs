@@ -27,7 +27,9 @@ pub use self::disk_queue::{
     PENDING_MAX, Popped, STAGED_LEN_MAX, Ticket,
 };
 pub use self::file::{File, FileName, Store};
-pub use self::metadata::{ChannelRecord, Metadata, TopicRecord};
+pub use self::metadata::{
+    ChannelRecord, Metadata, MetadataError, ParsedMetadata, SkippedName, TopicRecord,
+};
 use crate::arena::{ChannelId, TopicId};
 
 /// Whose request it is: the completion goes back there, and is ignored if that is gone.

@@ -170,7 +170,7 @@ impl Rig {
 
 pub(crate) fn meta(files: &MemoryFiles, store: &Store) -> Option<String> {
     let name = store.file(sansq_core::storage::File::Meta).to_string();
-    let text = std::str::from_utf8(files.get(&name)?).expect("it is text");
+    let text = core::str::from_utf8(files.get(&name)?).expect("it is text");
     Some(text.trim_end().replace('\n', " "))
 }
 

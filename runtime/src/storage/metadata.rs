@@ -4,9 +4,11 @@ use core::fmt;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use sansq_core::log::Level;
 use sansq_core::storage::{Metadata, Store};
 
 use super::failure::failure;
+use crate::log::Program;
 
 /// The list of topics and channels can't be read, or is not one. The server does not start, as it would
 /// write over the file.
@@ -25,7 +27,7 @@ impl core::error::Error for MetadataError {}
 pub(super) fn read(folder: &Path) -> io::Result<Metadata> {
     let path = folder.join(Store::Metadata.to_string());
     let refuse = |kind, text| io::Error::new(kind, MetadataError(text));
-    let _text = match std::fs::read(&path) {
+    let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Metadata::default()),
         Err(error) => {
@@ -34,5 +36,12 @@ pub(super) fn read(folder: &Path) -> io::Result<Metadata> {
             return Err(refuse(error.kind(), text));
         }
     };
-    Ok(Metadata::default())
+    let parsed = Metadata::parse(&text).map_err(|error| {
+        let text = format!("failed to parse metadata in {} - {error}", path.display());
+        refuse(ErrorKind::InvalidData, text)
+    })?;
+    for name in parsed.skipped {
+        Program::Nsqd.log(Level::Warn, name);
+    }
+    Ok(parsed.metadata)
 }

@@ -324,8 +324,13 @@ impl Shard {
                     let Some(entry) = self.topics.get_mut(topic) else { continue };
                     if entry.armed == Some(at) {
                         entry.armed = None;
-                        self.on_topic(topic, now, out, |topic, _, now, out| {
+                        let flushing = self.flushing;
+                        self.on_topic(topic, now, out, |topic, ids, now, out| {
                             topic.handle_timeout(now, out);
+                            // Its disk may be tried again.
+                            if !flushing {
+                                topic.pump(now, ids, out);
+                            }
                         });
                     }
                 }
@@ -387,6 +392,7 @@ impl Shard {
         while let Some(conn) = self.unsettled.pop() {
             self.settle(conn, now, out);
         }
+        self.forget_moved(now, out);
         self.save_metadata(now, out);
     }
 

@@ -95,6 +95,8 @@ impl DiskQueue {
             self.ask(Asked::Discard, Op::Remove { file: File::Data(number) }, out);
         }
         if let Some(at) = layout.count_from {
+            // Whoever wrote this died before it was synced, as far as anybody knows.
+            self.unsynced = Some(at.file);
             self.scan_on(Scan { at, len: 0 }, out);
         }
     }

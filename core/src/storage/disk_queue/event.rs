@@ -62,7 +62,8 @@ pub enum DiskEvent {
         /// How long it is.
         len: u64,
     },
-    /// A record at the end of a data file was not written to its end, and nobody was told that it was.
+    /// A record at the end of a data file was not written to its end, and nobody was told that it was:
+    /// it is cut off.
     Torn {
         /// The data file's number.
         file: u64,
@@ -132,7 +133,7 @@ impl fmt::Display for DiskEvent {
             ),
             Self::Torn { file, offset, len } => write!(
                 f,
-                "the last record of data file {file:06} was not written to its end; passing over {len} \
+                "the last record of data file {file:06} was not written to its end; cutting off {len} \
                  bytes at {offset}"
             ),
             Self::Vanished { file, offset, len } => {

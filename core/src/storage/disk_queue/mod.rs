@@ -89,6 +89,16 @@ pub struct DiskOptions {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// In the number of a ticket: its records are not given up when the disk fails, but written some
+    /// day, as those without a ticket, and the outcome is told then. For what has been promised already.
+    pub const KEPT: u64 = 1 << 63;
+
+    pub(super) const fn is_kept(self) -> bool {
+        self.0 & Self::KEPT != 0
+    }
+}
+
 /// A message that comes back from the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Popped {
@@ -337,10 +347,15 @@ impl DiskQueue {
         matches!(self.phase, Phase::Opening | Phase::Counting(_))
     }
 
-    /// How many fresh messages it takes now; 0 while the disk is in trouble.
+    /// How many fresh messages it takes now; 0 while the disk is in trouble. If nothing is left to try
+    /// again with, then 1 from time to time: only a fresh message can show that the disk works again.
     pub fn room(&self) -> usize {
-        if self.pending_len >= PENDING_LEN_MAX || self.troubles.holds() {
+        if self.pending_len >= PENDING_LEN_MAX {
             return 0;
+        }
+        if self.troubles.holds() {
+            let is_idle = self.pending.is_empty() && self.append.is_none();
+            return usize::from(is_idle && self.troubles.is_only(Work::Append));
         }
         PENDING_MAX.saturating_sub(self.pending.len())
     }
@@ -398,6 +413,7 @@ impl DiskQueue {
             Phase::Opening => self.open_again(out),
             Phase::Counting(_) => self.read_on(out),
             Phase::Open => {
+                self.roll();
                 self.start_append(now, out);
                 self.start_sync(now, out);
                 if self.is_wanted && self.staged.is_empty() {

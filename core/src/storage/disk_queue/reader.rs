@@ -1,5 +1,7 @@
 //! The front of a queue: records are read ahead in chunks, when somebody pops.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use super::files::Next;
@@ -134,7 +136,7 @@ impl DiskQueue {
         let is_short = chunk.len() < reading.len;
         if let Phase::Counting(_) = self.phase {
             let (mut at, mut len) = (reading.at, 0);
-            self.count(&chunk, &mut at, &mut len);
+            self.count(&chunk, &mut at, &mut len, out);
             if is_short {
                 // There is nothing to count; reading will find that out again, and say so.
                 at.offset = self.files.get(at.file).map_or(at.offset, |file| file.len);
@@ -157,22 +159,38 @@ impl DiskQueue {
         let at = self.files.normalize(scan.at, self.write);
         if at == self.write {
             self.phase = Phase::Open;
+            // Bytes and not one record among them: to be passed over at once, so that nobody waits.
+            self.is_wanted |= self.unread == 0;
         } else {
             self.phase = Phase::Counting(Scan { at, len: scan.len });
             self.read_on(out);
         }
     }
 
-    /// Counts the records of a chunk that lies at `at`.
-    fn count(&mut self, chunk: &[u8], at: &mut Position, need: &mut usize) {
-        let Some(file) = self.files.get(at.file) else { return };
+    /// Counts the records of a chunk that lies at `at`. The start of a record at the end of a file is cut
+    /// off, so that neither we nor the reference ever meet it again.
+    fn count(
+        &mut self,
+        chunk: &[u8],
+        at: &mut Position,
+        need: &mut usize,
+        out: &mut impl DiskOutput,
+    ) {
         let mut rest = chunk;
         *need = 0;
-        loop {
+        while let Some(file) = self.files.get_mut(at.file) {
             let len = match file.next(rest, at.offset, self.options.max_msg_size) {
                 Next::Record(len) => {
                     self.unread += 1;
                     len as u64
+                }
+                Next::Gap { len, is_torn: true, .. } => {
+                    let Position { file: number, offset } = *at;
+                    file.len = offset;
+                    out.event(DiskEvent::Torn { file: number, offset, len });
+                    let data = Vec::new();
+                    self.ask(Asked::Discard, Op::Append { file: number, offset, data }, out);
+                    return;
                 }
                 Next::Gap { len, .. } => len,
                 Next::More(len) => {

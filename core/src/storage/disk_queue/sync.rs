@@ -98,7 +98,12 @@ impl DiskQueue {
         if let Some(failure) = failure {
             self.sync = Sync::Idle;
             self.suspect = Some(upto.write.file);
-            self.must_roll |= self.write.file == upto.write.file;
+            if self.write.offset > 0 && self.write.file == upto.write.file {
+                self.must_roll = true;
+                if let Some(append) = &mut self.append {
+                    append.is_void = true;
+                }
+            }
             self.is_sync_due = true;
             self.fail(Work::Sync, failure, now, out);
             return;

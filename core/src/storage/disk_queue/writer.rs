@@ -30,6 +30,9 @@ pub(super) struct Append {
     records: usize,
     /// The queue was emptied meanwhile.
     pub(super) is_dropped: bool,
+    /// It goes behind something of which nobody knows whether the disk has it, and is to be cut off and
+    /// done again in another file.
+    pub(super) is_void: bool,
 }
 
 impl DiskQueue {
@@ -77,7 +80,16 @@ impl DiskQueue {
         if self.append.is_some() || self.troubles.waits(Work::Append) {
             return;
         }
-        let Some(first) = self.pending.front() else { return };
+        let Some(first) = self.pending.front() else {
+            // Everybody was told that it failed. Whether it works again has to be found out without
+            // them, because there is no room for others until then.
+            if self.troubles.has(Work::Append) && self.must_roll {
+                self.clear(Work::Append, out);
+            } else if self.troubles.has(Work::Append) {
+                self.cut_tail(out);
+            }
+            return;
+        };
         let max = self.options.max_bytes_per_file;
         let is_full = self.write.offset.saturating_add(record::len(&first.message)) > max;
         if self.write.offset > 0 && (self.must_roll || is_full) {
@@ -85,11 +97,11 @@ impl DiskQueue {
                 self.cut_tail(out);
                 return;
             }
-            self.write = Position { file: self.write.file + 1, offset: 0 };
+            self.must_roll = true;
+            self.roll();
             self.is_sync_due = true;
             self.start_sync(now, out);
         }
-        self.must_roll = false;
         let (mut records, mut len, mut copied) = (0, 0, 0);
         for Pending { message, .. } in &self.pending {
             let record = record::len(message);
@@ -104,8 +116,19 @@ impl DiskQueue {
         let data =
             encode(self.pending.iter().take(records).map(|pending| &pending.message), copied);
         let Position { file, offset } = self.write;
-        self.append = Some(Append { at: self.write, len, records, is_dropped: false });
+        self.append =
+            Some(Append { at: self.write, len, records, is_dropped: false, is_void: false });
         self.ask(Asked::Append, Op::Append { file, offset, data }, out);
+    }
+
+    /// Begins a new file if that has to be, as soon as the old one is whole.
+    pub(super) const fn roll(&mut self) {
+        if self.must_roll && self.append.is_none() && !self.is_tail_dirty {
+            self.must_roll = false;
+            if self.write.offset > 0 {
+                self.write = Position { file: self.write.file + 1, offset: 0 };
+            }
+        }
     }
 
     /// Whether everything that was pushed is written, and nothing is behind it.
@@ -119,7 +142,8 @@ impl DiskQueue {
             return;
         }
         let Position { file, offset } = self.write;
-        self.append = Some(Append { at: self.write, len: 0, records: 0, is_dropped: false });
+        self.append =
+            Some(Append { at: self.write, len: 0, records: 0, is_dropped: false, is_void: false });
         self.ask(Asked::Append, Op::Append { file, offset, data: Vec::new() }, out);
     }
 
@@ -133,7 +157,9 @@ impl DiskQueue {
         match result {
             Ok(_) => {
                 self.clear(Work::Append, out);
-                if !append.is_dropped {
+                if append.is_void && !append.is_dropped {
+                    self.is_tail_dirty = true;
+                } else if !append.is_dropped {
                     self.append_done(append, now, out);
                 }
             }
@@ -147,8 +173,10 @@ impl DiskQueue {
                 // Those who wait for an outcome are told now; what nobody else has stays.
                 let pending_len = &mut self.pending_len;
                 self.pending.retain(|Pending { message, ticket }| {
-                    let Some(ticket) = ticket else { return true };
-                    out.written(*ticket, Err(&failure));
+                    let Some(ticket) = ticket.filter(|ticket| !ticket.is_kept()) else {
+                        return true;
+                    };
+                    out.written(ticket, Err(&failure));
                     *pending_len -= record::len(message);
                     false
                 });
