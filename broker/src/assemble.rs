@@ -5,8 +5,8 @@ use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::io;
 
-use sansq_core::nsqd::Config;
 use sansq_core::nsqd::http::Memory;
+use sansq_core::nsqd::{AuthMethod, Config};
 use sansq_core::{nsqlookupd, options};
 use sansq_smol::Executor;
 
@@ -102,9 +102,6 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
 /// A flag that is set and that protects the broker, where sansq does not yet do what it asks for. To
 /// run without would be worse than not to run.
 pub(crate) fn unsafe_without_effect(flags: &NsqdOptions) -> Option<&'static str> {
-    if !flags.auth_http_address.is_empty() {
-        return Some("auth-http-address");
-    }
     if !flags.tls_client_auth_policy.is_empty() {
         return Some("tls-client-auth-policy");
     }
@@ -119,6 +116,13 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         broadcast_http_port: flags.broadcast_http_port,
         hostname: host_name(),
         lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
+        auth_http_addresses: flags.auth_http_address.clone(),
+        auth_http_request_method: match flags.auth_http_request_method.as_str() {
+            "post" => AuthMethod::Post,
+            _ => AuthMethod::Get,
+        },
+        http_client_connect_timeout: flags.http_client_connect_timeout,
+        http_client_request_timeout: flags.http_client_request_timeout,
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
         mem_queue_size: size(flags.mem_queue_size),

@@ -243,10 +243,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut options = NsqdOptions {
             data_path: folder.path().to_str().unwrap().into(),
-            auth_http_address: vec!["127.0.0.1:1".into()],
+            tls_client_auth_policy: "require".into(),
             ..NsqdOptions::default()
         };
         let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
-        assert!(error.starts_with("--auth-http-address is not supported yet"), "{error}");
+        assert!(error.starts_with("--tls-client-auth-policy is not supported yet"), "{error}");
     }
 }

@@ -46,6 +46,8 @@ arena_ids! {
     ConsumerId;
     /// A connection to one nsqlookupd.
     PeerId;
+    /// An HTTP request that a shard asked for.
+    CallId;
 }
 
 /// A table of objects with stable ids, O(1) in everything; iteration goes by slot.

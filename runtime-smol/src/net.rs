@@ -1,11 +1,13 @@
-//! Accepting.
+//! Accepting and connecting.
 
 use core::net::SocketAddr;
+use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream};
 
 use sansq_runtime::Program;
 use sansq_runtime::listen::{AcceptPause, set_options};
 use smol::future::yield_now;
+use smol::net::{AsyncToSocketAddrs, resolve};
 use smol::{Async, Timer};
 
 /// Waits for the next connection and sets its options. A failure is logged and does not end it.
@@ -30,4 +32,16 @@ pub(crate) async fn accept(
             }
         }
     }
+}
+
+/// Connects to the first of a host's addresses that takes it.
+pub(crate) async fn connect(address: impl AsyncToSocketAddrs) -> io::Result<Async<TcpStream>> {
+    let mut result = Err(ErrorKind::AddrNotAvailable.into());
+    for candidate in resolve(address).await? {
+        result = Async::<TcpStream>::connect(candidate).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }

@@ -14,6 +14,7 @@ use sansq_runtime::{Clock, Program};
 use smol::Async;
 use smol::channel::{Sender, bounded};
 
+use crate::call;
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
 use crate::server::Tasks;
@@ -136,6 +137,9 @@ impl Driven for Shard {
         }
         for (peer, action) in actions.peers.drain(..) {
             world.peers.carry_out(driver, peer, action);
+        }
+        for (id, request) in actions.calls.drain(..) {
+            call::carry_out(driver, id, request);
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {

@@ -13,6 +13,7 @@ use sansq_runtime::{Clock, Program};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::call;
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
 use crate::turn::{Driven, Driver, Turn};
@@ -133,6 +134,9 @@ impl Driven for Shard {
         }
         for (peer, action) in actions.peers.drain(..) {
             world.peers.carry_out(driver, peer, action);
+        }
+        for (id, request) in actions.calls.drain(..) {
+            call::carry_out(driver, id, request);
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {

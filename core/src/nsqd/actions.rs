@@ -13,7 +13,8 @@ use super::connection::Connection;
 use super::event::Event;
 use super::registry::Announcement;
 use super::stats::ServerStats;
-use crate::arena::{ConnId, PeerId};
+use crate::arena::{CallId, ConnId, PeerId};
+use crate::http::call::Call;
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
 
@@ -44,6 +45,9 @@ pub struct Actions {
     pub lanes: Vec<Vec<ShardMessage>>,
     /// What to do with the connections to the nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
+    /// HTTP requests to carry out. Exactly one outcome of each goes to
+    /// [`handle_called`](super::Shard::handle_called).
+    pub calls: Vec<(CallId, Call)>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
     pub replies: Vec<(ReplyToken, AdminReply)>,
 }
@@ -59,6 +63,7 @@ impl Actions {
             resume: Vec::new(),
             lanes: (0..shards).map(|_| Vec::new()).collect(),
             peers: Vec::new(),
+            calls: Vec::new(),
             replies: Vec::new(),
         }
     }
@@ -72,6 +77,7 @@ impl Actions {
             && self.resume.is_empty()
             && self.lanes.iter().all(Vec::is_empty)
             && self.peers.is_empty()
+            && self.calls.is_empty()
             && self.replies.is_empty()
     }
 

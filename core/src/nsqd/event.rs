@@ -14,6 +14,8 @@ use crate::protocol::error::ProtocolError;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A client was not authorized, because no auth server gave a valid answer; the text says why.
+    AuthFailed(Peer, String),
     /// A channel came into being.
     ChannelCreated(TopicName, ChannelName),
     /// A channel is deleted.
@@ -65,6 +67,7 @@ impl Event {
     pub fn level(&self) -> Level {
         match self {
             Self::ClientRefused(..) | Self::ClientFailed(..) => Level::Error,
+            Self::AuthFailed(..) => Level::Warn,
             Self::Lookup(event) => event.level(),
             Self::ChannelCreated(..)
             | Self::ChannelDeleted(..)
@@ -81,6 +84,9 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AuthFailed(peer, why) => {
+                write!(f, "PROTOCOL(V2): [{peer}] AUTH failed {why}")
+            }
             Self::ChannelCreated(topic, channel) => {
                 write!(f, "TOPIC({topic}): new channel({channel})")
             }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod admin;
+pub mod auth;
 mod channel;
 pub mod config;
 mod connection;
@@ -24,7 +25,7 @@ pub use self::admin::{
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };
-pub use self::config::{Config, ConfigError};
+pub use self::config::{AuthMethod, Config, ConfigError};
 pub use self::event::{ClientFailure, Event};
 pub use self::in_flight::NotInFlight;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};

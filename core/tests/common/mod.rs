@@ -5,7 +5,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use sansq_core::arena::ConnId;
+use sansq_core::arena::{CallId, ConnId};
+use sansq_core::http::call::{Call, CallAnswer, CallResult};
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, ReadState, ReplyToken, Shard,
     ShardId,
@@ -43,6 +44,8 @@ pub struct Node {
     pub shards: Vec<Shard>,
     pub events: Vec<Event>,
     pub replies: BTreeMap<u64, AdminReply>,
+    /// HTTP requests that are not answered yet, with the shard that asked for each.
+    pub calls: Vec<(usize, CallId, Call)>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -57,6 +60,7 @@ impl Node {
                 .collect(),
             events: Vec::new(),
             replies: BTreeMap::new(),
+            calls: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
@@ -200,6 +204,18 @@ impl Node {
         self.replies.remove(&token.0)
     }
 
+    /// The oldest HTTP request that is not answered yet gets this outcome.
+    pub fn called(&mut self, result: CallResult) {
+        let (shard, id, _) = self.calls.remove(0);
+        self.shards[shard].handle_called(id, result, self.now, &mut self.actions[shard]);
+        self.run();
+    }
+
+    /// Answers the oldest HTTP request.
+    pub fn answer(&mut self, status: u16, body: &str) {
+        self.called(Ok(CallAnswer { status, body: body.to_owned().into() }));
+    }
+
     /// Lets time go by, stopping at each deadline on the way.
     pub fn wait(&mut self, duration: Duration) {
         let end = self.now.after(duration);
@@ -260,6 +276,8 @@ impl Node {
                     self.shards[home].handle_shard(&mut batch, self.now, &mut self.actions[home]);
                 }
             }
+            let calls = actions.calls.into_iter();
+            self.calls.extend(calls.map(|(id, call)| (shard, id, call)));
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }

@@ -1,8 +1,8 @@
 //! The statistics as JSON, for programs (http-and-ops.md section 2.8). The order of the members is
 //! the reference's.
 //!
-//! Shown as if 0 or off, until something fills them: the counts of this zone and region, what AUTH said of a
-//! client, TLS and compression.
+//! Shown as if 0 or off, until something fills them: the counts of this zone and region, TLS and
+//! compression.
 
 use alloc::string::String;
 
@@ -94,6 +94,16 @@ fn add_client(members: &mut Members<'_>, client: &ClientStats, form: &StatsForm)
     members.value("deflate", false);
     members.value("snappy", false);
     members.text("user_agent", &client.user_agent);
+    // The reference leaves these three out if they are false or empty.
+    if client.authed {
+        members.value("authed", true);
+    }
+    if !client.auth_identity.is_empty() {
+        members.text("auth_identity", &client.auth_identity);
+    }
+    if !client.auth_identity_url.is_empty() {
+        members.text("auth_identity_url", &client.auth_identity_url);
+    }
     members.text("topology_zone", &client.topology_zone);
     members.text("topology_region", &client.topology_region);
     if let Some((topic, count)) = form.pub_count(client) {

@@ -411,6 +411,9 @@ fn client(name: &str, port: u16, agent: &str) -> ClientStats {
         sample_rate: 17,
         topology_zone: "z".into(),
         topology_region: "r".into(),
+        authed: false,
+        auth_identity: String::new(),
+        auth_identity_url: String::new(),
         pub_counts: Vec::new(),
     }
 }

@@ -12,6 +12,8 @@
 //! goes to a list that is emptied before the call returns.
 
 mod admin;
+mod auth;
+mod calls;
 mod client;
 mod lanes;
 mod lookup;
@@ -25,9 +27,11 @@ use core::fmt;
 use bytes::BytesMut;
 
 use self::admin::Collecting;
+use self::calls::Calls;
 use self::lookup::PeerEntry;
 use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
 use super::actions::{Actions, Detached, Peer, ReadState, ReplyToken, ShardId};
+use super::auth::Patterns;
 use super::config::Config;
 use super::connection::Connection;
 use super::event::Event;
@@ -63,6 +67,10 @@ pub struct Shard {
     /// Shard 0 only: the connections to the nsqlookupds.
     peers: Arena<PeerId, PeerEntry>,
     collecting: BTreeMap<ReplyToken, Collecting>,
+    /// HTTP requests, under way and waiting.
+    calls: Calls,
+    /// What the auth servers' patterns are compiled to.
+    patterns: Patterns,
     exiting: bool,
 }
 
@@ -89,6 +97,8 @@ impl Shard {
             registry: Registry::new(),
             peers: Arena::new(),
             collecting: BTreeMap::new(),
+            calls: Calls::default(),
+            patterns: Patterns::default(),
             exiting: false,
         }
     }
@@ -262,6 +272,7 @@ impl Shard {
             self.unsettled.push(conn);
         }
         self.stop_peers(out);
+        self.calls.forget();
         self.settle_all(now, out);
     }
 
@@ -282,8 +293,13 @@ impl Shard {
     /// Brings the connections up to date that this call touched: those that end leave their channel,
     /// those that wait to subscribe do so if they can, all are armed.
     fn settle_all(&mut self, now: Now, out: &mut Actions) {
-        while let Some(conn) = self.unsettled.pop() {
-            self.settle(conn, now, out);
+        loop {
+            while let Some(conn) = self.unsettled.pop() {
+                self.settle(conn, now, out);
+            }
+            if !self.start_calls(now, out) {
+                return;
+            }
         }
     }
 
