@@ -1,7 +1,10 @@
 //! The checks behind the fuzz targets, so that a normal test replays the seeds on stable Rust.
 
+pub mod channel;
 pub mod command;
+pub mod identify;
 pub mod lookup_command;
+pub mod mpub;
 pub mod shard;
 
 /// Takes an input apart that is a stream and where to cut it: a count, so many pairs of bytes that say

@@ -10,7 +10,8 @@ use sansq_core::nsqd::{AuthMethod, Config};
 use sansq_core::{nsqlookupd, options};
 use sansq_smol::Executor;
 
-use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name};
+use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name, shown};
+use crate::log::set_nsqd_level;
 
 /// A running server on any runtime.
 #[derive(Debug)]
@@ -138,6 +139,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         min_output_buffer_timeout: flags.min_output_buffer_timeout,
         max_output_buffer_timeout: flags.max_output_buffer_timeout,
         max_channel_consumers: size(flags.max_channel_consumers),
+        e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
+        e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
         deflate: flags.deflate,
         snappy: flags.snappy,
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
@@ -151,6 +154,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         seed: RandomState::new().build_hasher().finish(),
         utc_offset: jiff::Zoned::now().offset().seconds(),
         memory: Some(memory),
+        shown: shown(flags),
+        set_log_level: Some(set_nsqd_level),
         config,
     }
 }

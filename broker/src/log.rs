@@ -8,7 +8,7 @@
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Zoned;
 use sansq_core::log::Level;
@@ -44,6 +44,8 @@ impl Logs {
 
     /// Makes this the process's log, on standard error. Later calls have no effect.
     pub fn install(&self) {
+        // Fails only if there is a log already.
+        let _ = INSTALLED.set(self.clone());
         let layer = LogLayer { logs: self.clone(), sink: Mutex::new(io::stderr()) };
         // Fails only if there is a log already.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
@@ -71,6 +73,16 @@ impl Logs {
         self.0.iter().find(|target| target.name == program)
     }
 }
+
+/// Changes the quietest level that nsqd logs, from the next line on; for `/config/log_level`.
+pub fn set_nsqd_level(level: Level) {
+    if let Some(logs) = INSTALLED.get() {
+        logs.set_level(NSQD, level);
+    }
+}
+
+/// The process's log.
+static INSTALLED: OnceLock<Logs> = OnceLock::new();
 
 /// Logs `text` at `level` for `program`, through whatever log is installed.
 pub fn log(program: &'static str, level: Level, text: impl fmt::Display) {

@@ -105,6 +105,7 @@ pub mod nsqlookupd;
 pub mod options;
 pub mod protocol;
 pub mod rng;
+pub mod storage;
 pub mod time;
 pub mod transmit;
 pub mod version;

@@ -17,6 +17,38 @@ pub enum Level {
     Fatal,
 }
 
+impl Level {
+    const ALL: [Self; 5] = [Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Fatal];
+
+    /// The level that `word` names: debug, info, warn, error or fatal, in any letter case.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.word().eq_ignore_ascii_case(word))
+    }
+
+    /// The word by which flags and the config file name it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        }
+    }
+
+    /// The number by which `/config/log_level` names it, from 1 for debug to 5 for fatal
+    /// (http-and-ops.md section 2.9).
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Debug => 1,
+            Self::Info => 2,
+            Self::Warn => 3,
+            Self::Error => 4,
+            Self::Fatal => 5,
+        }
+    }
+}
+
 impl fmt::Display for Level {
     /// The word in NSQ's log lines (http-and-ops.md section 7).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

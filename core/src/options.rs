@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use crate::log::Level;
 use crate::{nsqd, nsqlookupd};
 
 /// An nsqd to start: its addresses, its shards, and what its machines act on.
@@ -19,6 +20,10 @@ pub struct NsqdOptions {
     pub utc_offset: i32,
     /// Measures the process's memory for `/stats`; `None` shows zeros.
     pub memory: Option<fn() -> nsqd::http::Memory>,
+    /// What `/config` shows. The runtime corrects what is known only when the listeners are open.
+    pub shown: nsqd::http::OptionValues,
+    /// Changes how quiet the log is; without it `/config/log_level` can't be changed.
+    pub set_log_level: Option<fn(Level)>,
     /// The options of the machines. The runtime fills in `tcp_port` and `http_port` with the ports
     /// really listened on, and with them `broadcast_tcp_port` and `broadcast_http_port` where these
     /// are 0.
@@ -35,6 +40,8 @@ impl Default for NsqdOptions {
             seed: 0,
             utc_offset: 0,
             memory: None,
+            shown: nsqd::http::OptionValues::default(),
+            set_log_level: None,
             config: nsqd::Config::default(),
         }
     }

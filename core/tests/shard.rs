@@ -4,6 +4,7 @@
 #[path = "shard/auth.rs"]
 mod auth;
 mod common;
+mod operations;
 
 use core::time::Duration;
 

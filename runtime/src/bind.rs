@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sansq_core::nsqd::http::OptionValue;
 use sansq_core::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 
 use crate::listen::Listener;
@@ -54,6 +55,12 @@ impl Bound<NsqdOptions> {
         }
         if config.broadcast_http_port == 0 {
             config.broadcast_http_port = http_port;
+        }
+        for (name, port) in [
+            ("broadcast_tcp_port", config.broadcast_tcp_port),
+            ("broadcast_http_port", config.broadcast_http_port),
+        ] {
+            options.shown.set(name, OptionValue::Integer(port.into()));
         }
         if config.start_time == 0 {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

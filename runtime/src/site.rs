@@ -1,10 +1,11 @@
 //! nsqd's HTTP API: from requests to the shard and back.
 
+use core::cell::RefCell;
 use core::fmt;
 
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
-use sansq_core::nsqd::http::{self, Context, Parsed, ReplyForm};
+use sansq_core::nsqd::http::{self, Context, OptionRequest, OptionValues, Parsed, ReplyForm};
 use sansq_core::nsqd::{AdminReply, AdminRequest, TopicOp};
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
@@ -19,13 +20,16 @@ use crate::log::Program;
 pub struct NsqdSite<A> {
     clock: Clock,
     options: NsqdOptions,
+    /// What `/config` shows now.
+    shown: RefCell<OptionValues>,
     ask: A,
 }
 
 impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` is its shards'.
-    pub const fn new(clock: Clock, options: NsqdOptions, ask: A) -> Self {
-        Self { clock, options, ask }
+    pub fn new(clock: Clock, mut options: NsqdOptions, ask: A) -> Self {
+        let shown = RefCell::new(core::mem::take(&mut options.shown));
+        Self { clock, options, shown, ask }
     }
 
     /// What the mapping can't know by itself.
@@ -51,6 +55,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
         match http::parse(request, too_big, &self.options.config) {
             Parsed::Reply(reply) => reply,
+            Parsed::Option(request) => self.option(&request).await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
                 let _ = (self.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
@@ -68,6 +73,27 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
                 }
             }
         }
+    }
+}
+
+impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
+    /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
+    async fn option(&self, request: &OptionRequest) -> HttpReply {
+        if let OptionRequest::SetLogLevel(level) = request {
+            let Some(set_log_level) = self.options.set_log_level else {
+                return HttpReply::message(400, "INVALID_OPTION");
+            };
+            set_log_level(*level);
+        }
+        let reply = self.shown.borrow_mut().answer(request);
+        if let OptionRequest::SetLookupds(addresses) = request {
+            let addresses = addresses.clone().unwrap_or_default();
+            let done = (self.ask)(AdminRequest::Lookupds(addresses)).await;
+            if done != Some(AdminReply::Done) {
+                return HttpReply::message(503, "EXITING");
+            }
+        }
+        reply
     }
 }
 

@@ -21,6 +21,12 @@ pub(super) fn get(address: SocketAddr, target: &str) -> String {
     exchange(address, &format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
 }
 
+pub(super) fn put(address: SocketAddr, target: &str, body: &str) -> String {
+    let len = body.len();
+    let head = format!("PUT {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+    exchange(address, &format!("{head}Content-Length: {len}\r\n\r\n{body}"))
+}
+
 fn post(address: SocketAddr, target: &str, body: &str) -> String {
     let len = body.len();
     let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");

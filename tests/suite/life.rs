@@ -5,8 +5,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
+use sansq_core::nsqd::http::OptionValue;
+
 use super::client::PATIENCE;
-use super::http::get;
+use super::http::{get, put};
 use super::{Client, lookupd_options, options, start_lookupd};
 use crate::harness::Server;
 
@@ -42,6 +44,37 @@ fn life_of_a_message() {
     nsqd.stop();
     until(|| get(lookup, "/lookup?topic=orders").ends_with("\"producers\":[]}"));
     lookupd.stop();
+}
+
+#[test]
+fn nsqlookupds_come_and_go_by_config() {
+    let (first, second) = (start_lookupd(), start_lookupd());
+    let mut options = options(3);
+    options.config.lookupd_tcp_addresses = vec![first.tcp_addr().to_string()];
+    options.shown = [
+        ("nsqlookupd_tcp_addresses", OptionValue::Texts(None)),
+        ("broadcast_tcp_port", OptionValue::Integer(0)),
+    ]
+    .map(|(name, value)| (String::from(name), value))
+    .into_iter()
+    .collect();
+    let nsqd = Server::nsqd(options).unwrap();
+    let http = nsqd.http_addr().unwrap();
+    Client::new(nsqd.tcp_addr()).publish("t", b"x");
+    assert_eq!(find(first.http_addr().unwrap(), "t"), nsqd.tcp_addr());
+
+    let list = format!("[\"{}\"]", second.tcp_addr());
+    let answer = put(http, "/config/nsqlookupd_tcp_addresses", &list);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&list), "{answer}");
+    assert_eq!(find(second.http_addr().unwrap(), "t"), nsqd.tcp_addr());
+    until(|| get(first.http_addr().unwrap(), "/nodes").ends_with("{\"producers\":[]}"));
+    assert!(get(http, "/config/nsqlookupd_tcp_addresses").ends_with(&list));
+    assert!(get(http, "/config/broadcast_tcp_port").ends_with(&nsqd.tcp_addr().port().to_string()));
+    // This server has no log whose level could be changed.
+    assert!(put(http, "/config/log_level", "debug").starts_with("HTTP/1.1 400 "));
+    nsqd.stop();
+    first.stop();
+    second.stop();
 }
 
 #[test]

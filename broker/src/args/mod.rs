@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 
 use sansq_core::duration::go_duration;
+use sansq_core::nsqd::http::{OptionValue, OptionValues};
 
 mod config;
 mod error;
@@ -24,7 +25,7 @@ pub use error::{ArgsError, nearest};
 pub use host::{default_node_id, host_name};
 pub use nsqd::{CheckError, NsqdOptions};
 pub use nsqlookupd::{BothOptions, NsqlookupdOptions};
-pub use value::{Kind, Runtime, TlsRequired, TlsVersion, Unfit, Value, level_word, parse_level};
+pub use value::{Kind, Runtime, TlsRequired, TlsVersion, Unfit, Value};
 
 /// A program with NSQ's kind of flags.
 pub trait Program: Default {
@@ -83,6 +84,13 @@ pub fn load<P: Program>(args: &[OsString]) -> Result<Request<P>, ArgsError> {
         warnings.push(format!("set but without effect so far: {}", idle.join(", ")));
     }
     Ok(Request::Run(options, warnings))
+}
+
+/// The options as `/config` shows them, by their names in the config file.
+pub fn shown<P: Program + Clone>(options: &P) -> OptionValues {
+    let mut options = options.clone();
+    let flags = options.flags();
+    flags.iter().filter_map(|flag| Some((flag.config_key()?, flag.shown()))).collect()
 }
 
 /// One row of a program's table.
@@ -152,6 +160,11 @@ impl<'a> Flag<'a> {
     /// The value as text.
     pub fn show(&self) -> String {
         self.value.show()
+    }
+
+    /// The value as `/config` shows it.
+    pub fn shown(&self) -> OptionValue {
+        self.value.shown()
     }
 
     /// The name in the config file; `None` if the file can't set it.

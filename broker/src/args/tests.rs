@@ -116,6 +116,27 @@ const NSQLOOKUPD: [(&str, &str, &str); 10] = [
     ("tombstone-lifetime", "45s", ""),
 ];
 
+/// Every option that is in the config file is shown, by its name there, and no other.
+#[test]
+fn options_are_shown_under_their_names_in_the_config_file() {
+    use sansq_core::nsqd::http::OptionValue;
+    let shown = shown(&NsqdOptions::for_host("localhost"));
+    for (name, _, key) in NSQD {
+        let name = if key.is_empty() { name.replace('-', "_") } else { key.into() };
+        assert_eq!(shown.get(&name).is_some(), name != "-", "{name}");
+    }
+    for (name, value) in [
+        ("id", OptionValue::Integer(16)),
+        ("log_level", OptionValue::Integer(2)),
+        ("msg_timeout", OptionValue::Integer(60_000_000_000)),
+        ("nsqlookupd_tcp_addresses", OptionValue::Texts(Some(vec![]))),
+        ("snappy", OptionValue::Bool(true)),
+        ("tls_min_version", OptionValue::Integer(769)),
+    ] {
+        assert_eq!(shown.get(name), Some(&value), "{name}");
+    }
+}
+
 fn assert_table(flags: &[Flag<'_>], table: &[(&str, &str, &str)], own: &[&str]) {
     for (name, default, key) in table {
         let flag = flags.iter().find(|flag| flag.name() == *name).expect(name);

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use sansq_core::duration::{go_duration, parse_go_duration};
 use sansq_core::log::Level;
+use sansq_core::nsqd::http::OptionValue;
 
 /// The shape of a value; the config file's rules depend on it (http-and-ops.md section 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +54,9 @@ pub trait Value {
     /// Called once after the last value from the command line.
     fn settle(&mut self) {}
 
+    /// The value as `/config` shows it (http-and-ops.md section 2.9).
+    fn shown(&self) -> OptionValue;
+
     /// The value as a number (of nanoseconds for a duration), where a range can be asked for.
     fn number(&self) -> Option<i64> {
         None
@@ -70,6 +74,9 @@ impl Value for bool {
     fn expected(&self) -> String {
         "true or false".into()
     }
+    fn shown(&self) -> OptionValue {
+        OptionValue::Bool(*self)
+    }
     fn show(&self) -> String {
         self.to_string()
     }
@@ -86,6 +93,9 @@ impl Value for String {
     fn expected(&self) -> String {
         "a text".into()
     }
+    fn shown(&self) -> OptionValue {
+        OptionValue::Text(self.clone())
+    }
     fn show(&self) -> String {
         self.clone()
     }
@@ -101,6 +111,9 @@ impl Value for Vec<String> {
     }
     fn expected(&self) -> String {
         "a list of texts".into()
+    }
+    fn shown(&self) -> OptionValue {
+        OptionValue::Texts(Some(self.clone()))
     }
     fn show(&self) -> String {
         self.join(",")
@@ -122,6 +135,9 @@ impl Value for Vec<f64> {
     }
     fn expected(&self) -> String {
         "a list of numbers such as 0.99,0.95".into()
+    }
+    fn shown(&self) -> OptionValue {
+        OptionValue::Numbers(self.clone())
     }
     fn show(&self) -> String {
         self.iter().map(f64::to_string).collect::<Vec<_>>().join(",")
@@ -145,6 +161,9 @@ impl Value for Duration {
     }
     fn expected(&self) -> String {
         "a duration such as 250ms, 2s or 1h30m".into()
+    }
+    fn shown(&self) -> OptionValue {
+        OptionValue::Integer(i64::try_from(self.as_nanos()).unwrap_or(i64::MAX))
     }
     fn show(&self) -> String {
         go_duration(*self).to_string()
@@ -173,7 +192,10 @@ macro_rules! int_value {
                     _ => "a whole number".into(),
                 }
             }
-            fn show(&self) -> String {
+                    fn shown(&self) -> OptionValue {
+                OptionValue::Integer(i64::try_from(*self).unwrap_or(i64::MAX))
+            }
+    fn show(&self) -> String {
                 self.to_string()
             }
             fn number(&self) -> Option<i64> {
@@ -190,20 +212,26 @@ impl Value for Level {
         Kind::Word
     }
     fn set(&mut self, text: &str) -> Result<(), Unfit> {
-        *self = parse_level(text).ok_or(Unfit)?;
+        *self = Self::parse(text).ok_or(Unfit)?;
         Ok(())
     }
     fn expected(&self) -> String {
         "one of debug, info, warn, error, fatal".into()
     }
+    fn shown(&self) -> OptionValue {
+        OptionValue::Integer((*self).number().into())
+    }
     fn show(&self) -> String {
-        level_word(*self).into()
+        self.word().into()
     }
 }
 
-/// Implements [`Value`] for an enum of words; the first word of a line is the one that is shown.
+/// Implements [`Value`] for an enum of words; the first word of a line is the one that is shown, except
+/// by `/config` if there is a number at its end.
 macro_rules! word_value {
-    ($(#[$doc:meta])* $name:ident $kind:ident: $($(#[$word_doc:meta])* $word:ident $first:literal $(| $more:literal)*,)*) => {
+    (@shown $first:literal = $number:literal) => { OptionValue::Integer($number) };
+    (@shown $first:literal) => { OptionValue::Text($first.into()) };
+    ($(#[$doc:meta])* $name:ident $kind:ident: $($(#[$word_doc:meta])* $word:ident $first:literal $(| $more:literal)* $(= $number:literal)?,)*) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Eq, PartialEq)]
         pub enum $name {
@@ -224,7 +252,12 @@ macro_rules! word_value {
             fn expected(&self) -> String {
                 format!("one of {}", [$($first),*].join(", "))
             }
-            fn show(&self) -> String {
+                    fn shown(&self) -> OptionValue {
+                match self {
+                    $(Self::$word => word_value!(@shown $first $(= $number)?),)*
+                }
+            }
+    fn show(&self) -> String {
                 match self {
                     $(Self::$word => $first,)*
                 }
@@ -238,24 +271,24 @@ word_value! {
     /// Whom nsqd refuses without TLS (nsqd-protocol.md section 17).
     TlsRequired BoolOrWord:
     /// Nobody.
-    No "false" | "0" | "f",
+    No "false" | "0" | "f" = 0,
     /// Clients over TCP and over HTTP.
-    Yes "true" | "1" | "t",
+    Yes "true" | "1" | "t" = 2,
     /// Clients over TCP; HTTP stays open.
-    ExceptHttp "tcp-https",
+    ExceptHttp "tcp-https" = 1,
 }
 
 word_value! {
     /// The oldest TLS version that nsqd accepts (nsqd-protocol.md section 17).
     TlsVersion Word:
     /// TLS 1.0, the default; also what an empty text means.
-    Tls10 "tls1.0" | "",
+    Tls10 "tls1.0" | "" = 769,
     /// TLS 1.1.
-    Tls11 "tls1.1",
+    Tls11 "tls1.1" = 770,
     /// TLS 1.2.
-    Tls12 "tls1.2",
+    Tls12 "tls1.2" = 771,
     /// TLS 1.3.
-    Tls13 "tls1.3",
+    Tls13 "tls1.3" = 772,
 }
 
 word_value! {
@@ -267,23 +300,6 @@ word_value! {
     Smol "smol",
     /// async-std, which is no longer maintained; smol is what its authors point to.
     AsyncStd "async-std",
-}
-
-/// The level that `word` names (debug, info, warn, error, fatal, in any letter case).
-pub fn parse_level(word: &str) -> Option<Level> {
-    const LEVELS: [Level; 5] = [Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Fatal];
-    LEVELS.into_iter().find(|level| level_word(*level).eq_ignore_ascii_case(word))
-}
-
-/// The word by which flags and the config file name a level.
-pub fn level_word(level: Level) -> &'static str {
-    match level {
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warn => "warn",
-        Level::Error => "error",
-        Level::Fatal => "fatal",
-    }
 }
 
 /// The words that NSQ's flags take for a truth value.
@@ -374,8 +390,11 @@ mod tests {
         let mut version = TlsVersion::Tls13;
         assert_eq!(version.set("ssl3.0"), Err(Unfit));
         assert_eq!((version.set(""), version.show().as_str()), (Ok(()), "tls1.0"));
-        assert_eq!(parse_level("WARN"), Some(Level::Warn));
-        assert_eq!(parse_level("warning"), None);
+        assert_eq!(Level::parse("WARN"), Some(Level::Warn));
+        assert_eq!(Level::parse("warning"), None);
+        assert_eq!(tls.shown(), OptionValue::Integer(0));
+        assert_eq!(version.shown(), OptionValue::Integer(769));
+        assert_eq!(Runtime::AsyncStd.shown(), OptionValue::Text("async-std".into()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::arena::{CallId, ConnId, PeerId};
 use crate::http::call::Call;
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
+use crate::storage;
 
 /// A shard of a node, counted from 0.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -50,6 +51,9 @@ pub struct Actions {
     pub calls: Vec<(CallId, Call)>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
     pub replies: Vec<(ReplyToken, AdminReply)>,
+    /// What is to be done on the disk; hand the outcome of each to
+    /// [`handle_storage`](super::Shard::handle_storage).
+    pub storage: Vec<storage::Request>,
 }
 
 impl Actions {
@@ -65,6 +69,7 @@ impl Actions {
             peers: Vec::new(),
             calls: Vec::new(),
             replies: Vec::new(),
+            storage: Vec::new(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Actions {
             && self.peers.is_empty()
             && self.calls.is_empty()
             && self.replies.is_empty()
+            && self.storage.is_empty()
     }
 
     /// Appends to the batch for `shard`.

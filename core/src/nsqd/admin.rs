@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -29,6 +30,8 @@ pub enum AdminRequest {
     Topic(TopicName, TopicOp),
     /// Something about one channel.
     Channel(TopicName, ChannelName, ChannelOp),
+    /// Register with these nsqlookupds, as `host:port`, and no longer with others.
+    Lookupds(Vec<String>),
     /// What there is and what it did.
     Stats(StatsFilter),
 }

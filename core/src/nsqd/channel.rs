@@ -18,11 +18,13 @@
 //! ([`Channel::room`]); messages that come back (timeouts, REQ, a consumer gone) are always taken. An
 //! ephemeral channel drops what does not fit. Source: nsqd-protocol.md sections 10 to 13.
 
+use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
 use core::cmp::Ordering;
 use core::time::Duration;
 
 use super::in_flight::{InFlight, List, NotInFlight};
+use super::latency::{Histogram, Latencies};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Message, MessageId};
@@ -46,6 +48,8 @@ pub struct ChannelOptions {
     pub max_msg_timeout: Duration,
     /// Connections; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// The time over which latencies are measured; `None` switches that off.
+    pub latency_window: Option<Duration>,
 }
 
 /// The numbers of a channel that only grow.
@@ -100,6 +104,8 @@ pub struct Channel {
     /// Each consumer's earliest in-flight deadline, or an earlier time.
     deadlines: Deadlines<ConsumerId>,
     counters: ChannelCounters,
+    /// From the first FIN on, if they are measured.
+    latencies: Option<Box<Latencies>>,
     rng: Rng,
 }
 
@@ -146,6 +152,7 @@ impl Channel {
             ready: VecDeque::new(),
             deadlines: Deadlines::new(),
             counters: ChannelCounters { messages: 0, deliveries: 0, requeues: 0, timeouts: 0 },
+            latencies: None,
             rng: Rng::new(seed),
         }
     }
@@ -243,8 +250,13 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) -> Result<(), NotInFlight> {
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
-        self.in_flight.remove(&mut entry.list, consumer, id)?;
+        let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
         entry.stats.finishes += 1;
+        if let Some(window) = self.options.latency_window {
+            let latencies =
+                self.latencies.get_or_insert_with(|| Box::new(Latencies::new(window, now)));
+            latencies.note(message.timestamp, now);
+        }
         self.queue_if_ready(consumer);
         self.dispatch(now, out);
         Ok(())
@@ -351,7 +363,6 @@ impl Channel {
 
     /// Hands out what is due: deferred messages, and deliveries that were not answered in time.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl ChannelOutput) {
-        let limit = self.limit();
         while let Some((at, consumer)) = self.deadlines.pop_due(now.instant) {
             let Some(entry) = self.consumers.get_mut(consumer) else { continue };
             if entry.armed != Some(at) {
@@ -362,7 +373,7 @@ impl Channel {
                 && let Some(message) = self.in_flight.pop_first(&mut entry.list)
             {
                 self.counters.timeouts += 1;
-                store(&mut self.queue, message, limit);
+                self.queue.push_back(message);
             }
             self.arm(consumer);
             self.queue_if_ready(consumer);
@@ -370,9 +381,10 @@ impl Channel {
         while self.deferred.peek().is_some_and(|deferred| deferred.due <= now.instant)
             && let Some(deferred) = self.deferred.pop()
         {
-            store(&mut self.queue, deferred.message, limit);
+            self.queue.push_back(deferred.message);
         }
         self.dispatch(now, out);
+        self.drop_excess();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
@@ -409,6 +421,13 @@ impl Channel {
         self.counters
     }
 
+    /// Adds what is known of how long messages took.
+    pub(super) fn add_latencies(&self, all: &mut Histogram, now: Now) {
+        if let Some(latencies) = &self.latencies {
+            latencies.add_to(all, now);
+        }
+    }
+
     /// Its consumers' connections.
     pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, ConnId)> {
         self.consumers.iter().map(|(id, consumer)| (id, consumer.conn))
@@ -430,9 +449,9 @@ impl Channel {
         let direct = self.queue.is_empty() && self.flows();
         let left = if direct { self.deliver(message, now, out) } else { Some(message) };
         if let Some(message) = left {
-            let limit = self.limit();
-            store(&mut self.queue, message, limit);
+            self.queue.push_back(message);
             self.dispatch(now, out);
+            self.drop_excess();
         }
     }
 
@@ -482,9 +501,12 @@ impl Channel {
         }
     }
 
-    /// How many messages an ephemeral channel keeps before it drops; `None` for lasting ones.
-    fn limit(&self) -> Option<usize> {
-        self.name.is_ephemeral().then(|| self.options.mem_queue_size.max(1))
+    /// An ephemeral channel drops what came last and does not fit. To be called after
+    /// [`dispatch`](Self::dispatch): what somebody can have now needs no room.
+    fn drop_excess(&mut self) {
+        if self.name.is_ephemeral() {
+            self.queue.truncate(self.options.mem_queue_size.max(1));
+        }
     }
 
     fn defer(&mut self, message: Message, due: Instant) {
@@ -513,13 +535,6 @@ impl Channel {
 
 /// How many consumers that have left may stand in line for messages, besides as many as there are.
 const READY_KEPT: usize = 16;
-
-/// Puts a message at the end of the queue, or drops it if there is a limit that is reached.
-fn store(queue: &mut VecDeque<Message>, message: Message, limit: Option<usize>) {
-    if limit.is_none_or(|limit| queue.len() < limit) {
-        queue.push_back(message);
-    }
-}
 
 /// A message that is kept back. The heap gives out the earliest first, and of equals the first put in.
 #[derive(Debug)]

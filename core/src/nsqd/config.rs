@@ -66,12 +66,23 @@ pub struct Config {
     pub max_output_buffer_timeout: Duration,
     /// Connections per channel; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// The percentiles of end-to-end latency to show, each in (0, 1]; empty switches the measuring off.
+    pub e2e_processing_latency_percentiles: Vec<f64>,
+    /// The time that the percentiles cover.
+    pub e2e_processing_latency_window_time: Duration,
     /// Whether clients may have Deflate.
     pub deflate: bool,
     /// Whether clients may have Snappy.
     pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
+    /// A data file of a queue is closed, and the next one begun, before it would grow beyond this, in
+    /// bytes. A record that alone is larger gets a file of its own.
+    pub max_bytes_per_file: u64,
+    /// A queue on disk is synced after so many records were written or read.
+    pub sync_every: u64,
+    /// A queue on disk is synced at the latest so long after a record was written or read.
+    pub sync_timeout: Duration,
     /// How long a publisher is kept waiting for room in memory before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
 }
@@ -85,6 +96,9 @@ pub enum AuthMethod {
     /// The facts are in the body, as JSON.
     Post,
 }
+
+/// The most nsqlookupds that a list put to `/config` may name. Those of the flags have no limit.
+pub const LOOKUPDS_MAX: usize = 256;
 
 /// The heartbeat interval of a connection that has not negotiated another one (section 9).
 pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
@@ -153,9 +167,14 @@ impl Default for Config {
             min_output_buffer_timeout: Duration::from_millis(25),
             max_output_buffer_timeout: Duration::from_secs(30),
             max_channel_consumers: 0,
+            e2e_processing_latency_percentiles: Vec::new(),
+            e2e_processing_latency_window_time: Duration::from_secs(600),
             deflate: true,
             snappy: true,
             max_deflate_level: 6,
+            max_bytes_per_file: 100 * 1024 * 1024,
+            sync_every: 2500,
+            sync_timeout: Duration::from_secs(2),
             publish_wait: Duration::from_secs(5),
         }
     }

@@ -6,7 +6,8 @@
 //!   AdminReply + ReplyForm ──reply──► HttpReply
 //! ```
 //!
-//! Not offered: `/config` and `/debug`, which are 404 here.
+//! Requests to `/config` concern no shard, but for the list of nsqlookupds: whoever owns the
+//! [`OptionValues`] answers them. Not offered: `/debug`, which is 404 here.
 //!
 //! Limits: a body has at most [`body_limit`] bytes. So a text `/mpub` makes at most
 //! `max_body_size / 2 + 1` messages, and a binary one [`Config::mpub_count_max`].
@@ -30,8 +31,11 @@ use crate::version::SANSQ_VERSION;
 
 mod json;
 mod mpub;
+mod options;
 mod stats_json;
 mod stats_text;
+
+pub use options::{OptionRequest, OptionValue, OptionValues};
 
 /// How much of the body of a request is kept whose body means nothing. More is no error: the rest
 /// need not be read. Room for a client library's empty form or JSON object.
@@ -45,16 +49,20 @@ enum Handler {
     Mpub,
     Ping,
     Pub,
+    SetOption,
+    ShowOption,
     Stats,
     Topic(TopicOp),
 }
 
-static ROUTES: [Route<Handler>; 15] = [
+static ROUTES: [Route<Handler>; 17] = [
     get("/ping", Handler::Ping),
     get("/info", Handler::Info),
     post("/pub", Handler::Pub),
     post("/mpub", Handler::Mpub),
     get("/stats", Handler::Stats),
+    get("/config/:opt", Handler::ShowOption),
+    Route { path: "/config/:opt", methods: &["PUT"], handler: Handler::SetOption },
     post("/topic/create", Handler::Topic(TopicOp::Create)),
     post("/topic/delete", Handler::Topic(TopicOp::Delete)),
     post("/topic/empty", Handler::Topic(TopicOp::Empty)),
@@ -83,6 +91,9 @@ pub enum Parsed {
     /// Have the topic made ([`TopicOp::Create`]), then answer this, whatever came of it: the
     /// reference makes the topic before it looks at the rest of the request.
     CreateThenReply(TopicName, HttpReply),
+    /// Have [`OptionValues::answer`] answer this, and do what it asks for: a list of nsqlookupds is
+    /// for shard 0 ([`AdminRequest::Lookupds`]), a level is for the log.
+    Option(OptionRequest),
     /// Answer this.
     Reply(HttpReply),
 }
@@ -180,7 +191,7 @@ impl Memory {
 pub fn body_limit(method: &str, path: &str, config: &Config) -> usize {
     let request = Request { method, path, query: None, body: &Bytes::new() };
     match Router(&ROUTES).route(&request) {
-        Routed::Handler { handler: Handler::Pub, .. } => config.max_msg_size,
+        Routed::Handler { handler: Handler::Pub | Handler::SetOption, .. } => config.max_msg_size,
         Routed::Handler { handler: Handler::Mpub, .. } => config.max_body_size,
         Routed::Handler { .. } | Routed::Reply(_) => IGNORED_BODY_LEN_MAX,
     }
@@ -192,11 +203,16 @@ pub fn body_limit(method: &str, path: &str, config: &Config) -> usize {
 /// it, and the limit of `/mpub` is always the first check: there a binary body in chunks has none.
 pub fn parse(request: &Request<'_>, too_big: bool, config: &Config) -> Parsed {
     match Router(&ROUTES).route(request) {
-        Routed::Handler { handler, .. } => match handler {
+        Routed::Handler { handler, parameter } => match handler {
             Handler::Mpub => parse_mpub(request, too_big, config),
             Handler::Pub => parse_pub(request, too_big, config),
             Handler::Ping => Ok(Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other))),
             Handler::Info => Ok(Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other))),
+            Handler::SetOption => {
+                let too_big = too_big || request.body.len() > config.max_msg_size;
+                options::parse_change(&parameter, request.body, too_big).map(Parsed::Option)
+            }
+            Handler::ShowOption => Ok(Parsed::Option(OptionRequest::Show(parameter))),
             Handler::Stats => parse_stats(request),
             Handler::Topic(op) => parse_topic(request, op),
             Handler::Channel(op) => parse_channel(request, op),

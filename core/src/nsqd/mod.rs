@@ -9,6 +9,7 @@ mod connection;
 mod event;
 pub mod http;
 mod in_flight;
+mod latency;
 pub mod lookup_peer;
 mod registry;
 mod shard;
@@ -28,6 +29,7 @@ pub use self::channel::{
 pub use self::config::{AuthMethod, Config, ConfigError};
 pub use self::event::{ClientFailure, Event};
 pub use self::in_flight::NotInFlight;
+pub use self::latency::LatencyStats;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::Shard;

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::actions::Peer;
+use super::latency::LatencyStats;
 use crate::name::{ChannelName, TopicName};
 
 /// The broker, or one shard's part of it.
@@ -49,6 +50,8 @@ pub struct TopicStats {
     pub message_bytes: u64,
     /// Whether it hands nothing to its channels.
     pub paused: bool,
+    /// The latencies of all its channels, also of those that do not match.
+    pub latency: LatencyStats,
 }
 
 /// A channel.
@@ -78,6 +81,8 @@ pub struct ChannelStats {
     pub clients: Option<Vec<ClientStats>>,
     /// Whether it delivers nothing.
     pub paused: bool,
+    /// How long messages take from publishing to FIN.
+    pub latency: LatencyStats,
 }
 
 /// A connection.

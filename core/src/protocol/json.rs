@@ -7,8 +7,8 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::marker::PhantomData;
+use core::{fmt, mem};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -33,6 +33,8 @@ pub enum Scalar {
     Text(String),
     /// An array or object.
     Nested,
+    /// The key came more than once, with values of different types: one of them is wrong for any field.
+    Mixed,
 }
 
 /// The body is not a JSON object, or a field has the wrong type.
@@ -164,6 +166,16 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
+/// Reads a list of texts, or `null`, and nothing behind it. A `null` in the list is an empty text.
+///
+/// # Errors
+/// [`DecodeError`] for anything else.
+pub fn texts(body: &[u8]) -> Result<Option<Vec<String>>, DecodeError> {
+    let texts: Option<Vec<Option<String>>> =
+        serde_json::from_slice(&replace_damage(body)).map_err(|_| DecodeError)?;
+    Ok(texts.map(|all| all.into_iter().map(Option::unwrap_or_default).collect()))
+}
+
 /// Makes the bytes valid UTF-8 and lone surrogate escapes readable, as the reference's decoder does.
 fn replace_damage(body: &[u8]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned().into_bytes();
@@ -222,11 +234,20 @@ impl<'de> Visitor<'de> for ScalarMembers {
         while let Some(key) = map.next_key::<String>()? {
             // `null` leaves the field as it was, like the reference.
             if let Some(value) = map.next_value_seed(ScalarSeed)? {
-                members.insert(key.to_lowercase(), value);
+                let key = fold(&key);
+                let before = members.get(&key).map(mem::discriminant);
+                let mixed = before.is_some_and(|before| before != mem::discriminant(&value));
+                members.insert(key, if mixed { Scalar::Mixed } else { value });
             }
         }
         Ok(members)
     }
+}
+
+/// A key without its letter case. The long s is the one letter whose upper case is ASCII and which is
+/// lower case itself.
+fn fold(key: &str) -> String {
+    key.to_lowercase().replace('\u{17F}', "s")
 }
 
 struct ScalarSeed;
@@ -324,6 +345,8 @@ mod tests {
             Fields::decode(br#" {"A":1,"a":2,"B":null,"c":"\ud800x","d":[{"x":[]}],"E":true} "#)
                 .unwrap();
         assert_eq!(fields.integer("a"), Ok(2));
+        let folded = Fields::decode("{\"\u{17F}\u{212A}\":1}".as_bytes()).unwrap();
+        assert_eq!(folded.integer("sk"), Ok(1));
         assert_eq!(fields.text("b"), Ok(String::new()));
         assert_eq!(fields.text("c"), Ok("\u{FFFD}x".into()));
         assert_eq!(fields.text("d"), Err(DecodeError));
@@ -347,6 +370,13 @@ mod tests {
         }
         assert_eq!(fields.boolean("e"), Err(DecodeError));
         assert_eq!(fields.text("e"), Err(DecodeError));
+        // One of two values is wrong, whichever it is.
+        let twice =
+            Fields::decode(br#"{"a":"x","A":1,"b":1,"b":"x","b":2,"c":1,"c":null}"#).unwrap();
+        for key in ["a", "b"] {
+            assert_eq!(twice.integer(key), Err(DecodeError), "{key}");
+        }
+        assert_eq!(twice.integer("c"), Ok(1));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use sansq_core::arena::{CallId, ConnId};
+use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallAnswer, CallResult};
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, ReadState, ReplyToken, Shard,
-    ShardId,
+    Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
+    ReplyToken, Shard, ShardId,
 };
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
@@ -46,6 +46,8 @@ pub struct Node {
     pub replies: BTreeMap<u64, AdminReply>,
     /// HTTP requests that are not answered yet, with the shard that asked for each.
     pub calls: Vec<(usize, CallId, Call)>,
+    /// What was to be done with connections to nsqlookupds.
+    pub peers: Vec<(PeerId, PeerAction)>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -61,6 +63,7 @@ impl Node {
             events: Vec::new(),
             replies: BTreeMap::new(),
             calls: Vec::new(),
+            peers: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
@@ -278,6 +281,7 @@ impl Node {
             }
             let calls = actions.calls.into_iter();
             self.calls.extend(calls.map(|(id, call)| (shard, id, call)));
+            self.peers.extend(actions.peers);
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }

@@ -8,6 +8,7 @@ use alloc::string::String;
 
 use super::json::{Members, push_object};
 use super::{Context, StatsForm, health};
+use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
 use crate::version::NSQ_VERSION;
 
@@ -51,7 +52,7 @@ fn add_topic(members: &mut Members<'_>, topic: &TopicStats, form: &StatsForm) {
     members.value("message_count", topic.message_count);
     members.value("message_bytes", topic.message_bytes);
     members.value("paused", topic.paused);
-    add_latency(members);
+    add_latency(members, &topic.latency);
 }
 
 fn add_channel(members: &mut Members<'_>, channel: &ChannelStats, form: &StatsForm) {
@@ -75,7 +76,7 @@ fn add_channel(members: &mut Members<'_>, channel: &ChannelStats, form: &StatsFo
         None => members.value("clients", "null"),
     }
     members.value("paused", channel.paused);
-    add_latency(members);
+    add_latency(members, &channel.latency);
 }
 
 fn add_client(members: &mut Members<'_>, client: &ClientStats, form: &StatsForm) {
@@ -119,10 +120,16 @@ fn add_client(members: &mut Members<'_>, client: &ClientStats, form: &StatsForm)
     members.value("tls_negotiated_protocol_is_mutual", false);
 }
 
-/// The latencies, which are not measured. Never null: the reference's nsqadmin ends if it is.
-fn add_latency(members: &mut Members<'_>) {
+/// Never null: the reference's nsqadmin ends if it is.
+fn add_latency(members: &mut Members<'_>, latency: &LatencyStats) {
     members.object("e2e_processing_latency", |members| {
-        members.value("count", 0);
-        members.value("percentiles", "null");
+        members.value("count", latency.count);
+        if latency.percentiles.is_empty() {
+            return members.value("percentiles", "null");
+        }
+        members.list("percentiles", &latency.percentiles, |members, (quantile, value)| {
+            members.value("quantile", quantile);
+            members.value("value", value);
+        });
     });
 }

@@ -12,6 +12,7 @@ use super::{Context, StatsForm, health};
 use crate::duration::go_duration;
 use crate::log::OneLine;
 use crate::nsqd::actions::Peer;
+use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
 use crate::version::{NSQ_VERSION, SANSQ_VERSION};
 
@@ -75,12 +76,13 @@ fn write(
 fn write_topic(out: &mut impl fmt::Write, topic: &TopicStats) -> fmt::Result {
     writeln!(
         out,
-        "\n{}[{:<15}] depth: {:<5} be-depth: {:<5} msgs: {:<8} e2e%: ",
+        "\n{}[{:<15}] depth: {:<5} be-depth: {:<5} msgs: {:<8} e2e%: {}",
         pause_mark(topic.paused),
         topic.name,
         topic.depth,
         topic.backend_depth,
         topic.message_count,
+        Latency(&topic.latency),
     )
 }
 
@@ -89,7 +91,26 @@ fn write_channel(out: &mut impl fmt::Write, channel: &ChannelStats) -> fmt::Resu
     write!(out, "depth: {:<5} be-depth: {:<5} ", channel.depth, channel.backend_depth)?;
     write!(out, "inflt: {:<4} def: {:<4} ", channel.in_flight_count, channel.deferred_count)?;
     write!(out, "re-q: {:<5} timeout: {:<5} ", channel.requeue_count, channel.timeout_count)?;
-    writeln!(out, "msgs: {:<8} e2e%: ", channel.message_count)
+    writeln!(out, "msgs: {:<8} e2e%: {}", channel.message_count, Latency(&channel.latency))
+}
+
+/// The percentiles in the largest unit of which there is more than one.
+struct Latency<'a>(&'a LatencyStats);
+
+impl fmt::Display for Latency<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (_, nanos)) in self.0.percentiles.iter().enumerate() {
+            if at > 0 {
+                f.write_str(", ")?;
+            }
+            let nanos = *nanos as f64;
+            let units = [(1e9, "s"), (1e6, "ms"), (1e3, "us")];
+            let unit = units.into_iter().find(|(size, _)| nanos > *size);
+            let (size, unit) = unit.unwrap_or((1.0, "ns"));
+            write!(f, "{:.1}{unit}", nanos / size)?;
+        }
+        Ok(())
+    }
 }
 
 fn write_consumer(

@@ -1,5 +1,6 @@
 use super::*;
 use crate::nsqd::actions::Peer;
+use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, TopicStats};
 use alloc::boxed::Box;
 use alloc::string::ToString;
@@ -101,7 +102,7 @@ fn context() -> Context {
 #[test]
 fn paths_and_methods() {
     refused(&ask("GET", "/nope"), 404, "NOT_FOUND", true);
-    for path in ["/config/log_level", "/debug/pprof/heap", "/put", "/mput", "/create_topic"] {
+    for path in ["/config/", "/debug/pprof/heap", "/put", "/mput", "/create_topic"] {
         refused(&ask("GET", path), 404, "NOT_FOUND", true);
         refused(&ask("POST", path), 404, "NOT_FOUND", true);
     }
@@ -120,6 +121,24 @@ fn paths_and_methods() {
     assert_eq!((reply.status, reply.header("Location")), (308, Some("/pub?topic=t")));
     assert_eq!(ask("GET", "/ping"), Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other)));
     assert_eq!(ask("GET", "/info?%zz"), Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other)));
+}
+
+#[test]
+fn options_are_shown_and_changed() {
+    let show = OptionRequest::Show("log_level".into());
+    assert_eq!(ask("GET", "/config/log_level"), Parsed::Option(show));
+    let set = OptionRequest::SetLogLevel(crate::log::Level::Debug);
+    assert_eq!(ask_with("PUT", "/config/log_level", b"debug", false), Parsed::Option(set));
+    const LONG: &[u8] = &[b'x'; 1001];
+    for (body, too_big, status, word) in [
+        (&b"x"[..], false, 400, "INVALID_OPTION"),
+        (b"", false, 413, "INVALID_VALUE"),
+        (b"x", true, 413, "INVALID_VALUE"),
+        (LONG, false, 413, "INVALID_VALUE"),
+    ] {
+        refused(&ask_with("PUT", "/config/id", body, too_big), status, word, true);
+    }
+    assert_eq!(body_limit("PUT", "/config/id", &config()), 1000);
 }
 
 #[test]
@@ -432,6 +451,7 @@ fn st1() -> TopicStats {
         client_count: 1,
         clients: Some(vec![client("chost2", 50834, "ua/2")]),
         paused: false,
+        latency: LatencyStats::default(),
     };
     TopicStats {
         name: topic("st1"),
@@ -441,6 +461,7 @@ fn st1() -> TopicStats {
         message_count: 6,
         message_bytes: 60,
         paused: false,
+        latency: LatencyStats::default(),
     }
 }
 
@@ -458,6 +479,7 @@ fn st2() -> TopicStats {
         client_count: 0,
         clients: None,
         paused: true,
+        latency: LatencyStats::default(),
     };
     let (name, channels) = (topic("st2"), vec![channel]);
     TopicStats { name, channels, depth: 1, message_count: 1, paused: true, ..st1() }
@@ -532,6 +554,26 @@ Memory:
     assert_eq!(stats("?include_mem=0", empty), [&version, HEAD, none].concat());
     let unknown = ServerStats::default();
     assert_eq!(stats("?topic=none&include_mem=0", unknown), [&version, HEAD, none].concat());
+}
+
+#[test]
+fn latencies_are_shown() {
+    let mut topic = st1();
+    let values = [(1.0, 2_500_000_000), (0.99, 351_949_000), (0.5, 1_001), (0.1, 1_000)];
+    topic.latency = LatencyStats { count: 7, percentiles: values.to_vec() };
+    topic.channels[0].latency = LatencyStats { count: 0, percentiles: vec![(1.0, 0)] };
+    let sample = ServerStats { topics: vec![topic], ..sample() };
+    let text = stats("?include_mem=0", sample.clone());
+    let shown = "msgs: 6        e2e%: 2.5s, 351.9ms, 1.0us, 1000.0ns\n      [chA ";
+    assert!(text.contains(shown), "{text}");
+    assert!(text.contains("msgs: 6        e2e%: 0.0ns\n        [V2 "), "{text}");
+    let json = stats("?format=json", sample);
+    for shown in [
+        r#""paused":false,"e2e_processing_latency":{"count":0,"percentiles":[{"quantile":1,"value":0}]}}],"#,
+        r#"{"count":7,"percentiles":[{"quantile":1,"value":2500000000},{"quantile":0.99,"value":351949000},{"quantile":0.5,"value":1001},{"quantile":0.1,"value":1000}]}"#,
+    ] {
+        assert!(json.contains(shown), "{json}");
+    }
 }
 
 #[test]
@@ -676,7 +718,7 @@ proptest! {
     #[test]
     fn any_request_is_judged(
         method in "GET|POST|PUT",
-        path in "/(ping|info|stats|m?pub|topic/(create|delete|empty)|channel/(create|pause))",
+        path in "/(ping|info|stats|m?pub|topic/(create|delete|empty)|channel/(create|pause)|config/log_level)",
         query in prop::option::of("((topic|channel|defer|binary|format|x)(=[a-c!%+0-9;-]{0,4})?&){0,4}"),
         body in prop::collection::vec(0_u8..4, 0..30),
         too_big in any::<bool>(),
@@ -693,6 +735,7 @@ proptest! {
             Parsed::CreateThenReply(_, reply) => {
                 prop_assert!(is_publish && !reply.is_logged);
             }
+            Parsed::Option(_) => prop_assert!(path.starts_with("/config/")),
             Parsed::Reply(reply) => prop_assert_eq!(reply.is_logged, !is_publish),
         }
     }

@@ -13,6 +13,7 @@ use crate::nsqd::admin::{
 };
 use crate::nsqd::channel::{Channel, ConsumerStats};
 use crate::nsqd::connection::Connection;
+use crate::nsqd::latency::{Histogram, LatencyStats};
 use crate::nsqd::registry::Announcement;
 use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
 use crate::time::Now;
@@ -46,9 +47,13 @@ impl Shard {
                 let home = ShardId(topic.home(self.shards));
                 out.tell(home, ShardMessage::Admin { from: self.id, token, request });
             }
-            AdminRequest::Stats(filter) => self.collect(filter, token, out),
+            AdminRequest::Lookupds(_) if self.id.0 != 0 => {
+                out.tell(ShardId(0), ShardMessage::Admin { from: self.id, token, request });
+            }
+            AdminRequest::Stats(filter) => self.collect(filter, token, now, out),
             AdminRequest::Ping
             | AdminRequest::Info
+            | AdminRequest::Lookupds(_)
             | AdminRequest::Topic(..)
             | AdminRequest::Channel(..) => {
                 let reply = self.carry_out(&request, now, out);
@@ -70,10 +75,13 @@ impl Shard {
             AdminRequest::Channel(topic, channel, op) => {
                 self.channel_op(topic, *channel, *op, now, out)
             }
+            AdminRequest::Lookupds(addresses) => self.set_lookupds(addresses, now, out),
             AdminRequest::Info => return AdminReply::Info(Box::new(self.info())),
             // Storage reports here once messages go to disk; what is in memory can't fail.
             AdminRequest::Ping => return AdminReply::Health(Ok(())),
-            AdminRequest::Stats(filter) => return AdminReply::Stats(Box::new(self.stats(filter))),
+            AdminRequest::Stats(filter) => {
+                return AdminReply::Stats(Box::new(self.stats(filter, now)));
+            }
             AdminRequest::Publish { .. } => Err(AdminError::Exiting),
         };
         result.map_or_else(AdminReply::Refused, |()| AdminReply::Done)
@@ -167,12 +175,12 @@ impl Shard {
     }
 
     /// Asks every other shard for its part of the statistics.
-    fn collect(&mut self, filter: StatsFilter, token: ReplyToken, out: &mut Actions) {
+    fn collect(&mut self, filter: StatsFilter, token: ReplyToken, now: Now, out: &mut Actions) {
         let others = (0..self.shards).map(ShardId).filter(|shard| *shard != self.id);
         for shard in others {
             out.tell(shard, ShardMessage::Collect { from: self.id, token, filter });
         }
-        let own = self.stats(&filter);
+        let own = self.stats(&filter, now);
         let collecting = Collecting { missing: self.shards, stats: ServerStats::default() };
         self.collecting.insert(token, collecting);
         self.collected(token, own, out);
@@ -191,7 +199,7 @@ impl Shard {
     }
 
     /// This shard's part of the statistics.
-    pub(super) fn stats(&self, filter: &StatsFilter) -> ServerStats {
+    pub(super) fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
         let mut stats =
             ServerStats { topic_known: filter.topic.is_none(), ..ServerStats::default() };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
@@ -201,7 +209,7 @@ impl Shard {
         };
         for (name, id) in topics {
             stats.topic_known = true;
-            stats.topics.extend(self.topic_stats(*name, *id, filter));
+            stats.topics.extend(self.topic_stats(*name, *id, filter, now));
         }
         if filter.include_clients {
             let published = |conn: &&Connection| !conn.pub_counts.is_empty();
@@ -217,13 +225,16 @@ impl Shard {
         name: TopicName,
         id: TopicId,
         filter: &StatsFilter,
+        now: Now,
     ) -> Option<TopicStats> {
         let topic = &self.topics.get(id)?.topic;
         let wanted = |channel: &&Channel| filter.channel.is_none_or(|name| name == *channel.name());
         let channels = topic.channels().iter();
         let channels = channels.filter_map(|id: &ChannelId| Some(&self.channels.get(*id)?.channel));
-        let channels: Vec<_> =
-            channels.filter(wanted).map(|channel| self.channel_stats(channel, filter)).collect();
+        let mut latencies = Histogram::default();
+        channels.clone().for_each(|channel| channel.add_latencies(&mut latencies, now));
+        let show = |channel| self.channel_stats(channel, filter, now);
+        let channels: Vec<_> = channels.filter(wanted).map(show).collect();
         if filter.channel.is_some() && channels.is_empty() {
             return None;
         }
@@ -235,10 +246,16 @@ impl Shard {
             message_count: topic.message_count(),
             message_bytes: topic.message_bytes(),
             paused: topic.is_paused(),
+            latency: match topic.channels() {
+                [] => LatencyStats::default(),
+                _ => latencies.stats(&self.config.e2e_processing_latency_percentiles),
+            },
         })
     }
 
-    fn channel_stats(&self, channel: &Channel, filter: &StatsFilter) -> ChannelStats {
+    fn channel_stats(&self, channel: &Channel, filter: &StatsFilter, now: Now) -> ChannelStats {
+        let mut latencies = Histogram::default();
+        channel.add_latencies(&mut latencies, now);
         let counters = channel.counters();
         let clients = filter.include_clients.then(|| {
             let consumers = channel.consumers();
@@ -260,6 +277,7 @@ impl Shard {
             client_count: channel.consumer_count() as u64,
             clients,
             paused: channel.is_paused(),
+            latency: latencies.stats(&self.config.e2e_processing_latency_percentiles),
         }
     }
 

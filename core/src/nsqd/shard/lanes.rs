@@ -33,7 +33,7 @@ impl Shard {
             }
             ShardMessage::AdminDone { token, reply } => out.replies.push((token, reply)),
             ShardMessage::Collect { from, token, filter } => {
-                let part = alloc::boxed::Box::new(self.stats(&filter));
+                let part = alloc::boxed::Box::new(self.stats(&filter, now));
                 out.tell(from, ShardMessage::Collected { token, part });
             }
             ShardMessage::Collected { token, part } => self.collected(token, *part, out),

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +11,7 @@ use super::Shard;
 use super::tables::Timer;
 use crate::arena::{Arena, PeerId};
 use crate::nsqd::actions::{Actions, PeerAction, ShardId, ShardMessage};
+use crate::nsqd::admin::AdminError;
 use crate::nsqd::event::Event;
 use crate::nsqd::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 use crate::nsqd::registry::{Announcement, Registry};
@@ -98,6 +100,39 @@ impl Shard {
     }
 
     pub(super) fn start_peers(&mut self, now: Now, out: &mut Actions) {
+        let addresses = core::mem::take(&mut self.config.lookupd_tcp_addresses);
+        self.add_peers(&addresses, now, out);
+    }
+
+    /// Ends the connections to nsqlookupds that `addresses` does not name and begins those that are
+    /// new; the others notice nothing.
+    pub(super) fn set_lookupds(
+        &mut self,
+        addresses: &[String],
+        now: Now,
+        out: &mut Actions,
+    ) -> Result<(), AdminError> {
+        if self.exiting {
+            return Err(AdminError::Exiting);
+        }
+        let wanted: BTreeSet<_> = addresses.iter().map(String::as_str).collect();
+        let left = |(id, entry): (PeerId, &PeerEntry)| {
+            (!wanted.contains(entry.peer.address())).then_some(id)
+        };
+        let left: Vec<_> = self.peers.iter().filter_map(left).collect();
+        for id in left {
+            self.on_peer(id, now, out, |peer, _, out| peer.stop(out));
+            self.peers.remove(id);
+        }
+        self.add_peers(addresses, now, out);
+        Ok(())
+    }
+
+    /// Begins the connections to those nsqlookupds that there is none to yet. One that is named twice is
+    /// one; otherwise it would know two nsqds.
+    fn add_peers(&mut self, addresses: &[String], now: Now, out: &mut Actions) {
+        let mut known: BTreeSet<String> =
+            self.peers.iter().map(|(_, entry)| entry.peer.address().into()).collect();
         let config = &self.config;
         let info = PeerInfo {
             broadcast_address: config.broadcast_address.clone(),
@@ -108,13 +143,12 @@ impl Shard {
             topology_zone: config.topology_zone.clone(),
             version: NSQ_VERSION.into(),
         };
-        let mut addresses = config.lookupd_tcp_addresses.clone();
-        // One that is named twice is one; otherwise it would know two nsqds.
-        let mut known = BTreeSet::new();
-        addresses.retain(|address| known.insert(address.clone()));
         for address in addresses {
+            if !known.insert(address.clone()) {
+                continue;
+            }
             let seed = self.rng.next_u64();
-            let peer = LookupPeer::new(address, &info, self.config.max_body_size, seed);
+            let peer = LookupPeer::new(address.clone(), &info, self.config.max_body_size, seed);
             let id = self.peers.insert(PeerEntry { peer, armed: None });
             self.on_peer(id, now, out, |peer, now, out| peer.start(now, out));
         }

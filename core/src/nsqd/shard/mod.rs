@@ -17,6 +17,7 @@ mod calls;
 mod client;
 mod lanes;
 mod lookup;
+mod storage;
 mod tables;
 
 use alloc::boxed::Box;

@@ -220,6 +220,8 @@ impl Shard {
             mem_queue_size: self.config.mem_queue_size,
             max_msg_timeout: self.config.max_msg_timeout,
             max_channel_consumers: self.config.max_channel_consumers,
+            latency_window: (!self.config.e2e_processing_latency_percentiles.is_empty())
+                .then_some(self.config.e2e_processing_latency_window_time),
         };
         let channel = Channel::new(name, topic, options, self.rng.next_u64());
         let id = self.channels.insert(ChannelEntry { channel, armed: None });

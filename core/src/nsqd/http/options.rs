@@ -1,0 +1,231 @@
+//! `/config`: an nsqd's options as they are shown and, two of them, changed (http-and-ops.md section 2.9).
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use super::refusal;
+use crate::http::HttpReply;
+use crate::log::Level;
+use crate::nsqd::config::LOOKUPDS_MAX;
+use crate::protocol::json;
+
+/// What an option is set to, as `/config` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OptionValue {
+    /// Yes or no.
+    Bool(bool),
+    /// A whole number; of nanoseconds for a duration.
+    Integer(i64),
+    /// Several numbers.
+    Numbers(Vec<f64>),
+    /// A text.
+    Text(String),
+    /// Several texts; `None` is shown as `null`.
+    Texts(Option<Vec<String>>),
+}
+
+/// Options by their names in the config file. Names that are not in it are answered with
+/// `INVALID_OPTION`, also if they are to be changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptionValues(BTreeMap<String, OptionValue>);
+
+/// A request to `/config`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OptionRequest {
+    /// Show the option of this name.
+    Show(String),
+    /// Change the list of nsqlookupds.
+    SetLookupds(Option<Vec<String>>),
+    /// Change how quiet the log is.
+    SetLogLevel(Level),
+}
+
+impl FromIterator<(String, OptionValue)> for OptionValues {
+    fn from_iter<T: IntoIterator<Item = (String, OptionValue)>>(options: T) -> Self {
+        Self(options.into_iter().collect())
+    }
+}
+
+impl OptionValues {
+    /// The value of an option.
+    pub fn get(&self, name: &str) -> Option<&OptionValue> {
+        self.0.get(name)
+    }
+
+    /// Changes the value of an option, if it is shown at all. Returns whether it is.
+    pub fn set(&mut self, name: &str, value: OptionValue) -> bool {
+        let place = self.0.get_mut(name);
+        let is_known = place.is_some();
+        place.into_iter().for_each(|place| *place = value.clone());
+        is_known
+    }
+
+    /// Takes note of a change, unless nothing is asked but to see a value, and answers the request.
+    pub fn answer(&mut self, request: &OptionRequest) -> HttpReply {
+        let name = match request {
+            OptionRequest::Show(name) => name,
+            OptionRequest::SetLookupds(addresses) => {
+                self.set(LOOKUPDS, OptionValue::Texts(addresses.clone()));
+                LOOKUPDS
+            }
+            OptionRequest::SetLogLevel(level) => {
+                self.set(LOG_LEVEL, OptionValue::Integer(level.number().into()));
+                LOG_LEVEL
+            }
+        };
+        match self.0.get(name) {
+            Some(OptionValue::Bool(value)) => HttpReply::json(value.to_string()),
+            Some(OptionValue::Integer(value)) => HttpReply::json(value.to_string()),
+            Some(OptionValue::Numbers(values)) => HttpReply::json(list(values, |out, value| {
+                write!(out, "{value}").expect("a String takes all text");
+            })),
+            Some(OptionValue::Text(value)) => HttpReply::text(value.clone()),
+            Some(OptionValue::Texts(Some(values))) => {
+                HttpReply::json(list(values, |out, value| json::push_string(out, value)))
+            }
+            Some(OptionValue::Texts(None)) => HttpReply::json("null"),
+            None => refusal(INVALID_OPTION),
+        }
+    }
+}
+
+/// Reads a PUT; `too_big` as in [`parse`](super::parse).
+pub(super) fn parse_change(
+    name: &str,
+    body: &[u8],
+    too_big: bool,
+) -> Result<OptionRequest, HttpReply> {
+    if too_big || body.is_empty() {
+        return Err(HttpReply::message(413, INVALID_VALUE));
+    }
+    let request = match name {
+        LOOKUPDS => json::texts(body)
+            .ok()
+            .filter(|addresses| addresses.as_ref().is_none_or(|all| all.len() <= LOOKUPDS_MAX))
+            .map(OptionRequest::SetLookupds),
+        LOG_LEVEL => {
+            let level = core::str::from_utf8(body).ok().and_then(Level::parse);
+            level.map(OptionRequest::SetLogLevel)
+        }
+        _ => return Err(refusal(INVALID_OPTION)),
+    };
+    request.ok_or_else(|| refusal(INVALID_VALUE))
+}
+
+fn list<T>(items: &[T], mut push: impl FnMut(&mut String, &T)) -> String {
+    let mut out = String::from("[");
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        push(&mut out, item);
+    }
+    out.push(']');
+    out
+}
+
+const LOG_LEVEL: &str = "log_level";
+const LOOKUPDS: &str = "nsqlookupd_tcp_addresses";
+const INVALID_OPTION: &str = "INVALID_OPTION";
+const INVALID_VALUE: &str = "INVALID_VALUE";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn options() -> OptionValues {
+        [
+            ("deflate", OptionValue::Bool(true)),
+            ("log_level", OptionValue::Integer(2)),
+            ("e2e_processing_latency_percentiles", OptionValue::Numbers(vec![1.0, 0.99])),
+            ("tls_cert", OptionValue::Text(String::new())),
+            ("log_prefix", OptionValue::Text("[nsqd] ".into())),
+            ("nsqlookupd_tcp_addresses", OptionValue::Texts(Some(vec!["a\"b".into(), "c".into()]))),
+        ]
+        .map(|(name, value)| (String::from(name), value))
+        .into_iter()
+        .collect()
+    }
+
+    #[track_caller]
+    fn shows(reply: &HttpReply, status: u16, content_type: Option<&str>, body: &str) {
+        let kind = content_type.map(|kind| alloc::format!("{kind}; charset=utf-8"));
+        assert_eq!((reply.status, reply.header("Content-Type")), (status, kind.as_deref()));
+        assert_eq!(core::str::from_utf8(&reply.body), Ok(body));
+    }
+
+    #[test]
+    fn values_are_shown_by_their_kind() {
+        let mut options = options();
+        let (json, text) = (Some("application/json"), Some("text/plain"));
+        for (name, status, kind, body) in [
+            ("deflate", 200, json, "true"),
+            ("log_level", 200, json, "2"),
+            ("e2e_processing_latency_percentiles", 200, json, "[1,0.99]"),
+            ("tls_cert", 200, None, ""),
+            ("log_prefix", 200, text, "[nsqd] "),
+            ("nsqlookupd_tcp_addresses", 200, json, "[\"a\\\"b\",\"c\"]"),
+            ("log-level", 400, json, "{\"message\":\"INVALID_OPTION\"}"),
+        ] {
+            shows(&options.answer(&OptionRequest::Show(name.into())), status, kind, body);
+        }
+    }
+
+    #[test]
+    fn changes_are_checked_whole_and_then_shown() {
+        let change = |name: &str, body: &[u8]| {
+            parse_change(name, body, false).map_err(|reply| (reply.status, reply.body))
+        };
+        let set = |addresses: Option<&[&str]>| {
+            let addresses = addresses.map(|all| all.iter().map(|text| (*text).into()).collect());
+            Ok(OptionRequest::SetLookupds(addresses))
+        };
+        assert_eq!(change(LOOKUPDS, b" [\"a:1\"] \n"), set(Some(&["a:1"])));
+        assert_eq!(change(LOOKUPDS, b"[]"), set(Some(&[])));
+        assert_eq!(
+            change(LOOKUPDS, b"[null,\"\\ud800\xff\"]"),
+            set(Some(&["", "\u{FFFD}\u{FFFD}"]))
+        );
+        assert_eq!(change(LOOKUPDS, b"null"), set(None));
+        assert_eq!(change(LOG_LEVEL, b"WARN"), Ok(OptionRequest::SetLogLevel(Level::Warn)));
+        let refused = |status, word: &str| Err((status, HttpReply::message(status, word).body));
+        for body in [&b"[\"x:1\", 5]"[..], b"[\"a:1\"] x", b"\"x\"", b"{}", b"not a list"] {
+            assert_eq!(change(LOOKUPDS, body), refused(400, "INVALID_VALUE"));
+        }
+        let many = alloc::format!("[{}\"\"]", "\"\",".repeat(LOOKUPDS_MAX));
+        assert_eq!(change(LOOKUPDS, many.as_bytes()), refused(400, "INVALID_VALUE"));
+        for body in [&b" warn"[..], b"warning", b"\"info\"", b"fatal\n", b"\xff"] {
+            assert_eq!(change(LOG_LEVEL, body), refused(400, "INVALID_VALUE"));
+        }
+        for name in ["max_rdy_count", "no_such_option"] {
+            assert_eq!(change(name, b"5"), refused(400, "INVALID_OPTION"));
+            assert_eq!(change(name, b""), refused(413, "INVALID_VALUE"));
+        }
+        assert_eq!(parse_change(LOG_LEVEL, b"", true).unwrap_err().status, 413);
+
+        let mut options = options();
+        shows(
+            &options.answer(&OptionRequest::SetLookupds(None)),
+            200,
+            Some("application/json"),
+            "null",
+        );
+        shows(
+            &options.answer(&OptionRequest::SetLogLevel(Level::Fatal)),
+            200,
+            Some("application/json"),
+            "5",
+        );
+        shows(
+            &options.answer(&OptionRequest::Show(LOG_LEVEL.into())),
+            200,
+            Some("application/json"),
+            "5",
+        );
+        assert!(!options.set("unknown", OptionValue::Bool(true)));
+        assert_eq!(options.get("unknown"), None);
+    }
+}

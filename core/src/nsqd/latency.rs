@@ -1,0 +1,252 @@
+//! End-to-end processing latency: how long messages take from publishing to FIN, as percentiles over a
+//! window of time (http-and-ops.md section 8, "End-to-end latency").
+//!
+//! As in the reference, samples go to one of two halves, each for half a window; then the older half is
+//! cleared and takes over. What is shown covers both, and so between half a window and a whole one.
+//!
+//! The reference keeps a summary that is off by up to one percent in *rank*. Here values are counted in
+//! buckets that are less than 1.6 percent wide, and the highest one is kept as it is: what is shown is off
+//! by less than one percent in *value*, does not depend on the order of samples, and adds up exactly
+//! over channels. Limits: 3,072 buckets of 8 bytes in each half, of which only those exist
+//! that a sample fell into; values above [`VALUE_MAX`] count as that.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::time::{Instant, Now, UnixNanos};
+
+/// The samples of one channel.
+#[derive(Debug)]
+pub(super) struct Latencies {
+    /// The one in use, and the older one.
+    halves: [Histogram; 2],
+    half: Duration,
+    /// When the one in use was begun.
+    since: Instant,
+}
+
+/// Samples by their size.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Histogram {
+    /// Bucket and count, by bucket.
+    buckets: Vec<(u16, u32)>,
+    count: u64,
+    max: u64,
+}
+
+/// What is shown of a channel or topic. Without samples the values are 0; without percentiles asked for,
+/// and for a topic without channels, there are none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LatencyStats {
+    /// How many samples there are.
+    pub count: u64,
+    /// Percentiles, each in (0, 1] and in the operator's order, and their values in nanoseconds.
+    pub percentiles: Vec<(f64, u64)>,
+}
+
+impl Latencies {
+    /// No samples yet.
+    pub(super) fn new(window: Duration, now: Now) -> Self {
+        Self {
+            halves: <[Histogram; 2]>::default(),
+            half: (window / 2).max(HALF_MIN),
+            since: now.instant,
+        }
+    }
+
+    /// A message that was published at `published` is done with.
+    pub(super) fn note(&mut self, published: UnixNanos, now: Now) {
+        match self.halves_over(now.instant) {
+            0 => {}
+            1 => {
+                self.halves.swap(0, 1);
+                self.halves[0] = Histogram::default();
+                self.since = self.since + self.half;
+            }
+            _ => *self = Self { halves: <[Histogram; 2]>::default(), since: now.instant, ..*self },
+        }
+        // Less than nothing if the wall clock was set back.
+        let latency = u64::try_from(now.unix.0.saturating_sub(published.0)).unwrap_or(0);
+        self.halves[0].add(latency, 1);
+    }
+
+    /// Adds the samples that count now.
+    pub(super) fn add_to(&self, all: &mut Histogram, now: Now) {
+        match self.halves_over(now.instant) {
+            0 => self.halves.iter().for_each(|half| all.merge(half)),
+            1 => all.merge(&self.halves[0]),
+            _ => {}
+        }
+    }
+
+    /// For how many halves of the window the one in use has been there; more than 2 count as 2.
+    fn halves_over(&self, now: Instant) -> u32 {
+        let age = now.saturating_since(self.since);
+        if age <= self.half {
+            0
+        } else if age <= self.half * 2 {
+            1
+        } else {
+            2
+        }
+    }
+}
+
+impl Histogram {
+    fn add(&mut self, value: u64, count: u32) {
+        self.max = self.max.max(value);
+        self.add_to_bucket(bucket(value), count);
+    }
+
+    fn add_to_bucket(&mut self, bucket: u16, count: u32) {
+        self.count += u64::from(count);
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => self.buckets[at].1 = self.buckets[at].1.saturating_add(count),
+            Err(at) => self.buckets.insert(at, (bucket, count)),
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.max = self.max.max(other.max);
+        for (bucket, count) in &other.buckets {
+            self.add_to_bucket(*bucket, *count);
+        }
+    }
+
+    /// Shows these percentiles.
+    pub(super) fn stats(&self, percentiles: &[f64]) -> LatencyStats {
+        let value = |percentile: &f64| (*percentile, self.value(*percentile));
+        LatencyStats { count: self.count, percentiles: percentiles.iter().map(value).collect() }
+    }
+
+    /// The value that this share of the samples does not exceed.
+    fn value(&self, share: f64) -> u64 {
+        let exact = share * self.count as f64;
+        // Rounded up; `f64::ceil` needs std.
+        let whole = exact as u64;
+        let rank = if (whole as f64) < exact { whole + 1 } else { whole };
+        if rank >= self.count {
+            return self.max;
+        }
+        let mut seen = 0;
+        for (bucket, count) in &self.buckets {
+            seen += u64::from(*count);
+            if seen >= rank {
+                return middle(*bucket).min(self.max);
+            }
+        }
+        self.max
+    }
+}
+
+/// Values up to 63 have a bucket each; from there on every power of two is divided into 64.
+const fn bucket(value: u64) -> u16 {
+    let value = if value > VALUE_MAX { VALUE_MAX } else { value };
+    let shift = (u64::BITS - value.leading_zeros()).saturating_sub(DIGITS);
+    // The leading one of what is left is the bit that the next power's number is added to.
+    ((shift as u64) * (1 << (DIGITS - 1)) + (value >> shift)) as u16
+}
+
+/// The middle of a bucket.
+const fn middle(bucket: u16) -> u64 {
+    let per_power = 1 << (DIGITS - 1);
+    let bucket = bucket as u64;
+    if bucket < 2 * per_power {
+        return bucket;
+    }
+    let shift = bucket / per_power - 1;
+    ((bucket - shift * per_power) << shift) + (1 << (shift - 1))
+}
+
+/// Binary digits of a value that count.
+const DIGITS: u32 = 7;
+
+/// A hundred days in nanoseconds, nearly.
+const VALUE_MAX: u64 = (1 << 53) - 1;
+
+/// Half of the shortest window; a shorter one says nothing, and one of 0 makes the reference hang.
+const HALF_MIN: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WINDOW: Duration = Duration::from_secs(600);
+
+    fn shown(latencies: &Latencies, now: Now, percentiles: &[f64]) -> LatencyStats {
+        let mut all = Histogram::default();
+        latencies.add_to(&mut all, now);
+        all.stats(percentiles)
+    }
+
+    #[test]
+    fn percentiles_of_a_known_distribution() {
+        let now = Now::from_millis(1_789_000_000_000);
+        let mut latencies = Latencies::new(WINDOW, now);
+        // Backwards, to show that order does not matter.
+        for millis in (1..=1000).rev() {
+            latencies.note(now.unix, now.after(Duration::from_millis(millis)));
+        }
+        let percentiles = [1.0, 0.99, 0.5, 0.001];
+        let stats = shown(&latencies, now, &percentiles);
+        assert_eq!(stats.count, 1000);
+        assert_eq!(stats.percentiles[0], (1.0, 1_000_000_000));
+        for ((share, value), exact) in stats.percentiles.iter().zip([1000.0, 990.0, 500.0, 1.0]) {
+            let off = (*value as f64 / 1e6 / exact - 1.0).abs();
+            assert!(off < 0.01, "{share}: {value}");
+        }
+        assert_eq!(shown(&Latencies::new(WINDOW, now), now, &[0.5]).percentiles, [(0.5, 0)]);
+    }
+
+    #[test]
+    fn samples_count_for_half_a_window_to_a_whole_one() {
+        let start = Now::from_millis(1_789_000_000_000);
+        let minute = |n: u64| start.after(Duration::from_secs(60 * n));
+        let mut latencies = Latencies::new(WINDOW, start);
+        let count = |latencies: &Latencies, n| shown(latencies, minute(n), &[]).count;
+        latencies.note(start.unix, minute(4));
+        assert_eq!((count(&latencies, 5), count(&latencies, 9), count(&latencies, 11)), (1, 1, 0));
+        latencies.note(start.unix, minute(6));
+        assert_eq!(
+            (count(&latencies, 10), count(&latencies, 11), count(&latencies, 16)),
+            (2, 1, 0)
+        );
+        latencies.note(start.unix, minute(100));
+        assert_eq!((count(&latencies, 105), count(&latencies, 111)), (1, 0));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_and_a_window_of_nothing_do_no_harm() {
+        let now = Now::from_millis(1000);
+        let mut latencies = Latencies::new(Duration::ZERO, now);
+        latencies.note(UnixNanos(i64::MAX), now);
+        latencies.note(UnixNanos(i64::MIN), now);
+        let stats = shown(&latencies, now, &[1.0, 0.5]);
+        assert_eq!((stats.count, stats.percentiles[1]), (2, (0.5, 0)));
+        assert!(stats.percentiles[0].1 > VALUE_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_are_narrow_and_in_order(value in any::<u64>(), shift in 0_u32..64) {
+            let value = value >> shift;
+            prop_assert!(bucket(value) < 3072);
+            prop_assert!(bucket(value) <= bucket(value.saturating_add(1)));
+            let off = middle(bucket(value)).abs_diff(value.min(VALUE_MAX));
+            prop_assert!(off as f64 <= value as f64 * 0.008, "{value} is off by {off}");
+        }
+
+        #[test]
+        fn a_share_is_never_above_the_highest_and_grows(
+            values in prop::collection::vec(0_u64..1 << 40, 1..200),
+        ) {
+            let mut all = Histogram::default();
+            values.iter().for_each(|value| all.add(*value, 1));
+            let shares = [0.01, 0.25, 0.5, 0.99, 1.0];
+            let stats = all.stats(&shares);
+            prop_assert!(stats.percentiles.is_sorted_by(|a, b| a.1 <= b.1));
+            prop_assert_eq!(stats.percentiles[4].1, *values.iter().max().unwrap());
+        }
+    }
+}
