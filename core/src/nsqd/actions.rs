@@ -1,6 +1,7 @@
 //! What a shard asks of its driver, and what shards say to each other.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -226,6 +227,17 @@ pub struct Publish {
     pub delay: Duration,
 }
 
+/// What is known of the nsqlookupds, for new topics that ask them for their channels.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Lookupds {
+    /// Where they answer HTTP, as `host:port`, as they said when they were last reached.
+    pub(super) known: Vec<String>,
+    /// How many are being reached for the first time.
+    pub(super) undecided: usize,
+    /// How many could not be reached, or did not say where.
+    pub(super) unreached: usize,
+}
+
 /// What shards of one node say to each other. Batches between two shards keep their order.
 #[derive(Debug)]
 pub enum ShardMessage {
@@ -274,6 +286,8 @@ pub enum ShardMessage {
         /// The part.
         part: Box<ServerStats>,
     },
+    /// To every shard: where the nsqlookupds are.
+    Lookupds(Lookupds),
     /// To shard 0: a topic or channel came, went, or was paused.
     Announce(Announcement),
 }

@@ -32,8 +32,14 @@ pub enum Event {
     Identified(Peer, String),
     /// Something about an nsqlookupd.
     Lookup(Box<LookupPeerEvent>),
+    /// An nsqlookupd is asked this for the channels of a new topic.
+    LookupAsked(String),
+    /// Not every nsqlookupd told the channels of this new topic, and why.
+    LookupFailed(TopicName, String),
     /// A client said which protocol it speaks.
     Magic(Peer, [u8; 4]),
+    /// No nsqlookupd could be asked for the channels of this new topic.
+    NobodyAsked(TopicName),
     /// A topic came into being.
     TopicCreated(TopicName),
     /// A topic is deleted.
@@ -66,14 +72,17 @@ impl Event {
     /// How loud the line is.
     pub fn level(&self) -> Level {
         match self {
-            Self::ClientRefused(..) | Self::ClientFailed(..) => Level::Error,
-            Self::AuthFailed(..) => Level::Warn,
+            Self::ClientRefused(..) | Self::ClientFailed(..) | Self::NobodyAsked(..) => {
+                Level::Error
+            }
+            Self::AuthFailed(..) | Self::LookupFailed(..) => Level::Warn,
             Self::Lookup(event) => event.level(),
             Self::ChannelCreated(..)
             | Self::ChannelDeleted(..)
             | Self::ClientConnected(..)
             | Self::ClientLeft(..)
             | Self::Identified(..)
+            | Self::LookupAsked(..)
             | Self::Magic(..)
             | Self::TopicCreated(..)
             | Self::TopicDeleted(..) => Level::Info,
@@ -99,6 +108,15 @@ impl fmt::Display for Event {
             Self::ClientLeft(peer) => write!(f, "PROTOCOL(V2): [{peer}] exiting ioloop"),
             Self::Identified(peer, body) => write!(f, "[{peer}] IDENTIFY: {body}"),
             Self::Lookup(event) => event.fmt(f),
+            Self::LookupAsked(url) => write!(f, "CI: querying nsqlookupd {url}"),
+            Self::LookupFailed(topic, why) => write!(
+                f,
+                "failed to query nsqlookupd for channels to pre-create for topic {topic} - {why}"
+            ),
+            Self::NobodyAsked(topic) => write!(
+                f,
+                "no available nsqlookupd to query for channels to pre-create for topic {topic}"
+            ),
             Self::Magic(peer, [b' ', b' ', b'V', b'2']) => {
                 write!(f, "CLIENT({peer}): desired protocol magic '  V2'")
             }

@@ -17,8 +17,8 @@ mod stats;
 mod topic;
 
 pub use self::actions::{
-    Actions, Batch, Close, Detached, Origin, Peer, PeerAction, Publish, PublishKind, ReadState,
-    ReplyToken, ShardId, ShardMessage,
+    Actions, Batch, Close, Detached, Lookupds, Origin, Peer, PeerAction, Publish, PublishKind,
+    ReadState, ReplyToken, ShardId, ShardMessage,
 };
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
@@ -32,6 +32,6 @@ pub use self::in_flight::NotInFlight;
 pub use self::latency::LatencyStats;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
-pub use self::shard::Shard;
+pub use self::shard::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, Shard};
 pub use self::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
 pub use self::topic::{NotPublished, Topic, TopicOutput};

@@ -1,7 +1,7 @@
 //! A topic: gives messages their ids, and a copy of each to every channel.
 //!
-//! Messages flow while there is a channel and the topic is not paused; else they collect in the topic's
-//! backlog, and the first channel gets them all (nsqd-protocol.md section 11).
+//! Messages flow while there is a channel and the topic is neither paused nor held; else they collect in
+//! the topic's backlog, and the first channel gets them all (nsqd-protocol.md section 11).
 //!
 //! Limits: the backlog holds `--mem-queue-size` messages. A publish that finds it full waits, in order;
 //! when room is made it is accepted, and after [`publish_wait`](super::config::Config::publish_wait) it
@@ -56,6 +56,7 @@ impl NotPublished {
 pub struct Topic {
     name: TopicName,
     paused: bool,
+    held: bool,
     limit: usize,
     publish_wait: Duration,
     /// By name.
@@ -85,6 +86,7 @@ impl Topic {
         Self {
             name,
             paused: false,
+            held: false,
             limit: mem_queue_size.max(1),
             publish_wait,
             channels: Vec::new(),
@@ -174,6 +176,12 @@ impl Topic {
         self.paused = paused;
     }
 
+    /// Keeps messages back until the topic has all its channels, or goes on. Not shown as a pause. The
+    /// owner pumps afterwards.
+    pub const fn set_held(&mut self, held: bool) {
+        self.held = held;
+    }
+
     /// Drops what is in the topic itself. The owner pumps afterwards.
     pub fn empty(&mut self) {
         self.backlog = VecDeque::new();
@@ -257,7 +265,7 @@ impl Topic {
 
     /// How many messages every channel has room for; 0 if messages do not flow.
     fn flow(&self, out: &impl TopicOutput) -> usize {
-        if self.paused {
+        if self.paused || self.held {
             return 0;
         }
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)

@@ -4,7 +4,7 @@
 use alloc::collections::VecDeque;
 
 use super::Shard;
-use crate::arena::{Arena, CallId, ConnId};
+use crate::arena::{Arena, CallId, ConnId, TopicId};
 use crate::http::call::{Call, CallFailure, CallResult};
 use crate::nsqd::actions::Actions;
 use crate::nsqd::config::CALLS_MAX;
@@ -22,6 +22,8 @@ pub(super) struct Calls {
 pub(super) enum Purpose {
     /// The auth server whose turn it is, about this connection.
     Auth(ConnId),
+    /// One of the nsqlookupds that a new topic asks for its channels.
+    Channels(TopicId, usize),
 }
 
 impl Calls {
@@ -52,7 +54,7 @@ impl Shard {
             && let Some(purpose) = self.calls.waiting.pop_front()
         {
             happened = true;
-            match self.call(purpose) {
+            match self.call(purpose, out) {
                 Some(Ok(call)) => {
                     let id = self.calls.under_way.insert(purpose);
                     out.calls.push((id, call));
@@ -65,15 +67,17 @@ impl Shard {
         happened
     }
 
-    fn call(&mut self, purpose: Purpose) -> Option<Result<Call, CallFailure>> {
+    fn call(&mut self, purpose: Purpose, out: &mut Actions) -> Option<Result<Call, CallFailure>> {
         match purpose {
             Purpose::Auth(conn) => self.auth_call(conn),
+            Purpose::Channels(topic, at) => self.channels_call(topic, at, out),
         }
     }
 
     fn called(&mut self, purpose: Purpose, result: CallResult, now: Now, out: &mut Actions) {
         match purpose {
             Purpose::Auth(conn) => self.auth_called(conn, result, now, out),
+            Purpose::Channels(topic, at) => self.channels_called(topic, at, result, now, out),
         }
     }
 }

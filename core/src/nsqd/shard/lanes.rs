@@ -37,6 +37,7 @@ impl Shard {
                 out.tell(from, ShardMessage::Collected { token, part });
             }
             ShardMessage::Collected { token, part } => self.collected(token, *part, out),
+            ShardMessage::Lookupds(lookupds) => self.set_known_lookupds(lookupds, now, out),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),
         }
     }

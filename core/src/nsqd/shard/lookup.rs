@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use super::Shard;
 use super::tables::Timer;
 use crate::arena::{Arena, PeerId};
-use crate::nsqd::actions::{Actions, PeerAction, ShardId, ShardMessage};
+use crate::nsqd::actions::{Actions, Lookupds, PeerAction, ShardId, ShardMessage};
 use crate::nsqd::admin::AdminError;
 use crate::nsqd::event::Event;
 use crate::nsqd::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 use crate::nsqd::registry::{Announcement, Registry};
-use crate::protocol::lookup::{PeerInfo, Registration};
+use crate::protocol::lookup::{LookupdInfo, PeerInfo, Registration};
 use crate::time::{Instant, Now};
 use crate::version::NSQ_VERSION;
 
@@ -24,6 +24,8 @@ use crate::version::NSQ_VERSION;
 pub(super) struct PeerEntry {
     peer: LookupPeer,
     armed: Option<Instant>,
+    /// What the shards were told of it: whether it is undecided, and its answer to IDENTIFY.
+    told: Option<(bool, Option<LookupdInfo>)>,
 }
 
 /// Where a peer's wishes go.
@@ -125,6 +127,7 @@ impl Shard {
             self.peers.remove(id);
         }
         self.add_peers(addresses, now, out);
+        self.tell_lookupds(now, out);
         Ok(())
     }
 
@@ -149,7 +152,7 @@ impl Shard {
             }
             let seed = self.rng.next_u64();
             let peer = LookupPeer::new(address.clone(), &info, self.config.max_body_size, seed);
-            let id = self.peers.insert(PeerEntry { peer, armed: None });
+            let id = self.peers.insert(PeerEntry { peer, armed: None, told: None });
             self.on_peer(id, now, out, |peer, now, out| peer.start(now, out));
         }
     }
@@ -200,5 +203,30 @@ impl Shard {
         call(&mut entry.peer, now, &mut Wishes { id, address, registry: &self.registry, out });
         let due = entry.peer.poll_timeout();
         self.deadlines.arm_by(due, &mut entry.armed, Timer::Peer(id));
+        let known = entry.told.as_ref().is_some_and(|(undecided, info)| {
+            *undecided == entry.peer.is_undecided() && info.as_ref() == entry.peer.info()
+        });
+        if !known {
+            entry.told = Some((entry.peer.is_undecided(), entry.peer.info().cloned()));
+            self.tell_lookupds(now, out);
+        }
+    }
+
+    /// Lets every shard know where the nsqlookupds are.
+    fn tell_lookupds(&mut self, now: Now, out: &mut Actions) {
+        let mut lookupds = Lookupds::default();
+        for (_, PeerEntry { peer, .. }) in self.peers.iter() {
+            match peer.info().and_then(LookupdInfo::http_address) {
+                // Of two names of one nsqlookupd one is asked.
+                Some(address) if lookupds.known.contains(&address) => {}
+                Some(address) => lookupds.known.push(address),
+                None if peer.is_undecided() => lookupds.undecided += 1,
+                None => lookupds.unreached += 1,
+            }
+        }
+        for shard in (1..self.shards).map(ShardId) {
+            out.tell(shard, ShardMessage::Lookupds(lookupds.clone()));
+        }
+        self.set_known_lookupds(lookupds, now, out);
     }
 }

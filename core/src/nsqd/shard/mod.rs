@@ -17,6 +17,7 @@ mod calls;
 mod client;
 mod lanes;
 mod lookup;
+mod precreate;
 mod storage;
 mod tables;
 
@@ -29,9 +30,11 @@ use bytes::BytesMut;
 
 use self::admin::Collecting;
 use self::calls::Calls;
+pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT};
+
 use self::lookup::PeerEntry;
 use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
-use super::actions::{Actions, Detached, Peer, ReadState, ReplyToken, ShardId};
+use super::actions::{Actions, Detached, Lookupds, Peer, ReadState, ReplyToken, ShardId};
 use super::auth::Patterns;
 use super::config::Config;
 use super::connection::Connection;
@@ -67,11 +70,17 @@ pub struct Shard {
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
     peers: Arena<PeerId, PeerEntry>,
+    /// Where the nsqlookupds are, as shard 0 says.
+    lookupds: Lookupds,
+    /// New topics that wait for that.
+    precreating: Vec<TopicId>,
     collecting: BTreeMap<ReplyToken, Collecting>,
     /// HTTP requests, under way and waiting.
     calls: Calls,
     /// What the auth servers' patterns are compiled to.
     patterns: Patterns,
+    /// Topics that were there before are no new ones.
+    started: bool,
     exiting: bool,
 }
 
@@ -82,6 +91,8 @@ impl Shard {
     /// If `id` is not below `shards`.
     pub fn new(id: ShardId, shards: u16, config: Config, seed: u64) -> Self {
         assert!(id.0 < shards, "a node's shards are numbered from 0");
+        let undecided = config.lookupd_tcp_addresses.len();
+        let lookupds = Lookupds { undecided, ..Lookupds::default() };
         Self {
             id,
             shards,
@@ -97,15 +108,19 @@ impl Shard {
             unsettled: Vec::new(),
             registry: Registry::new(),
             peers: Arena::new(),
+            lookupds,
+            precreating: Vec::new(),
             collecting: BTreeMap::new(),
             calls: Calls::default(),
             patterns: Patterns::default(),
+            started: false,
             exiting: false,
         }
     }
 
     /// Begins: shard 0 connects to the nsqlookupds. To be called once, before anything else.
     pub fn start(&mut self, now: Now, out: &mut Actions) {
+        self.started = true;
         if self.id.0 == 0 {
             self.start_peers(now, out);
         }
@@ -240,6 +255,7 @@ impl Shard {
                     let Some(entry) = self.topics.get_mut(topic) else { continue };
                     if entry.armed == Some(at) {
                         entry.armed = None;
+                        self.handle_precreate_timeout(topic, now, out);
                         self.on_topic(topic, now, out, |topic, _, now, out| {
                             topic.handle_timeout(now, out);
                         });

@@ -1,8 +1,10 @@
 //! The tables below a topic, as the sink that topics and channels write to.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Shard;
+use super::precreate::Precreate;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{IdGenerator, Message};
@@ -31,6 +33,15 @@ pub(super) enum Timer {
 pub(super) struct TopicEntry {
     pub(super) topic: Topic,
     pub(super) armed: Option<Instant>,
+    /// While it waits for the channels that it has elsewhere.
+    pub(super) precreate: Option<Box<Precreate>>,
+}
+
+impl TopicEntry {
+    fn poll_timeout(&self) -> Option<Instant> {
+        let precreate = self.precreate.as_ref().map(|precreate| precreate.poll_timeout());
+        precreate.into_iter().chain(self.topic.poll_timeout()).min()
+    }
 }
 
 /// A channel, and the time at which the shard will look at it.
@@ -166,9 +177,16 @@ impl Shard {
             out,
         };
         let result = call(&mut entry.topic, &mut self.ids, now, &mut downstream);
-        let due = entry.topic.poll_timeout();
+        let due = entry.poll_timeout();
         self.deadlines.arm_by(due, &mut entry.armed, Timer::Topic(id));
         Some(result)
+    }
+
+    /// Sees to a topic's deadline.
+    pub(super) fn arm_topic(&mut self, id: TopicId) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let due = entry.poll_timeout();
+        self.deadlines.arm_by(due, &mut entry.armed, Timer::Topic(id));
     }
 
     /// Lets a topic hand on what it can.
@@ -182,10 +200,11 @@ impl Shard {
             return *id;
         }
         let topic = Topic::new(name, self.config.mem_queue_size, self.config.publish_wait);
-        let id = self.topics.insert(TopicEntry { topic, armed: None });
+        let id = self.topics.insert(TopicEntry { topic, armed: None, precreate: None });
         self.topic_names.insert(name, id);
         out.events.push(Event::TopicCreated(name));
         self.announce(Announcement::TopicCreated(name), now, out);
+        self.begin_precreate(id, now, out);
         id
     }
 
