@@ -1,10 +1,10 @@
 //! Shards as a driver sees them: bytes in, frames out, over one shard and over several.
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-#[path = "shard/auth.rs"]
 mod auth;
 mod common;
 mod operations;
+mod precreate;
 
 use core::time::Duration;
 

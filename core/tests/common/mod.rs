@@ -207,6 +207,12 @@ impl Node {
         self.replies.remove(&token.0)
     }
 
+    /// Calls a shard as its driver does.
+    pub fn on_shard(&mut self, shard: usize, call: impl FnOnce(&mut Shard, Now, &mut Actions)) {
+        call(&mut self.shards[shard], self.now, &mut self.actions[shard]);
+        self.run();
+    }
+
     /// The oldest HTTP request that is not answered yet gets this outcome.
     pub fn called(&mut self, result: CallResult) {
         let (shard, id, _) = self.calls.remove(0);

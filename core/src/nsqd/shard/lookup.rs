@@ -68,6 +68,7 @@ impl Shard {
     /// The connection to an nsqlookupd that was asked for is made.
     pub fn handle_peer_connected(&mut self, peer: PeerId, now: Now, out: &mut Actions) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_connected(now, out));
+        self.settle_all(now, out);
     }
 
     /// An nsqlookupd sent something. What is left in `input` waits there for more.
@@ -79,12 +80,14 @@ impl Shard {
         out: &mut Actions,
     ) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_input(input, now, out));
+        self.settle_all(now, out);
     }
 
     /// The connection to an nsqlookupd could not be made, or has ended; `reason` says why, for the log.
     /// Not to be called for one that was closed by [`PeerAction::Close`].
     pub fn handle_peer_closed(&mut self, peer: PeerId, reason: &str, now: Now, out: &mut Actions) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_closed(reason, now, out));
+        self.settle_all(now, out);
     }
 
     pub(super) fn handle_peer_timeout(
