@@ -4,13 +4,18 @@ use core::hash::{BuildHasher, Hasher};
 use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use sansq_core::nsqd::http::Memory;
-use sansq_core::nsqd::{AuthMethod, Config};
+use sansq_core::nsqd::{self, AuthMethod, Config, StatsdOptions};
+use sansq_core::upgrade::ServerTls;
 use sansq_core::{nsqlookupd, options};
+use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
 use sansq_smol::Executor;
 
-use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name, shown};
+use crate::args::{
+    NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, TlsVersion, host_name, shown,
+};
 use crate::log::set_nsqd_level;
 
 /// A running server on any runtime.
@@ -67,8 +72,9 @@ impl Stopper {
 }
 
 /// Starts an nsqd.
-pub(crate) fn start_nsqd(flags: &NsqdOptions) -> io::Result<Running> {
-    let options = nsqd_options(flags);
+pub(crate) fn start_nsqd(flags: &NsqdOptions, tls: Option<ServerTls>) -> io::Result<Running> {
+    let mut options = nsqd_options(flags);
+    options.config.tls = tls;
     match flags.runtime {
         Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
         Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
@@ -100,13 +106,32 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
     }
 }
 
-/// A flag that is set and that protects the broker, where sansq does not yet do what it asks for. To
-/// run without would be worse than not to run.
-pub(crate) fn unsafe_without_effect(flags: &NsqdOptions) -> Option<&'static str> {
-    if !flags.tls_client_auth_policy.is_empty() {
-        return Some("tls-client-auth-policy");
+/// What clients get TLS with: `None` without a certificate.
+pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<ServerTls>> {
+    if flags.tls_cert.is_empty() {
+        return Ok(None);
     }
-    (flags.tls_required != TlsRequired::No).then_some("tls-required")
+    let path = |text: &String| PathBuf::from(text);
+    let options = ServerTlsOptions {
+        cert: path(&flags.tls_cert),
+        key: path(&flags.tls_key),
+        root_ca_file: Some(path(&flags.tls_root_ca_file)).filter(|path| path != Path::new("")),
+        client_auth: match flags.tls_client_auth_policy.as_str() {
+            "require" => ClientAuth::Require,
+            "require-verify" => ClientAuth::RequireVerify,
+            _ => ClientAuth::None,
+        },
+        min_version: min_version(flags.tls_min_version),
+    };
+    tls::server(&options).map(Some)
+}
+
+/// TLS 1.0 and 1.1 are not to be had: asking for them as the oldest is asking for 1.2.
+fn min_version(version: TlsVersion) -> MinVersion {
+    match version {
+        TlsVersion::Tls10 | TlsVersion::Tls11 | TlsVersion::Tls12 => MinVersion::Tls12,
+        TlsVersion::Tls13 => MinVersion::Tls13,
+    }
 }
 
 fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
@@ -126,6 +151,10 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         http_client_request_timeout: flags.http_client_request_timeout,
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
+        topology_aware_consumption: flags
+            .enable_experiment
+            .iter()
+            .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
@@ -141,8 +170,21 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_channel_consumers: size(flags.max_channel_consumers),
         e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
         e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
+        statsd: StatsdOptions {
+            address: flags.statsd_address.clone(),
+            prefix: flags.statsd_prefix.clone(),
+            interval: flags.statsd_interval,
+            mem_stats: flags.statsd_mem_stats,
+            udp_packet_size: size(flags.statsd_udp_packet_size),
+            exclude_ephemeral: flags.statsd_exclude_ephemeral,
+        },
         deflate: flags.deflate,
         snappy: flags.snappy,
+        tls_required: match flags.tls_required {
+            TlsRequired::No => nsqd::TlsRequired::No,
+            TlsRequired::Yes => nsqd::TlsRequired::Yes,
+            TlsRequired::ExceptHttp => nsqd::TlsRequired::TcpHttps,
+        },
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
         ..Config::default()
     };

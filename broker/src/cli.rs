@@ -14,7 +14,7 @@ use crate::args::{
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
 use crate::tools::{normalise, run_pub, run_tail};
-use crate::{bench, version_line};
+use crate::{bench, pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
 pub fn run(args: &[OsString]) -> u8 {
@@ -25,7 +25,9 @@ pub fn run(args: &[OsString]) -> u8 {
     match choose(program, args) {
         Ok((Command::Bench, args)) => tool(args, run_bench),
         Ok((Command::Both, args)) => start(args, SANSQ, both_logs, serve::run_both),
+        Ok((Command::Completions, args)) => tool(args, pages::run_completions),
         Ok((Command::Help, _)) => print(OVERVIEW),
+        Ok((Command::Man, args)) => tool(args, pages::run_man),
         Ok((Command::Nsqd, args)) => start(args, NSQD, nsqd_logs, serve::run_nsqd),
         Ok((Command::Nsqlookupd, args)) => {
             start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd)
@@ -41,7 +43,9 @@ pub fn run(args: &[OsString]) -> u8 {
 enum Command {
     Bench,
     Both,
+    Completions,
     Help,
+    Man,
     Nsqd,
     Nsqlookupd,
     Pub,
@@ -73,9 +77,11 @@ fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>)
 }
 
 fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
-    const COMMANDS: [(&str, Command); 6] = [
+    const COMMANDS: [(&str, Command); 8] = [
         ("bench", Command::Bench),
+        ("completions", Command::Completions),
         ("help", Command::Help),
+        ("man", Command::Man),
         (NSQD, Command::Nsqd),
         (NSQLOOKUPD, Command::Nsqlookupd),
         ("pub", Command::Pub),
@@ -201,6 +207,8 @@ Usage:
   sansq pub [flags]           publish messages
   sansq tail [flags]          print messages
   sansq bench [flags]         measure a server
+  sansq completions SHELL     print completions of the flags for a shell
+  sansq man FOLDER            write man pages
   sansq help [COMMAND]        this page, or that of a command; `sansq help flags` for the first line
   sansq --version             the version
 
@@ -218,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_name_and_the_first_argument_decide() {
-        use Command::{Bench, Both, Help, Nsqd, Nsqlookupd, Pub, Tail, Version};
+        use Command::{Bench, Both, Completions, Help, Man, Nsqd, Nsqlookupd, Pub, Tail, Version};
         for (line, command, args) in [
             ("sansq", Both, ""),
             ("sansq -tcp-address=:1 x", Both, "-tcp-address=:1 x"),
@@ -230,6 +238,8 @@ mod tests {
             ("sansq pub a", Pub, "a"),
             ("sansq tail", Tail, ""),
             ("sansq bench --json", Bench, "--json"),
+            ("sansq completions zsh nsqd", Completions, "zsh nsqd"),
+            ("sansq man x", Man, "x"),
             ("sansq help", Help, ""),
             ("sansq help help", Help, "--help"),
             ("sansq -h", Help, ""),

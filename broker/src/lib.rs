@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cli;
 pub mod data_path;
 pub mod log;
+pub mod pages;
 pub mod serve;
 pub mod tools;
 

@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use sansq_core::log::Level;
+use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
+use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVersion};
 use crate::assemble::{self, Running};
 use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
@@ -21,9 +22,9 @@ use crate::version_line;
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
 pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
-    let data_path = prepare_nsqd(&mut options, false)?;
+    let (data_path, tls) = prepare_nsqd(&mut options, false)?;
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options).map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options, tls).map_err(ServeError::Start)?;
     let result = ends.wait(vec![nsqd]);
     // The lock goes last: whoever starts next must find everything finished.
     drop(data_path);
@@ -50,12 +51,16 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), Se
 pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError> {
     options.settle();
     let create = options.nsqd.data_path == BothOptions::DATA_PATH;
-    let data_path = prepare_nsqd(&mut options.nsqd, create)?;
+    let (data_path, tls) = prepare_nsqd(&mut options.nsqd, create)?;
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
         .map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options.nsqd).map_err(ServeError::Start)?;
+    if options.nsqd.lookupd_tcp_address.is_empty() {
+        // Its port was left to the system, and is known only now.
+        options.nsqd.lookupd_tcp_address.push(nsqlookupd.tcp_addr().to_string());
+    }
+    let nsqd = assemble::start_nsqd(&options.nsqd, tls).map_err(ServeError::Start)?;
     let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
     let result = ends.wait(vec![nsqd, nsqlookupd]);
@@ -96,12 +101,13 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
 
 /// What comes before anything else, in the reference's order: the lock, the options, and two lines of
 /// the log (http-and-ops.md section 4).
-fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, ServeError> {
+fn prepare_nsqd(
+    options: &mut NsqdOptions,
+    create: bool,
+) -> Result<(DataPath, Option<ServerTls>), ServeError> {
     let data_path = DataPath::open(&options.data_path, create).map_err(ServeError::DataPath)?;
     options.check().map_err(ServeError::Check)?;
-    if let Some(flag) = assemble::unsafe_without_effect(options) {
-        return Err(ServeError::NotYet(flag));
-    }
+    let tls = assemble::server_tls(options).map_err(ServeError::Tls)?;
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
     log(
@@ -113,7 +119,14 @@ fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, Ser
         let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
         log(NSQD, Level::Warn, text);
     }
-    Ok(data_path)
+    if tls.is_some() && matches!(options.tls_min_version, TlsVersion::Tls10 | TlsVersion::Tls11) {
+        log(
+            NSQD,
+            Level::Warn,
+            "NSQ: TLS 1.0 and 1.1 are not supported; clients need TLS 1.2 or 1.3",
+        );
+    }
+    Ok((data_path, tls))
 }
 
 /// The ways in which the servers of this process come to their end.
@@ -181,12 +194,12 @@ pub enum ServeError {
     Check(CheckError),
     /// The data path can't be used.
     DataPath(DataPathError),
-    /// This flag promises protection that sansq does not give yet.
-    NotYet(&'static str),
     /// A server failed while it ran.
     Run(io::Error),
     /// A server could not be started, most often because its address is in use.
     Start(io::Error),
+    /// The files of certificate and key can't be used.
+    Tls(io::Error),
 }
 
 impl fmt::Display for ServeError {
@@ -194,13 +207,8 @@ impl fmt::Display for ServeError {
         match self {
             Self::Check(error) => error.fmt(f),
             Self::DataPath(error) => error.fmt(f),
-            Self::NotYet(flag) => {
-                write!(
-                    f,
-                    "--{flag} is not supported yet, and it would be unsafe to run without what it asks for"
-                )
-            }
             Self::Run(error) | Self::Start(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "failed to build TLS config - {error}"),
         }
     }
 }
@@ -208,8 +216,8 @@ impl fmt::Display for ServeError {
 impl core::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Run(error) | Self::Start(error) => Some(error),
-            Self::Check(_) | Self::DataPath(_) | Self::NotYet(_) => None,
+            Self::Run(error) | Self::Start(error) | Self::Tls(error) => Some(error),
+            Self::Check(_) | Self::DataPath(_) => None,
         }
     }
 }
@@ -236,17 +244,5 @@ mod tests {
         let _held = prepare_nsqd(&mut options, false).unwrap();
         let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
         assert!(error.contains("possibly in use by another instance of nsqd"), "{error}");
-    }
-
-    #[test]
-    fn protection_that_is_not_there_is_not_promised() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = NsqdOptions {
-            data_path: folder.path().to_str().unwrap().into(),
-            tls_client_auth_policy: "require".into(),
-            ..NsqdOptions::default()
-        };
-        let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
-        assert!(error.starts_with("--tls-client-auth-policy is not supported yet"), "{error}");
     }
 }

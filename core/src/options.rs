@@ -26,7 +26,7 @@ pub struct NsqdOptions {
     pub set_log_level: Option<fn(Level)>,
     /// The options of the machines. The runtime fills in `tcp_port` and `http_port` with the ports
     /// really listened on, and with them `broadcast_tcp_port` and `broadcast_http_port` where these
-    /// are 0.
+    /// are 0; `statsd.prefix` is the pattern as the flag has it, and becomes what it stands for.
     pub config: nsqd::Config,
 }
 

@@ -127,7 +127,7 @@ proptest! {
         let (mut decoder, mut bodies) = (Decoder::default(), Bodies::default());
         let (mut input, mut read) = (BytesMut::new(), Vec::new());
         for (state, command) in &commands {
-            let gate = Gate { state: *state, heartbeats: true, authorizes: false };
+            let gate = Gate { state: *state, heartbeats: true, lacks_tls: false, authorizes: false };
             for piece in encode(command).chunks(cut) {
                 input.extend_from_slice(piece);
                 if let Some(command) = decoder.decode(&mut input, gate, &LIMITS, &mut bodies).unwrap() {

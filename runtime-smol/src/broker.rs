@@ -96,7 +96,7 @@ impl Seat {
         let is_first = front.is_some();
         let result = server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes, tasks);
+            let driver = shard::drive(clock, shard, id, &lanes, options.memory, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),

@@ -275,6 +275,8 @@ async fn read<M: Driven>(
             }
             ReadState::Wait => {
                 connection.go_on.wait().await;
+                // Others come first: it may be what was too much for one call.
+                yield_now().await;
                 let departure = connection.departure.take();
                 if let Some(departure) = departure {
                     return depart(connection, departure, unread);

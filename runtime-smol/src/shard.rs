@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
-use sansq_runtime::{Clock, Program};
+use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
 use smol::channel::{Sender, bounded};
 
@@ -27,6 +28,7 @@ pub(crate) struct World {
     /// Shards that got a batch in this turn.
     to_ring: Vec<ShardId>,
     pub(crate) peers: LookupPeers,
+    statsd: StatsdSender,
     replies: Replies,
 }
 
@@ -44,6 +46,7 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
+    memory: Option<fn() -> Memory>,
     tasks: Tasks,
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
@@ -51,6 +54,7 @@ pub(crate) fn drive(
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
+        statsd: StatsdSender::new(memory),
         replies: Replies::default(),
     };
     let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
@@ -140,6 +144,11 @@ impl Driven for Shard {
         }
         for (id, request) in actions.calls.drain(..) {
             call::carry_out(driver, id, request);
+        }
+        for action in actions.statsd.drain(..) {
+            if let Some(memory) = world.statsd.carry_out(action) {
+                turn.machine.handle_memory(memory, turn.now, &mut turn.out);
+            }
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {

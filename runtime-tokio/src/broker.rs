@@ -87,7 +87,7 @@ impl Seat {
         let is_first = front.is_some();
         let result = server::run(id, Arc::clone(&lanes), || {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes);
+            let driver = shard::drive(clock, shard, id, &lanes, options.memory);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),

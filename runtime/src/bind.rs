@@ -5,6 +5,7 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sansq_core::nsqd::http::OptionValue;
+use sansq_core::nsqd::statsd_prefix;
 use sansq_core::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 
 use crate::listen::Listener;
@@ -62,6 +63,11 @@ impl Bound<NsqdOptions> {
         ] {
             options.shown.set(name, OptionValue::Integer(port.into()));
         }
+        // What is given is a pattern; only now is known what it stands for.
+        let statsd = &mut config.statsd;
+        let (host, port) = (&config.broadcast_address, config.broadcast_http_port);
+        statsd.prefix = statsd_prefix(&statsd.prefix, host, port);
+        options.shown.set("statsd_prefix", OptionValue::Text(statsd.prefix.clone()));
         if config.start_time == 0 {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             config.start_time = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);

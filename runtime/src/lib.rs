@@ -27,6 +27,8 @@ mod machine;
 mod server;
 mod signal;
 mod site;
+mod statsd;
+pub mod tls;
 
 pub use bind::Bound;
 pub use clock::Clock;
@@ -36,3 +38,4 @@ pub use machine::{Machine, Registrar, RegistrarActions};
 pub use server::{Ending, ServerHandle, Stopper};
 pub use signal::Signal;
 pub use site::NsqdSite;
+pub use statsd::{StatsdSender, WAITING_MAX};

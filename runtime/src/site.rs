@@ -20,6 +20,7 @@ use crate::log::Program;
 pub struct NsqdSite<A> {
     clock: Clock,
     options: NsqdOptions,
+    is_https: bool,
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
     ask: A,
@@ -29,7 +30,14 @@ impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` is its shards'.
     pub fn new(clock: Clock, mut options: NsqdOptions, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { clock, options, shown, ask }
+        Self { clock, options, is_https: false, shown, ask }
+    }
+
+    /// The same behind a listener that speaks TLS.
+    #[must_use]
+    pub const fn over_https(mut self) -> Self {
+        self.is_https = true;
+        self
     }
 
     /// What the mapping can't know by itself.
@@ -53,7 +61,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     }
 
     async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
-        match http::parse(request, too_big, &self.options.config) {
+        match http::parse(request, too_big, self.is_https, &self.options.config) {
             Parsed::Reply(reply) => reply,
             Parsed::Option(request) => self.option(&request).await,
             Parsed::CreateThenReply(topic, reply) => {

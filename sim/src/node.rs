@@ -10,9 +10,10 @@ use bytes::{Bytes, BytesMut};
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::client::frame::Frame;
 use sansq_core::http::call::{Call, CallResult};
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Detached, Event as LogEvent, Peer,
-    PeerAction, ReadState, ReplyToken, Shard, ShardId, ShardMessage,
+    PeerAction, ReadState, ReplyToken, Shard, ShardId, ShardMessage, StatsdAction,
 };
 use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
@@ -476,6 +477,13 @@ impl Node {
             self.peer_action(peer, action, env);
         }
         self.calls.extend(actions.calls.into_iter().map(|(id, call)| (shard, id, call)));
+        for action in actions.statsd {
+            // Nobody listens here, and there is nothing to measure.
+            if action == StatsdAction::Measure {
+                let seat = &mut self.shards[shard];
+                seat.shard.handle_memory(Memory::default(), env.now, &mut seat.actions);
+            }
+        }
         self.replies.extend(actions.replies);
     }
 

@@ -12,7 +12,7 @@ pub(super) fn page(intro: &str, usage: &str, flags: &[Flag<'_>]) -> String {
             page.push_str(&format!("\n{group}\n"));
         }
         let head = format!("  --{}{}", flag.name, placeholder(flag.value.kind()));
-        let text = format!("{}{}", flag.help, default(flag));
+        let text = format!("{}{}", flag.help, default(flag.value.kind(), &flag.show()));
         if head.len() + 2 > INDENT {
             page.push_str(&head);
             page.push('\n');
@@ -21,30 +21,39 @@ pub(super) fn page(intro: &str, usage: &str, flags: &[Flag<'_>]) -> String {
             wrap(&mut page, &head, &text);
         }
     }
-    page.push_str(
-        "\nA flag has one or two dashes; a value follows behind a blank or `=`. Durations: 250ms, 2s, 1h30m.\n",
-    );
+    page.push('\n');
+    page.push_str(NOTE);
+    page.push('\n');
     page
 }
 
-fn placeholder(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bool => "",
-        Kind::BoolOrWord => "[=WORD]",
-        Kind::Duration => " DURATION",
-        Kind::Floats => " NUMBERS",
-        Kind::Int => " N",
-        Kind::Text | Kind::Texts => " TEXT",
-        Kind::Word => " WORD",
+fn placeholder(kind: Kind) -> String {
+    match value_name(kind) {
+        None => String::new(),
+        Some(name) if kind == Kind::BoolOrWord => format!("[={name}]"),
+        Some(name) => format!(" {name}"),
     }
 }
 
-fn default(flag: &Flag<'_>) -> String {
-    let more = match flag.value.kind() {
+/// What stands for a flag's value; `None` if it needs none.
+pub(super) fn value_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Bool => None,
+        Kind::BoolOrWord | Kind::Word => Some("WORD"),
+        Kind::Duration => Some("DURATION"),
+        Kind::Floats => Some("NUMBERS"),
+        Kind::Int => Some("N"),
+        Kind::Text | Kind::Texts => Some("TEXT"),
+    }
+}
+
+/// What is said of the default behind a flag's text.
+pub(super) fn default(kind: Kind, shown: &str) -> String {
+    let more = match kind {
         Kind::Texts | Kind::Floats => "; repeat for more",
         Kind::Bool | Kind::BoolOrWord | Kind::Duration | Kind::Int | Kind::Text | Kind::Word => "",
     };
-    match flag.show().as_str() {
+    match shown {
         // A switch that is off needs no words.
         "" | "false" => more.into(),
         default => format!(" (default {default}){more}"),
@@ -71,6 +80,9 @@ fn wrap(page: &mut String, head: &str, text: &str) {
     page.push_str(line.trim_end());
     page.push('\n');
 }
+
+/// What holds for all flags.
+pub(super) const NOTE: &str = "A flag has one or two dashes; a value follows behind a blank or `=`. Durations: 250ms, 2s, 1h30m.";
 
 /// Columns of a line; narrower than a wide screen, because long lines are hard to read.
 const WIDTH: usize = 100;

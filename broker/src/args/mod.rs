@@ -14,6 +14,7 @@ use sansq_core::duration::go_duration;
 use sansq_core::nsqd::http::{OptionValue, OptionValues};
 
 mod config;
+mod describe;
 mod error;
 mod help;
 mod host;
@@ -21,6 +22,7 @@ mod nsqd;
 mod nsqlookupd;
 mod value;
 
+pub use describe::command;
 pub use error::{ArgsError, nearest};
 pub use host::{default_node_id, host_name};
 pub use nsqd::{CheckError, NsqdOptions};
@@ -102,6 +104,8 @@ pub struct Flag<'a> {
     /// Where it differs from the name with underscores; empty: not settable in the file.
     key: Option<&'static str>,
     range: Option<(i64, i64)>,
+    /// What the default is in words, where its value is another one on each host.
+    default: Option<&'static str>,
     without_effect: bool,
 }
 
@@ -119,7 +123,16 @@ impl<'a> Flag<'a> {
         value: &'a mut dyn Value,
         help: &'static str,
     ) -> Self {
-        Self { name, group, help, value, key: None, range: None, without_effect: false }
+        Self {
+            name,
+            group,
+            help,
+            value,
+            key: None,
+            range: None,
+            default: None,
+            without_effect: false,
+        }
     }
 
     /// Sets the name in the config file.
@@ -144,6 +157,12 @@ impl<'a> Flag<'a> {
     #[must_use]
     pub fn within(self, min: i64, max: i64) -> Self {
         Self { range: Some((min, max)), ..self }
+    }
+
+    /// Says in words what the default is, for pages that are printed on one host and read on another.
+    #[must_use]
+    pub fn by_default(self, words: &'static str) -> Self {
+        Self { default: Some(words), ..self }
     }
 
     /// Says that nothing heeds the flag so far; it is then named in a warning when it is set.
@@ -272,6 +291,9 @@ fn parse(flags: &mut [Flag<'_>], args: &[OsString]) -> Result<Given, ArgsError> 
 fn text(arg: &OsString) -> Result<&str, ArgsError> {
     arg.to_str().ok_or_else(|| ArgsError::Malformed(arg.to_string_lossy().into_owned()))
 }
+
+/// What the default is of an address that others are told.
+const HOST_NAME: &str = "the host's name";
 
 #[cfg(test)]
 mod tests;

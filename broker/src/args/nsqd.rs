@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use sansq_core::log::Level;
 
-use super::{Flag, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name};
+use super::{
+    Flag, HOST_NAME, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name,
+};
 
 /// What nsqd runs with. The fields are the flags of the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -280,19 +282,20 @@ impl Program for NsqdOptions {
     );
     const USAGE: &'static str = "nsqd [flags]";
 
+    #[rustfmt::skip] // A table: one flag, one row.
     fn flags(&mut self) -> Vec<Flag<'_>> {
         vec![
             Flag::new("General", "config", &mut self.config, "path of a TOML file with options").not_in_file(),
             Flag::new("General", "version", &mut self.version, "print the version and end").not_in_file(),
             Flag::new("General", "verbose", &mut self.verbose, "without effect").not_in_file(),
-            Flag::new("General", "node-id", &mut self.node_id, "part of the message ids, 0 to 1023; differs from nsqd to nsqd").key("id"),
+            Flag::new("General", "node-id", &mut self.node_id, "part of the message ids, 0 to 1023; differs from nsqd to nsqd").key("id").by_default("made from the host's name"),
             Flag::new("General", "worker-id", &mut self.worker_id, "without effect, use --node-id").not_in_file(),
             Flag::new("General", "runtime", &mut self.runtime, "what drives the servers: tokio, smol or async-std"),
-            Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX),
+            Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX).by_default(""),
             Flag::new("Listening", "tcp-address", &mut self.tcp_address, "host:port for clients, or the path of a unix socket"),
             Flag::new("Listening", "http-address", &mut self.http_address, "host:port for HTTP, or the path of a unix socket; empty for none"),
             Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none").without_effect(),
-            Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers"),
+            Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers").by_default(HOST_NAME),
             Flag::new("Listening", "broadcast-tcp-port", &mut self.broadcast_tcp_port, "TCP port that nsqlookupd passes on; 0: the port of --tcp-address"),
             Flag::new("Listening", "broadcast-http-port", &mut self.broadcast_http_port, "HTTP port that nsqlookupd passes on; 0: the port of --http-address"),
             Flag::new("Storage", "data-path", &mut self.data_path, "folder of the queue files, which has to exist; empty: the current folder"),
@@ -322,21 +325,21 @@ impl Program for NsqdOptions {
             Flag::new("nsqlookupd", "http-client-request-timeout", &mut self.http_client_request_timeout, "time for a request to nsqlookupd and auth servers"),
             Flag::new("Authorization", "auth-http-address", &mut self.auth_http_address, "host:port or URL of an auth server; any switches authorization on").key("auth_http_addresses"),
             Flag::new("Authorization", "auth-http-request-method", &mut self.auth_http_request_method, "get or post"),
-            Flag::new("TLS", "tls-cert", &mut self.tls_cert, "PEM file of the certificate").without_effect(),
-            Flag::new("TLS", "tls-key", &mut self.tls_key, "PEM file of the key").without_effect(),
-            Flag::new("TLS", "tls-client-auth-policy", &mut self.tls_client_auth_policy, "client certificates: require (any) or require-verify; also turns --tls-required on").without_effect(),
-            Flag::new("TLS", "tls-root-ca-file", &mut self.tls_root_ca_file, "PEM file of the authorities for client certificates").without_effect(),
-            Flag::new("TLS", "tls-required", &mut self.tls_required, "refuse clients without TLS: true, false, or tcp-https to keep HTTP open").without_effect(),
-            Flag::new("TLS", "tls-min-version", &mut self.tls_min_version, "oldest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3").without_effect(),
-            Flag::new("Statistics", "statsd-address", &mut self.statsd_address, "host:port of statsd over UDP; empty for none").without_effect(),
-            Flag::new("Statistics", "statsd-interval", &mut self.statsd_interval, "time between two pushes, above 1s").at_least(1_000_000_001).without_effect(),
-            Flag::new("Statistics", "statsd-mem-stats", &mut self.statsd_mem_stats, "push memory figures, too").without_effect(),
-            Flag::new("Statistics", "statsd-prefix", &mut self.statsd_prefix, "what metric names begin with; %s stands for the host").without_effect(),
-            Flag::new("Statistics", "statsd-udp-packet-size", &mut self.statsd_udp_packet_size, "bytes of a packet").without_effect(),
-            Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels").without_effect(),
+            Flag::new("TLS", "tls-cert", &mut self.tls_cert, "PEM file of the certificate"),
+            Flag::new("TLS", "tls-key", &mut self.tls_key, "PEM file of the key"),
+            Flag::new("TLS", "tls-client-auth-policy", &mut self.tls_client_auth_policy, "client certificates: require (any) or require-verify; also turns --tls-required on"),
+            Flag::new("TLS", "tls-root-ca-file", &mut self.tls_root_ca_file, "PEM file of the authorities for client certificates"),
+            Flag::new("TLS", "tls-required", &mut self.tls_required, "refuse clients without TLS: true, false, or tcp-https to keep HTTP open"),
+            Flag::new("TLS", "tls-min-version", &mut self.tls_min_version, "oldest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3"),
+            Flag::new("Statistics", "statsd-address", &mut self.statsd_address, "host:port of statsd over UDP; empty for none"),
+            Flag::new("Statistics", "statsd-interval", &mut self.statsd_interval, "time between two pushes, above 1s").at_least(1_000_000_001),
+            Flag::new("Statistics", "statsd-mem-stats", &mut self.statsd_mem_stats, "push memory figures, too"),
+            Flag::new("Statistics", "statsd-prefix", &mut self.statsd_prefix, "what metric names begin with; %s stands for the host"),
+            Flag::new("Statistics", "statsd-udp-packet-size", &mut self.statsd_udp_packet_size, "bytes of a packet"),
+            Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels"),
             Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles"),
             Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover"),
-            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption").without_effect(),
+            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption"),
             Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use sansq_core::log::Level;
 
-use super::{Flag, NsqdOptions, Program, Runtime, host_name};
+use super::{Flag, HOST_NAME, NsqdOptions, Program, Runtime, host_name};
 
 /// What nsqlookupd runs with. The fields are the flags of the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,8 @@ impl Program for NsqlookupdOptions {
                 "broadcast-address",
                 &mut self.broadcast_address,
                 "address that nsqd is told to reach this nsqlookupd at",
-            ),
+            )
+            .by_default(HOST_NAME),
             Flag::new(
                 producers,
                 "inactive-producer-timeout",
@@ -183,7 +184,8 @@ impl Program for BothOptions {
                 "nsqlookupd-broadcast-address",
                 &mut nsqlookupd.broadcast_address,
                 "address that nsqd is told to reach it at",
-            ),
+            )
+            .by_default(HOST_NAME),
         ]);
         flags
     }

@@ -33,6 +33,11 @@ pub struct Unfit;
 
 /// A place for the value of a flag.
 pub trait Value {
+    /// The words that it can be, if it is one of a few.
+    fn words(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Its shape.
     fn kind(&self) -> Kind;
 
@@ -208,6 +213,9 @@ macro_rules! int_value {
 int_value!(i64, u16, u32, u64);
 
 impl Value for Level {
+    fn words(&self) -> &'static [&'static str] {
+        &["debug", "info", "warn", "error", "fatal"]
+    }
     fn kind(&self) -> Kind {
         Kind::Word
     }
@@ -239,6 +247,9 @@ macro_rules! word_value {
         }
 
         impl Value for $name {
+            fn words(&self) -> &'static [&'static str] {
+                &[$($first),*]
+            }
             fn kind(&self) -> Kind {
                 Kind::$kind
             }
@@ -378,6 +389,10 @@ mod tests {
 
     #[test]
     fn words() {
+        assert_eq!(Runtime::Tokio.words(), ["tokio", "smol", "async-std"]);
+        for word in Level::Info.words() {
+            assert!(Level::parse(word).is_some_and(|level| level.show() == *word), "{word}");
+        }
         let mut tls = TlsRequired::No;
         for (text, value) in [
             ("TCP-HTTPS", TlsRequired::ExceptHttp),

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::event::Event;
 use super::registry::Announcement;
 use super::stats::ServerStats;
+use super::statsd::StatsdAction;
 use crate::arena::{CallId, ConnId, PeerId};
 use crate::http::call::Call;
 use crate::name::TopicName;
@@ -50,6 +51,8 @@ pub struct Actions {
     /// HTTP requests to carry out. Exactly one outcome of each goes to
     /// [`handle_called`](super::Shard::handle_called).
     pub calls: Vec<(CallId, Call)>,
+    /// Statistics on their way to statsd, in order.
+    pub statsd: Vec<StatsdAction>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
     pub replies: Vec<(ReplyToken, AdminReply)>,
     /// What is to be done on the disk; hand the outcome of each to
@@ -69,6 +72,7 @@ impl Actions {
             lanes: (0..shards).map(|_| Vec::new()).collect(),
             peers: Vec::new(),
             calls: Vec::new(),
+            statsd: Vec::new(),
             replies: Vec::new(),
             storage: Vec::new(),
         }
@@ -84,6 +88,7 @@ impl Actions {
             && self.lanes.iter().all(Vec::is_empty)
             && self.peers.is_empty()
             && self.calls.is_empty()
+            && self.statsd.is_empty()
             && self.replies.is_empty()
             && self.storage.is_empty()
     }
@@ -151,6 +156,15 @@ impl fmt::Display for Peer {
 /// Names an admin request; the driver's own number, handed back with the reply.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ReplyToken(pub u64);
+
+/// For whom a shard gathers statistics.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Collector {
+    /// Whoever made this admin request.
+    Admin(ReplyToken),
+    /// statsd.
+    Statsd,
+}
 
 /// A connection on its way to another shard.
 #[derive(Debug)]
@@ -272,17 +286,17 @@ pub enum ShardMessage {
     },
     /// To every shard: report your part of the statistics.
     Collect {
-        /// The shard that was asked.
+        /// The shard that gathers them.
         from: ShardId,
-        /// The request.
-        token: ReplyToken,
+        /// For whom.
+        collector: Collector,
         /// What is wanted.
         filter: super::admin::StatsFilter,
     },
-    /// To the shard that was asked: a part of the statistics.
+    /// To the shard that gathers them: a part of the statistics.
     Collected {
-        /// The request.
-        token: ReplyToken,
+        /// For whom.
+        collector: Collector,
         /// The part.
         part: Box<ServerStats>,
     },

@@ -25,6 +25,7 @@ use core::time::Duration;
 
 use super::in_flight::{InFlight, List, NotInFlight};
 use super::latency::{Histogram, Latencies};
+use super::line::{Line, Nearness, Place};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Message, MessageId};
@@ -59,6 +60,10 @@ pub struct ChannelCounters {
     pub messages: u64,
     /// Messages handed to consumers, each delivery counted.
     pub deliveries: u64,
+    /// Those of them that went to consumers in this nsqd's zone.
+    pub zone_deliveries: u64,
+    /// Those that went to consumers in this nsqd's region, but not in its zone.
+    pub region_deliveries: u64,
     /// REQ commands.
     pub requeues: u64,
     /// Deliveries that were not answered in time.
@@ -100,7 +105,7 @@ pub struct Channel {
     consumers: Arena<ConsumerId, Consumer>,
     /// Who gets the next message. Contains every consumer that can take one, and perhaps some that no
     /// longer can; those are dropped when their turn comes.
-    ready: VecDeque<ConsumerId>,
+    ready: Line,
     /// Each consumer's earliest in-flight deadline, or an earlier time.
     deadlines: Deadlines<ConsumerId>,
     counters: ChannelCounters,
@@ -116,6 +121,7 @@ struct Consumer {
     list: List,
     msg_timeout: Duration,
     sample_rate: u8,
+    nearness: Nearness,
     /// The connection is owed so much that it gets no more for now.
     blocked: bool,
     /// Whether it stands in `Channel::ready`.
@@ -149,9 +155,16 @@ impl Channel {
             deferred: BinaryHeap::new(),
             deferrals: 0,
             consumers: Arena::new(),
-            ready: VecDeque::new(),
+            ready: Line::new(),
             deadlines: Deadlines::new(),
-            counters: ChannelCounters { messages: 0, deliveries: 0, requeues: 0, timeouts: 0 },
+            counters: ChannelCounters {
+                messages: 0,
+                deliveries: 0,
+                zone_deliveries: 0,
+                region_deliveries: 0,
+                requeues: 0,
+                timeouts: 0,
+            },
             latencies: None,
             rng: Rng::new(seed),
         }
@@ -217,10 +230,18 @@ impl Channel {
             list: List::default(),
             msg_timeout,
             sample_rate,
+            nearness: Nearness::default(),
             blocked: false,
             queued: false,
             armed: None,
         }))
+    }
+
+    /// Says how near a consumer is. To be called before its first RDY.
+    pub fn set_nearness(&mut self, consumer: ConsumerId, nearness: Nearness) {
+        if let Some(entry) = self.consumers.get_mut(consumer) {
+            entry.nearness = nearness;
+        }
     }
 
     /// RDY: the consumer takes up to `count` unanswered messages.
@@ -356,7 +377,7 @@ impl Channel {
             consumer.list = List::default();
             if consumer.can_take() && !consumer.queued {
                 consumer.queued = true;
-                self.ready.push_back(id);
+                self.ready.push_back(id, consumer.nearness.rank);
             }
         }
     }
@@ -491,6 +512,11 @@ impl Channel {
                 message.attempts = message.attempts.wrapping_add(1);
                 consumer.stats.messages += 1;
                 self.counters.deliveries += 1;
+                match consumer.nearness.place {
+                    Place::Elsewhere => {}
+                    Place::Region => self.counters.region_deliveries += 1,
+                    Place::Zone => self.counters.zone_deliveries += 1,
+                }
                 consumer.blocked = !out.deliver(consumer.conn, &message);
                 let timeout = consumer.msg_timeout;
                 self.in_flight.insert(&mut consumer.list, id, message, now.instant, timeout);
@@ -520,7 +546,7 @@ impl Channel {
             && !consumer.queued
         {
             consumer.queued = true;
-            self.ready.push_back(id);
+            self.ready.push_back(id, consumer.nearness.rank);
         }
     }
 

@@ -40,16 +40,24 @@ pub enum Event {
     Magic(Peer, [u8; 4]),
     /// No nsqlookupd could be asked for the channels of this new topic.
     NobodyAsked(TopicName),
+    /// Nothing more is pushed to statsd.
+    StatsdClosed,
     /// A topic came into being.
     TopicCreated(TopicName),
     /// A topic is deleted.
     TopicDeleted(TopicName),
+    /// A client's connection gets a layer.
+    #[cfg(feature = "upgrade")]
+    Upgrading(Peer, crate::upgrade::Layer),
 }
 
 /// Why a client's connection was given up without an error frame.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClientFailure {
+    /// TLS, Snappy or Deflate can't read what it sends.
+    #[cfg(feature = "upgrade")]
+    Layer(crate::upgrade::UpgradeError),
     /// The line is longer than the limit.
     LineTooLong,
     /// No command came within two heartbeat intervals.
@@ -61,6 +69,8 @@ pub enum ClientFailure {
 impl fmt::Display for ClientFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(feature = "upgrade")]
+            Self::Layer(error) => return write!(f, "failed to read command - {error}"),
             Self::LineTooLong => "failed to read command - line too long",
             Self::ReadDeadline => "failed to read command - i/o timeout",
             Self::WriteDeadline => "failed to send - i/o timeout",
@@ -77,6 +87,8 @@ impl Event {
             }
             Self::AuthFailed(..) | Self::LookupFailed(..) => Level::Warn,
             Self::Lookup(event) => event.level(),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(..) => Level::Info,
             Self::ChannelCreated(..)
             | Self::ChannelDeleted(..)
             | Self::ClientConnected(..)
@@ -84,6 +96,7 @@ impl Event {
             | Self::Identified(..)
             | Self::LookupAsked(..)
             | Self::Magic(..)
+            | Self::StatsdClosed
             | Self::TopicCreated(..)
             | Self::TopicDeleted(..) => Level::Info,
         }
@@ -123,8 +136,13 @@ impl fmt::Display for Event {
             Self::Magic(peer, magic) => {
                 write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
             }
+            Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(peer, layer) => {
+                write!(f, "PROTOCOL(V2): [{peer}] upgrading connection to {layer}")
+            }
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct Gate {
     /// Whether clients need a permission to publish: that of an MPUB is judged before its body is read
     /// (section 7.6), so its line is told first.
     pub authorizes: bool,
+    /// Whether TLS is required and not there; without it only IDENTIFY is allowed.
+    pub lacks_tls: bool,
 }
 
 /// The limits that the decoder holds commands to; names as the options'.
@@ -432,6 +434,10 @@ fn parse_line(line: &[u8], gate: Gate, limits: &Limits) -> Result<Line, Protocol
     let mut words = line.split(|byte| *byte == b' ');
     let word = words.next().unwrap_or_default();
     let subscribed = gate.state != State::Init;
+    if gate.lacks_tls && word != b"IDENTIFY" {
+        let parts = [&b"cannot "[..], word, b" in current state (TLS required)"];
+        return Err(ProtocolError::quote(ErrorCode::Invalid, &parts));
+    }
     Ok(match word {
         b"FIN" => Line::Complete(Command::Fin(answered_id("FIN", subscribed, &mut words, 1)?)),
         b"PUB" => {

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallAnswer, CallResult};
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
-    ReplyToken, Shard, ShardId,
+    ReplyToken, Shard, ShardId, StatsdAction,
 };
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
@@ -48,6 +49,8 @@ pub struct Node {
     pub calls: Vec<(usize, CallId, Call)>,
     /// What was to be done with connections to nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
+    /// What was to be sent to statsd; how much memory there is, is answered at once.
+    pub statsd: Vec<StatsdAction>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -64,6 +67,7 @@ impl Node {
             replies: BTreeMap::new(),
             calls: Vec::new(),
             peers: Vec::new(),
+            statsd: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
@@ -288,6 +292,14 @@ impl Node {
             let calls = actions.calls.into_iter();
             self.calls.extend(calls.map(|(id, call)| (shard, id, call)));
             self.peers.extend(actions.peers);
+            for action in actions.statsd {
+                if action == StatsdAction::Measure {
+                    let actions = &mut self.actions[shard];
+                    self.shards[shard].handle_memory(Memory::default(), self.now, actions);
+                } else {
+                    self.statsd.push(action);
+                }
+            }
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }

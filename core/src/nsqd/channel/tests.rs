@@ -242,6 +242,30 @@ fn room_and_what_happens_without() {
     assert_eq!(ephemeral.counters().messages, 5);
 }
 
+/// Two servers' data in one folder: each of two messages with one id is tracked, answered by whoever
+/// has it, and comes back in time (weakness W24).
+#[test]
+fn an_id_that_comes_twice_is_two_messages() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let consumers = [1, 2].map(|n| channel.subscribe(conn(n), TIMEOUT, 0).unwrap());
+    for consumer in consumers {
+        channel.ready(consumer, 1, at(0), &mut out);
+    }
+    for _ in 0..3 {
+        channel.put(message(7), at(0), &mut out);
+    }
+    assert_eq!((out.take(), channel.depth()), (vec![(1, 7, 1), (2, 7, 1)], 1));
+    let [a, b] = consumers;
+    channel.ready(a, 0, at(0), &mut out);
+    channel.ready(b, 0, at(0), &mut out);
+    channel.touch(b, MessageId(7), TIMEOUT, at(100)).unwrap();
+    assert_eq!(channel.finish(b, MessageId(7), at(100), &mut out), Ok(()));
+    assert_eq!(channel.finish(b, MessageId(7), at(100), &mut out), Err(NotInFlight::NotOwner));
+    channel.handle_timeout(at(2000), &mut out);
+    assert_eq!((channel.in_flight_count(), channel.depth()), (0, 2));
+    assert_eq!(channel.finish(a, MessageId(7), at(2000), &mut out), Err(NotInFlight::Unknown));
+}
+
 /// What a consumer gives back, or lets time out, is not dropped while that consumer has room for it.
 #[test]
 fn an_ephemeral_channel_keeps_what_can_be_delivered_again() {

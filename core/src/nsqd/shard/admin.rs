@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use super::Shard;
 use crate::arena::{ChannelId, TopicId};
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::actions::{Actions, Origin, Publish, ReplyToken, ShardId, ShardMessage};
+use crate::nsqd::actions::{
+    Actions, Collector, Origin, Publish, ReplyToken, ShardId, ShardMessage,
+};
 use crate::nsqd::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
@@ -50,7 +52,9 @@ impl Shard {
             AdminRequest::Lookupds(_) if self.id.0 != 0 => {
                 out.tell(ShardId(0), ShardMessage::Admin { from: self.id, token, request });
             }
-            AdminRequest::Stats(filter) => self.collect(filter, token, now, out),
+            AdminRequest::Stats(filter) => {
+                self.collect(filter, Collector::Admin(token), now, out);
+            }
             AdminRequest::Ping
             | AdminRequest::Info
             | AdminRequest::Lookupds(_)
@@ -175,26 +179,43 @@ impl Shard {
     }
 
     /// Asks every other shard for its part of the statistics.
-    fn collect(&mut self, filter: StatsFilter, token: ReplyToken, now: Now, out: &mut Actions) {
+    pub(super) fn collect(
+        &mut self,
+        filter: StatsFilter,
+        collector: Collector,
+        now: Now,
+        out: &mut Actions,
+    ) {
         let others = (0..self.shards).map(ShardId).filter(|shard| *shard != self.id);
         for shard in others {
-            out.tell(shard, ShardMessage::Collect { from: self.id, token, filter });
+            out.tell(shard, ShardMessage::Collect { from: self.id, collector, filter });
         }
         let own = self.stats(&filter, now);
         let collecting = Collecting { missing: self.shards, stats: ServerStats::default() };
-        self.collecting.insert(token, collecting);
-        self.collected(token, own, out);
+        self.collecting.insert(collector, collecting);
+        self.collected(collector, own, now, out);
     }
 
     /// A part of the statistics is in; the last one completes the reply.
-    pub(super) fn collected(&mut self, token: ReplyToken, part: ServerStats, out: &mut Actions) {
-        let Some(collecting) = self.collecting.get_mut(&token) else { return };
+    pub(super) fn collected(
+        &mut self,
+        collector: Collector,
+        part: ServerStats,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(collecting) = self.collecting.get_mut(&collector) else { return };
         collecting.stats.merge(part);
         collecting.missing -= 1;
         if collecting.missing == 0
-            && let Some(collecting) = self.collecting.remove(&token)
+            && let Some(collecting) = self.collecting.remove(&collector)
         {
-            out.replies.push((token, AdminReply::Stats(Box::new(collecting.stats))));
+            match collector {
+                Collector::Admin(token) => {
+                    out.replies.push((token, AdminReply::Stats(Box::new(collecting.stats))));
+                }
+                Collector::Statsd => self.push_stats(collecting.stats, now, out),
+            }
         }
     }
 
@@ -271,7 +292,11 @@ impl Shard {
             in_flight_count: channel.in_flight_count() as u64,
             deferred_count: channel.deferred_count() as u64,
             message_count: counters.messages,
-            global_msg_count: counters.deliveries,
+            zone_local_msg_count: counters.zone_deliveries,
+            region_local_msg_count: counters.region_deliveries,
+            global_msg_count: counters.deliveries
+                - counters.zone_deliveries
+                - counters.region_deliveries,
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,
@@ -311,5 +336,8 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         auth_identity: grant.map_or_else(String::new, |grant| grant.identity.clone()),
         auth_identity_url: grant.map_or_else(String::new, |grant| grant.identity_url.clone()),
         pub_counts: conn.pub_counts.clone(),
+        deflate: conn.is_deflated(),
+        snappy: conn.is_snappy(),
+        tls: conn.tls_info(),
     }
 }

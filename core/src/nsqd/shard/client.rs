@@ -86,11 +86,13 @@ impl Shard {
             return;
         }
         connection.subscribing = None;
-        let settings = connection.delivery_settings();
+        let (settings, nearness) = (connection.delivery_settings(), connection.nearness);
         let topic_id = self.topic(topic, now, out);
         let Some(channel_id) = self.channel(topic_id, channel, now, out) else { return };
         let joined = self.on_channel(channel_id, now, out, |channel, _, _| {
-            channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)
+            let consumer = channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)?;
+            channel.set_nearness(consumer, nearness);
+            Ok(consumer)
         });
         let Some(connection) = self.conns.get_mut(conn) else { return };
         match joined {

@@ -32,11 +32,13 @@ impl Shard {
                 out.tell(from, ShardMessage::AdminDone { token, reply });
             }
             ShardMessage::AdminDone { token, reply } => out.replies.push((token, reply)),
-            ShardMessage::Collect { from, token, filter } => {
+            ShardMessage::Collect { from, collector, filter } => {
                 let part = alloc::boxed::Box::new(self.stats(&filter, now));
-                out.tell(from, ShardMessage::Collected { token, part });
+                out.tell(from, ShardMessage::Collected { collector, part });
             }
-            ShardMessage::Collected { token, part } => self.collected(token, *part, out),
+            ShardMessage::Collected { collector, part } => {
+                self.collected(collector, *part, now, out);
+            }
             ShardMessage::Lookupds(lookupds) => self.set_known_lookupds(lookupds, now, out),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),
         }

@@ -18,6 +18,7 @@ mod client;
 mod lanes;
 mod lookup;
 mod precreate;
+mod statsd;
 mod storage;
 mod tables;
 
@@ -33,11 +34,12 @@ use self::calls::Calls;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT};
 
 use self::lookup::PeerEntry;
+use self::statsd::StatsdEntry;
 use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
-use super::actions::{Actions, Detached, Lookupds, Peer, ReadState, ReplyToken, ShardId};
+use super::actions::{Actions, Collector, Detached, Lookupds, Peer, ReadState, ShardId};
 use super::auth::Patterns;
-use super::config::Config;
-use super::connection::Connection;
+use super::config::{Config, DECODED_LEN_MAX};
+use super::connection::{Connection, Workspace};
 use super::event::Event;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
@@ -59,6 +61,7 @@ pub struct Shard {
     rng: Rng,
     ids: IdGenerator,
     bodies: Bodies,
+    workspace: Workspace,
     topics: Arena<TopicId, TopicEntry>,
     topic_names: BTreeMap<TopicName, TopicId>,
     channels: Arena<ChannelId, ChannelEntry>,
@@ -74,13 +77,15 @@ pub struct Shard {
     lookupds: Lookupds,
     /// New topics that wait for that.
     precreating: Vec<TopicId>,
-    collecting: BTreeMap<ReplyToken, Collecting>,
     /// HTTP requests, under way and waiting.
     calls: Calls,
     /// What the auth servers' patterns are compiled to.
     patterns: Patterns,
     /// Topics that were there before are no new ones.
     started: bool,
+    /// Shard 0 only, and only if there is a statsd.
+    statsd: Option<StatsdEntry>,
+    collecting: BTreeMap<Collector, Collecting>,
     exiting: bool,
 }
 
@@ -100,6 +105,7 @@ impl Shard {
             config,
             rng: Rng::new(seed).fork(u64::from(id.0)),
             bodies: Bodies::default(),
+            workspace: Workspace::default(),
             topics: Arena::new(),
             topic_names: BTreeMap::new(),
             channels: Arena::new(),
@@ -110,6 +116,7 @@ impl Shard {
             peers: Arena::new(),
             lookupds,
             precreating: Vec::new(),
+            statsd: None,
             collecting: BTreeMap::new(),
             calls: Calls::default(),
             patterns: Patterns::default(),
@@ -123,6 +130,7 @@ impl Shard {
         self.started = true;
         if self.id.0 == 0 {
             self.start_peers(now, out);
+            self.start_statsd(now, out);
         }
     }
 
@@ -141,7 +149,9 @@ impl Shard {
 
     /// Carries out the commands that are complete in `input`, takes them out of it and leaves the rest.
     ///
-    /// The driver bounds one call's work by what it reads into `input` at a time.
+    /// The driver bounds one call's work by what it reads into `input` at a time. Of input that is packed
+    /// no more is unpacked in one call than [`DECODED_LEN_MAX`]: the connection has to wait then and is to be
+    /// resumed at once.
     pub fn handle_input(
         &mut self,
         conn: ConnId,
@@ -149,16 +159,69 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) -> ReadState {
-        while let Some(connection) = self.conns.get_mut(conn) {
+        if self.conns.get(conn).is_some_and(|conn| conn.layers() == 0) {
+            self.take_commands(conn, input, now, out);
+        }
+        let pauses = self.take_layered(conn, input, now, out);
+        self.unsettled.push(conn);
+        self.settle_all(now, out);
+        let Some(connection) = self.conns.get_mut(conn) else { return ReadState::Stop };
+        let state = connection.read_state(input);
+        if pauses && matches!(state, ReadState::More(_)) {
+            out.resume.push(conn);
+            return ReadState::Wait;
+        }
+        state
+    }
+
+    /// Carries out the commands in `input`, as long as the connection has the layers that it has now.
+    fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
+        let Some(layers) = self.conns.get(conn).map(Connection::layers) else { return };
+        while let Some(connection) = self.conns.get_mut(conn)
+            && connection.layers() == layers
+        {
             let (config, bodies) = (&self.config, &mut self.bodies);
             let Some(command) = connection.next_command(input, config, bodies, now, out) else {
-                break;
+                return;
             };
             self.execute(conn, command, now, out);
         }
-        self.unsettled.push(conn);
-        self.settle_all(now, out);
-        self.conns.get_mut(conn).map_or(ReadState::Stop, |conn| conn.read_state(input.len()))
+    }
+
+    /// Carries out the commands of a connection that has layers, step by step, so that well-packed input
+    /// is never there as a whole. Returns whether there may be more, which was left for another call.
+    fn take_layered(
+        &mut self,
+        conn: ConnId,
+        wire: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) -> bool {
+        let mut decoded = 0;
+        while let Some(connection) = self.conns.get_mut(conn)
+            && let Some(mut plain) = connection.lend_plain(&mut self.workspace)
+        {
+            let layers = connection.layers();
+            loop {
+                self.take_commands(conn, &mut plain, now, out);
+                let Some(connection) = self.conns.get_mut(conn) else { return false };
+                let is_same = connection.layers() == layers;
+                let before = plain.len();
+                let goes_on = is_same
+                    && decoded < DECODED_LEN_MAX
+                    && connection.decode(wire, &mut plain, now, out);
+                decoded += plain.len() - before;
+                if goes_on {
+                    continue;
+                }
+                connection.return_plain(plain, layers, &mut self.workspace);
+                if is_same {
+                    return decoded >= DECODED_LEN_MAX;
+                }
+                break;
+            }
+        }
+        false
     }
 
     /// The peer sends nothing more, though it may still read. Open answers are still sent, then a close
@@ -203,7 +266,7 @@ impl Shard {
     pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
         assert!(spare.is_empty(), "bytes left over from another swap");
         if let Some(connection) = self.conns.get_mut(conn) {
-            connection.swap_transmit(spare);
+            connection.swap_transmit(spare, &mut self.workspace);
         }
     }
 
@@ -262,6 +325,7 @@ impl Shard {
                     }
                 }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
+                Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
             self.settle_all(now, out);
         }
@@ -290,6 +354,7 @@ impl Shard {
         }
         self.stop_peers(out);
         self.calls.forget();
+        self.stop_statsd(out);
         self.settle_all(now, out);
     }
 

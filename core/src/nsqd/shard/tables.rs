@@ -25,6 +25,7 @@ pub(super) enum Timer {
     Channel(ChannelId),
     Conn(ConnId),
     Peer(PeerId),
+    Statsd,
     Topic(TopicId),
 }
 

@@ -10,7 +10,15 @@
 //! [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; [`OWED_LEN_MAX`] bytes owed,
 //! then no further message is delivered.
 //!
+//! Behind an IDENTIFY that asks for them there are layers between socket and protocol: TLS, Snappy,
+//! Deflate. Then `transmit` holds plain bytes, which are encoded when the driver takes them.
+//!
 //! Source: nsqd-protocol.md sections 2, 5, 8 and 9.
+
+mod identify;
+// Without the feature there is nothing to upgrade to, and the same methods do nothing.
+#[cfg_attr(not(feature = "upgrade"), path = "plain.rs")]
+mod upgrade;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -19,13 +27,16 @@ use alloc::vec::Vec;
 
 use bytes::{Buf, BytesMut};
 
+use self::upgrade::Upgrade;
+pub(super) use self::upgrade::Workspace;
 use super::actions::{Actions, Close, Peer, ReadState};
 use super::auth::{ClientAuth, Facts};
 use super::config::{
     Config, LINE_LEN_MAX, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX,
-    REPLIES_OWED_MAX, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
+    REPLIES_OWED_MAX, TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
+use super::line::Nearness;
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
 use crate::message::{Bodies, Message};
 use crate::name::{ChannelName, TopicName};
@@ -35,7 +46,7 @@ use crate::protocol::frame::{
     CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
     push_frame, push_message,
 };
-use crate::protocol::identify::{Identify, Settings};
+use crate::protocol::identify::Settings;
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -52,14 +63,20 @@ pub(super) struct Connection {
     /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later one
     /// says (section 8.6).
     pub(super) delivery: Option<Settings>,
+    /// How near the first IDENTIFY says that it is.
+    pub(super) nearness: Nearness,
     pub(super) identity: Box<Identity>,
     replies: VecDeque<Option<Reply>>,
     /// The number of the first of `replies`.
     first_slot: u64,
+    /// What is owed and not yet swapped out, before any layer.
     transmit: Transmit,
+    /// The layers, of a connection that has any.
+    upgrade: Option<Box<Upgrade>>,
     /// Whether the driver was told that there is something to send.
     announced: bool,
-    /// Bytes not yet written, those in the driver's hands included.
+    /// Bytes not yet written, those in the driver's hands included. They count as they are: plain before
+    /// they are encoded, on the wire afterwards.
     owed: usize,
     /// How many of them are answers.
     replies_owed: usize,
@@ -134,6 +151,7 @@ impl Connection {
             state: State::Init,
             settings,
             delivery: None,
+            nearness: Nearness::default(),
             identity: Box::new(Identity {
                 client_id: ip.clone(),
                 hostname: ip,
@@ -145,6 +163,7 @@ impl Connection {
             replies: VecDeque::new(),
             first_slot: 0,
             transmit: Transmit::new(),
+            upgrade: None,
             announced: false,
             owed: 0,
             replies_owed: 0,
@@ -177,13 +196,14 @@ impl Connection {
         if self.phase == Phase::Magic && !self.take_magic(input, now, out) {
             return None;
         }
-        if self.phase != Phase::Open || self.is_waiting() {
+        if self.phase != Phase::Open || self.is_waiting() || self.is_upgrading() {
             return None;
         }
         let gate = Gate {
             state: self.state,
             heartbeats: self.settings.heartbeat_interval.is_some(),
             authorizes: config.is_auth_enabled(),
+            lacks_tls: config.tls_required != TlsRequired::No && !self.has_tls(),
         };
         match self.decoder.decode(input, gate, &limits(config), bodies) {
             Ok(Some(command)) => {
@@ -213,16 +233,18 @@ impl Connection {
         }
     }
 
-    /// What the driver is to do with the input.
-    pub(super) fn read_state(&mut self, buffered: usize) -> ReadState {
+    /// What the driver is to do with the input, of which this is left.
+    pub(super) fn read_state(&mut self, input: &[u8]) -> ReadState {
         match self.phase {
             Phase::Ending | Phase::Closed => ReadState::Stop,
-            Phase::Magic => ReadState::More(MAGIC_V2.len().saturating_sub(buffered).max(1)),
+            Phase::Magic => ReadState::More(MAGIC_V2.len().saturating_sub(input.len()).max(1)),
             Phase::Open if self.is_waiting() => {
                 self.waits = true;
                 ReadState::Wait
             }
-            Phase::Open => ReadState::More(self.decoder.needs(buffered)),
+            Phase::Open => ReadState::More(
+                self.layer_needs(input).unwrap_or_else(|| self.decoder.needs(input.len())),
+            ),
         }
     }
 
@@ -276,6 +298,7 @@ impl Connection {
         if ends {
             self.end(now, out);
         } else {
+            self.climb(now, out);
             self.resume(out);
         }
     }
@@ -307,6 +330,7 @@ impl Connection {
     pub(super) fn deliver(&mut self, message: &Message, now: Now, out: &mut Actions) -> bool {
         push_message(&mut self.transmit, message);
         let len = FRAME_HEADER_LEN + MESSAGE_HEADER_LEN + message.body.len();
+        self.stir();
         self.owe(len, now, out);
         self.blocked = self.owed > OWED_LEN_MAX;
         !self.blocked
@@ -325,8 +349,12 @@ impl Connection {
     }
 
     /// Swaps the bytes to be written with an empty buffer.
-    pub(super) fn swap_transmit(&mut self, spare: &mut Transmit) {
-        core::mem::swap(&mut self.transmit, spare);
+    pub(super) fn swap_transmit(&mut self, spare: &mut Transmit, workspace: &mut Workspace) {
+        if self.upgrade.is_some() {
+            self.encode(spare, workspace);
+        } else {
+            core::mem::swap(&mut self.transmit, spare);
+        }
         self.announced = false;
     }
 
@@ -335,6 +363,9 @@ impl Connection {
         if self.is_asking() {
             // The command that waits for an auth server's word is complete, and is answered.
             self.ended_asking = true;
+            return;
+        }
+        if self.fail_handshake("unexpected end of input", now, out) {
             return;
         }
         if self.phase == Phase::Open
@@ -368,48 +399,9 @@ impl Connection {
             Peer::Tcp(address) => address.ip().to_canonical().to_string(),
             Peer::Unix => String::new(),
         };
-        Facts { remote_ip, is_tls: false, common_name: String::new() }
-    }
-
-    /// Negotiates. An error is fatal; without one the answer is on its way.
-    pub(super) fn identify(
-        &mut self,
-        body: &[u8],
-        config: &Config,
-        now: Now,
-        out: &mut Actions,
-    ) -> Result<(), ProtocolError> {
-        let identify = Identify::decode(body)?;
-        out.events.push(Event::Identified(self.peer, String::from_utf8_lossy(body).into_owned()));
-        let mut settings = self.settings;
-        settings.apply(&identify, config)?;
-        let (snappy, deflate) =
-            (identify.snappy && config.snappy, identify.deflate && config.deflate);
-        if identify.feature_negotiation && snappy && deflate {
-            let text = *b"cannot enable both deflate and snappy compression";
-            return Err(ProtocolError::new(ErrorCode::IdentifyFailed, text));
-        }
-        self.settings = settings;
-        if self.delivery.is_none() {
-            self.delivery = Some(settings);
-            self.next_heartbeat = settings.heartbeat_interval.map(|hb| now.instant + hb);
-        }
-        self.read_deadline = settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
-        let answer = if identify.feature_negotiation {
-            Reply::Json(settings.answer(config))
-        } else {
-            Reply::Ok
-        };
-        *self.identity = Identity {
-            client_id: identify.client_id,
-            hostname: identify.hostname,
-            user_agent: identify.user_agent,
-            topology_region: identify.topology_region,
-            topology_zone: identify.topology_zone,
-            connect_ts: self.identity.connect_ts,
-        };
-        self.respond(answer, now, out);
-        Ok(())
+        let tls = self.tls_info();
+        let is_tls = tls.is_some();
+        Facts { remote_ip, is_tls, common_name: tls.unwrap_or_default().common_name }
     }
 
     /// What deliveries go by.
@@ -448,6 +440,9 @@ impl Connection {
             return self.close(Close::Now, now, out);
         }
         if due(self.read_deadline) {
+            if self.fail_handshake("i/o timeout", now, out) {
+                return;
+            }
             return match self.phase {
                 Phase::Open if self.is_waiting() => {
                     // It is the broker that keeps the client waiting.
@@ -467,6 +462,7 @@ impl Connection {
         if due(self.next_heartbeat) {
             let interval = self.delivery_settings().heartbeat_interval;
             self.next_heartbeat = interval.map(|hb| now.instant + hb);
+            self.rest();
             push_frame(&mut self.transmit, FrameType::Response, HEARTBEAT);
             self.owe(FRAME_HEADER_LEN + HEARTBEAT.len(), now, out);
         }
@@ -502,6 +498,7 @@ impl Connection {
     fn is_waiting(&self) -> bool {
         self.subscribing.is_some()
             || self.is_asking()
+            || self.awaits_upgrade()
             || self.replies.len() >= PENDING_REPLIES_MAX
             || self.replies_owed > REPLIES_OWED_MAX
     }
@@ -520,6 +517,7 @@ impl Connection {
         }
         let len = self.transmit.len() - before;
         self.replies_owed += len;
+        self.stir();
         self.owe(len, now, out);
     }
 
@@ -529,6 +527,11 @@ impl Connection {
             self.write_deadline = Some(now.instant + self.write_patience());
         }
         self.owed += bytes;
+        self.announce(out);
+    }
+
+    /// Tells the driver that there is something to send.
+    fn announce(&mut self, out: &mut Actions) {
         if !self.announced {
             self.announced = true;
             out.transmit.push(self.id);
@@ -542,6 +545,7 @@ impl Connection {
 
     fn close(&mut self, how: Close, now: Now, out: &mut Actions) {
         if how == Close::AfterSending {
+            self.say_farewell(out);
             self.read_deadline = Some(now.instant + LINGER);
         } else {
             (self.read_deadline, self.write_deadline) = (None, None);
