@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{self, AuthMethod, Config, StatsdOptions};
-use sansq_core::upgrade::ServerTls;
+use sansq_core::upgrade::{ClientTls, ServerTls};
 use sansq_core::{nsqlookupd, options};
 use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
 use sansq_smol::Executor;
@@ -75,6 +75,7 @@ impl Stopper {
 pub(crate) fn start_nsqd(flags: &NsqdOptions, tls: Option<ServerTls>) -> io::Result<Running> {
     let mut options = nsqd_options(flags);
     options.config.tls = tls;
+    options.client_tls = client_tls(flags)?;
     match flags.runtime {
         Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
         Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
@@ -124,6 +125,21 @@ pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<ServerTls>> {
         min_version: min_version(flags.tls_min_version),
     };
     tls::server(&options).map(Some)
+}
+
+/// Whom auth servers and nsqlookupds are believed that are asked over TLS. If the system has no
+/// authorities, nobody is: that is no reason not to start, since few of them are asked so.
+fn client_tls(flags: &NsqdOptions) -> io::Result<Option<ClientTls>> {
+    let min_version = min_version(flags.tls_min_version);
+    if flags.auth_http_address.is_empty() && flags.lookupd_tcp_address.is_empty() {
+        return Ok(None);
+    }
+    if flags.tls_root_ca_file.is_empty() {
+        return Ok(tls::client(None, min_version).ok());
+    }
+    tls::client(Some(Path::new(&flags.tls_root_ca_file)), min_version).map(Some).map_err(|error| {
+        io::Error::new(error.kind(), format!("failed to build client TLS config - {error}"))
+    })
 }
 
 /// TLS 1.0 and 1.1 are not to be had: asking for them as the oldest is asking for 1.2.
@@ -191,6 +207,9 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
     options::NsqdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: Some(flags.http_address.clone()).filter(|address| !address.is_empty()),
+        https_address: Some(flags.https_address.clone()).filter(|address| !address.is_empty()),
+        // Whoever starts it reads the files first.
+        client_tls: None,
         shards: flags.shards,
         // Chance is only asked for here; everything inside follows from this number.
         seed: RandomState::new().build_hasher().finish(),

@@ -12,6 +12,13 @@ pub struct NsqdOptions {
     pub tcp_address: String,
     /// Where the HTTP API listens, in the same form; `None` switches it off.
     pub http_address: Option<String>,
+    /// Where the HTTP API listens over TLS, in the same form; only with a certificate. `None` switches
+    /// it off.
+    pub https_address: Option<String>,
+    /// Whom auth servers and nsqlookupds are believed that are asked over TLS; `None` lets no such
+    /// request succeed.
+    #[cfg(feature = "upgrade")]
+    pub client_tls: Option<crate::upgrade::ClientTls>,
     /// How many shards, and so threads; 1 to 256.
     pub shards: u16,
     /// Everything random follows from it: jitter, sampling, the choice of equals.
@@ -36,6 +43,9 @@ impl Default for NsqdOptions {
         Self {
             tcp_address: String::from("0.0.0.0:4150"),
             http_address: Some(String::from("0.0.0.0:4151")),
+            https_address: Some(String::from("0.0.0.0:4152")),
+            #[cfg(feature = "upgrade")]
+            client_tls: None,
             shards: 1,
             seed: 0,
             utc_offset: 0,

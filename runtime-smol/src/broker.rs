@@ -43,6 +43,11 @@ impl Nsqd {
         self.0.http_addr()
     }
 
+    /// Where the HTTP API listens over TLS, if there is a certificate and it is not switched off.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.0.https_addr()
+    }
+
     /// Starts one thread per shard. The calling thread needs no runtime.
     ///
     /// # Errors
@@ -56,11 +61,12 @@ impl Nsqd {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
-        let Bound { options, tcp, http } = self.0;
+        let Bound { options, tcp, http, https } = self.0;
         let lanes = Arc::new(Lanes::new(options.shards));
-        let mut handle = ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes));
+        let mut handle =
+            ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes)).with_https(https.as_ref());
         let clock = Clock::start();
-        let mut front = Some(Front { tcp, http });
+        let mut front = Some(Front { tcp, http, https });
         for id in (0..options.shards).map(ShardId) {
             let seat = Seat {
                 id,
@@ -79,6 +85,7 @@ impl Nsqd {
 struct Front {
     tcp: Listener,
     http: Option<Listener>,
+    https: Option<Listener>,
 }
 
 /// What a shard's thread starts with.
@@ -96,7 +103,7 @@ impl Seat {
         let is_first = front.is_some();
         let result = server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes, options.memory, tasks);
+            let driver = shard::drive(clock, shard, id, &lanes, &options, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),
@@ -121,12 +128,22 @@ impl Front {
         let listener = Async::new(self.tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
         let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
+        let tls = options.config.tls.clone();
+        let asked = Rc::clone(driver);
+        let ask = async move |request| shard::ask(&asked, request).await;
+        let site = NsqdSite::new(driver.clock, options, ask);
+        if let Some(https) = self.https
+            && let Some(tls) = tls
+        {
+            let listener = Async::new(https.socket)?;
+            let site = Rc::new(site.over_https());
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site, Some(tls)));
+            doors.push(Door::new(Program::Nsqd, "HTTPS", https.address, task));
+        }
         if let Some(http) = self.http {
             let listener = Async::new(http.socket)?;
-            let asked = Rc::clone(driver);
-            let ask = async move |request| shard::ask(&asked, request).await;
-            let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
-            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
+            let site = Rc::new(site);
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site, None));
             doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
         }
         Ok(doors)

@@ -31,6 +31,10 @@ mod harness {
             self.0.http_addr()
         }
 
+        pub(crate) fn https_addr(&self) -> Option<SocketAddr> {
+            self.0.https_addr()
+        }
+
         /// Ends it and waits for that.
         pub(crate) fn stop(self) {
             self.0.shut_down();

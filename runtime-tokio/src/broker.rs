@@ -42,16 +42,22 @@ impl Nsqd {
         self.0.http_addr()
     }
 
+    /// Where the HTTP API listens over TLS, if there is a certificate and it is not switched off.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.0.https_addr()
+    }
+
     /// Starts one thread per shard. The calling thread needs no runtime.
     ///
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn(self) -> io::Result<ServerHandle> {
-        let Bound { options, tcp, http } = self.0;
+        let Bound { options, tcp, http, https } = self.0;
         let lanes = Arc::new(Lanes::new(options.shards));
-        let mut handle = ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes));
+        let mut handle =
+            ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes)).with_https(https.as_ref());
         let clock = Clock::start();
-        let mut front = Some(Front { tcp, http });
+        let mut front = Some(Front { tcp, http, https });
         for id in (0..options.shards).map(ShardId) {
             let seat = Seat {
                 id,
@@ -70,6 +76,7 @@ impl Nsqd {
 struct Front {
     tcp: Listener,
     http: Option<Listener>,
+    https: Option<Listener>,
 }
 
 /// What a shard's thread starts with.
@@ -87,7 +94,7 @@ impl Seat {
         let is_first = front.is_some();
         let result = server::run(id, Arc::clone(&lanes), || {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes, options.memory);
+            let driver = shard::drive(clock, shard, id, &lanes, &options);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),
@@ -112,12 +119,22 @@ impl Front {
         let listener = TcpListener::from_std(self.tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
         let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
+        let tls = options.config.tls.clone();
+        let asked = Rc::clone(driver);
+        let ask = async move |request| shard::ask(&asked, request).await;
+        let site = NsqdSite::new(driver.clock, options, ask);
+        if let Some(https) = self.https
+            && let Some(tls) = tls
+        {
+            let listener = TcpListener::from_std(https.socket)?;
+            let site = Rc::new(site.over_https());
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site, Some(tls)));
+            doors.push(Door::new(Program::Nsqd, "HTTPS", https.address, task));
+        }
         if let Some(http) = self.http {
             let listener = TcpListener::from_std(http.socket)?;
-            let asked = Rc::clone(driver);
-            let ask = async move |request| shard::ask(&asked, request).await;
-            let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
-            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
+            let site = Rc::new(site);
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site, None));
             doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
         }
         Ok(doors)

@@ -1,45 +1,70 @@
 //! HTTP listeners on hyper.
 
 use core::net::SocketAddr;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sansq_core::log::Level;
+use sansq_core::upgrade::ServerTls;
 use sansq_runtime::Impatient;
-use sansq_runtime::http::{ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HEAD_TIME, Site, handle};
+use sansq_runtime::http::{
+    ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HANDSHAKE_TIME, HEAD_TIME, PLAIN_TO_HTTPS, Site,
+    handle, is_plain,
+};
+use sansq_runtime::listen::error_text;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::net;
 use crate::turn::{Driven, Driver};
 
-/// Accepts HTTP connections as long as there are not too many.
+/// Accepts HTTP connections as long as there are not too many; with `tls` over TLS.
 pub(crate) async fn serve<M: Driven, S: Site>(
     driver: Rc<Driver<M>>,
     listener: TcpListener,
     site: Rc<S>,
+    tls: Option<ServerTls>,
 ) {
+    let name = if tls.is_some() { "HTTPS" } else { "HTTP" };
+    let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::clone(tls.config())));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-        let (socket, remote) = net::accept(&listener, S::PROGRAM, "HTTP").await;
-        let site = Rc::clone(&site);
+        let (socket, remote) = net::accept(&listener, S::PROGRAM, name).await;
+        let (site, acceptor) = (Rc::clone(&site), acceptor.clone());
         driver.spawn(async move {
-            converse(socket, remote, site).await;
+            match acceptor {
+                None => converse(TokioIo::new(socket), remote, site).await,
+                Some(acceptor) => match timeout(HANDSHAKE_TIME, shake(acceptor, socket)).await {
+                    Ok(Ok(socket)) => converse(TokioIo::new(socket), remote, site).await,
+                    Ok(Err(error)) => warn::<S>(remote, &error),
+                    Err(_) => warn::<S>(remote, &ErrorKind::TimedOut.into()),
+                },
+            }
             drop(place);
         });
     }
 }
 
 /// Serves one connection to its end.
-async fn converse<S: Site>(socket: TcpStream, remote: SocketAddr, site: Rc<S>) {
+async fn converse<T, S>(io: T, remote: SocketAddr, site: Rc<S>)
+where
+    T: Read + Write + Unpin,
+    S: Site,
+{
     let service = service_fn(|request| {
         let site = Rc::clone(&site);
         async move { handle(&*site, remote, request, sleep(BODY_TIME)).await }
     });
-    let io = Impatient::new(TokioIo::new(socket), || sleep(ANSWER_TIME));
+    let io = Impatient::new(io, || sleep(ANSWER_TIME));
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -48,4 +73,23 @@ async fn converse<S: Site>(socket: TcpStream, remote: SocketAddr, site: Rc<S>) {
         .title_case_headers(true)
         .serve_connection(io, service)
         .await;
+}
+
+/// Makes TLS of a connection. One that speaks plain HTTP is told so.
+async fn shake(acceptor: TlsAcceptor, mut socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let mut first = [0; 3];
+    let len = socket.peek(&mut first).await?;
+    if len > 0 && is_plain(&first[..len]) {
+        // What was sent is taken first: the answer would not survive a reset.
+        let _ = socket.read(&mut [0; 4096]).await?;
+        socket.write_all(PLAIN_TO_HTTPS).await?;
+        socket.shutdown().await?;
+        return Err(io::Error::other("client sent an HTTP request to an HTTPS server"));
+    }
+    acceptor.accept(socket).await
+}
+
+fn warn<S: Site>(remote: SocketAddr, error: &io::Error) {
+    let text = error_text(error);
+    S::PROGRAM.log(Level::Warn, format_args!("http: TLS handshake error from {remote}: {text}"));
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
+use sansq_core::options::NsqdOptions;
+use sansq_core::upgrade::ClientTls;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::{Clock, Program, StatsdSender};
 use tokio::net::TcpStream;
@@ -27,6 +28,8 @@ pub(crate) struct World {
     to_ring: Vec<ShardId>,
     pub(crate) peers: LookupPeers,
     statsd: StatsdSender,
+    /// Whom the servers are believed that are asked over TLS.
+    tls: Option<ClientTls>,
     replies: Replies,
 }
 
@@ -44,14 +47,15 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    memory: Option<fn() -> Memory>,
+    options: &NsqdOptions,
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
-        statsd: StatsdSender::new(memory),
+        statsd: StatsdSender::new(options.memory),
+        tls: options.client_tls.clone(),
         replies: Replies::default(),
     };
     let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes));
@@ -140,7 +144,7 @@ impl Driven for Shard {
             world.peers.carry_out(driver, peer, action);
         }
         for (id, request) in actions.calls.drain(..) {
-            call::carry_out(driver, id, request);
+            call::carry_out(driver, world.tls.clone(), id, request);
         }
         for action in actions.statsd.drain(..) {
             if let Some(memory) = world.statsd.carry_out(action) {

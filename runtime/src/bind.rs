@@ -19,6 +19,8 @@ pub struct Bound<O> {
     pub tcp: Listener,
     /// For the HTTP API, unless it is switched off.
     pub http: Option<Listener>,
+    /// For the HTTP API over TLS, if there is a certificate and it is not switched off.
+    pub https: Option<Listener>,
 }
 
 impl<O> Bound<O> {
@@ -34,6 +36,11 @@ impl<O> Bound<O> {
 }
 
 impl Bound<NsqdOptions> {
+    /// Where the HTTP API listens over TLS, if it does.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https.as_ref().map(|https| https.address)
+    }
+
     /// Opens an nsqd's listeners.
     ///
     /// # Errors
@@ -47,10 +54,13 @@ impl Bound<NsqdOptions> {
         }
         let tcp = Listener::open(&options.tcp_address)?;
         let http = options.http_address.as_deref().map(Listener::open).transpose()?;
+        let https = options.https_address.as_deref().filter(|_| options.config.tls.is_some());
+        let https = https.map(Listener::open).transpose()?;
         let tcp_port = tcp.address.port();
         let http_port = http.as_ref().map_or(0, |http| http.address.port());
         let config = &mut options.config;
         (config.tcp_port, config.http_port) = (tcp_port.into(), http_port.into());
+        config.https_port = https.as_ref().map_or(0, |https| https.address.port().into());
         if config.broadcast_tcp_port == 0 {
             config.broadcast_tcp_port = tcp_port;
         }
@@ -72,7 +82,7 @@ impl Bound<NsqdOptions> {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             config.start_time = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         }
-        Ok(Self { options, tcp, http })
+        Ok(Self { options, tcp, http, https })
     }
 }
 
@@ -86,6 +96,6 @@ impl Bound<LookupdOptions> {
         let http = Listener::open(&options.http_address)?;
         options.config.tcp_port = tcp.address.port();
         options.config.http_port = http.address.port();
-        Ok(Self { options, tcp, http: Some(http) })
+        Ok(Self { options, tcp, http: Some(http), https: None })
     }
 }

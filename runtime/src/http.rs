@@ -111,7 +111,19 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
     response
 }
 
-/// HTTP connections open at a time; more wait in the kernel's queue.
+/// Whether these up to three first bytes of a connection are those of a request, and not of TLS.
+pub fn is_plain(first: &[u8]) -> bool {
+    first.iter().all(u8::is_ascii_uppercase)
+}
+
+/// What a client is told that speaks plain HTTP where TLS is spoken (http-and-ops.md section 1.3).
+pub const PLAIN_TO_HTTPS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// How long a client may take for the handshake of TLS. It holds one of [`CONNECTIONS_MAX`] places.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// HTTP connections open at a time, of each listener; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 1024;
 
 /// How much of a body that is too long is read and dropped.

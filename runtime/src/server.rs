@@ -13,6 +13,7 @@ use crate::listen::Listener;
 pub struct ServerHandle {
     tcp_addr: SocketAddr,
     http_addr: Option<SocketAddr>,
+    https_addr: Option<SocketAddr>,
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
 }
@@ -23,9 +24,17 @@ impl ServerHandle {
         Self {
             tcp_addr: tcp.address,
             http_addr: http.map(|http| http.address),
+            https_addr: None,
             lanes,
             threads: Vec::new(),
         }
+    }
+
+    /// The same with a listener for HTTPS.
+    #[must_use]
+    pub fn with_https(mut self, https: Option<&Listener>) -> Self {
+        self.https_addr = https.map(|https| https.address);
+        self
     }
 
     /// Starts a thread.
@@ -49,6 +58,11 @@ impl ServerHandle {
     /// Where the HTTP API listens, unless it is switched off.
     pub const fn http_addr(&self) -> Option<SocketAddr> {
         self.http_addr
+    }
+
+    /// Where the HTTP API listens over TLS, if it does.
+    pub const fn https_addr(&self) -> Option<SocketAddr> {
+        self.https_addr
     }
 
     /// Asks the server to end: it stops listening, sends what it owes, closes its connections.

@@ -294,7 +294,7 @@ impl Program for NsqdOptions {
             Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX).by_default(""),
             Flag::new("Listening", "tcp-address", &mut self.tcp_address, "host:port for clients, or the path of a unix socket"),
             Flag::new("Listening", "http-address", &mut self.http_address, "host:port for HTTP, or the path of a unix socket; empty for none"),
-            Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none").without_effect(),
+            Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none"),
             Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers").by_default(HOST_NAME),
             Flag::new("Listening", "broadcast-tcp-port", &mut self.broadcast_tcp_port, "TCP port that nsqlookupd passes on; 0: the port of --tcp-address"),
             Flag::new("Listening", "broadcast-http-port", &mut self.broadcast_http_port, "HTTP port that nsqlookupd passes on; 0: the port of --http-address"),
