@@ -3,6 +3,7 @@
 pub mod auth_answer;
 pub mod channel;
 pub mod command;
+pub mod connection;
 pub mod identify;
 pub mod lookup_command;
 pub mod mpub;

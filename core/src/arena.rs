@@ -48,6 +48,8 @@ arena_ids! {
     PeerId;
     /// An HTTP request that a shard asked for.
     CallId;
+    /// A publish whose outcome depends on the disk.
+    TicketId;
 }
 
 /// A table of objects with stable ids, O(1) in everything; iteration goes by slot.
@@ -83,14 +85,24 @@ impl<K: Key, V> Arena<K, V> {
     /// # Panics
     /// At 2^32 objects, which no machine holds.
     pub fn insert(&mut self, value: V) -> K {
+        self.insert_with(|_| value)
+    }
+
+    /// Puts in what `make` makes, which gets its name.
+    ///
+    /// # Panics
+    /// As [`insert`](Self::insert).
+    pub fn insert_with(&mut self, make: impl FnOnce(K) -> V) -> K {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
-            slot.value = Some(value);
-            return K::new(index, slot.generation);
+            let key = K::new(index, slot.generation);
+            slot.value = Some(make(key));
+            return key;
         }
         let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 objects");
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        K::new(index, 0)
+        let key = K::new(index, 0);
+        self.slots.push(Slot { generation: 0, value: Some(make(key)) });
+        key
     }
 
     /// Takes the object out; `None` if it is gone already.

@@ -19,6 +19,10 @@ pub struct NsqdOptions {
     /// request succeed.
     #[cfg(feature = "upgrade")]
     pub client_tls: Option<crate::upgrade::ClientTls>,
+    /// How many clients may be connected; more are told so and closed.
+    pub max_connections: usize,
+    /// How many connections to the HTTP API may be open; more wait in the kernel's queue.
+    pub http_connections: usize,
     /// How many shards, and so threads; 1 to 256.
     pub shards: u16,
     /// Everything random follows from it: jitter, sampling, the choice of equals.
@@ -38,7 +42,7 @@ pub struct NsqdOptions {
 }
 
 impl Default for NsqdOptions {
-    /// The reference's addresses, and one shard.
+    /// The reference's addresses, one shard, and no limit to clients.
     fn default() -> Self {
         Self {
             tcp_address: String::from("0.0.0.0:4150"),
@@ -46,6 +50,8 @@ impl Default for NsqdOptions {
             https_address: Some(String::from("0.0.0.0:4152")),
             #[cfg(feature = "upgrade")]
             client_tls: None,
+            max_connections: usize::MAX,
+            http_connections: HTTP_CONNECTIONS_MAX,
             shards: 1,
             seed: 0,
             utc_offset: 0,
@@ -79,6 +85,9 @@ impl Default for LookupdOptions {
         }
     }
 }
+
+/// Connections to an HTTP API that are useful at one time; more wait.
+pub const HTTP_CONNECTIONS_MAX: usize = 1024;
 
 /// The most shards of one nsqd. Beyond the number of cores they only cost.
 pub const SHARDS_MAX: u16 = 256;

@@ -160,7 +160,7 @@ proptest! {
                 _ => {
                     let received =
                         Received { timestamp, attempts, id: id.to_hex(), body: body.clone() };
-                    push_message(&mut transmit, &Message { id, timestamp, attempts, body });
+                    push_message(&mut transmit, &Message { id, timestamp, attempts, record: None, body });
                     prop_assert_eq!(MessageId::parse(&received.id), Some(id));
                     expected.push(Frame::Message(received));
                 }

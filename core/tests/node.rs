@@ -14,6 +14,10 @@ fn gentle() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => n().prop_map(|shard| Step::Connect { shard }),
         8 => (n(), n()).prop_map(|(client, topic)| Step::Pub { client, topic }),
+        1 => prop_oneof![
+            15 => Just(Step::Wait { millis: 1 }),
+            1 => (n(), n()).prop_map(|(client, topic)| Step::Burst { client, topic }),
+        ],
         2 => (n(), n(), 1_usize..4)
             .prop_map(|(client, topic, messages)| Step::Mpub { client, topic, messages }),
         2 => (n(), n(), 0_u64..2000)
@@ -61,7 +65,23 @@ fn rough() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The same, and clients that do not read for a while.
+fn slow() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => rough(),
+        1 => (0_usize..12, any::<bool>()).prop_map(|(client, reads)| Step::Reads { client, reads }),
+    ]
+}
+
+/// A quarter of the usual number: a case is long. PROPTEST_CASES has its effect.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.div_ceil(4), ..config }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     /// Every message that is acknowledged is finished on every channel that existed, whoever comes,
     /// goes and stalls meanwhile.
     #[test]
@@ -70,7 +90,7 @@ proptest! {
         consumers_max in prop_oneof![Just(0_usize), Just(2)],
         steps in prop::collection::vec(gentle(), 1..300),
     ) {
-        let mut world = World::new(shards, consumers_max);
+        let mut world = World::new(shards, consumers_max, true);
         for step in steps {
             world.step(step);
         }
@@ -84,7 +104,20 @@ proptest! {
         shards in 1_u16..4,
         steps in prop::collection::vec(rough(), 1..300),
     ) {
-        let mut world = World::new(shards, 0);
+        let mut world = World::new(shards, 0, true);
+        for step in steps {
+            world.step(step);
+        }
+        world.end();
+    }
+
+    /// Nor if clients stop reading for a while, with more owed to them than they may be owed.
+    #[test]
+    fn slow_readers_hold_up_nobody_for_ever(
+        shards in 1_u16..4,
+        steps in prop::collection::vec(slow(), 1..200),
+    ) {
+        let mut world = World::new(shards, 0, false);
         for step in steps {
             world.step(step);
         }

@@ -2,10 +2,14 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod auth;
+mod clients;
 mod common;
 mod golden;
 mod operations;
 mod precreate;
+#[cfg(feature = "upgrade")]
+mod upgrade;
+mod weaknesses;
 
 use core::time::Duration;
 
@@ -279,7 +283,7 @@ fn a_publisher_waits_for_room_and_is_refused_after_a_bounded_wait() {
         node.wait(Duration::from_millis(4999));
         assert_eq!(node.frames(producer), []);
         node.wait(Duration::from_millis(1));
-        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed memory queue is full")]);
+        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed no room")]);
         assert!(node.is_closed(producer) && !node.is_closed(consumer));
     }
 }

@@ -1,26 +1,25 @@
 //! HTTP listeners on hyper.
 
-use core::net::SocketAddr;
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_rustls::TlsAcceptor;
 use futures_rustls::server::TlsStream;
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use sansq_core::log::Level;
+use sansq_core::nsqd::Peer;
 use sansq_core::upgrade::ServerTls;
 use sansq_runtime::Impatient;
 use sansq_runtime::http::{
-    ANSWER_TIME, BODY_TIME, CONNECTIONS_MAX, HANDSHAKE_TIME, HEAD_TIME, PLAIN_TO_HTTPS, Site,
-    handle, is_plain,
+    ANSWER_TIME, BODY_TIME, HANDSHAKE_TIME, HEAD_TIME, PLAIN_TO_HTTPS, Site, handle, is_plain,
 };
 use sansq_runtime::listen::error_text;
+use sansq_runtime::socket::{ListenSocket, Stream};
 use smol::Async;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::lock::Semaphore;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
@@ -28,28 +27,46 @@ use crate::net;
 use crate::time::{sleep, timeout};
 use crate::turn::{Driven, Driver};
 
-/// Accepts HTTP connections as long as there are not too many; with `tls` over TLS.
+/// Accepts HTTP connections as long as there are not too many; more wait in the kernel's queue. With
+/// `tls` over TLS.
 pub(crate) async fn serve<M: Driven, S: Site>(
     driver: Rc<Driver<M>>,
-    listener: Async<TcpListener>,
+    listener: Async<ListenSocket>,
+    places: usize,
     site: Rc<S>,
     tls: Option<ServerTls>,
 ) {
     let name = if tls.is_some() { "HTTPS" } else { "HTTP" };
     let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::clone(tls.config())));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(places));
     loop {
         let place = places.acquire_arc().await;
-        let (socket, remote) = net::accept(&listener, S::PROGRAM, name).await;
+        let (stream, peer) = net::accept(&listener, S::PROGRAM, name).await;
         let (site, acceptor) = (Rc::clone(&site), acceptor.clone());
         let task = driver.spawn(async move {
-            match acceptor {
-                None => converse(FuturesIo::new(socket), remote, site).await,
-                Some(acceptor) => match timeout(HANDSHAKE_TIME, shake(acceptor, socket)).await {
-                    Some(Ok(socket)) => converse(FuturesIo::new(socket), remote, site).await,
-                    Some(Err(error)) => warn::<S>(remote, &error),
-                    None => warn::<S>(remote, &ErrorKind::TimedOut.into()),
-                },
+            // A socket that the reactor does not take is closed.
+            match (stream, acceptor) {
+                (Stream::Tcp(socket), None) => {
+                    if let Ok(socket) = Async::new(socket) {
+                        converse(socket, peer, site).await;
+                    }
+                }
+                (Stream::Tcp(socket), Some(acceptor)) => {
+                    match timeout(HANDSHAKE_TIME, shake(acceptor, socket)).await {
+                        Some(Ok(socket)) => converse(socket, peer, site).await,
+                        Some(Err(error)) => warn::<S>(peer, &error),
+                        None => warn::<S>(peer, &ErrorKind::TimedOut.into()),
+                    }
+                }
+                #[cfg(unix)]
+                (Stream::Unix(socket), None) => {
+                    if let Ok(socket) = Async::new(socket) {
+                        converse(socket, peer, site).await;
+                    }
+                }
+                // TLS is spoken on ports only.
+                #[cfg(unix)]
+                (Stream::Unix(_), Some(_)) => {}
             }
             drop(place);
         });
@@ -58,16 +75,12 @@ pub(crate) async fn serve<M: Driven, S: Site>(
 }
 
 /// Serves one connection to its end.
-async fn converse<T, S>(io: T, remote: SocketAddr, site: Rc<S>)
-where
-    T: Read + Write + Unpin,
-    S: Site,
-{
+async fn converse<S: Site>(socket: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, site: Rc<S>) {
     let service = service_fn(|request| {
         let site = Rc::clone(&site);
-        async move { handle(&*site, remote, request, sleep(BODY_TIME)).await }
+        async move { handle(&*site, peer, request, sleep(BODY_TIME)).await }
     });
-    let io = Impatient::new(io, || sleep(ANSWER_TIME));
+    let io = Impatient::new(FuturesIo::new(socket), || sleep(ANSWER_TIME));
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
         .timer(SmolTimer::new())
@@ -81,8 +94,9 @@ where
 /// Makes TLS of a connection. One that speaks plain HTTP is told so.
 async fn shake(
     acceptor: TlsAcceptor,
-    mut socket: Async<TcpStream>,
+    socket: TcpStream,
 ) -> io::Result<TlsStream<Async<TcpStream>>> {
+    let mut socket = Async::new(socket)?;
     let mut first = [0; 3];
     let len = socket.peek(&mut first).await?;
     if len > 0 && is_plain(&first[..len]) {
@@ -95,7 +109,7 @@ async fn shake(
     acceptor.accept(socket).await
 }
 
-fn warn<S: Site>(remote: SocketAddr, error: &io::Error) {
+fn warn<S: Site>(peer: Peer, error: &io::Error) {
     let text = error_text(error);
-    S::PROGRAM.log(Level::Warn, format_args!("http: TLS handshake error from {remote}: {text}"));
+    S::PROGRAM.log(Level::Warn, format_args!("http: TLS handshake error from {peer}: {text}"));
 }

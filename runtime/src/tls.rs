@@ -154,9 +154,10 @@ fn system_roots() -> io::Result<RootCertStore> {
 }
 
 fn pem_error(error: pem::Error, what: &str) -> String {
-    match error {
-        pem::Error::NoItemsFound => format!("no {what} in it"),
-        error => error.to_string(),
+    if matches!(error, pem::Error::NoItemsFound) {
+        format!("no {what} in it")
+    } else {
+        error.to_string()
     }
 }
 
@@ -208,3 +209,6 @@ impl ClientCertVerifier for Anybody {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -290,8 +290,8 @@ pub enum ShardMessage {
         from: ShardId,
         /// For whom.
         collector: Collector,
-        /// What is wanted.
-        filter: super::admin::StatsFilter,
+        /// What is wanted; without it only how the shard is.
+        filter: Option<super::admin::StatsFilter>,
     },
     /// To the shard that gathers them: a part of the statistics.
     Collected {
@@ -304,4 +304,13 @@ pub enum ShardMessage {
     Lookupds(Lookupds),
     /// To shard 0: a topic or channel came, went, or was paused.
     Announce(Announcement),
+    /// To shard 0: answer this admin request once what was announced before is in the metadata file.
+    Persist {
+        /// The shard that was asked.
+        from: ShardId,
+        /// The request.
+        token: ReplyToken,
+    },
+    /// To shard 0: the sender writes what it has to the disk, and announces nothing any more.
+    Flushing,
 }

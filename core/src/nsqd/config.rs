@@ -84,6 +84,9 @@ pub struct Config {
     pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
+    /// Whether there is a disk: the driver carries out [`Actions::storage`](super::Actions). Without it
+    /// everything is in memory only, and publishers wait where a queue is full.
+    pub disk: bool,
     /// What clients may have TLS with; `None` for no TLS.
     #[cfg(feature = "upgrade")]
     pub tls: Option<crate::upgrade::ServerTls>,
@@ -96,7 +99,8 @@ pub struct Config {
     pub sync_every: u64,
     /// A queue on disk is synced at the latest so long after a record was written or read.
     pub sync_timeout: Duration,
-    /// How long a publisher is kept waiting for room in memory before it is told `E_PUB_FAILED`.
+    /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or too
+    /// slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
 }
 
@@ -207,6 +211,7 @@ impl Default for Config {
             deflate: true,
             snappy: true,
             max_deflate_level: 6,
+            disk: false,
             #[cfg(feature = "upgrade")]
             tls: None,
             tls_required: TlsRequired::No,

@@ -9,6 +9,7 @@ use super::lookup_peer::LookupPeerEvent;
 use crate::log::Level;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::error::ProtocolError;
+use crate::storage::{DiskEvent, Failure, Store};
 
 /// Something that happened in an nsqd.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub enum Event {
     ClientFailed(Peer, ClientFailure),
     /// A client's connection ended.
     ClientLeft(Peer),
+    /// Something about the queue of a topic or channel on disk.
+    Disk(Box<(Store, DiskEvent)>),
     /// A client identified itself with these bytes.
     Identified(Peer, String),
     /// Something about an nsqlookupd.
@@ -40,6 +43,8 @@ pub enum Event {
     Magic(Peer, [u8; 4]),
     /// No nsqlookupd could be asked for the channels of this new topic.
     NobodyAsked(TopicName),
+    /// The list of topics and channels can't be written. It is retried; once per change of state.
+    MetadataFailed(Failure),
     /// Nothing more is pushed to statsd.
     StatsdClosed,
     /// A topic came into being.
@@ -82,9 +87,11 @@ impl Event {
     /// How loud the line is.
     pub fn level(&self) -> Level {
         match self {
-            Self::ClientRefused(..) | Self::ClientFailed(..) | Self::NobodyAsked(..) => {
-                Level::Error
-            }
+            Self::ClientRefused(..)
+            | Self::ClientFailed(..)
+            | Self::MetadataFailed(_)
+            | Self::NobodyAsked(_) => Level::Error,
+            Self::Disk(event) => event.1.level(),
             Self::AuthFailed(..) | Self::LookupFailed(..) => Level::Warn,
             Self::Lookup(event) => event.level(),
             #[cfg(feature = "upgrade")]
@@ -119,6 +126,7 @@ impl fmt::Display for Event {
             Self::ClientConnected(peer) => write!(f, "TCP: new client({peer})"),
             Self::ClientFailed(peer, failure) => write!(f, "client({peer}) - {failure}"),
             Self::ClientLeft(peer) => write!(f, "PROTOCOL(V2): [{peer}] exiting ioloop"),
+            Self::Disk(event) => write!(f, "DISKQUEUE({}) {}", event.0, event.1),
             Self::Identified(peer, body) => write!(f, "[{peer}] IDENTIFY: {body}"),
             Self::Lookup(event) => event.fmt(f),
             Self::LookupAsked(url) => write!(f, "CI: querying nsqlookupd {url}"),
@@ -136,6 +144,7 @@ impl fmt::Display for Event {
             Self::Magic(peer, magic) => {
                 write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
             }
+            Self::MetadataFailed(failure) => write!(f, "failed to persist metadata - {failure}"),
             Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),

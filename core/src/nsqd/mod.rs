@@ -3,6 +3,7 @@
 mod actions;
 mod admin;
 pub mod auth;
+mod backlog;
 mod channel;
 pub mod config;
 mod connection;
@@ -12,6 +13,7 @@ mod in_flight;
 mod latency;
 mod line;
 pub mod lookup_peer;
+mod metadata;
 mod registry;
 mod shard;
 mod stats;
@@ -25,6 +27,7 @@ pub use self::actions::{
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
+pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX};
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };

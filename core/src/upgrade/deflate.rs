@@ -20,6 +20,9 @@ const FLUSHED: [u8; 5] = [0x00, 0x00, 0x00, 0xff, 0xff];
 /// The same as the stream's last block.
 const FINAL: [u8; 5] = [0x01, 0x00, 0x00, 0xff, 0xff];
 
+/// The most that a step takes when it does not pack well: it is stored then, in blocks of some KiB.
+const PACKED_LEN_MAX: usize = STEP_LEN_MAX + STEP_LEN_MAX / 8 + 1024;
+
 /// How much is unpacked at a time.
 const PIECE_LEN: usize = 4096;
 
@@ -112,6 +115,8 @@ impl Deflate {
         let packer = self.packer.get_or_insert_with(|| {
             Box::new(Compress::new(Compression::new(u32::from(self.level)), false))
         });
+        // With room for all of it the packer keeps nothing back that a flush would not bring out.
+        packed.reserve(PACKED_LEN_MAX);
         let mut left = STEP_LEN_MAX;
         for part in parts {
             let mut part = &part[..part.len().min(left)];
@@ -128,8 +133,7 @@ impl Deflate {
         loop {
             packed.reserve(PIECE_LEN);
             let _ = packer.compress_vec(&[], packed, FlushCompress::Sync);
-            // Room that is left says that everything is out.
-            if packed.len() < packed.capacity() {
+            if packed.len() < packed.capacity() && packed.ends_with(&FLUSHED[1..]) {
                 return;
             }
         }

@@ -152,7 +152,12 @@ impl Stack {
                 Ok(if step.is_empty() { Decoded::All } else { Decoded::Some })
             }
             (Some(tls), None) => tls.decode(wire, plain),
-            (None, Some(packing)) => packing.decode(wire, plain),
+            (None, Some(packing)) if self.middle.is_empty() => packing.decode(wire, plain),
+            (None, Some(packing)) => {
+                self.middle.extend_from_slice(wire);
+                wire.clear();
+                packing.decode(&mut self.middle, plain)
+            }
             (Some(tls), Some(packing)) => loop {
                 let unpacked = packing.decode(&mut self.middle, plain)?;
                 if unpacked != Decoded::All {
@@ -173,7 +178,7 @@ impl Stack {
     /// How many bytes more than those in `wire` the next step takes; at least 1. A hint.
     pub fn needs(&self, wire: &[u8]) -> usize {
         match (&self.tls, &self.packing) {
-            (None, Some(Packing::Snappy(snappy))) => snappy.needs(wire),
+            (None, Some(Packing::Snappy(snappy))) if self.middle.is_empty() => snappy.needs(wire),
             // TLS and Deflate take all there is and keep for themselves what is half there.
             _ => 1,
         }

@@ -245,8 +245,8 @@ fn common_name(der: &[u8]) -> Option<String> {
     const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
     let certificate = Certificate::from_der(der).ok()?;
     let names = certificate.tbs_certificate.subject.0;
-    let parts = names.iter().flat_map(|name| name.0.iter());
-    let value = &parts.filter(|part| part.oid == COMMON_NAME).last()?.value;
+    let mut parts = names.iter().flat_map(|name| name.0.iter());
+    let value = &parts.rfind(|part| part.oid == COMMON_NAME)?.value;
     let text = asn1::Utf8StringRef::try_from(value).map(|text| text.as_str().to_owned());
     let text = text.or_else(|_| {
         asn1::PrintableStringRef::try_from(value).map(|text| text.as_str().to_owned())

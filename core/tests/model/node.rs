@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use sansq_core::arena::ConnId;
 use sansq_core::client::frame::{self, Frame};
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::config::PENDING_REPLIES_MAX;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Batch, ChannelOp, Close, Config, Detached, Peer, ReadState,
     ReplyToken, ServerStats, Shard, ShardId, ShardMessage, StatsFilter, TopicOp,
@@ -30,6 +31,11 @@ pub enum Step {
         shard: usize,
     },
     Pub {
+        client: usize,
+        topic: usize,
+    },
+    /// More publishes in one write than may be unanswered.
+    Burst {
         client: usize,
         topic: usize,
     },
@@ -77,6 +83,11 @@ pub enum Step {
         client: usize,
         topic: usize,
         bytes: usize,
+    },
+    /// The client takes what it is sent, or does not for a while.
+    Reads {
+        client: usize,
+        reads: bool,
     },
     /// The socket of a connection that the broker closed is closed at last.
     Closed {
@@ -148,6 +159,7 @@ struct Client {
     input: BytesMut,
     received: BytesMut,
     waits: bool,
+    reads: bool,
     /// The broker closes it.
     closing: bool,
     /// The client is gone.
@@ -155,6 +167,8 @@ struct Client {
     /// What SUB was sent for, and whether it was answered.
     place: Option<(Place, bool)>,
     closes: bool,
+    /// And was told `CLOSE_WAIT`.
+    closed: bool,
     awaited: VecDeque<Awaited>,
     /// What it holds, by id: the message's number, and until when it is its own.
     held: Vec<(String, usize, Instant)>,
@@ -172,6 +186,9 @@ enum Asked {
 
 /// The node, its clients, and the bookkeeper.
 pub struct World {
+    /// Whether all clients read what they are sent at once. If not, bodies are large, and deliveries
+    /// are seen later than they happen, in any order.
+    all_read: bool,
     now: Now,
     shards: Vec<Shard>,
     actions: Vec<Actions>,
@@ -194,10 +211,11 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(shards: u16, max_channel_consumers: usize) -> Self {
+    pub fn new(shards: u16, max_channel_consumers: usize, all_read: bool) -> Self {
         let config =
             Config { max_channel_consumers, msg_timeout: MSG_TIMEOUT, ..Config::default() };
         let mut world = Self {
+            all_read,
             now: Now::from_millis(1_789_000_000_000),
             shards: (0..shards)
                 .map(|id| Shard::new(ShardId(id), shards, config.clone(), 7))
@@ -229,6 +247,7 @@ impl World {
                 self.connect(shard);
             }
             Step::Pub { client, topic } => self.publish(client, topic, 1, None, "PUB"),
+            Step::Burst { client, topic } => self.burst(client, topic),
             Step::Mpub { client, topic, messages } => {
                 self.publish(client, topic, messages, None, "MPUB");
             }
@@ -281,6 +300,12 @@ impl World {
                     self.close(at);
                 }
             }
+            Step::Reads { client, reads } => {
+                if let Some(at) = self.living(client).filter(|_| !self.all_read) {
+                    self.clients[at].reads = reads;
+                    self.write(at);
+                }
+            }
             Step::DropInside { client, topic, bytes } => {
                 if let Some(at) = self.living(client) {
                     let command = pub_command(TOPICS[topic % TOPICS.len()], "never published");
@@ -315,6 +340,10 @@ impl World {
     /// # Panics
     /// If the node is wrong.
     pub fn end(mut self) {
+        for at in 0..self.clients.len() {
+            self.clients[at].reads = true;
+            self.write(at);
+        }
         self.flush();
         // Publishers wait five seconds at most, and nobody was away for as long as a heartbeat.
         self.elapse(Duration::from_secs(6));
@@ -340,7 +369,8 @@ impl World {
         assert!(self.shards.iter().all(|shard| shard.connections() == 0), "connections are left");
     }
 
-    /// A connection is on a channel exactly if its client was told so and neither has ended.
+    /// A connection is on a channel exactly if its client was told so and neither has ended; and nothing
+    /// waits that a consumer could have.
     fn check_consumers(&mut self) {
         let mut expected: BTreeMap<Place, u64> = BTreeMap::new();
         for client in &self.clients {
@@ -362,6 +392,13 @@ impl World {
                 if channel.client_count > 0 {
                     found.insert(place, channel.client_count);
                 }
+                // Everybody reads now, so what waits has a reason.
+                let clients = channel.clients.iter().flatten();
+                let mut can_take = clients.filter(|c| c.in_flight_count < c.ready_count);
+                assert!(
+                    channel.depth == 0 || channel.paused || can_take.next().is_none(),
+                    "messages wait for a consumer that waits for messages"
+                );
             }
         }
         assert_eq!(found, expected, "consumers by channel");
@@ -453,10 +490,12 @@ impl World {
             input: BytesMut::new(),
             received: BytesMut::new(),
             waits: false,
+            reads: true,
             closing: false,
             gone: false,
             place: None,
             closes: false,
+            closed: false,
             awaited: VecDeque::new(),
             held: Vec::new(),
             finishing: Vec::new(),
@@ -480,7 +519,7 @@ impl World {
         let name = TOPICS[topic];
         let sized = |body: &str| [&(body.len() as u32).to_be_bytes(), body.as_bytes()].concat();
         let bodies: Vec<u8> =
-            numbers.iter().flat_map(|number| sized(&number.to_string())).collect();
+            numbers.iter().flat_map(|number| sized(&self.body(*number))).collect();
         let bytes = match (command, delay) {
             ("MPUB", _) => {
                 let head = format!("MPUB {name}\n");
@@ -492,6 +531,25 @@ impl World {
             (_, None) => [format!("PUB {name}\n").as_bytes(), &bodies].concat(),
         };
         self.clients[at].awaited.push_back(Awaited::Publish(numbers, command));
+        self.send(at, &bytes);
+    }
+
+    /// The body of a message is its number; if there are slow readers, every third is so large that
+    /// three of them are more than a connection may be owed.
+    fn body(&self, number: usize) -> String {
+        let blanks = if !self.all_read && number.is_multiple_of(3) { 100_000 } else { 0 };
+        number.to_string() + &" ".repeat(blanks)
+    }
+
+    fn burst(&mut self, client: usize, topic: usize) {
+        let Some(at) = self.living(client) else { return };
+        let topic = topic % TOPICS.len();
+        let mut bytes = Vec::new();
+        for _ in 0..PENDING_REPLIES_MAX + 5 {
+            let number = self.message(topic);
+            self.clients[at].awaited.push_back(Awaited::Publish(vec![number], "PUB"));
+            bytes.extend(pub_command(TOPICS[topic], &self.body(number)));
+        }
         self.send(at, &bytes);
     }
 
@@ -583,7 +641,7 @@ impl World {
 
     fn post(&mut self, shard: usize, topic: usize) {
         let number = self.message(topic);
-        let batch = Batch::One(number.to_string().into());
+        let batch = Batch::One(self.body(number).into());
         let topic = TopicName::new(TOPICS[topic]).expect("it is valid");
         let request = AdminRequest::Publish { topic, batch, delay: Duration::ZERO };
         self.ask(shard, request, Asked::Publish(number));
@@ -599,7 +657,7 @@ impl World {
     }
 
     fn stats(&mut self) -> ServerStats {
-        let filter = StatsFilter::default();
+        let filter = StatsFilter { include_clients: true, ..StatsFilter::default() };
         self.ask(0, AdminRequest::Stats(filter), Asked::Other);
         self.flush();
         self.stats.take().expect("all shards were asked")
@@ -776,7 +834,7 @@ impl World {
         let mut unsent = Transmit::new();
         loop {
             let client = &mut self.clients[at];
-            let Some((shard, conn)) = client.home else { return };
+            let Some((shard, conn)) = client.home.filter(|_| client.reads) else { return };
             if unsent.is_empty() {
                 self.shards[shard].swap_transmit(conn, &mut unsent);
             }
@@ -820,14 +878,20 @@ impl World {
             Frame::Message(message) => {
                 let (place, acknowledged) = self.clients[at].place.expect("it subscribed");
                 assert!(acknowledged, "a message before the answer to SUB");
-                assert!(!self.clients[at].closes, "a message behind CLS");
+                assert!(!self.clients[at].closed, "a message behind CLOSE_WAIT");
                 let body = String::from_utf8_lossy(&message.body).into_owned();
-                let number: usize = body.parse().expect("a body that was published");
+                let number = body.trim_end().parse().expect("a body that was published");
+                assert_eq!(body, self.body(number), "all of it");
                 let published = &mut self.messages[number];
                 assert_eq!(published.topic, place.0, "a message of another topic");
                 let attempts = published.attempts.entry(place).or_default();
                 *attempts += 1;
-                assert_eq!(*attempts, message.attempts, "attempts rise by one");
+                let is_next = *attempts == message.attempts || !self.all_read;
+                assert!(is_next, "attempts rise by one");
+                if !self.all_read {
+                    // Nobody can say any more whether a FIN comes in time.
+                    published.finished_on.insert(place);
+                }
                 let id = String::from_utf8_lossy(&message.id).into_owned();
                 let client = &mut self.clients[at];
                 client.held.retain(|(held, ..)| *held != id);
@@ -851,7 +915,10 @@ impl World {
                     self.channels.insert(place);
                 }
             }
-            Some(Awaited::CloseWait) => assert_eq!(text, "CLOSE_WAIT"),
+            Some(Awaited::CloseWait) => {
+                assert_eq!(text, "CLOSE_WAIT");
+                self.clients[at].closed = true;
+            }
             other => panic!("{text} answers {other:?}"),
         }
     }
@@ -895,16 +962,18 @@ impl World {
         living.get(number.checked_rem(living.len())?).copied()
     }
 
-    /// A client that is subscribed and did not say CLS.
+    /// A client that is subscribed, did not say CLS, and is listened to: so it is known when what it says
+    /// takes effect.
     fn consumer(&self, number: usize) -> Option<usize> {
         let at = self.living(number)?;
         let client = &self.clients[at];
-        (matches!(client.place, Some((_, true))) && !client.closes).then_some(at)
+        let is_heard = client.input.is_empty() && !client.closes;
+        (is_heard && matches!(client.place, Some((_, true)))).then_some(at)
     }
 
     /// A message that a client holds.
     fn held(&self, client: usize, message: usize) -> Option<(usize, usize)> {
-        let at = self.living(client)?;
+        let at = self.living(client).filter(|at| self.clients[*at].input.is_empty())?;
         Some((at, message.checked_rem(self.clients[at].held.len())?))
     }
 

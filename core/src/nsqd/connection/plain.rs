@@ -16,7 +16,7 @@ pub(super) enum Upgrade {}
 
 /// There is nothing to share.
 #[derive(Debug, Default)]
-pub(in crate::nsqd) struct Workspace;
+pub(in crate::nsqd) struct Workspace {}
 
 impl Connection {
     pub(super) const fn possible(&self, asked: Upgrades) -> Upgrades {

@@ -10,7 +10,7 @@ use crate::nsqd::actions::{Actions, Batch, Origin, Publish, PublishKind, ShardId
 use crate::nsqd::channel::TooManyConsumers;
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::in_flight::NotInFlight;
-use crate::nsqd::topic::{NotPublished, TopicOutput};
+use crate::nsqd::topic::NotPublished;
 use crate::protocol::command::{Command, RawId, State};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::time::Now;
@@ -131,7 +131,7 @@ impl Shard {
         }
         if self.exiting {
             let origin = publish.origin;
-            return self.downstream(now, out).published(origin, Err(NotPublished::Exiting));
+            return self.refuse(origin, NotPublished::Exiting, now, out);
         }
         let topic = self.topic(publish.topic, now, out);
         self.on_topic(topic, now, out, |topic, ids, now, out| {

@@ -21,9 +21,11 @@ mod precreate;
 mod statsd;
 mod storage;
 mod tables;
+mod tickets;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -35,18 +37,21 @@ pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT};
 
 use self::lookup::PeerEntry;
 use self::statsd::StatsdEntry;
-use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
+use self::tables::{ChannelEntry, Timer, TopicEntry};
+use self::tickets::Tickets;
 use super::actions::{Actions, Collector, Detached, Lookupds, Peer, ReadState, ShardId};
 use super::auth::Patterns;
 use super::config::{Config, DECODED_LEN_MAX};
 use super::connection::{Connection, Workspace};
 use super::event::Event;
+use super::metadata::MetadataFile;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator};
 use crate::name::TopicName;
 use crate::rng::Rng;
+use crate::storage::Owner;
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -86,7 +91,21 @@ pub struct Shard {
     /// Shard 0 only, and only if there is a statsd.
     statsd: Option<StatsdEntry>,
     collecting: BTreeMap<Collector, Collecting>,
+    /// Publishes whose messages are not all where they belong.
+    tickets: Tickets,
+    /// Shard 0 only: what the metadata file has of the registry.
+    metadata: MetadataFile,
+    /// Queues whose disk is in trouble, and which.
+    ailing: BTreeMap<Owner, String>,
     exiting: bool,
+    /// Topics and channels are made of the metadata file.
+    loading: bool,
+    /// What is in memory is written to the disk, for the end.
+    flushing: bool,
+    /// Queues that are not finished with that.
+    unflushed: BTreeSet<Owner>,
+    /// Shard 0 only: how many shards have begun it.
+    shards_flushing: u16,
 }
 
 impl Shard {
@@ -121,16 +140,28 @@ impl Shard {
             calls: Calls::default(),
             patterns: Patterns::default(),
             started: false,
+            tickets: Tickets::default(),
+            metadata: MetadataFile::new(),
+            ailing: BTreeMap::new(),
             exiting: false,
+            loading: false,
+            flushing: false,
+            unflushed: BTreeSet::new(),
+            shards_flushing: 0,
         }
     }
 
-    /// Begins: shard 0 connects to the nsqlookupds. To be called once, before anything else.
+    /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To be
+    /// called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         self.started = true;
         if self.id.0 == 0 {
             self.start_peers(now, out);
             self.start_statsd(now, out);
+            if self.config.disk {
+                self.metadata.changed();
+                self.save_metadata(now, out);
+            }
         }
     }
 
@@ -319,9 +350,19 @@ impl Shard {
                     if entry.armed == Some(at) {
                         entry.armed = None;
                         self.handle_precreate_timeout(topic, now, out);
-                        self.on_topic(topic, now, out, |topic, _, now, out| {
+                        let flushing = self.flushing;
+                        self.on_topic(topic, now, out, |topic, ids, now, out| {
                             topic.handle_timeout(now, out);
+                            // Its disk may be tried again.
+                            if !flushing {
+                                topic.pump(now, ids, out);
+                            }
                         });
+                    }
+                }
+                Timer::Metadata => {
+                    if self.metadata.armed == Some(at) {
+                        self.metadata.armed = None;
                     }
                 }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
@@ -341,6 +382,10 @@ impl Shard {
     /// nothing new is taken.
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.exiting = true;
+        // What new topics hold back stays where it is; nobody is asked for their channels any more.
+        for (_, entry) in self.topics.iter_mut() {
+            entry.precreate = None;
+        }
         let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
         for topic in topics {
             self.on_topic(topic, now, out, |topic, _, _, out| topic.exit(out));
@@ -380,9 +425,11 @@ impl Shard {
                 self.settle(conn, now, out);
             }
             if !self.start_calls(now, out) {
-                return;
+                break;
             }
         }
+        self.forget_moved(now, out);
+        self.save_metadata(now, out);
     }
 
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
@@ -397,18 +444,6 @@ impl Shard {
         }
         if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);
-        }
-    }
-
-    fn downstream<'a>(&'a mut self, now: Now, out: &'a mut Actions) -> Downstream<'a> {
-        Downstream {
-            shard: self.id,
-            channels: &mut self.channels,
-            conns: &mut self.conns,
-            deadlines: &mut self.deadlines,
-            unsettled: &mut self.unsettled,
-            now,
-            out,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Shard {
         entry.armed = None;
         let begins = self.on_statsd(out, |statsd, out| statsd.handle_timeout(now, &mut out.statsd));
         if begins == Some(true) {
-            self.collect(StatsFilter::default(), Collector::Statsd, now, out);
+            self.collect(Some(StatsFilter::default()), Collector::Statsd, now, out);
         }
     }
 

@@ -293,6 +293,19 @@ fn what_was_agreed_on() {
     assert_eq!(info.cipher_suite_name(), alloc::format!("Unknown {}", info.cipher_suite));
 }
 
+/// A flush behind more than the packer had room for, at the level that once lost the end of it.
+#[test]
+fn a_flush_is_whole() {
+    for len in (63_000..66_000).step_by(7) {
+        let [mut client, mut server] = pair(false, Some(Layer::Deflate(1)));
+        server.send(&[bytes(len, 179)]);
+        let wire = server.take_wire();
+        assert!(wire.ends_with(b"\0\0\xff\xff"), "{len}");
+        client.receive(&wire).unwrap();
+        assert_eq!(client.plain.len(), len);
+    }
+}
+
 /// All that can be negotiated.
 fn layers() -> Vec<(bool, Option<Layer>)> {
     let packings = [None, Some(Layer::Snappy), Some(Layer::Deflate(1)), Some(Layer::Deflate(9))];
@@ -315,9 +328,9 @@ fn bytes(len: usize, kind: u8) -> Bytes {
     let mut state = u32::from(kind) | 1;
     let noise = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if kind % 2 == 0 { (state >> 24) as u8 } else { (state >> 30) as u8 }
+        if kind.is_multiple_of(2) { (state >> 24) as u8 } else { (state >> 30) as u8 }
     };
-    if kind % 3 == 0 { vec![kind; len].into() } else { (0..len).map(noise).collect() }
+    if kind.is_multiple_of(3) { vec![kind; len].into() } else { (0..len).map(noise).collect() }
 }
 
 proptest! {

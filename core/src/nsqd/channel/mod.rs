@@ -2,27 +2,35 @@
 //!
 //! ```text
 //!             put                       deliver
-//!   topic ──────────► queue ──────────────────────────► consumer (RDY)
-//!                      ▲  ▲                                │
-//!                      │  └──── deferred ◄── REQ with delay┤
-//!                      └─────── in flight ◄────────────────┘ FIN: gone
+//!   topic ─────────► backlog ─────────────────────────► consumer (RDY)
+//!                     ▲  ▲                                 │
+//!                     │  └──── deferred ◄── REQ with delay─┤
+//!                     └─────── in flight ◄─────────────────┘ FIN: gone
 //!                         timeout, REQ 0, consumer gone
 //! ```
 //!
 //! Invariants:
-//! - a message is in exactly one of queue, in flight, deferred;
-//! - while a message waits in the queue, the channel is paused or no consumer is ready;
-//! - a consumer never has more in flight than the RDY it had when the last one was delivered.
+//! - a message is in exactly one of backlog, in flight, deferred;
+//! - while a message waits in the backlog, the channel is paused, or no consumer is ready, or the disk
+//!   has to be waited for;
+//! - a consumer never has more in flight than the RDY it had when the last one was delivered;
+//! - a message that came from the disk keeps its record until it is finished, so that it is delivered
+//!   again after a crash.
 //!
-//! Limits: the queue holds `--mem-queue-size` messages before the topic is told that there is no room
-//! ([`Channel::room`]); messages that come back (timeouts, REQ, a consumer gone) are always taken. An
-//! ephemeral channel drops what does not fit. Source: nsqd-protocol.md sections 10 to 13.
+//! Limits: those of the [backlog](super::backlog): `--mem-queue-size` in memory, then the disk, and then
+//! the topic is told that there is no room ([`Channel::room`]). In flight are at most as many as the
+//! consumers' RDY. What clients defer is bounded by nothing, as in the reference.
+//! Source: nsqd-protocol.md sections 10 to 13.
+
+mod deferred;
+mod disk;
 
 use alloc::boxed::Box;
-use alloc::collections::{BinaryHeap, VecDeque};
-use core::cmp::Ordering;
+use alloc::collections::BinaryHeap;
 use core::time::Duration;
 
+use self::deferred::Deferred;
+use super::backlog::{Backlog, BacklogOutput, Beyond};
 use super::in_flight::{InFlight, List, NotInFlight};
 use super::latency::{Histogram, Latencies};
 use super::line::{Line, Nearness, Place};
@@ -31,10 +39,11 @@ use crate::deadlines::Deadlines;
 use crate::message::{Message, MessageId};
 use crate::name::ChannelName;
 use crate::rng::Rng;
+use crate::storage::Ticket;
 use crate::time::{Instant, Now};
 
 /// What a channel asks of its owner. Infallible, and never enters the channel again.
-pub trait ChannelOutput {
+pub trait ChannelOutput: BacklogOutput {
     /// Sends `message` to `conn`. The message is lent: it is kept in flight afterwards. Returns whether
     /// the connection can take another one now; if not, [`Channel::unblock`] says when it can again.
     fn deliver(&mut self, conn: ConnId, message: &Message) -> bool;
@@ -49,6 +58,8 @@ pub struct ChannelOptions {
     pub max_msg_timeout: Duration,
     /// Connections; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// What becomes of messages for which there is no room in memory.
+    pub beyond: Beyond,
     /// The time over which latencies are measured; `None` switches that off.
     pub latency_window: Option<Duration>,
 }
@@ -98,7 +109,7 @@ pub struct Channel {
     paused: bool,
     /// The broker stops: nothing is delivered any more.
     stopped: bool,
-    queue: VecDeque<Message>,
+    backlog: Backlog,
     in_flight: InFlight,
     deferred: BinaryHeap<Deferred>,
     deferrals: u64,
@@ -137,12 +148,13 @@ impl Consumer {
 }
 
 impl Channel {
-    /// An empty channel. `seed` decides which messages a sampling consumer gets.
-    pub const fn new(
+    /// A channel that has what its disk has. `seed` decides which messages a sampling consumer gets.
+    pub fn new(
         name: ChannelName,
         topic: TopicId,
         options: ChannelOptions,
         seed: u64,
+        out: &mut impl ChannelOutput,
     ) -> Self {
         Self {
             name,
@@ -150,7 +162,7 @@ impl Channel {
             options,
             paused: false,
             stopped: false,
-            queue: VecDeque::new(),
+            backlog: Backlog::new(options.mem_queue_size, options.beyond, out),
             in_flight: InFlight::new(),
             deferred: BinaryHeap::new(),
             deferrals: 0,
@@ -183,16 +195,20 @@ impl Channel {
     /// How many more messages the topic may put before it should wait. An ephemeral channel always has
     /// room: it drops.
     pub fn room(&self) -> usize {
-        if self.name.is_ephemeral() {
-            return usize::MAX;
-        }
-        self.options.mem_queue_size.max(1).saturating_sub(self.queue.len())
+        self.backlog.room()
     }
 
-    /// Takes a message from the topic and delivers it if a consumer is ready.
-    pub fn put(&mut self, message: Message, now: Now, out: &mut impl ChannelOutput) {
+    /// Takes a message from the topic and delivers it if a consumer is ready. If it has to be written
+    /// first, the outcome is told under `ticket`.
+    pub fn put(
+        &mut self,
+        message: Message,
+        ticket: Option<Ticket>,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) {
         self.counters.messages += 1;
-        self.enqueue(message, now, out);
+        self.enqueue(message, ticket, now, out);
     }
 
     /// Takes a message from the topic that is to be kept back until `due`.
@@ -200,14 +216,19 @@ impl Channel {
         &mut self,
         message: Message,
         due: Instant,
+        ticket: Option<Ticket>,
         now: Now,
         out: &mut impl ChannelOutput,
     ) {
         self.counters.messages += 1;
         if due <= now.instant {
-            return self.enqueue(message, now, out);
+            self.enqueue(message, ticket, now, out);
+        } else if self.backlog.is_disk_first() && self.backlog.takes_due_times() {
+            self.backlog.put(message, Some(due), ticket, now, out);
+            self.dispatch(now, out);
+        } else {
+            self.defer(message, due);
         }
-        self.defer(message, due);
     }
 
     /// Adds a consumer with RDY 0.
@@ -273,6 +294,7 @@ impl Channel {
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
         let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
         entry.stats.finishes += 1;
+        self.backlog.finish(message.record, now, out);
         if let Some(window) = self.options.latency_window {
             let latencies =
                 self.latencies.get_or_insert_with(|| Box::new(Latencies::new(window, now)));
@@ -301,11 +323,11 @@ impl Channel {
         self.counters.requeues += 1;
         self.queue_if_ready(consumer);
         if delay.is_zero() {
-            self.enqueue(message, now, out);
+            self.backlog.put_back(message);
         } else {
             self.defer(message, now.instant + delay);
-            self.dispatch(now, out);
         }
+        self.dispatch(now, out);
         Ok(())
     }
 
@@ -351,7 +373,8 @@ impl Channel {
             self.ready.retain(|id| consumers.get(*id).is_some());
         }
         while let Some(message) = self.in_flight.pop_first(&mut entry.list) {
-            self.enqueue(message, now, out);
+            self.backlog.put_back(message);
+            self.dispatch(now, out);
         }
         self.consumers.is_empty()
     }
@@ -369,8 +392,8 @@ impl Channel {
     }
 
     /// Drops every message: waiting, in flight and deferred.
-    pub fn empty(&mut self) {
-        self.queue = VecDeque::new();
+    pub fn empty(&mut self, now: Now, out: &mut impl ChannelOutput) {
+        self.backlog.empty(now, out);
         self.deferred = BinaryHeap::new();
         self.in_flight.clear();
         for (id, consumer) in self.consumers.iter_mut() {
@@ -384,6 +407,7 @@ impl Channel {
 
     /// Hands out what is due: deferred messages, and deliveries that were not answered in time.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl ChannelOutput) {
+        self.backlog.handle_timeout(now, out);
         while let Some((at, consumer)) = self.deadlines.pop_due(now.instant) {
             let Some(entry) = self.consumers.get_mut(consumer) else { continue };
             if entry.armed != Some(at) {
@@ -394,7 +418,7 @@ impl Channel {
                 && let Some(message) = self.in_flight.pop_first(&mut entry.list)
             {
                 self.counters.timeouts += 1;
-                self.queue.push_back(message);
+                self.backlog.put_back(message);
             }
             self.arm(consumer);
             self.queue_if_ready(consumer);
@@ -402,19 +426,16 @@ impl Channel {
         while self.deferred.peek().is_some_and(|deferred| deferred.due <= now.instant)
             && let Some(deferred) = self.deferred.pop()
         {
-            self.queue.push_back(deferred.message);
+            self.backlog.put_back(deferred.message);
         }
         self.dispatch(now, out);
-        self.drop_excess();
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deferred = self.deferred.peek().map(|deferred| deferred.due);
-        match (self.deadlines.next(), deferred) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let own = [self.deadlines.next(), deferred, self.backlog.poll_timeout()];
+        own.into_iter().flatten().min()
     }
 
     /// Whether it delivers nothing.
@@ -423,8 +444,13 @@ impl Channel {
     }
 
     /// Messages that wait for a consumer.
-    pub fn depth(&self) -> usize {
-        self.queue.len()
+    pub fn depth(&self) -> u64 {
+        self.backlog.len().saturating_sub(self.backlog.deferred() as u64)
+    }
+
+    /// How many of them are on disk.
+    pub fn backend_depth(&self) -> u64 {
+        self.backlog.on_disk().min(self.depth())
     }
 
     /// Messages delivered and not answered.
@@ -434,7 +460,7 @@ impl Channel {
 
     /// Messages kept back for a delay.
     pub fn deferred_count(&self) -> usize {
-        self.deferred.len()
+        self.deferred.len() + self.backlog.deferred()
     }
 
     /// What it did so far.
@@ -465,28 +491,40 @@ impl Channel {
         Some(ConsumerStats { in_flight: entry.list.len(), ..entry.stats })
     }
 
-    /// Delivers a message, or puts it at the end of the queue.
-    fn enqueue(&mut self, message: Message, now: Now, out: &mut impl ChannelOutput) {
-        let direct = self.queue.is_empty() && self.flows();
+    /// Delivers a fresh message, or puts it at the end of the backlog.
+    fn enqueue(
+        &mut self,
+        message: Message,
+        ticket: Option<Ticket>,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) {
+        let direct = self.flows() && self.backlog.is_empty() && !self.backlog.is_disk_first();
         let left = if direct { self.deliver(message, now, out) } else { Some(message) };
         if let Some(message) = left {
-            self.queue.push_back(message);
+            self.backlog.put(message, None, ticket, now, out);
             self.dispatch(now, out);
-            self.drop_excess();
         }
     }
 
-    /// Delivers what waits to who is ready.
+    /// Delivers what waits to who is ready. An ephemeral channel then drops what came last and does not
+    /// fit: what somebody can have now needs no room.
     fn dispatch(&mut self, now: Now, out: &mut impl ChannelOutput) {
         while self.flows()
             && !self.ready.is_empty()
-            && let Some(message) = self.queue.pop_front()
+            && let Some((message, due)) = self.backlog.pop(now, out)
         {
-            if let Some(message) = self.deliver(message, now, out) {
-                self.queue.push_front(message);
+            if let Some(due) = due
+                && due > now.instant
+            {
+                self.defer(message, due);
+            } else if let Some(message) = self.deliver(message, now, out) {
+                self.backlog.undo_pop(message);
                 break;
             }
         }
+        self.backlog.drop_excess();
+        self.backlog.shrink();
     }
 
     const fn flows(&self) -> bool {
@@ -521,17 +559,11 @@ impl Channel {
                 let timeout = consumer.msg_timeout;
                 self.in_flight.insert(&mut consumer.list, id, message, now.instant, timeout);
                 self.arm(id);
+            } else {
+                self.backlog.finish(message.record, now, out);
             }
             self.queue_if_ready(id);
             return None;
-        }
-    }
-
-    /// An ephemeral channel drops what came last and does not fit. To be called after
-    /// [`dispatch`](Self::dispatch): what somebody can have now needs no room.
-    fn drop_excess(&mut self) {
-        if self.name.is_ephemeral() {
-            self.queue.truncate(self.options.mem_queue_size.max(1));
         }
     }
 
@@ -561,34 +593,6 @@ impl Channel {
 
 /// How many consumers that have left may stand in line for messages, besides as many as there are.
 const READY_KEPT: usize = 16;
-
-/// A message that is kept back. The heap gives out the earliest first, and of equals the first put in.
-#[derive(Debug)]
-struct Deferred {
-    due: Instant,
-    order: u64,
-    message: Message,
-}
-
-impl Ord for Deferred {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.due, other.order).cmp(&(self.due, self.order))
-    }
-}
-
-impl PartialOrd for Deferred {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Deferred {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Deferred {}
 
 #[cfg(test)]
 mod tests;

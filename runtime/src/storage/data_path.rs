@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sansq_runtime::listen::error_text;
+use crate::listen::error_text;
 
 /// A data path that this process has for itself, until it is dropped.
 #[derive(Debug)]
@@ -24,11 +24,12 @@ impl DataPath {
     ///
     /// # Errors
     /// [`DataPathError`] if the folder is missing, in use or not writable.
-    pub fn open(path: &str, create: bool) -> Result<Self, DataPathError> {
-        let path = if path.is_empty() {
+    pub fn open(path: impl AsRef<Path>, create: bool) -> Result<Self, DataPathError> {
+        let path = path.as_ref();
+        let path = if path.as_os_str().is_empty() {
             std::env::current_dir().map_err(|error| DataPathError::Open(".".into(), error))?
         } else {
-            PathBuf::from(path)
+            path.to_owned()
         };
         if create {
             let created = std::fs::create_dir_all(&path);
@@ -41,13 +42,6 @@ impl DataPath {
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Whether an nsqd has left topics or messages in it (storage-formats.md section 1).
-    pub fn has_queues(&self) -> bool {
-        let is_queue = |name: &str| name == "nsqd.dat" || name.contains(".diskqueue.");
-        let mut entries = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
-        entries.any(|entry| entry.file_name().to_str().is_some_and(is_queue))
     }
 }
 
@@ -114,16 +108,6 @@ fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_an_nsqd_left_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = DataPath::open(folder.path().to_str().unwrap(), false).unwrap();
-        std::fs::write(folder.path().join("notes.txt"), "").unwrap();
-        assert!(!path.has_queues());
-        std::fs::write(folder.path().join("t:c.diskqueue.000000.dat"), "").unwrap();
-        assert!(path.has_queues());
-    }
 
     #[test]
     fn one_process_at_a_time() {
