@@ -200,11 +200,7 @@ impl ServeError {
         match self {
             Self::Run(error) => error.to_string(),
             Self::Start(error) if is_metadata(error) => error.to_string(),
-            Self::Check(_)
-            | Self::DataPath(_)
-            | Self::NotYet(_)
-            | Self::Start(_)
-            | Self::Tls(_) => {
+            Self::Check(_) | Self::DataPath(_) | Self::Start(_) | Self::Tls(_) => {
                 format!("failed to instantiate {program} - {self}")
             }
         }

@@ -7,6 +7,7 @@ mod common;
 mod golden;
 mod operations;
 mod precreate;
+mod storage;
 #[cfg(feature = "upgrade")]
 mod upgrade;
 mod weaknesses;

@@ -111,7 +111,7 @@ impl Seat {
         let Self { id, clock, options, lanes, front, disk, metadata } = self;
         server::run(id, Arc::clone(&lanes), || {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let world = (options.memory, options.client_tls.clone(), disk, &*metadata);
+            let world = (&options, disk, &*metadata);
             let driver = shard::drive(clock, shard, id, &lanes, world);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,

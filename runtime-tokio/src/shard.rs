@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
+use sansq_core::options::NsqdOptions;
 use sansq_core::storage::Metadata;
 use sansq_core::upgrade::ClientTls;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
@@ -51,15 +51,15 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    (memory, tls, disk, metadata): (Option<fn() -> Memory>, Option<ClientTls>, Disk, &Metadata),
+    (options, disk, metadata): (&NsqdOptions, Disk, &Metadata),
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
-        statsd: StatsdSender::new(memory),
-        tls,
+        statsd: StatsdSender::new(options.memory),
+        tls: options.client_tls.clone(),
         replies: Replies::default(),
         disk,
     };

@@ -48,7 +48,7 @@ mod harness {
         }
 
         pub(crate) fn https_addr(&self) -> Option<SocketAddr> {
-            self.0.https_addr().and_then(Address::socket_addr)
+            self.handle.https_addr()?.socket_addr()
         }
 
         /// Ends it and waits for that.
