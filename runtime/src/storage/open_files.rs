@@ -83,7 +83,7 @@ impl OpenFile {
         if self.len < offset {
             let text = format!("the file ends at {} and not at {offset}", self.len);
             // As if the file were missing: what was at its end is, and another one has to be begun.
-            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+            return Err(io::Error::new(ErrorKind::NotFound, text));
         }
         if self.len > offset {
             self.file.set_len(offset)?;
