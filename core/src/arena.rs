@@ -81,14 +81,24 @@ impl<K: Key, V> Arena<K, V> {
     /// # Panics
     /// At 2^32 objects, which no machine holds.
     pub fn insert(&mut self, value: V) -> K {
+        self.insert_with(|_| value)
+    }
+
+    /// Puts in what `make` makes, which is told its name.
+    ///
+    /// # Panics
+    /// At 2^32 objects, which no machine holds.
+    pub fn insert_with(&mut self, make: impl FnOnce(K) -> V) -> K {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];
-            slot.value = Some(value);
-            return K::new(index, slot.generation);
+            let key = K::new(index, slot.generation);
+            slot.value = Some(make(key));
+            return key;
         }
         let index = u32::try_from(self.slots.len()).expect("fewer than 2^32 objects");
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        K::new(index, 0)
+        let key = K::new(index, 0);
+        self.slots.push(Slot { generation: 0, value: Some(make(key)) });
+        key
     }
 
     /// Takes the object out; `None` if it is gone already.
