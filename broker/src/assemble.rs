@@ -123,6 +123,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
         mem_queue_size: size(flags.mem_queue_size),
+        metrics_aggregate: flags.metrics_aggregate,
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
         msg_timeout: flags.msg_timeout,

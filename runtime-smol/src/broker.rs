@@ -125,7 +125,7 @@ impl Front {
             let listener = Async::new(http.socket)?;
             let asked = Rc::clone(driver);
             let ask = async move |request| shard::ask(&asked, request).await;
-            let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
+            let site = Rc::new(NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask));
             let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
             doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
         }

@@ -52,7 +52,8 @@ pub(crate) fn drive(
         peers: LookupPeers::default(),
         replies: Replies::default(),
     };
-    let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
+    let driver =
+        Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
     driver.turn(|shard, now, out| shard.start(now, out));
     driver
 }

@@ -49,7 +49,7 @@ pub(crate) fn drive(
         peers: LookupPeers::default(),
         replies: Replies::default(),
     };
-    let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes));
+    let driver = Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
     driver.turn(|shard, now, out| shard.start(now, out));
     driver
 }

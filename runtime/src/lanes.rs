@@ -4,16 +4,19 @@ use core::mem;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::net::TcpStream;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender, bounded};
 use bytes::BytesMut;
 use sansq_core::nsqd::{Detached, ShardId, ShardMessage};
 
+use crate::meter::{Meter, Turns};
+
 /// The shards of one node, as they see each other.
 #[derive(Debug)]
 pub struct Lanes {
     inboxes: Box<[Inbox]>,
+    meters: Box<[Arc<Meter>]>,
     stopping: AtomicBool,
     /// Shards that still have connections.
     busy: AtomicUsize,
@@ -65,6 +68,7 @@ impl Lanes {
     pub fn new(shards: u16) -> Self {
         Self {
             inboxes: (0..shards).map(|_| Inbox::new()).collect(),
+            meters: (0..shards).map(|_| Arc::default()).collect(),
             stopping: AtomicBool::new(false),
             busy: AtomicUsize::new(usize::from(shards)),
             failed: AtomicBool::new(false),
@@ -74,6 +78,25 @@ impl Lanes {
     /// How many shards there are.
     pub const fn shards(&self) -> u16 {
         self.inboxes.len() as u16
+    }
+
+    /// What a shard measures its turns with.
+    pub fn meter(&self, shard: ShardId) -> Arc<Meter> {
+        self.meters.get(usize::from(shard.0)).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// The turns of each shard.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = Turns> {
+        self.meters.iter().map(|meter| meter.turns())
+    }
+
+    /// How many messages of others each shard has not taken in yet.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
+        (0..self.shards()).map(|shard| {
+            let mut length = 0;
+            self.with_mail(ShardId(shard), |mail| length = mail.batch.len() as u64);
+            length
+        })
     }
 
     /// Hands a batch over whole and leaves it empty. [`ring`](Self::ring) afterwards.

@@ -2,17 +2,20 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use std::sync::Arc;
 
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, OptionRequest, OptionValues, Parsed, ReplyForm};
-use sansq_core::nsqd::{AdminReply, AdminRequest, TopicOp};
+use sansq_core::nsqd::{AdminReply, AdminRequest, StatsFilter, TopicOp};
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
 use crate::clock::Clock;
 use crate::http::Site;
+use crate::lanes::Lanes;
 use crate::log::Program;
+use crate::metrics::{self, NsqdPage};
 
 /// Maps requests to admin requests of the shard, and its answers back.
 ///
@@ -22,14 +25,15 @@ pub struct NsqdSite<A> {
     options: NsqdOptions,
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
+    lanes: Arc<Lanes>,
     ask: A,
 }
 
 impl<A> NsqdSite<A> {
-    /// The API of the nsqd that `ask` asks. `clock` is its shards'.
-    pub fn new(clock: Clock, mut options: NsqdOptions, ask: A) -> Self {
+    /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
+    pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { clock, options, shown, ask }
+        Self { clock, options, shown, lanes, ask }
     }
 
     /// What the mapping can't know by itself.
@@ -56,6 +60,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
         match http::parse(request, too_big, &self.options.config) {
             Parsed::Reply(reply) => reply,
             Parsed::Option(request) => self.option(&request).await,
+            Parsed::Metrics { aggregate } => self.metrics(aggregate).await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
                 let _ = (self.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
@@ -77,6 +82,22 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
 }
 
 impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
+    /// `/metrics`.
+    async fn metrics(&self, aggregate: bool) -> HttpReply {
+        let filter = StatsFilter::default();
+        let Some(AdminReply::Stats(stats)) = (self.ask)(AdminRequest::Stats(filter)).await else {
+            return HttpReply::message(503, "EXITING");
+        };
+        metrics::reply(NsqdPage {
+            stats: *stats,
+            aggregate,
+            start_time: self.options.config.start_time,
+            memory: self.options.memory.map(|measure| measure()),
+            lanes: self.lanes.lengths().collect(),
+            turns: self.lanes.turns().collect(),
+        })
+    }
+
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
     async fn option(&self, request: &OptionRequest) -> HttpReply {
         if let OptionRequest::SetLogLevel(level) = request {

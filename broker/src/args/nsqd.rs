@@ -73,6 +73,8 @@ pub struct NsqdOptions {
     pub max_req_timeout: Duration,
     /// Messages in memory per topic and per channel; 0 puts all on disk.
     pub mem_queue_size: u64,
+    /// Whether `/metrics` shows sums over all topics instead of figures for each.
+    pub metrics_aggregate: bool,
     /// The shortest output buffer timeout that a client can ask for.
     pub min_output_buffer_timeout: Duration,
     /// How long a message is in flight unless the client says otherwise.
@@ -167,6 +169,7 @@ impl NsqdOptions {
             max_rdy_count: 2_500,
             max_req_timeout: MINUTE * 60,
             mem_queue_size: 10_000,
+            metrics_aggregate: false,
             min_output_buffer_timeout: Duration::from_millis(25),
             msg_timeout: MINUTE,
             node_id: default_node_id(host),
@@ -338,6 +341,7 @@ impl Program for NsqdOptions {
             Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels").without_effect(),
             Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles"),
             Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover"),
+            Flag::new("Statistics", "metrics-aggregate", &mut self.metrics_aggregate, "let /metrics show sums over all topics instead of figures for each topic and channel"),
             Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption").without_effect(),
             Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),

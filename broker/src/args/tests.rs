@@ -159,7 +159,7 @@ fn assert_table(flags: &[Flag<'_>], table: &[(&str, &str, &str)], own: &[&str]) 
 #[test]
 fn every_flag_and_default_of_the_reference() {
     let mut options = NsqdOptions::for_host("localhost");
-    assert_table(&options.flags(), &NSQD, &["runtime", "shards"]);
+    assert_table(&options.flags(), &NSQD, &["runtime", "shards", "metrics-aggregate"]);
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));
     let mut options = NsqlookupdOptions {

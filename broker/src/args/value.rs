@@ -391,7 +391,7 @@ mod tests {
     fn words() {
         assert_eq!(Runtime::Tokio.words(), ["tokio", "smol", "async-std"]);
         for word in Level::Info.words() {
-            assert!(parse_level(word).is_some_and(|level| level.show() == *word), "{word}");
+            assert!(Level::parse(word).is_some_and(|level| level.show() == *word), "{word}");
         }
         let mut tls = TlsRequired::No;
         for (text, value) in [

@@ -32,5 +32,5 @@ pub use self::latency::LatencyStats;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::Shard;
-pub use self::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+pub use self::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TopicStats};
 pub use self::topic::{NotPublished, Topic, TopicOutput};

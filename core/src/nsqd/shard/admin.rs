@@ -1,6 +1,7 @@
 //! The admin API: what is carried out here, what goes to a topic's home, what all shards answer together.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Shard;
@@ -14,7 +15,7 @@ use crate::nsqd::channel::{Channel, ConsumerStats};
 use crate::nsqd::connection::Connection;
 use crate::nsqd::latency::{Histogram, LatencyStats};
 use crate::nsqd::registry::Announcement;
-use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TopicStats};
 use crate::time::Now;
 use crate::version::NSQ_VERSION;
 
@@ -199,8 +200,11 @@ impl Shard {
 
     /// This shard's part of the statistics.
     pub(super) fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
-        let mut stats =
-            ServerStats { topic_known: filter.topic.is_none(), ..ServerStats::default() };
+        let mut stats = ServerStats {
+            topic_known: filter.topic.is_none(),
+            shards: vec![ShardStats { id: self.id, connections: self.conns.len() as u64 }],
+            ..ServerStats::default()
+        };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
         let topics: Vec<_> = match named {
             Some(one) => one.into_iter().collect(),
@@ -256,6 +260,7 @@ impl Shard {
         let mut latencies = Histogram::default();
         channel.add_latencies(&mut latencies, now);
         let counters = channel.counters();
+        let (idle, ready) = channel.idle_and_ready();
         let clients = filter.include_clients.then(|| {
             let consumers = channel.consumers();
             let clients = consumers.filter_map(|(consumer, conn)| {
@@ -274,6 +279,8 @@ impl Shard {
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,
+            idle_client_count: idle,
+            ready_client_count: ready,
             clients,
             paused: channel.is_paused(),
             latency: latencies.stats(&self.config.e2e_processing_latency_percentiles),
