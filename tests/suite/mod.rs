@@ -4,6 +4,7 @@
 //! No test sleeps or says how fast something has to be. The patience of a blocking read is only there
 //! so that a broken server makes a test fail instead of hang.
 
+mod bad_lookupds;
 mod client;
 mod connections;
 mod http;
