@@ -1,10 +1,11 @@
 //! nsqlookupds that fail, each in its own way: the others, and the clients, must not notice.
 
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
 use std::thread;
 
 use super::client::PATIENCE;

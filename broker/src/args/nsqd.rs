@@ -7,7 +7,8 @@ use core::time::Duration;
 use sansq_core::log::Level;
 
 use super::{
-    Flag, HOST_NAME, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name,
+    Flag, HOST_NAME, LogFormat, Program, Runtime, TlsRequired, TlsVersion, default_node_id,
+    host_name,
 };
 
 /// What nsqd runs with. The fields are the flags of the same names.
@@ -43,6 +44,8 @@ pub struct NsqdOptions {
     pub http_client_request_timeout: Duration,
     /// `host:port` to serve HTTPS at, given a certificate and key; empty for none.
     pub https_address: String,
+    /// The form of the log.
+    pub log_format: LogFormat,
     /// The quietest level that is logged.
     pub log_level: Level,
     /// What each log line begins with.
@@ -154,6 +157,7 @@ impl NsqdOptions {
             http_client_connect_timeout: Duration::from_secs(2),
             http_client_request_timeout: Duration::from_secs(5),
             https_address: "0.0.0.0:4152".into(),
+            log_format: LogFormat::Text,
             log_level: Level::Info,
             log_prefix: "[nsqd] ".into(),
             lookupd_tcp_address: vec![],
@@ -347,6 +351,7 @@ impl Program for NsqdOptions {
             Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
             Flag::new("Log", "log-prefix", &mut self.log_prefix, "what each log line begins with"),
+            Flag::new("Log", "log-format", &mut self.log_format, "text, or json: one object per line, without prefix"),
         ]
     }
 
