@@ -77,7 +77,11 @@ fn messages_published_over_http_reach_consumers_of_any_shard() {
 fn a_body_beyond_the_limit_is_refused() {
     let nsqd = start(1);
     let answer = post(nsqd.http_addr().unwrap(), "/pub?topic=t", &"x".repeat(1024 * 1024 + 1));
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{}", &answer[..200.min(answer.len())]);
+    assert!(
+        answer.starts_with("HTTP/1.1 413 Request Entity Too Large\r\n"),
+        "{}",
+        &answer[..200.min(answer.len())]
+    );
     assert!(answer.ends_with("{\"message\":\"MSG_TOO_BIG\"}"));
     nsqd.stop();
 }
