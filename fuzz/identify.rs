@@ -2,7 +2,7 @@
 //! rules say so, refused with the field that they name, and the answer is JSON that says what is in force
 //! (nsqd-protocol.md sections 8.1 to 8.3).
 
-use std::fmt;
+use core::fmt;
 
 use bytes::BytesMut;
 use sansq_core::client::frame::{self, Frame};
@@ -231,7 +231,7 @@ fn mended(text: &str) -> String {
             return None;
         };
         let all_digits = digits.iter().all(u8::is_ascii_hexdigit);
-        let digits = std::str::from_utf8(&digits).ok().filter(|_| all_digits)?;
+        let digits = core::str::from_utf8(&digits).ok().filter(|_| all_digits)?;
         u32::from_str_radix(digits, 16).ok()
     };
     let (mut mended, mut at) = (String::new(), 0);

@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod command;
+pub mod connection;
 pub mod identify;
 pub mod lookup_command;
 pub mod mpub;

@@ -1,16 +1,22 @@
 //! The servers, on the runtime that the user chose.
 
 use core::hash::{BuildHasher, Hasher};
-use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::io;
+use std::path::{Path, PathBuf};
 
-use sansq_core::nsqd::Config;
-use sansq_core::nsqd::http::Memory;
+use sansq_core::nsqd::http::{Memory, OptionValue};
+use sansq_core::nsqd::{self, Config, StatsdOptions};
+use sansq_core::upgrade::ServerTls;
 use sansq_core::{nsqlookupd, options};
-use sansq_smol::Executor;
+use sansq_runtime::storage::DataPath;
+use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
+use sansq_smol::{Address, Executor};
 
-use crate::args::{NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, host_name, shown};
+use crate::args::{
+    NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, TlsVersion, host_name, shown,
+};
+use crate::limits::{Connections, raise_open_files};
 use crate::log::set_nsqd_level;
 
 /// A running server on any runtime.
@@ -28,14 +34,14 @@ pub(crate) enum Stopper {
 }
 
 impl Running {
-    pub(crate) fn tcp_addr(&self) -> SocketAddr {
+    pub(crate) fn tcp_addr(&self) -> &Address {
         match self {
             Self::Smol(server) => server.tcp_addr(),
             Self::Tokio(server) => server.tcp_addr(),
         }
     }
 
-    pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn http_addr(&self) -> Option<&Address> {
         match self {
             Self::Smol(server) => server.http_addr(),
             Self::Tokio(server) => server.http_addr(),
@@ -67,14 +73,19 @@ impl Stopper {
 }
 
 /// Starts an nsqd.
-pub(crate) fn start_nsqd(flags: &NsqdOptions) -> io::Result<Running> {
-    let options = nsqd_options(flags);
+pub(crate) fn start_nsqd(
+    flags: &NsqdOptions,
+    tls: Option<ServerTls>,
+    data_path: DataPath,
+) -> io::Result<Running> {
+    let mut options = nsqd_options(flags);
+    options.config.tls = tls;
     match flags.runtime {
-        Runtime::Tokio => sansq_tokio::Nsqd::bind(options)?.spawn().map(Running::Tokio),
-        Runtime::Smol => sansq_smol::Nsqd::bind(options)?.spawn().map(Running::Smol),
-        Runtime::AsyncStd => {
-            sansq_smol::Nsqd::bind(options)?.spawn_on(Executor::AsyncStd).map(Running::Smol)
-        }
+        Runtime::Tokio => sansq_tokio::Nsqd::bind(options, data_path)?.spawn().map(Running::Tokio),
+        Runtime::Smol => sansq_smol::Nsqd::bind(options, data_path)?.spawn().map(Running::Smol),
+        Runtime::AsyncStd => sansq_smol::Nsqd::bind(options, data_path)?
+            .spawn_on(Executor::AsyncStd)
+            .map(Running::Smol),
     }
 }
 
@@ -103,13 +114,35 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
 /// A flag that is set and that protects the broker, where sansq does not yet do what it asks for. To
 /// run without would be worse than not to run.
 pub(crate) fn unsafe_without_effect(flags: &NsqdOptions) -> Option<&'static str> {
-    if !flags.auth_http_address.is_empty() {
-        return Some("auth-http-address");
+    (!flags.auth_http_address.is_empty()).then_some("auth-http-address")
+}
+
+/// What clients get TLS with: `None` without a certificate.
+pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<ServerTls>> {
+    if flags.tls_cert.is_empty() {
+        return Ok(None);
     }
-    if !flags.tls_client_auth_policy.is_empty() {
-        return Some("tls-client-auth-policy");
+    let path = |text: &String| PathBuf::from(text);
+    let options = ServerTlsOptions {
+        cert: path(&flags.tls_cert),
+        key: path(&flags.tls_key),
+        root_ca_file: Some(path(&flags.tls_root_ca_file)).filter(|path| path != Path::new("")),
+        client_auth: match flags.tls_client_auth_policy.as_str() {
+            "require" => ClientAuth::Require,
+            "require-verify" => ClientAuth::RequireVerify,
+            _ => ClientAuth::None,
+        },
+        min_version: min_version(flags.tls_min_version),
+    };
+    tls::server(&options).map(Some)
+}
+
+/// TLS 1.0 and 1.1 are not to be had: asking for them as the oldest is asking for 1.2.
+fn min_version(version: TlsVersion) -> MinVersion {
+    match version {
+        TlsVersion::Tls10 | TlsVersion::Tls11 | TlsVersion::Tls12 => MinVersion::Tls12,
+        TlsVersion::Tls13 => MinVersion::Tls13,
     }
-    (flags.tls_required != TlsRequired::No).then_some("tls-required")
 }
 
 fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
@@ -122,8 +155,15 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
+        topology_aware_consumption: flags
+            .enable_experiment
+            .iter()
+            .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
         metrics_aggregate: flags.metrics_aggregate,
+        max_bytes_per_file: flags.max_bytes_per_file,
+        sync_every: flags.sync_every,
+        sync_timeout: flags.sync_timeout,
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
         msg_timeout: flags.msg_timeout,
@@ -138,20 +178,39 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_channel_consumers: size(flags.max_channel_consumers),
         e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
         e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
+        statsd: StatsdOptions {
+            address: flags.statsd_address.clone(),
+            prefix: flags.statsd_prefix.clone(),
+            interval: flags.statsd_interval,
+            mem_stats: flags.statsd_mem_stats,
+            udp_packet_size: size(flags.statsd_udp_packet_size),
+            exclude_ephemeral: flags.statsd_exclude_ephemeral,
+        },
         deflate: flags.deflate,
         snappy: flags.snappy,
+        tls_required: match flags.tls_required {
+            TlsRequired::No => nsqd::TlsRequired::No,
+            TlsRequired::Yes => nsqd::TlsRequired::Yes,
+            TlsRequired::ExceptHttp => nsqd::TlsRequired::TcpHttps,
+        },
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
         ..Config::default()
     };
+    let connections = Connections::new(flags.max_connections, raise_open_files(), flags.shards);
+    let mut shown = shown(flags);
+    let max_connections = i64::try_from(connections.clients).unwrap_or(i64::MAX);
+    shown.set("max_connections", OptionValue::Integer(max_connections));
     options::NsqdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: Some(flags.http_address.clone()).filter(|address| !address.is_empty()),
+        max_connections: connections.clients,
+        http_connections: connections.http,
         shards: flags.shards,
         // Chance is only asked for here; everything inside follows from this number.
         seed: RandomState::new().build_hasher().finish(),
         utc_offset: jiff::Zoned::now().offset().seconds(),
         memory: Some(memory),
-        shown: shown(flags),
+        shown,
         set_log_level: Some(set_nsqd_level),
         config,
     }

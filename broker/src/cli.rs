@@ -124,7 +124,7 @@ fn start<P: Program>(
     match serve(options, &logs) {
         Ok(()) => 0,
         Err(error) => {
-            log(target, Level::Fatal, format_args!("failed to instantiate {target} - {error}"));
+            log(target, Level::Fatal, error.line(target));
             1
         }
     }

@@ -6,7 +6,7 @@ pub mod args;
 mod assemble;
 pub mod bench;
 pub mod cli;
-pub mod data_path;
+mod limits;
 pub mod log;
 pub mod pages;
 pub mod serve;

@@ -6,28 +6,28 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use sansq_core::log::Level;
+use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions};
+use sansq_smol::Address;
+
+use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVersion};
 use crate::assemble::{self, Running};
-use crate::data_path::{DataPath, DataPathError};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::version_line;
+use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 
 /// Runs nsqd until it is told to stop.
 ///
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
 pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
-    let data_path = prepare_nsqd(&mut options, false)?;
+    let (data_path, tls) = prepare_nsqd(&mut options, false)?;
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqd = assemble::start_nsqd(&options).map_err(ServeError::Start)?;
-    let result = ends.wait(vec![nsqd]);
-    // The lock goes last: whoever starts next must find everything finished.
-    drop(data_path);
-    result
+    let nsqd = assemble::start_nsqd(&options, tls, data_path).map_err(ServeError::Start)?;
+    ends.wait(vec![nsqd])
 }
 
 /// Runs nsqlookupd until it is told to stop.
@@ -50,7 +50,7 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), Se
 pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError> {
     options.settle();
     let create = options.nsqd.data_path == BothOptions::DATA_PATH;
-    let data_path = prepare_nsqd(&mut options.nsqd, create)?;
+    let (data_path, tls) = prepare_nsqd(&mut options.nsqd, create)?;
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
@@ -59,12 +59,10 @@ pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError
         // Its port was left to the system, and is known only now.
         options.nsqd.lookupd_tcp_address.push(nsqlookupd.tcp_addr().to_string());
     }
-    let nsqd = assemble::start_nsqd(&options.nsqd).map_err(ServeError::Start)?;
+    let nsqd = assemble::start_nsqd(&options.nsqd, tls, data_path).map_err(ServeError::Start)?;
     let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
-    let result = ends.wait(vec![nsqd, nsqlookupd]);
-    drop(data_path);
-    result
+    ends.wait(vec![nsqd, nsqlookupd])
 }
 
 /// What listens where, and what to type next.
@@ -73,13 +71,15 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
     let lookup_http =
         nsqlookupd.http_addr().map_or_else(String::new, |address| address.to_string());
     let program = std::env::args().next().unwrap_or_else(|| "sansq".into());
-    let (tcp_port, http_port) =
-        (nsqd.tcp_addr().port(), nsqd.http_addr().map_or(0, |address| address.port()));
-    // The tools' own default is left out of what is to be typed.
-    let tail = if tcp_port == 4150 {
-        String::new()
-    } else {
-        format!(" --nsqd-tcp-address 127.0.0.1:{tcp_port}")
+    // The tools' own default is left out of what is to be typed, and so is what they can't reach.
+    let tail = match nsqd.tcp_addr().port() {
+        None | Some(4150) => String::new(),
+        Some(port) => format!(" --nsqd-tcp-address 127.0.0.1:{port}"),
+    };
+    let (socket, port) = match nsqd.http_addr() {
+        None => (String::new(), 0),
+        Some(Address::Tcp(address)) => (String::new(), address.port()),
+        Some(Address::Unix(path)) => (format!(" --unix-socket {}", path.display()), 80),
     };
     format!(
         "\n\
@@ -89,8 +89,8 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
          \x20 nsqlookupd  for nsqd    {:<22} HTTP {lookup_http}\n\
          \n\
          In a second terminal, read a topic:   {program} tail --topic greetings{tail}\n\
-         In a third one, publish to it:        curl -d 'hello' 'http://127.0.0.1:{http_port}/pub?topic=greetings'\n\
-         What there is:                        curl http://127.0.0.1:{http_port}/stats\n\
+         In a third one, publish to it:        curl{socket} -d 'hello' 'http://127.0.0.1:{port}/pub?topic=greetings'\n\
+         What there is:                        curl{socket} http://127.0.0.1:{port}/stats\n\
          Stop with Ctrl-C.\n\n",
         options.data_path,
         nsqd.tcp_addr().to_string(),
@@ -100,24 +100,26 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
 
 /// What comes before anything else, in the reference's order: the lock, the options, and two lines of
 /// the log (http-and-ops.md section 4).
-fn prepare_nsqd(options: &mut NsqdOptions, create: bool) -> Result<DataPath, ServeError> {
+fn prepare_nsqd(
+    options: &mut NsqdOptions,
+    create: bool,
+) -> Result<(DataPath, Option<ServerTls>), ServeError> {
     let data_path = DataPath::open(&options.data_path, create).map_err(ServeError::DataPath)?;
     options.check().map_err(ServeError::Check)?;
     if let Some(flag) = assemble::unsafe_without_effect(options) {
         return Err(ServeError::NotYet(flag));
     }
+    let tls = assemble::server_tls(options).map_err(ServeError::Tls)?;
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
-    log(
-        NSQD,
-        Level::Warn,
-        "NSQ: this version keeps topics and messages in memory only; a stop forgets them",
-    );
-    if data_path.has_queues() {
-        let text = "NSQ: the data path holds queues of an earlier nsqd; they are left as they are and not read";
-        log(NSQD, Level::Warn, text);
+    if tls.is_some() && matches!(options.tls_min_version, TlsVersion::Tls10 | TlsVersion::Tls11) {
+        log(
+            NSQD,
+            Level::Warn,
+            "NSQ: TLS 1.0 and 1.1 are not supported; clients need TLS 1.2 or 1.3",
+        );
     }
-    Ok(data_path)
+    Ok((data_path, tls))
 }
 
 /// The ways in which the servers of this process come to their end.
@@ -191,6 +193,27 @@ pub enum ServeError {
     Run(io::Error),
     /// A server could not be started, most often because its address is in use.
     Start(io::Error),
+    /// The files of certificate and key can't be used.
+    Tls(io::Error),
+}
+
+impl ServeError {
+    /// The last line of the log of `program`, with the reference's words in front where it has some.
+    pub fn line(&self, program: &str) -> String {
+        let is_metadata =
+            |error: &io::Error| error.get_ref().is_some_and(|error| error.is::<MetadataError>());
+        match self {
+            Self::Run(error) => error.to_string(),
+            Self::Start(error) if is_metadata(error) => error.to_string(),
+            Self::Check(_)
+            | Self::DataPath(_)
+            | Self::NotYet(_)
+            | Self::Start(_)
+            | Self::Tls(_) => {
+                format!("failed to instantiate {program} - {self}")
+            }
+        }
+    }
 }
 
 impl fmt::Display for ServeError {
@@ -205,6 +228,7 @@ impl fmt::Display for ServeError {
                 )
             }
             Self::Run(error) | Self::Start(error) => error.fmt(f),
+            Self::Tls(error) => write!(f, "failed to build TLS config - {error}"),
         }
     }
 }
@@ -212,7 +236,7 @@ impl fmt::Display for ServeError {
 impl core::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Run(error) | Self::Start(error) => Some(error),
+            Self::Run(error) | Self::Start(error) | Self::Tls(error) => Some(error),
             Self::Check(_) | Self::DataPath(_) | Self::NotYet(_) => None,
         }
     }

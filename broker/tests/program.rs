@@ -82,7 +82,15 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
     let missing = missing.to_str().unwrap();
     let data_path = format!("--data-path={missing}");
     let config = format!("--config={missing}");
+    let damaged = tempfile::tempdir().unwrap();
+    std::fs::write(damaged.path().join("nsqd.dat"), "[]").unwrap();
+    let damaged_path = format!("--data-path={}", damaged.path().display());
+    let ports = ["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
     for (args, texts) in [
+        (
+            &["nsqd", &damaged_path, ports[0], ports[1], "--log-level=error"][..],
+            ["[nsqd] ", " FATAL: failed to load metadata - failed to parse metadata in "],
+        ),
         (
             &["nsqd", &data_path, "-log-prefix=p:"][..],
             ["p:", " FATAL: failed to instantiate nsqd - failed to lock data-path: open "],

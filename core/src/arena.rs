@@ -46,6 +46,8 @@ arena_ids! {
     ConsumerId;
     /// A connection to one nsqlookupd.
     PeerId;
+    /// A publish whose outcome depends on the disk.
+    TicketId;
 }
 
 /// A table of objects with stable ids, O(1) in everything; iteration goes by slot.
@@ -84,10 +86,10 @@ impl<K: Key, V> Arena<K, V> {
         self.insert_with(|_| value)
     }
 
-    /// Puts in what `make` makes, which is told its name.
+    /// Puts in what `make` makes, which gets its name.
     ///
     /// # Panics
-    /// At 2^32 objects, which no machine holds.
+    /// As [`insert`](Self::insert).
     pub fn insert_with(&mut self, make: impl FnOnce(K) -> V) -> K {
         if let Some(index) = self.free.pop() {
             let slot = &mut self.slots[index as usize];

@@ -90,6 +90,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "upgrade")]
+extern crate std;
 
 pub mod arena;
 pub mod client;
@@ -108,4 +110,6 @@ pub mod rng;
 pub mod storage;
 pub mod time;
 pub mod transmit;
+#[cfg(feature = "upgrade")]
+pub mod upgrade;
 pub mod version;

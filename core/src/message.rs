@@ -1,6 +1,7 @@
 //! A message: id, timestamp, attempts, body (nsqd-protocol.md sections 13 and 15).
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use bytes::{Bytes, BytesMut};
 
@@ -65,6 +66,11 @@ impl fmt::Debug for MessageId {
     }
 }
 
+/// Names a record that was popped from a queue on disk, and is not finished yet
+/// ([`DiskQueue::finish`](crate::storage::DiskQueue::finish)).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RecordId(pub(crate) NonZeroU32);
+
 /// A message as it lies in a queue. Cloning shares the body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Message {
@@ -74,6 +80,9 @@ pub struct Message {
     pub timestamp: UnixNanos,
     /// How often it was delivered on this channel; wraps after 65535 as in the reference.
     pub attempts: u16,
+    /// Where it lies on the disk of its channel or topic, if it was popped from there: not until this is
+    /// finished may the disk forget it.
+    pub record: Option<RecordId>,
     /// One byte or more.
     pub body: Bytes,
 }

@@ -55,6 +55,21 @@ impl Transmit {
         self.len += body.len();
     }
 
+    /// Moves everything out of `other`, behind what is here.
+    pub fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            return core::mem::swap(self, other);
+        }
+        let mut at = other.written;
+        for (before, body) in core::mem::take(&mut other.large) {
+            self.push(&other.flat[at..before]);
+            self.push_body(&body);
+            at = before;
+        }
+        self.push(&other.flat[at..]);
+        other.clear();
+    }
+
     /// Fills `slices` with the next parts to write, in order, and returns how many it filled.
     pub fn slices<'a>(&'a self, slices: &mut [&'a [u8]]) -> usize {
         let (mut count, mut at) = (0, self.written);

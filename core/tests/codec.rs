@@ -126,7 +126,7 @@ proptest! {
         let (mut decoder, mut bodies) = (Decoder::default(), Bodies::default());
         let (mut input, mut read) = (BytesMut::new(), Vec::new());
         for (state, command) in &commands {
-            let gate = Gate { state: *state, heartbeats: true };
+            let gate = Gate { state: *state, heartbeats: true, lacks_tls: false };
             for piece in encode(command).chunks(cut) {
                 input.extend_from_slice(piece);
                 if let Some(command) = decoder.decode(&mut input, gate, &LIMITS, &mut bodies).unwrap() {
@@ -159,7 +159,7 @@ proptest! {
                 _ => {
                     let received =
                         Received { timestamp, attempts, id: id.to_hex(), body: body.clone() };
-                    push_message(&mut transmit, &Message { id, timestamp, attempts, body });
+                    push_message(&mut transmit, &Message { id, timestamp, attempts, record: None, body });
                     prop_assert_eq!(MessageId::parse(&received.id), Some(id));
                     expected.push(Frame::Message(received));
                 }

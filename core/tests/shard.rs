@@ -1,8 +1,13 @@
 //! Shards as a driver sees them: bytes in, frames out, over one shard and over several.
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod clients;
 mod common;
+mod golden;
 mod operations;
+#[cfg(feature = "upgrade")]
+mod upgrade;
+mod weaknesses;
 
 use core::time::Duration;
 
@@ -117,50 +122,6 @@ fn answers_keep_their_order_although_shards_answer_when_they_can() {
     assert!(node.is_closed(client));
     assert_eq!(node.shard_of(client), usize::from(topic("topic3").home(4)));
     assert_eq!(stats(&mut node).topics.iter().map(|topic| topic.message_count).sum::<u64>(), 601);
-}
-
-#[test]
-fn golden_transcripts() {
-    let connect: &[(&[u8], &[&str])] = &[
-        (b"  V1", &["E_BAD_PROTOCOL"]),
-        (b"  V2\n", &["E_INVALID invalid command "]),
-        (b"  V2PUB t\n\0\0\0\x01xPUB t\n\0\0\0\0", &["OK", "E_BAD_MESSAGE PUB invalid message body size 0"]),
-        (b"  V2AUTH\n\0\0\0\x01x", &["E_AUTH_DISABLED AUTH disabled"]),
-        (
-            b"  V2IDENTIFY\n\0\0\0\x19{\"heartbeat_interval\":-1}SUB\n",
-            &["OK", "E_INVALID cannot SUB with heartbeats disabled"],
-        ),
-        (
-            b"  V2IDENTIFY\n\0\0\0\x39{\"feature_negotiation\":true,\"snappy\":true,\"deflate\":true}",
-            &["E_IDENTIFY_FAILED cannot enable both deflate and snappy compression"],
-        ),
-        (
-            b"  V2SUB t ch\nRDY\nRDY \nRDY 2500\nCLS a\nRDY x\nNOP\nCLS\n",
-            &["OK", "CLOSE_WAIT", "E_INVALID cannot CLS in current state"],
-        ),
-        (
-            b"  V2SUB t ch\nFIN 0123456789abcdef\nREQ 0123456789abcdef 0\nTOUCH 0123456789abcdef\nSUB\n",
-            &[
-                "OK",
-                "E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight",
-                "E_REQ_FAILED REQ 0123456789abcdef failed ID not in flight",
-                "E_TOUCH_FAILED TOUCH 0123456789abcdef failed ID not in flight",
-                "E_INVALID cannot SUB in current state",
-            ],
-        ),
-    ];
-    for (bytes, expected) in connect {
-        let mut node = Node::new(2, Config::default());
-        let client = node.connect(0);
-        node.send(client, bytes);
-        let texts = node.frames(client).into_iter().map(|frame| match frame {
-            Frame::Response(text) | Frame::Error(text) => text,
-            Frame::Message { body, .. } => body,
-        });
-        let texts: Vec<_> = texts.collect();
-        assert_eq!(texts, *expected, "{}", bytes.escape_ascii());
-        assert!(node.is_closed(client), "{}", bytes.escape_ascii());
-    }
 }
 
 #[test]
@@ -320,7 +281,7 @@ fn a_publisher_waits_for_room_and_is_refused_after_a_bounded_wait() {
         node.wait(Duration::from_millis(4999));
         assert_eq!(node.frames(producer), []);
         node.wait(Duration::from_millis(1));
-        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed memory queue is full")]);
+        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed no room")]);
         assert!(node.is_closed(producer) && !node.is_closed(consumer));
     }
 }

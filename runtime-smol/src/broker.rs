@@ -1,18 +1,23 @@
 //! nsqd: listeners and one thread per shard.
 
-use core::net::SocketAddr;
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sansq_core::nsqd::{Peer, Shard, ShardId};
+use sansq_core::log::Level;
+use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
+use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
+use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::listen::Listener;
+use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
+use sansq_runtime::socket::{Address, ListenSocket, Stream};
+use sansq_runtime::storage::{DataPath, Disk, Storage};
 use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
 use smol::Async;
 
+use crate::connection::linger;
 use crate::http;
 use crate::net;
 use crate::server::{self, Door, Executor};
@@ -21,26 +26,33 @@ use crate::turn::Driver;
 
 /// An nsqd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Nsqd(Bound<NsqdOptions>);
+pub struct Nsqd {
+    bound: Bound<NsqdOptions>,
+    storage: Storage,
+}
 
 impl Nsqd {
-    /// Opens the listeners.
+    /// Opens the listeners, and reads what an earlier nsqd has left in `data_path`.
     ///
     /// # Errors
     /// If an option is out of range, or an address cannot be listened on; the text names it
-    /// (http-and-ops.md section 4).
-    pub fn bind(options: NsqdOptions) -> io::Result<Self> {
-        Bound::nsqd(options).map(Self)
+    /// (http-and-ops.md section 4). If the list of topics can't be read: [`MetadataError`].
+    ///
+    /// [`MetadataError`]: sansq_runtime::storage::MetadataError
+    pub fn bind(options: NsqdOptions, data_path: DataPath) -> io::Result<Self> {
+        let bound = Bound::nsqd(options)?;
+        let storage = Storage::open(data_path, bound.options.shards)?;
+        Ok(Self { bound, storage })
     }
 
     /// Where clients connect.
-    pub const fn tcp_addr(&self) -> SocketAddr {
-        self.0.tcp_addr()
+    pub const fn tcp_addr(&self) -> &Address {
+        self.bound.tcp_addr()
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.0.http_addr()
+    pub fn http_addr(&self) -> Option<&Address> {
+        self.bound.http_addr()
     }
 
     /// Starts one thread per shard. The calling thread needs no runtime.
@@ -56,19 +68,23 @@ impl Nsqd {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
-        let Bound { options, tcp, http } = self.0;
+        let Self { bound: Bound { options, tcp, http }, mut storage } = self;
         let lanes = Arc::new(Lanes::new(options.shards));
-        let mut handle = ServerHandle::new(&tcp, http.as_ref(), Arc::clone(&lanes));
+        let mut handle = ServerHandle::new(Program::Nsqd, &tcp, http.as_ref(), Arc::clone(&lanes));
         let clock = Clock::start();
         let mut front = Some(Front { tcp, http });
         for id in (0..options.shards).map(ShardId) {
+            let (disk, disk_thread) = storage.disk(id, &lanes);
             let seat = Seat {
                 id,
                 clock,
                 options: options.clone(),
                 lanes: Arc::clone(&lanes),
                 front: front.take(),
+                disk,
+                metadata: Arc::clone(storage.metadata()),
             };
+            handle.start_disk(disk_thread)?;
             handle.start(format!("nsqd-{}", id.0), move || seat.run(executor))?;
         }
         Ok(handle)
@@ -88,26 +104,23 @@ struct Seat {
     options: NsqdOptions,
     lanes: Arc<Lanes>,
     front: Option<Front>,
+    disk: Disk,
+    metadata: Arc<Metadata>,
 }
 
 impl Seat {
     fn run(self, executor: Executor) -> io::Result<()> {
-        let Self { id, clock, options, lanes, front } = self;
-        let is_first = front.is_some();
-        let result = server::run(executor, id, Arc::clone(&lanes), |tasks| {
+        let Self { id, clock, options, lanes, front, disk, metadata } = self;
+        server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let driver = shard::drive(clock, shard, id, &lanes, tasks);
+            let world = (options.memory, disk, &*metadata);
+            let driver = shard::drive(clock, shard, id, &lanes, world, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),
             };
             Ok((driver, doors))
-        });
-        if is_first {
-            Program::Nsqd.info("NSQ: stopping subsystems");
-            Program::Nsqd.info("NSQ: bye");
-        }
-        result
+        })
     }
 }
 
@@ -118,29 +131,62 @@ impl Front {
         lanes: &Arc<Lanes>,
         options: NsqdOptions,
     ) -> io::Result<Vec<Door>> {
+        let places = Places::new(options.max_connections);
         let listener = Async::new(self.tcp.socket)?;
-        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
-        let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
+        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
+        let mut doors =
+            vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
         if let Some(http) = self.http {
             let listener = Async::new(http.socket)?;
+            let connections = options.http_connections;
             let asked = Rc::clone(driver);
             let ask = async move |request| shard::ask(&asked, request).await;
             let site = Rc::new(NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask));
-            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
-            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, connections, site));
+            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, http.file, task));
         }
         Ok(doors)
     }
 }
 
-/// Accepts connections and deals them out to the shards in turn.
-async fn accept(driver: Rc<Driver<Shard>>, lanes: Arc<Lanes>, listener: Async<TcpListener>) {
+/// Accepts connections and deals them out to the shards in turn, as long as there are places.
+async fn accept(
+    driver: Rc<Driver<Shard>>,
+    lanes: Arc<Lanes>,
+    listener: Async<ListenSocket>,
+    places: Arc<Places>,
+) {
+    let (mut refusals, refusing) = (Refusals::default(), Places::new(REFUSING_MAX));
     for target in (0..lanes.shards()).map(ShardId).cycle() {
-        let (socket, address) = net::accept(&listener, Program::Nsqd, "TCP").await;
+        let (stream, peer) = net::accept(&listener, Program::Nsqd, "TCP").await;
+        let Some(place) = places.take() else {
+            if let Some(line) = refusals.note(driver.clock.now().instant, &places) {
+                Program::Nsqd.log(Level::Warn, line);
+            }
+            refuse(&driver, stream, &refusing);
+            continue;
+        };
         if target == ShardId(0) {
-            shard::accept(&driver, socket, Peer::Tcp(address));
-        } else if let Ok(socket) = socket.into_inner() {
-            lanes.send(target, Arrival::Accepted(socket, address));
+            // If the reactor does not take it, it is closed, as if it had never been accepted.
+            if let Ok(socket) = Async::new(stream) {
+                shard::accept(&driver, socket, peer, place);
+            }
+        } else {
+            lanes.send(target, Arrival::Accepted(stream, peer, place));
         }
     }
+}
+
+/// Tells a client that there is no place for it. If many are being told so, it is only closed.
+fn refuse(driver: &Rc<Driver<Shard>>, stream: Stream, refusing: &Arc<Places>) {
+    let (Some(place), Ok(socket)) = (refusing.take(), Async::new(stream)) else { return };
+    let teller = Rc::clone(driver);
+    let telling = driver.spawn(async move {
+        // It is empty, so it takes these few bytes or none.
+        if socket.get_ref().write(TOO_MANY_CONNECTIONS).is_ok() {
+            linger(&teller, &socket).await;
+        }
+        drop(place);
+    });
+    telling.detach();
 }

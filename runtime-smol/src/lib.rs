@@ -6,18 +6,23 @@
 //!
 //! ```
 //! use sansq_core::options::NsqdOptions;
-//! use sansq_smol::Nsqd;
+//! use sansq_smol::{DataPath, Nsqd};
 //!
-//! # fn main() -> std::io::Result<()> {
+//! # fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let folder = folder.path();
 //! let options = NsqdOptions {
 //!     tcp_address: "127.0.0.1:0".into(),
 //!     http_address: None,
 //!     ..NsqdOptions::default()
 //! };
-//! let nsqd = Nsqd::bind(options)?.spawn()?;
+//! // What an earlier nsqd, sansq's or Go's, left in the folder is taken over.
+//! let data_path = DataPath::open(folder, true)?;
+//! let nsqd = Nsqd::bind(options, data_path)?.spawn()?;
 //! println!("publish to {}", nsqd.tcp_addr());
 //! nsqd.shut_down();
-//! nsqd.join()
+//! nsqd.join()?;
+//! # Ok(())
 //! # }
 //! ```
 
@@ -34,5 +39,7 @@ mod turn;
 
 pub use broker::Nsqd;
 pub use lookupd::Lookupd;
+pub use sansq_runtime::socket::Address;
+pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 pub use sansq_runtime::{ServerHandle, Stopper};
 pub use server::Executor;

@@ -8,33 +8,49 @@ mod suite;
 mod harness {
     use core::net::SocketAddr;
     use std::io;
+    use std::path::Path;
 
     use sansq_core::options::{LookupdOptions, NsqdOptions};
-    use sansq_smol::{Lookupd, Nsqd, ServerHandle};
+    use sansq_smol::{DataPath, Lookupd, Nsqd, ServerHandle};
+    use tempfile::TempDir;
 
-    pub(crate) struct Server(ServerHandle);
+    pub(crate) struct Server {
+        handle: ServerHandle,
+        folder: Option<TempDir>,
+    }
 
     impl Server {
         pub(crate) fn nsqd(options: NsqdOptions) -> io::Result<Self> {
-            Ok(Self(Nsqd::bind(options)?.spawn()?))
+            let folder = tempfile::tempdir()?;
+            let mut server = Self::nsqd_in(options, folder.path())?;
+            server.folder = Some(folder);
+            Ok(server)
+        }
+
+        /// One whose queues are in a folder that outlasts it.
+        pub(crate) fn nsqd_in(options: NsqdOptions, folder: &Path) -> io::Result<Self> {
+            let data_path = DataPath::open(folder, false).map_err(io::Error::other)?;
+            let handle = Nsqd::bind(options, data_path)?.spawn()?;
+            Ok(Self { handle, folder: None })
         }
 
         pub(crate) fn lookupd(options: LookupdOptions) -> io::Result<Self> {
-            Ok(Self(Lookupd::bind(options)?.spawn()?))
+            let handle = Lookupd::bind(options)?.spawn()?;
+            Ok(Self { handle, folder: None })
         }
 
         pub(crate) fn tcp_addr(&self) -> SocketAddr {
-            self.0.tcp_addr()
+            self.handle.tcp_addr().socket_addr().expect("no unix socket")
         }
 
         pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
-            self.0.http_addr()
+            self.handle.http_addr()?.socket_addr()
         }
 
         /// Ends it and waits for that.
         pub(crate) fn stop(self) {
-            self.0.shut_down();
-            self.0.join().expect("no thread fails");
+            self.handle.shut_down();
+            self.handle.join().expect("no thread fails");
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What nsqd and nsqlookupd have in common as servers: the life of one of their threads.
 
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 use std::rc::Rc;
@@ -9,6 +8,9 @@ use std::sync::Arc;
 use sansq_core::log::Level;
 use sansq_core::nsqd::ShardId;
 use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::listen::SocketFile;
+use sansq_runtime::socket::Address;
+use sansq_runtime::storage::Patience;
 use sansq_runtime::{Ending, Program};
 use tokio::runtime::Builder;
 use tokio::task::{JoinHandle, LocalSet};
@@ -21,19 +23,22 @@ use crate::turn::{Driven, Driver};
 pub(crate) struct Door {
     program: Program,
     name: &'static str,
-    address: SocketAddr,
+    address: Address,
     task: JoinHandle<()>,
+    /// Goes with the door.
+    _file: Option<SocketFile>,
 }
 
 impl Door {
     pub(crate) fn new(
         program: Program,
         name: &'static str,
-        address: SocketAddr,
+        address: Address,
+        file: Option<SocketFile>,
         task: JoinHandle<()>,
     ) -> Self {
         program.info(format_args!("{name}: listening on {address}"));
-        Self { program, name, address, task }
+        Self { program, name, address, task, _file: file }
     }
 
     /// Stops listening.
@@ -55,7 +60,7 @@ pub(crate) fn run<M: Driven>(
     let result = LocalSet::new().block_on(&runtime, async move {
         let (driver, doors) = open()?;
         tokio::select! {
-            () = live(&driver, id, &lanes, doors) => Ok(()),
+            ended = live(&driver, id, &lanes, doors) => ended,
             () = driver.failed.notified() => Err(io::Error::other("a task panicked")),
         }
     });
@@ -67,9 +72,14 @@ pub(crate) fn run<M: Driven>(
     result
 }
 
-/// Answers the doorbell until the server is to end; then closes the doors, and waits for the last
-/// connections.
-async fn live<M: Driven>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doors: Vec<Door>) {
+/// Answers the doorbell until the server is to end; then closes the doors, waits for the last
+/// connections, and for the disk to take what is only in memory.
+async fn live<M: Driven>(
+    driver: &Rc<Driver<M>>,
+    id: ShardId,
+    lanes: &Lanes,
+    doors: Vec<Door>,
+) -> io::Result<()> {
     let mut mail = Mail::default();
     while !lanes.is_stopping() {
         lanes.wait(id).await;
@@ -89,6 +99,30 @@ async fn live<M: Driven>(driver: &Rc<Driver<M>>, id: ShardId, lanes: &Lanes, doo
     if timeout(STOP_TIME, settle).await.is_err() {
         M::PROGRAM.log(Level::Warn, "TCP: clients did not take in time what was owed to them");
     }
+    flush(driver, id, lanes, mail).await
+}
+
+/// Has everything written to the disk that is to outlast the server.
+async fn flush<M: Driven>(
+    driver: &Rc<Driver<M>>,
+    id: ShardId,
+    lanes: &Lanes,
+    mut mail: Mail,
+) -> io::Result<()> {
+    // What other shards had to say before the last connection was gone.
+    lanes.collect(id, &mut mail);
+    M::receive(driver, &mut mail);
+    driver.turn_with(M::flush);
+    let mut patience = Patience::new(driver.clock.now());
+    while !driver.look(|turn| turn.machine.is_flushed()) {
+        let wait = patience.left(driver.clock.now())?;
+        // The time is looked at again, whichever it was.
+        let _ = timeout(wait, lanes.wait(id)).await;
+        lanes.collect(id, &mut mail);
+        patience.note(&mail, driver.clock.now());
+        M::receive(driver, &mut mail);
+    }
+    Ok(())
 }
 
 /// How long a stopping server waits for its clients to take what is owed to them.
@@ -111,7 +145,8 @@ mod tests {
         };
         let lookupd = Lookupd::bind(options).unwrap();
         let lanes = Arc::new(Lanes::new(2));
-        let mut handle = ServerHandle::new(&lookupd.0.tcp, None, Arc::clone(&lanes));
+        let mut handle =
+            ServerHandle::new(Program::Nsqlookupd, &lookupd.0.tcp, None, Arc::clone(&lanes));
         handle
             .start(String::from("first"), move || {
                 run(ShardId(0), Arc::clone(&lanes), || {

@@ -5,16 +5,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
+use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
-use sansq_runtime::{Clock, Program};
-use tokio::net::TcpStream;
+use sansq_runtime::places::Place;
+use sansq_runtime::storage::Disk;
+use sansq_runtime::{Clock, Program, StatsdSender};
 use tokio::sync::oneshot;
 
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
+use crate::net::Socket;
 use crate::turn::{Driven, Driver, Turn};
 
 /// What a shard's driver holds besides its sockets.
@@ -24,7 +28,9 @@ pub(crate) struct World {
     /// Shards that got a batch in this turn.
     to_ring: Vec<ShardId>,
     pub(crate) peers: LookupPeers,
+    statsd: StatsdSender,
     replies: Replies,
+    disk: Disk,
 }
 
 /// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
@@ -35,37 +41,43 @@ struct Replies {
     waiting: BTreeMap<ReplyToken, oneshot::Sender<AdminReply>>,
 }
 
-/// Makes a shard's driver and starts it.
+/// Makes a shard's driver and starts it, with the topics and channels that there were.
 pub(crate) fn drive(
     clock: Clock,
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
+    (memory, disk, metadata): (Option<fn() -> Memory>, Disk, &Metadata),
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
+        statsd: StatsdSender::new(memory),
         replies: Replies::default(),
+        disk,
     };
     let driver = Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
-    driver.turn(|shard, now, out| shard.start(now, out));
+    driver.turn(|shard, now, out| {
+        shard.load(metadata, now, out);
+        shard.start(now, out);
+    });
     driver
 }
 
 /// Takes in a socket that arrived.
 fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, address) => {
+        Arrival::Accepted(stream, peer, place) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                accept(driver, socket, Peer::Tcp(address));
+            if let Ok(socket) = Socket::from_std(stream) {
+                accept(driver, socket, peer, place);
             }
         }
-        Arrival::Rehomed(socket, detached, input) => {
-            driver.turn_with(|turn| match TcpStream::from_std(socket) {
-                Ok(socket) => turn.admit(driver, socket, input, |shard, input, now, out| {
+        Arrival::Rehomed(stream, place, detached, input) => {
+            driver.turn_with(|turn| match Socket::from_std(stream) {
+                Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
                 }),
@@ -79,9 +91,9 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: TcpStream, peer: Peer) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Socket, peer: Peer, place: Place) {
     driver.turn_with(|turn| {
-        turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
+        turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))
         });
     });
@@ -134,12 +146,18 @@ impl Driven for Shard {
         for (peer, action) in actions.peers.drain(..) {
             world.peers.carry_out(driver, peer, action);
         }
+        for action in actions.statsd.drain(..) {
+            if let Some(memory) = world.statsd.carry_out(action) {
+                turn.machine.handle_memory(memory, turn.now, &mut turn.out);
+            }
+        }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {
                 // Whoever asked may have gone.
                 let _ = sender.send(reply);
             }
         }
+        world.disk.submit(&mut actions.storage);
     }
 
     fn end_turn(turn: &mut Turn<Self>) {
@@ -149,15 +167,26 @@ impl Driven for Shard {
     }
 
     fn shut_down(turn: &mut Turn<Self>) {
+        turn.machine.shut_down(turn.now, &mut turn.out);
+    }
+
+    fn flush(turn: &mut Turn<Self>) {
         if turn.world.id == ShardId(0) {
             Program::Nsqd.info("NSQ: closing topics");
         }
-        turn.machine.shut_down(turn.now, &mut turn.out);
+        turn.machine.flush(turn.now, &mut turn.out);
     }
 
     fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail) {
         if !mail.batch.is_empty() {
             driver.turn(|shard, now, out| shard.handle_shard(&mut mail.batch, now, out));
+        }
+        if !mail.done.is_empty() {
+            driver.turn(|shard, now, out| {
+                for done in mail.done.drain(..) {
+                    shard.handle_storage(done, now, out);
+                }
+            });
         }
         for arrival in mail.arrivals.drain(..) {
             admit(driver, arrival);

@@ -1,14 +1,16 @@
 //! What arrives at a shard from other threads, and how a node of several threads ends.
 
 use core::mem;
-use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender, bounded};
 use bytes::BytesMut;
-use sansq_core::nsqd::{Detached, ShardId, ShardMessage};
+use sansq_core::nsqd::{Detached, Peer, ShardId, ShardMessage};
+use sansq_core::storage::Done;
+
+use crate::places::Place;
+use crate::socket::Stream;
 
 use crate::meter::{Meter, Turns};
 
@@ -44,7 +46,7 @@ impl Inbox {
 }
 
 /// What arrived. It has no limit of its own: batches are bounded by what connections may have
-/// outstanding, sockets by the process's descriptors.
+/// outstanding, sockets by the process's descriptors, completions by what was asked for.
 #[derive(Debug, Default)]
 pub struct Mail {
     /// From other shards, in the order of each; before `arrivals`, since a connection's new home has
@@ -52,15 +54,17 @@ pub struct Mail {
     pub batch: Vec<ShardMessage>,
     /// Sockets.
     pub arrivals: Vec<Arrival>,
+    /// From the shard's storage thread.
+    pub done: Vec<Done>,
 }
 
 /// A socket on its way to a shard.
 #[derive(Debug)]
 pub enum Arrival {
     /// Just accepted.
-    Accepted(TcpStream, SocketAddr),
+    Accepted(Stream, Peer, Place),
     /// From another shard, with its unread input.
-    Rehomed(TcpStream, Detached, BytesMut),
+    Rehomed(Stream, Place, Detached, BytesMut),
 }
 
 impl Lanes {
@@ -102,6 +106,11 @@ impl Lanes {
     /// Hands a batch over whole and leaves it empty. [`ring`](Self::ring) afterwards.
     pub fn post(&self, target: ShardId, batch: &mut Vec<ShardMessage>) {
         self.with_mail(target, |mail| mail.batch.append(batch));
+    }
+
+    /// Hands completions of storage requests over, and leaves none. [`ring`](Self::ring) afterwards.
+    pub fn post_done(&self, target: ShardId, done: &mut Vec<Done>) {
+        self.with_mail(target, |mail| mail.done.append(done));
     }
 
     /// Hands a socket over.

@@ -2,8 +2,8 @@
 //!
 //! The core knows no threads, clocks and sockets; an adapter knows one runtime's. Between them is what
 //! needs the standard library and no particular executor: clocks, the log, what arrives at a shard from
-//! other threads, how a server of several threads ends, listening, and the part of HTTP that is neither
-//! a socket nor NSQ. Nothing here waits for a socket or a timer: whoever needs that hands a future in.
+//! other threads, how a server of several threads ends, files, listening, and the part of HTTP that is
+//! neither a socket nor NSQ. Nothing here waits for a socket or a timer: whoever needs that hands a future in.
 //!
 //! This crate is a part of `sansq-tokio` and `sansq-smol` and of no use by itself.
 //!
@@ -25,9 +25,14 @@ mod log;
 mod machine;
 mod meter;
 mod metrics;
+pub mod places;
 mod server;
 mod signal;
 mod site;
+pub mod socket;
+mod statsd;
+pub mod storage;
+pub mod tls;
 
 pub use bind::Bound;
 pub use clock::Clock;
@@ -38,3 +43,4 @@ pub use meter::Meter;
 pub use server::{Ending, ServerHandle, Stopper};
 pub use signal::Signal;
 pub use site::NsqdSite;
+pub use statsd::{StatsdSender, WAITING_MAX};

@@ -47,6 +47,8 @@ pub trait Machine: Sized + 'static {
     fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
     /// The next deadline.
     fn poll_timeout(&self) -> Option<Instant>;
+    /// Whether everything is on the disk that was only in memory when it was flushed.
+    fn is_flushed(&self) -> bool;
 
     /// Whether there is nothing to do.
     fn is_empty(actions: &Self::Actions) -> bool;
@@ -91,6 +93,10 @@ impl Machine for Shard {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.poll_timeout()
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.is_flushed()
     }
 
     fn is_empty(actions: &Actions) -> bool {
@@ -171,6 +177,11 @@ impl Machine for Registrar {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.0.poll_timeout()
+    }
+
+    /// nsqlookupd remembers nothing.
+    fn is_flushed(&self) -> bool {
+        true
     }
 
     fn is_empty(actions: &RegistrarActions) -> bool {

@@ -1,30 +1,41 @@
 //! A server from outside: its threads, and their end.
 
-use core::net::SocketAddr;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
 use crate::lanes::Lanes;
 use crate::listen::Listener;
+use crate::log::Program;
+use crate::socket::Address;
+use crate::storage::DiskThread;
 
 /// A running server. Dropping it asks the server to end, without waiting for that.
 #[derive(Debug)]
 pub struct ServerHandle {
-    tcp_addr: SocketAddr,
-    http_addr: Option<SocketAddr>,
+    program: Program,
+    tcp_addr: Address,
+    http_addr: Option<Address>,
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
+    disks: Vec<thread::JoinHandle<()>>,
 }
 
 impl ServerHandle {
     /// A server of no threads yet; [`start`](Self::start) adds them.
-    pub fn new(tcp: &Listener, http: Option<&Listener>, lanes: Arc<Lanes>) -> Self {
+    pub fn new(
+        program: Program,
+        tcp: &Listener,
+        http: Option<&Listener>,
+        lanes: Arc<Lanes>,
+    ) -> Self {
         Self {
-            tcp_addr: tcp.address,
-            http_addr: http.map(|http| http.address),
+            program,
+            tcp_addr: tcp.address.clone(),
+            http_addr: http.map(|http| http.address.clone()),
             lanes,
             threads: Vec::new(),
+            disks: Vec::new(),
         }
     }
 
@@ -41,14 +52,24 @@ impl ServerHandle {
         Ok(())
     }
 
+    /// Starts the storage thread of a shard. It ends when the shard has, and all that was asked of it is
+    /// done.
+    ///
+    /// # Errors
+    /// If the operating system refuses it. The handle is to be dropped then, which ends the others.
+    pub fn start_disk(&mut self, disk: DiskThread) -> io::Result<()> {
+        self.disks.push(thread::Builder::new().name(disk.name()).spawn(|| disk.run())?);
+        Ok(())
+    }
+
     /// Where NSQ's protocol is spoken.
-    pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp_addr
+    pub const fn tcp_addr(&self) -> &Address {
+        &self.tcp_addr
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub const fn http_addr(&self) -> Option<SocketAddr> {
-        self.http_addr
+    pub const fn http_addr(&self) -> Option<&Address> {
+        self.http_addr.as_ref()
     }
 
     /// Asks the server to end: it stops listening, sends what it owes, closes its connections.
@@ -79,6 +100,16 @@ impl ServerHandle {
                 && result.is_ok()
             {
                 result = Err(io::Error::new(error.kind(), format!("{name} failed - {error}")));
+            }
+        }
+        // One that failed may have failed because of a disk that does not answer.
+        if result.is_ok() {
+            for disk in self.disks.drain(..) {
+                disk.join().map_err(|_| io::Error::other("a storage thread panicked"))?;
+            }
+            if self.program == Program::Nsqd {
+                self.program.info("NSQ: stopping subsystems");
+                self.program.info("NSQ: bye");
             }
         }
         result

@@ -23,6 +23,7 @@ use crate::metrics::{self, NsqdPage};
 pub struct NsqdSite<A> {
     clock: Clock,
     options: NsqdOptions,
+    is_https: bool,
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
     lanes: Arc<Lanes>,
@@ -33,7 +34,14 @@ impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
     pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { clock, options, shown, lanes, ask }
+        Self { clock, options, is_https: false, shown, lanes, ask }
+    }
+
+    /// The same behind a listener that speaks TLS.
+    #[must_use]
+    pub const fn over_https(mut self) -> Self {
+        self.is_https = true;
+        self
     }
 
     /// What the mapping can't know by itself.
@@ -57,7 +65,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     }
 
     async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
-        match http::parse(request, too_big, &self.options.config) {
+        match http::parse(request, too_big, self.is_https, &self.options.config) {
             Parsed::Reply(reply) => reply,
             Parsed::Option(request) => self.option(&request).await,
             Parsed::Metrics { aggregate } => self.metrics(aggregate).await,

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use sansq_core::arena::{ConnId, PeerId};
 use sansq_core::client::frame::Frame;
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Detached, Event as LogEvent, Peer,
-    PeerAction, ReadState, ReplyToken, Shard, ShardId, ShardMessage,
+    PeerAction, ReadState, ReplyToken, Shard, ShardId, ShardMessage, StatsdAction,
 };
 use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
@@ -465,6 +466,13 @@ impl Node {
         }
         for (peer, action) in actions.peers {
             self.peer_action(peer, action, env);
+        }
+        for action in actions.statsd {
+            // Nobody listens here, and there is nothing to measure.
+            if action == StatsdAction::Measure {
+                let seat = &mut self.shards[shard];
+                seat.shard.handle_memory(Memory::default(), env.now, &mut seat.actions);
+            }
         }
         self.replies.extend(actions.replies);
     }

@@ -27,7 +27,7 @@ pub(super) fn put(address: SocketAddr, target: &str, body: &str) -> String {
     exchange(address, &format!("{head}Content-Length: {len}\r\n\r\n{body}"))
 }
 
-fn post(address: SocketAddr, target: &str, body: &str) -> String {
+pub(super) fn post(address: SocketAddr, target: &str, body: &str) -> String {
     let len = body.len();
     let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     exchange(address, &format!("{head}Content-Length: {len}\r\n\r\n{body}"))

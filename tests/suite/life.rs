@@ -1,11 +1,14 @@
 //! nsqd and nsqlookupd together.
 
 use core::net::SocketAddr;
+use core::time::Duration;
+use std::net::UdpSocket;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
-use sansq_core::nsqd::http::OptionValue;
+use sansq_core::nsqd::StatsdOptions;
+use sansq_core::nsqd::http::{Memory, OptionValue};
 
 use super::client::PATIENCE;
 use super::http::{get, put};
@@ -44,6 +47,41 @@ fn life_of_a_message() {
     nsqd.stop();
     until(|| get(lookup, "/lookup?topic=orders").ends_with("\"producers\":[]}"));
     lookupd.stop();
+}
+
+#[test]
+fn statsd_hears_of_every_shard() {
+    let statsd = UdpSocket::bind("127.0.0.1:0").unwrap();
+    statsd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut options = options(3);
+    options.memory = Some(|| Memory { heap_objects: 42, ..Memory::default() });
+    options.config.statsd = StatsdOptions {
+        address: statsd.local_addr().unwrap().to_string(),
+        prefix: String::from("x.%s"),
+        // The shortest that there is.
+        interval: Duration::from_millis(1_001),
+        ..StatsdOptions::default()
+    };
+    let nsqd = Server::nsqd(options).unwrap();
+    let mut client = Client::new(nsqd.tcp_addr());
+    for topic in 0..6 {
+        client.publish(&format!("t{topic}"), b"body");
+    }
+    let prefix = format!("x.127_0_0_1_{}", nsqd.http_addr().unwrap().port());
+    let mut lines = Vec::new();
+    while lines.last().map(String::as_str) != Some(&format!("{prefix}.mem.gc_runs:0|c")) {
+        let mut packet = [0; 508];
+        let count = statsd.recv(&mut packet).unwrap();
+        let text = core::str::from_utf8(&packet[..count]).unwrap();
+        lines.extend(text.lines().map(String::from));
+    }
+    for topic in 0..6 {
+        let line = format!("{prefix}.topic.t{topic}.message_count:1|c");
+        assert!(lines.contains(&line), "{lines:?}");
+    }
+    assert!(lines.contains(&format!("{prefix}.mem.heap_objects:42|g")), "{lines:?}");
+    drop(client);
+    nsqd.stop();
 }
 
 #[test]

@@ -10,7 +10,11 @@ mod connections;
 mod http;
 mod life;
 mod messages;
+mod storage;
 mod trouble;
+#[cfg(unix)]
+mod unix;
+mod upgrade;
 
 use sansq_core::options::{LookupdOptions, NsqdOptions};
 use sansq_core::{nsqd, nsqlookupd};

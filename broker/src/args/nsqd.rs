@@ -58,6 +58,8 @@ pub struct NsqdOptions {
     pub max_bytes_per_file: u64,
     /// Consumers per channel; 0 for any number.
     pub max_channel_consumers: u64,
+    /// Clients that may be connected; 0 for as many as the limit on open files allows.
+    pub max_connections: u64,
     /// The highest Deflate level, 1 to 9, which [`Self::check`] makes sure of.
     pub max_deflate_level: i64,
     /// The longest heartbeat interval that a client can ask for.
@@ -164,6 +166,7 @@ impl NsqdOptions {
             max_body_size: 5_242_880,
             max_bytes_per_file: 104_857_600,
             max_channel_consumers: 0,
+            max_connections: 0,
             max_deflate_level: 6,
             max_heartbeat_interval: MINUTE,
             max_msg_size: 1_048_576,
@@ -289,6 +292,7 @@ impl Program for NsqdOptions {
     );
     const USAGE: &'static str = "nsqd [flags]";
 
+    #[rustfmt::skip] // A table: one flag, one row.
     fn flags(&mut self) -> Vec<Flag<'_>> {
         vec![
             Flag::new("General", "config", &mut self.config, "path of a TOML file with options").not_in_file(),
@@ -306,9 +310,9 @@ impl Program for NsqdOptions {
             Flag::new("Listening", "broadcast-http-port", &mut self.broadcast_http_port, "HTTP port that nsqlookupd passes on; 0: the port of --http-address"),
             Flag::new("Storage", "data-path", &mut self.data_path, "folder of the queue files, which has to exist; empty: the current folder"),
             Flag::new("Storage", "mem-queue-size", &mut self.mem_queue_size, "messages kept in memory per topic and per channel; 0: all on disk"),
-            Flag::new("Storage", "max-bytes-per-file", &mut self.max_bytes_per_file, "bytes of a queue file before the next one is begun").at_least(1).without_effect(),
-            Flag::new("Storage", "sync-every", &mut self.sync_every, "queue operations per fsync").at_least(1).without_effect(),
-            Flag::new("Storage", "sync-timeout", &mut self.sync_timeout, "longest time from an operation to its fsync").at_least(1).without_effect(),
+            Flag::new("Storage", "max-bytes-per-file", &mut self.max_bytes_per_file, "bytes of a queue file before the next one is begun").at_least(1),
+            Flag::new("Storage", "sync-every", &mut self.sync_every, "queue operations per fsync").at_least(1),
+            Flag::new("Storage", "sync-timeout", &mut self.sync_timeout, "longest time from an operation to its fsync").at_least(1),
             Flag::new("Messages", "msg-timeout", &mut self.msg_timeout, "time in flight before a message is sent again"),
             Flag::new("Messages", "max-msg-timeout", &mut self.max_msg_timeout, "longest time in flight that a client can ask for"),
             Flag::new("Messages", "max-msg-size", &mut self.max_msg_size, "bytes of a message").at_least(1),
@@ -323,6 +327,7 @@ impl Program for NsqdOptions {
             Flag::new("Clients", "min-output-buffer-timeout", &mut self.min_output_buffer_timeout, "shortest output buffer timeout that a client can ask for"),
             Flag::new("Clients", "output-buffer-timeout", &mut self.output_buffer_timeout, "longest time that output waits for more").at_least(1),
             Flag::new("Clients", "max-channel-consumers", &mut self.max_channel_consumers, "consumers per channel; 0: any number"),
+            Flag::new("Clients", "max-connections", &mut self.max_connections, "clients that may be connected; 0: as many as the limit on open files allows"),
             Flag::new("Clients", "deflate", &mut self.deflate, "let clients negotiate Deflate"),
             Flag::new("Clients", "max-deflate-level", &mut self.max_deflate_level, "highest Deflate level that a client can ask for, 1 to 9"),
             Flag::new("Clients", "snappy", &mut self.snappy, "let clients negotiate Snappy"),
@@ -331,22 +336,22 @@ impl Program for NsqdOptions {
             Flag::new("nsqlookupd", "http-client-request-timeout", &mut self.http_client_request_timeout, "time for a request to nsqlookupd and auth servers"),
             Flag::new("Authorization", "auth-http-address", &mut self.auth_http_address, "host:port or URL of an auth server; any switches authorization on").key("auth_http_addresses").without_effect(),
             Flag::new("Authorization", "auth-http-request-method", &mut self.auth_http_request_method, "get or post").without_effect(),
-            Flag::new("TLS", "tls-cert", &mut self.tls_cert, "PEM file of the certificate").without_effect(),
-            Flag::new("TLS", "tls-key", &mut self.tls_key, "PEM file of the key").without_effect(),
-            Flag::new("TLS", "tls-client-auth-policy", &mut self.tls_client_auth_policy, "client certificates: require (any) or require-verify; also turns --tls-required on").without_effect(),
-            Flag::new("TLS", "tls-root-ca-file", &mut self.tls_root_ca_file, "PEM file of the authorities for client certificates").without_effect(),
-            Flag::new("TLS", "tls-required", &mut self.tls_required, "refuse clients without TLS: true, false, or tcp-https to keep HTTP open").without_effect(),
-            Flag::new("TLS", "tls-min-version", &mut self.tls_min_version, "oldest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3").without_effect(),
-            Flag::new("Statistics", "statsd-address", &mut self.statsd_address, "host:port of statsd over UDP; empty for none").without_effect(),
-            Flag::new("Statistics", "statsd-interval", &mut self.statsd_interval, "time between two pushes, above 1s").at_least(1_000_000_001).without_effect(),
-            Flag::new("Statistics", "statsd-mem-stats", &mut self.statsd_mem_stats, "push memory figures, too").without_effect(),
-            Flag::new("Statistics", "statsd-prefix", &mut self.statsd_prefix, "what metric names begin with; %s stands for the host").without_effect(),
-            Flag::new("Statistics", "statsd-udp-packet-size", &mut self.statsd_udp_packet_size, "bytes of a packet").without_effect(),
-            Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels").without_effect(),
+            Flag::new("TLS", "tls-cert", &mut self.tls_cert, "PEM file of the certificate"),
+            Flag::new("TLS", "tls-key", &mut self.tls_key, "PEM file of the key"),
+            Flag::new("TLS", "tls-client-auth-policy", &mut self.tls_client_auth_policy, "client certificates: require (any) or require-verify; also turns --tls-required on"),
+            Flag::new("TLS", "tls-root-ca-file", &mut self.tls_root_ca_file, "PEM file of the authorities for client certificates"),
+            Flag::new("TLS", "tls-required", &mut self.tls_required, "refuse clients without TLS: true, false, or tcp-https to keep HTTP open"),
+            Flag::new("TLS", "tls-min-version", &mut self.tls_min_version, "oldest TLS version accepted: tls1.0, tls1.1, tls1.2 or tls1.3"),
+            Flag::new("Statistics", "statsd-address", &mut self.statsd_address, "host:port of statsd over UDP; empty for none"),
+            Flag::new("Statistics", "statsd-interval", &mut self.statsd_interval, "time between two pushes, above 1s").at_least(1_000_000_001),
+            Flag::new("Statistics", "statsd-mem-stats", &mut self.statsd_mem_stats, "push memory figures, too"),
+            Flag::new("Statistics", "statsd-prefix", &mut self.statsd_prefix, "what metric names begin with; %s stands for the host"),
+            Flag::new("Statistics", "statsd-udp-packet-size", &mut self.statsd_udp_packet_size, "bytes of a packet"),
+            Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels"),
             Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles"),
             Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover"),
             Flag::new("Statistics", "metrics-aggregate", &mut self.metrics_aggregate, "let /metrics show sums over all topics instead of figures for each topic and channel"),
-            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption").without_effect(),
+            Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption"),
             Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),

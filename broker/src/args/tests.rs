@@ -162,7 +162,7 @@ fn every_flag_and_default_of_the_reference() {
     assert_table(
         &options.flags(),
         &NSQD,
-        &["runtime", "shards", "metrics-aggregate", "log-format"],
+        &["runtime", "shards", "metrics-aggregate", "log-format", "max-connections"],
     );
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));
@@ -267,6 +267,10 @@ fn what_is_wrong_is_said_in_one_line() {
             "2: flag --mem-queue-size: \"-1\" is not a whole number from 0 up",
         ),
         (
+            &["--output-buffer-timeout=0"],
+            "2: flag --output-buffer-timeout: \"0\" is not a duration such as 250ms, 2s or 1h30m of at least 1ns",
+        ),
+        (
             &["--broadcast-tcp-port=65536"],
             "2: flag --broadcast-tcp-port: \"65536\" is not a whole number from 0 to 65535",
         ),
@@ -336,11 +340,11 @@ fn checks_before_the_start_have_the_references_texts() {
 
 #[test]
 fn flags_that_nothing_heeds_are_named() {
-    let (_, warnings) = run_with(&["--tls-cert=c", "--tls-key=k", "--max-rdy-count=1"]);
-    assert_eq!(warnings, ["set but without effect so far: --tls-cert, --tls-key"]);
-    let file = ConfigFile::new("statsd_address = \"127.0.0.1:8125\"\nmax_rdy_count = 1\n");
+    let (_, warnings) = run_with(&["--sync-every=3", "--https-address=h:1", "--max-rdy-count=1"]);
+    assert_eq!(warnings, ["set but without effect so far: --https-address, --sync-every"]);
+    let file = ConfigFile::new("queue_scan_selection_count = 5\nmax_rdy_count = 1\n");
     let (_, warnings) = run_with(&[&file.flag()]);
-    assert_eq!(warnings, ["set but without effect so far: --statsd-address"]);
+    assert_eq!(warnings, ["set but without effect so far: --queue-scan-selection-count"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::event::Event;
 use super::registry::Announcement;
 use super::stats::ServerStats;
+use super::statsd::StatsdAction;
 use crate::arena::{ConnId, PeerId};
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
@@ -45,6 +46,8 @@ pub struct Actions {
     pub lanes: Vec<Vec<ShardMessage>>,
     /// What to do with the connections to the nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
+    /// Statistics on their way to statsd, in order.
+    pub statsd: Vec<StatsdAction>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
     pub replies: Vec<(ReplyToken, AdminReply)>,
     /// What is to be done on the disk; hand the outcome of each to
@@ -63,6 +66,7 @@ impl Actions {
             resume: Vec::new(),
             lanes: (0..shards).map(|_| Vec::new()).collect(),
             peers: Vec::new(),
+            statsd: Vec::new(),
             replies: Vec::new(),
             storage: Vec::new(),
         }
@@ -77,6 +81,7 @@ impl Actions {
             && self.resume.is_empty()
             && self.lanes.iter().all(Vec::is_empty)
             && self.peers.is_empty()
+            && self.statsd.is_empty()
             && self.replies.is_empty()
             && self.storage.is_empty()
     }
@@ -144,6 +149,15 @@ impl fmt::Display for Peer {
 /// Names an admin request; the driver's own number, handed back with the reply.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ReplyToken(pub u64);
+
+/// For whom a shard gathers statistics.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Collector {
+    /// Whoever made this admin request.
+    Admin(ReplyToken),
+    /// statsd.
+    Statsd,
+}
 
 /// A connection on its way to another shard.
 #[derive(Debug)]
@@ -254,20 +268,29 @@ pub enum ShardMessage {
     },
     /// To every shard: report your part of the statistics.
     Collect {
-        /// The shard that was asked.
+        /// The shard that gathers them.
         from: ShardId,
-        /// The request.
-        token: ReplyToken,
-        /// What is wanted.
-        filter: super::admin::StatsFilter,
+        /// For whom.
+        collector: Collector,
+        /// What is wanted; without it only how the shard is.
+        filter: Option<super::admin::StatsFilter>,
     },
-    /// To the shard that was asked: a part of the statistics.
+    /// To the shard that gathers them: a part of the statistics.
     Collected {
-        /// The request.
-        token: ReplyToken,
+        /// For whom.
+        collector: Collector,
         /// The part.
         part: Box<ServerStats>,
     },
     /// To shard 0: a topic or channel came, went, or was paused.
     Announce(Announcement),
+    /// To shard 0: answer this admin request once what was announced before is in the metadata file.
+    Persist {
+        /// The shard that was asked.
+        from: ShardId,
+        /// The request.
+        token: ReplyToken,
+    },
+    /// To shard 0: the sender writes what it has to the disk, and announces nothing any more.
+    Flushing,
 }

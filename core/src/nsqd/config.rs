@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use super::statsd::StatsdOptions;
+
 /// The options of an nsqd that its machines act on.
 ///
 /// [`Config::default`] has the reference's defaults; [`Config::check`] says what is out of range.
@@ -24,6 +26,8 @@ pub struct Config {
     pub tcp_port: i32,
     /// The port really listened on; -1 for a unix socket, 0 if HTTP is off.
     pub http_port: i32,
+    /// The port really listened on for HTTPS; 0 if there is none.
+    pub https_port: i32,
     /// When this nsqd started, in seconds since the Unix epoch.
     pub start_time: i64,
     /// The nsqlookupds to register with, as `host:port`.
@@ -32,6 +36,8 @@ pub struct Config {
     pub topology_region: String,
     /// Told to clients and nsqlookupd.
     pub topology_zone: String,
+    /// Whether consumers of this zone, then those of this region, get messages before others.
+    pub topology_aware_consumption: bool,
     /// Messages in memory per topic and, separately, per channel.
     pub mem_queue_size: usize,
     /// The largest message body in bytes.
@@ -62,12 +68,22 @@ pub struct Config {
     pub e2e_processing_latency_percentiles: Vec<f64>,
     /// The time that the percentiles cover.
     pub e2e_processing_latency_window_time: Duration,
+    /// Where statistics are pushed, and how.
+    pub statsd: StatsdOptions,
     /// Whether clients may have Deflate.
     pub deflate: bool,
     /// Whether clients may have Snappy.
     pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
+    /// Whether there is a disk: the driver carries out [`Actions::storage`](super::Actions). Without it
+    /// everything is in memory only, and publishers wait where a queue is full.
+    pub disk: bool,
+    /// What clients may have TLS with; `None` for no TLS.
+    #[cfg(feature = "upgrade")]
+    pub tls: Option<crate::upgrade::ServerTls>,
+    /// Who needs TLS.
+    pub tls_required: TlsRequired,
     /// A data file of a queue is closed, and the next one begun, before it would grow beyond this, in
     /// bytes. A record that alone is larger gets a file of its own.
     pub max_bytes_per_file: u64,
@@ -77,8 +93,21 @@ pub struct Config {
     pub sync_timeout: Duration,
     /// Whether `/metrics` shows sums over all topics instead of figures for each.
     pub metrics_aggregate: bool,
-    /// How long a publisher is kept waiting for room in memory before it is told `E_PUB_FAILED`.
+    /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or too
+    /// slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
+}
+
+/// Whom an nsqd refuses without TLS (section 17).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TlsRequired {
+    /// Nobody.
+    #[default]
+    No,
+    /// Clients, by any command but IDENTIFY, and every request over plain HTTP.
+    Yes,
+    /// Clients; plain HTTP stays open.
+    TcpHttps,
 }
 
 /// The most nsqlookupds that a list put to `/config` may name. Those of the flags have no limit.
@@ -90,6 +119,9 @@ pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a new connection may take to send its magic (W21). Far above what a slow peer needs.
 pub const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long the handshake of TLS may take (section 2.1).
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// The output buffer size that an IDENTIFY answer shows if the client names none.
 pub const OUTPUT_BUFFER_SIZE_DEFAULT: usize = 16 * 1024;
 
@@ -99,6 +131,10 @@ pub const LINE_LEN_MAX: usize = 16 * 1024;
 /// Commands of one connection that may wait for another shard or for room in memory. Beyond it the
 /// connection's next command is not decoded, and so the socket's window closes.
 pub const PENDING_REPLIES_MAX: usize = 256;
+
+/// Bytes that are decrypted and unpacked for one connection in one call: beyond it, others come first. A
+/// few bytes can be packed that expand a thousandfold.
+pub const DECODED_LEN_MAX: usize = 256 * 1024;
 
 /// Bytes of answers that one peer has not taken beyond which no further command of it is decoded: a peer
 /// that sends and does not read must not make the broker remember its answers without end. Messages do
@@ -126,10 +162,12 @@ impl Default for Config {
             hostname: String::from("localhost"),
             tcp_port: 4150,
             http_port: 4151,
+            https_port: 0,
             start_time: 0,
             lookupd_tcp_addresses: Vec::new(),
             topology_region: String::new(),
             topology_zone: String::new(),
+            topology_aware_consumption: false,
             mem_queue_size: 10_000,
             max_msg_size: 1024 * 1024,
             max_body_size: 5 * 1024 * 1024,
@@ -145,9 +183,14 @@ impl Default for Config {
             max_channel_consumers: 0,
             e2e_processing_latency_percentiles: Vec::new(),
             e2e_processing_latency_window_time: Duration::from_secs(600),
+            statsd: StatsdOptions::default(),
             deflate: true,
             snappy: true,
             max_deflate_level: 6,
+            disk: false,
+            #[cfg(feature = "upgrade")]
+            tls: None,
+            tls_required: TlsRequired::No,
             max_bytes_per_file: 100 * 1024 * 1024,
             sync_every: 2500,
             sync_timeout: Duration::from_secs(2),
@@ -169,6 +212,9 @@ impl Config {
         if self.node_id > 1023 {
             return Err(ConfigError::NodeId);
         }
+        if self.tls_required != TlsRequired::No && !self.has_tls() {
+            return Err(ConfigError::TlsRequired);
+        }
         if i32::try_from(self.max_msg_size).is_err() || self.max_msg_size == 0 {
             return Err(ConfigError::MaxMsgSize);
         }
@@ -178,7 +224,18 @@ impl Config {
         if self.msg_timeout.is_zero() {
             return Err(ConfigError::MsgTimeout);
         }
+        if self.statsd.interval <= Duration::from_secs(1) {
+            return Err(ConfigError::StatsdInterval);
+        }
         Ok(())
+    }
+
+    /// Whether clients may have TLS.
+    pub const fn has_tls(&self) -> bool {
+        #[cfg(feature = "upgrade")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "upgrade"))]
+        return false;
     }
 
     /// The most messages that one MPUB can hold (section 6.1).
@@ -201,6 +258,10 @@ pub enum ConfigError {
     MsgTimeout,
     /// `--node-id`.
     NodeId,
+    /// `--statsd-interval`.
+    StatsdInterval,
+    /// `--tls-required` without a certificate.
+    TlsRequired,
 }
 
 impl fmt::Display for ConfigError {
@@ -211,6 +272,8 @@ impl fmt::Display for ConfigError {
             Self::MaxMsgSize => "--max-msg-size must be [1,2147483647]",
             Self::MsgTimeout => "--msg-timeout must be above 0",
             Self::NodeId => "--node-id must be [0,1024)",
+            Self::StatsdInterval => "--statsd-interval must be above 1s",
+            Self::TlsRequired => "cannot require TLS client connections without TLS key and cert",
         })
     }
 }

@@ -9,6 +9,7 @@ use super::lookup_peer::LookupPeerEvent;
 use crate::log::Level;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::error::ProtocolError;
+use crate::storage::{DiskEvent, Failure, Store};
 
 /// Something that happened in an nsqd.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,22 +27,34 @@ pub enum Event {
     ClientFailed(Peer, ClientFailure),
     /// A client's connection ended.
     ClientLeft(Peer),
+    /// Something about the queue of a topic or channel on disk.
+    Disk(Box<(Store, DiskEvent)>),
     /// A client identified itself with these bytes.
     Identified(Peer, String),
     /// Something about an nsqlookupd.
     Lookup(Box<LookupPeerEvent>),
     /// A client said which protocol it speaks.
     Magic(Peer, [u8; 4]),
+    /// The list of topics and channels can't be written. It is retried; once per change of state.
+    MetadataFailed(Failure),
+    /// Nothing more is pushed to statsd.
+    StatsdClosed,
     /// A topic came into being.
     TopicCreated(TopicName),
     /// A topic is deleted.
     TopicDeleted(TopicName),
+    /// A client's connection gets a layer.
+    #[cfg(feature = "upgrade")]
+    Upgrading(Peer, crate::upgrade::Layer),
 }
 
 /// Why a client's connection was given up without an error frame.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ClientFailure {
+    /// TLS, Snappy or Deflate can't read what it sends.
+    #[cfg(feature = "upgrade")]
+    Layer(crate::upgrade::UpgradeError),
     /// The line is longer than the limit.
     LineTooLong,
     /// No command came within two heartbeat intervals.
@@ -53,6 +66,8 @@ pub enum ClientFailure {
 impl fmt::Display for ClientFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            #[cfg(feature = "upgrade")]
+            Self::Layer(error) => return write!(f, "failed to read command - {error}"),
             Self::LineTooLong => "failed to read command - line too long",
             Self::ReadDeadline => "failed to read command - i/o timeout",
             Self::WriteDeadline => "failed to send - i/o timeout",
@@ -64,14 +79,20 @@ impl Event {
     /// How loud the line is.
     pub fn level(&self) -> Level {
         match self {
-            Self::ClientRefused(..) | Self::ClientFailed(..) => Level::Error,
+            Self::ClientRefused(..) | Self::ClientFailed(..) | Self::MetadataFailed(_) => {
+                Level::Error
+            }
+            Self::Disk(event) => event.1.level(),
             Self::Lookup(event) => event.level(),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(..) => Level::Info,
             Self::ChannelCreated(..)
             | Self::ChannelDeleted(..)
             | Self::ClientConnected(..)
             | Self::ClientLeft(..)
             | Self::Identified(..)
             | Self::Magic(..)
+            | Self::StatsdClosed
             | Self::TopicCreated(..)
             | Self::TopicDeleted(..) => Level::Info,
         }
@@ -91,6 +112,7 @@ impl fmt::Display for Event {
             Self::ClientConnected(peer) => write!(f, "TCP: new client({peer})"),
             Self::ClientFailed(peer, failure) => write!(f, "client({peer}) - {failure}"),
             Self::ClientLeft(peer) => write!(f, "PROTOCOL(V2): [{peer}] exiting ioloop"),
+            Self::Disk(event) => write!(f, "DISKQUEUE({}) {}", event.0, event.1),
             Self::Identified(peer, body) => write!(f, "[{peer}] IDENTIFY: {body}"),
             Self::Lookup(event) => event.fmt(f),
             Self::Magic(peer, [b' ', b' ', b'V', b'2']) => {
@@ -99,8 +121,14 @@ impl fmt::Display for Event {
             Self::Magic(peer, magic) => {
                 write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
             }
+            Self::MetadataFailed(failure) => write!(f, "failed to persist metadata - {failure}"),
+            Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(peer, layer) => {
+                write!(f, "PROTOCOL(V2): [{peer}] upgrading connection to {layer}")
+            }
         }
     }
 }

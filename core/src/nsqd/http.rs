@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::actions::Batch;
 use super::admin::{AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp};
-use super::config::Config;
+use super::config::{Config, TlsRequired};
 use super::stats::{ClientStats, ServerStats};
 use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
 use crate::log::OneLine;
@@ -179,7 +179,7 @@ pub struct Memory {
 
 impl Memory {
     /// The members in the order of both forms.
-    const fn figures(self) -> [(&'static str, u64); 9] {
+    pub(super) const fn figures(self) -> [(&'static str, u64); 9] {
         [
             ("heap_objects", self.heap_objects),
             ("heap_idle_bytes", self.heap_idle_bytes),
@@ -209,7 +209,12 @@ pub fn body_limit(method: &str, path: &str, config: &Config) -> usize {
 ///
 /// Unlike in the reference a body without `Content-Length` is held to the same limits as one with
 /// it, and the limit of `/mpub` is always the first check: there a binary body in chunks has none.
-pub fn parse(request: &Request<'_>, too_big: bool, config: &Config) -> Parsed {
+///
+/// `is_https` says that it came over TLS. Where TLS is required of everybody, others are told the port.
+pub fn parse(request: &Request<'_>, too_big: bool, is_https: bool, config: &Config) -> Parsed {
+    if !is_https && config.tls_required == TlsRequired::Yes {
+        return Parsed::Reply(tls_required(config));
+    }
     match Router(&ROUTES).route(request) {
         Routed::Handler { handler, parameter } => match handler {
             Handler::Mpub => parse_mpub(request, too_big, config),
@@ -399,6 +404,13 @@ fn argument<'a>(query: &'a Query, name: &str, missing: &str) -> Result<&'a str, 
 fn topic(query: &Query, invalid: &str) -> Result<TopicName, HttpReply> {
     let name = argument(query, "topic", "MISSING_ARG_TOPIC")?;
     TopicName::new(name).map_err(|_| refusal(invalid))
+}
+
+/// What plain HTTP is told where TLS is required (section 2.1); the blanks are the reference's.
+fn tls_required(config: &Config) -> HttpReply {
+    let port = config.https_port;
+    let body = format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {port}}}");
+    HttpReply { status: 403, ..HttpReply::json(body) }.unlogged()
 }
 
 fn refusal(message: &str) -> HttpReply {

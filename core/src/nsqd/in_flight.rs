@@ -121,10 +121,11 @@ impl InFlight {
     ) -> Result<Message, NotInFlight> {
         let Self { slots, by_id, .. } = self;
         // One look-up finds and removes: this is every FIN's way.
-        let entry = by_id.find_entry(hash(id), |index| is_of(slots, *index, id));
-        let entry = entry.map_err(|_| NotInFlight::Unknown)?;
+        let Ok(entry) = by_id.find_entry(hash(id), |index| is_of(slots, *index, id, consumer))
+        else {
+            return Err(self.refusal(id));
+        };
         let index = *entry.get();
-        owned(slots, index, consumer)?;
         entry.remove();
         self.take(list, index).ok_or(NotInFlight::Unknown)
     }
@@ -169,10 +170,19 @@ impl InFlight {
     }
 
     fn find(&self, consumer: ConsumerId, id: MessageId) -> Result<u32, NotInFlight> {
-        let found = self.by_id.find(hash(id), |index| is_of(&self.slots, *index, id));
-        let index = *found.ok_or(NotInFlight::Unknown)?;
-        owned(&self.slots, index, consumer)?;
-        Ok(index)
+        let found = self.by_id.find(hash(id), |index| is_of(&self.slots, *index, id, consumer));
+        found.copied().ok_or_else(|| self.refusal(id))
+    }
+
+    /// Why a consumer that has no message of this id may not answer it.
+    fn refusal(&self, id: MessageId) -> NotInFlight {
+        let is_it = |index: &u32| {
+            self.slots[*index as usize].as_ref().is_some_and(|slot| slot.message.id == id)
+        };
+        match self.by_id.find(hash(id), is_it) {
+            Some(_) => NotInFlight::NotOwner,
+            None => NotInFlight::Unknown,
+        }
     }
 
     /// Empties a slot that is no longer in the table.
@@ -229,18 +239,11 @@ impl InFlight {
     }
 }
 
-/// Whether the slot holds the message `id`.
-fn is_of(slots: &[Option<Slot>], index: u32, id: MessageId) -> bool {
-    slots[index as usize].as_ref().is_some_and(|slot| slot.message.id == id)
-}
-
-/// Whether the slot is in flight to `consumer`.
-fn owned(slots: &[Option<Slot>], index: u32, consumer: ConsumerId) -> Result<(), NotInFlight> {
-    match &slots[index as usize] {
-        Some(slot) if slot.consumer == consumer => Ok(()),
-        Some(_) => Err(NotInFlight::NotOwner),
-        None => Err(NotInFlight::Unknown),
-    }
+/// Whether the slot holds a message `id` that is in flight to `consumer`. Two servers' data in one
+/// channel may hold an id twice: each consumer then answers its own (weakness W24).
+fn is_of(slots: &[Option<Slot>], index: u32, id: MessageId, consumer: ConsumerId) -> bool {
+    let slot = slots[index as usize].as_ref();
+    slot.is_some_and(|slot| slot.message.id == id && slot.consumer == consumer)
 }
 
 /// An empty table keeps this many slots; the memory of more is given back.

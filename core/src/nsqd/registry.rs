@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::name::{ChannelName, TopicName};
+use crate::storage::{ChannelRecord, Metadata, TopicRecord};
 
 /// A change that shard 0 has to know of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +20,27 @@ pub enum Announcement {
     ChannelDeleted(TopicName, ChannelName),
     /// A channel was paused (`true`) or goes on.
     ChannelPaused(TopicName, ChannelName, bool),
+}
+
+impl Announcement {
+    /// Whether it concerns the metadata file, which ephemeral names are not in.
+    pub fn is_stored(&self) -> bool {
+        match self {
+            Self::TopicCreated(topic) | Self::TopicDeleted(topic) | Self::TopicPaused(topic, _) => {
+                !topic.is_ephemeral()
+            }
+            Self::ChannelCreated(topic, channel)
+            | Self::ChannelDeleted(topic, channel)
+            | Self::ChannelPaused(topic, channel, _) => {
+                !topic.is_ephemeral() && !channel.is_ephemeral()
+            }
+        }
+    }
+
+    /// Whether something is paused or goes on.
+    pub const fn is_pause(&self) -> bool {
+        matches!(self, Self::TopicPaused(..) | Self::ChannelPaused(..))
+    }
 }
 
 /// The names of everything that exists in an nsqd, over all shards, and whether it is paused.
@@ -61,7 +83,10 @@ impl Registry {
                 false
             }
             Announcement::ChannelCreated(topic, channel) => {
-                self.topics.entry(topic).or_default().channels.insert(channel, false).is_none()
+                let channels = &mut self.topics.entry(topic).or_default().channels;
+                let known = channels.contains_key(&channel);
+                channels.entry(channel).or_default();
+                !known
             }
             Announcement::ChannelDeleted(topic, channel) => self
                 .topics
@@ -75,6 +100,21 @@ impl Registry {
                 false
             }
         }
+    }
+
+    /// What the metadata file is to hold: all but ephemeral names.
+    pub fn to_metadata(&self) -> Metadata {
+        let lasting = self.topics.iter().filter(|(name, _)| !name.is_ephemeral());
+        let topics = lasting.map(|(name, entry)| {
+            let lasting = entry.channels.iter().filter(|(name, _)| !name.is_ephemeral());
+            let channel = |(name, paused): (&ChannelName, &bool)| ChannelRecord {
+                name: *name,
+                paused: *paused,
+            };
+            let channels = lasting.map(channel).collect();
+            TopicRecord { name: *name, paused: entry.paused, channels }
+        });
+        Metadata { topics: topics.collect() }
     }
 
     /// All topics, by name.

@@ -82,7 +82,11 @@ pub struct ChannelStats {
     pub deferred_count: u64,
     /// Messages received from the topic since the channel was made.
     pub message_count: u64,
-    /// Messages handed to consumers, each delivery counted.
+    /// Messages handed to consumers of this nsqd's zone, each delivery counted.
+    pub zone_local_msg_count: u64,
+    /// Messages handed to consumers of its region that are not of its zone.
+    pub region_local_msg_count: u64,
+    /// Messages handed to other consumers; to all of them, unless consumption is topology-aware.
     pub global_msg_count: u64,
     /// REQ commands.
     pub requeue_count: u64,
@@ -143,4 +147,34 @@ pub struct ClientStats {
     pub topology_region: String,
     /// What it published, by topic.
     pub pub_counts: Vec<(TopicName, u64)>,
+    /// Whether it has negotiated Deflate.
+    pub deflate: bool,
+    /// Whether it has negotiated Snappy.
+    pub snappy: bool,
+    /// What TLS agreed on, if it has TLS.
+    pub tls: Option<TlsInfo>,
+}
+
+/// What the two ends of a TLS connection agreed on, and who the peer is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TlsInfo {
+    /// The version as the statistics show it: `TLS1.2` or `TLS1.3`.
+    pub version: &'static str,
+    /// The number of the cipher suite.
+    pub cipher_suite: u16,
+    /// The protocol of ALPN; empty, since NSQ has none.
+    pub protocol: String,
+    /// The common name in the peer's certificate; empty without one.
+    pub common_name: String,
+}
+
+impl TlsInfo {
+    /// The name of the cipher suite as the reference's statistics show it, which knows few of them.
+    pub fn cipher_suite_name(&self) -> String {
+        match self.cipher_suite {
+            0xc02f => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into(),
+            0xc02b => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into(),
+            number => alloc::format!("Unknown {number}"),
+        }
+    }
 }

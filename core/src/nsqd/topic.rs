@@ -3,51 +3,75 @@
 //! Messages flow while there is a channel and the topic is not paused; else they collect in the topic's
 //! backlog, and the first channel gets them all (nsqd-protocol.md section 11).
 //!
-//! Limits: the backlog holds `--mem-queue-size` messages. A publish that finds it full waits, in order;
-//! when room is made it is accepted, and after [`publish_wait`](super::config::Config::publish_wait) it
-//! is refused. A publish is taken whole or not at all, so the backlog may exceed its limit by one batch
-//! less one message. An ephemeral topic drops what does not fit and says OK. What waits is bounded by
-//! the publishers: each may have [`PENDING_REPLIES_MAX`](super::config::PENDING_REPLIES_MAX) commands
-//! unanswered.
+//! A publish is answered when its messages are in memory, or written where they are not: each holds a
+//! ticket, which is complete when the last queue that took one to disk has it there.
+//!
+//! Limits: those of the [backlog](super::backlog). A publish for which there is no room, because there is
+//! no disk or it is in trouble or too slow, waits, in order; when room is made it is accepted, and after
+//! [`publish_wait`](super::config::Config::publish_wait) it is refused. A publish is taken whole or not at
+//! all, so a limit may be exceeded by one batch less one message. An ephemeral topic drops what does not
+//! fit and says OK. What waits is bounded by the publishers: each may have
+//! [`PENDING_REPLIES_MAX`](super::config::PENDING_REPLIES_MAX) commands unanswered.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::actions::{Batch, Origin, Publish};
+use super::backlog::{Backlog, BacklogOutput, Beyond};
 use crate::arena::ChannelId;
-use crate::message::{IdGenerator, Message};
+use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
+use crate::storage::{Answer, Failure, Ticket};
 use crate::time::{Instant, Now};
 
 /// What a topic asks of its owner. Infallible, and never enters the topic again.
-pub trait TopicOutput {
+pub trait TopicOutput: BacklogOutput {
     /// How many messages a channel takes before the topic should wait.
     fn room(&self, channel: ChannelId) -> usize;
-    /// Gives a channel its copy of a message; if `due` is given, to be kept back until then.
-    fn put(&mut self, channel: ChannelId, message: Message, due: Option<Instant>);
-    /// Tells a publisher that had to wait what became of its publish.
-    fn published(&mut self, origin: Origin, outcome: Result<(), NotPublished>);
+    /// Gives a channel its copy of a message; if `due` is given, to be kept back until then. If it has
+    /// to be written first, `ticket` waits for that.
+    fn put(
+        &mut self,
+        channel: ChannelId,
+        message: Message,
+        due: Option<Instant>,
+        ticket: Option<Ticket>,
+    );
+    /// Begins a publish: the ticket of its messages.
+    fn begin(&mut self, origin: Origin) -> Ticket;
+    /// Begins to hand a message on that has a record in this topic: its ticket. When all who took it have
+    /// it in memory or written, [`Topic::moved`] is to be called.
+    fn begin_move(&mut self, record: RecordId) -> Ticket;
+    /// All messages of a ticket are put. Its publisher is told as soon as all are in memory or written.
+    fn end(&mut self, ticket: Ticket);
+    /// Tells a publisher that its publish is refused.
+    fn refuse(&mut self, origin: Origin, why: NotPublished);
 }
 
 /// Why a publish was not accepted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NotPublished {
+    /// The disk failed, in the operating system's words.
+    Disk(Box<str>),
     /// The topic is being deleted, or the broker stops.
     Exiting,
-    /// Memory was full for as long as a publish may wait.
+    /// There was no room for as long as a publish may wait.
     Full,
 }
 
-impl NotPublished {
+impl fmt::Display for NotPublished {
     /// The reason in the error's text.
-    pub const fn as_str(self) -> &'static str {
-        match self {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disk(text) => text,
             Self::Exiting => "exiting",
-            Self::Full => "memory queue is full",
-        }
+            Self::Full => "no room",
+        })
     }
 }
 
@@ -56,20 +80,13 @@ impl NotPublished {
 pub struct Topic {
     name: TopicName,
     paused: bool,
-    limit: usize,
     publish_wait: Duration,
     /// By name.
     channels: Vec<ChannelId>,
-    backlog: VecDeque<Queued>,
+    backlog: Backlog,
     waiting: VecDeque<Waiting>,
     message_count: u64,
     message_bytes: u64,
-}
-
-#[derive(Debug)]
-struct Queued {
-    message: Message,
-    due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -80,15 +97,21 @@ struct Waiting {
 }
 
 impl Topic {
-    /// A topic without channels. `mem_queue_size` and `publish_wait` are the options of these names.
-    pub fn new(name: TopicName, mem_queue_size: usize, publish_wait: Duration) -> Self {
+    /// A topic without channels that has what its disk has. `mem_queue_size` and `publish_wait` are the
+    /// options of these names.
+    pub fn new(
+        name: TopicName,
+        mem_queue_size: usize,
+        beyond: Beyond,
+        publish_wait: Duration,
+        out: &mut impl TopicOutput,
+    ) -> Self {
         Self {
             name,
             paused: false,
-            limit: mem_queue_size.max(1),
             publish_wait,
             channels: Vec::new(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::new(mem_queue_size, beyond, out),
             waiting: VecDeque::new(),
             message_count: 0,
             message_bytes: 0,
@@ -100,7 +123,7 @@ impl Topic {
         &self.name
     }
 
-    /// Publishes. The outcome is told through [`TopicOutput::published`], now or later.
+    /// Publishes. The publisher is told the outcome, now or later.
     pub fn publish(
         &mut self,
         publish: Publish,
@@ -108,10 +131,8 @@ impl Topic {
         ids: &mut IdGenerator,
         out: &mut impl TopicOutput,
     ) {
-        if self.has_room() {
-            let origin = publish.origin;
+        if self.waiting.is_empty() && self.has_room(out) {
             self.accept(publish, now, now, ids, out);
-            out.published(origin, Ok(()));
         } else {
             let until = now.instant + self.publish_wait;
             self.waiting.push_back(Waiting { publish, received: now, until });
@@ -122,35 +143,54 @@ impl Topic {
     /// channel may have got room.
     pub fn pump(&mut self, now: Now, ids: &mut IdGenerator, out: &mut impl TopicOutput) {
         loop {
-            self.drain(out);
-            if self.waiting.is_empty() || self.backlog.len() >= self.limit {
+            self.drain(now, out);
+            if self.waiting.is_empty() || !self.has_room(out) {
                 return;
             }
             let Some(Waiting { publish, received, .. }) = self.waiting.pop_front() else { return };
-            let origin = publish.origin;
             self.accept(publish, received, now, ids, out);
-            out.published(origin, Ok(()));
         }
     }
 
-    /// Refuses the publishes that have waited too long.
+    /// A request of its queue on disk is answered, in the order of asking. The owner pumps afterwards.
+    pub fn handle_storage(
+        &mut self,
+        result: Result<Answer, Failure>,
+        now: Now,
+        out: &mut impl TopicOutput,
+    ) {
+        self.backlog.handle(result, now, out);
+    }
+
+    /// A message that had this record is where it belongs, in every channel.
+    pub fn moved(&mut self, record: RecordId, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.finish(Some(record), now, out);
+    }
+
+    /// Refuses the publishes that have waited too long, and does what the disk is due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.handle_timeout(now, out);
         while self.waiting.front().is_some_and(|waiting| waiting.until <= now.instant)
             && let Some(waiting) = self.waiting.pop_front()
         {
-            out.published(waiting.publish.origin, Err(NotPublished::Full));
+            let why = match self.backlog.failure() {
+                Some(failure) => NotPublished::Disk(failure.text.clone()),
+                None => NotPublished::Full,
+            };
+            out.refuse(waiting.publish.origin, why);
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.waiting.front().map(|waiting| waiting.until)
+        let waiting = self.waiting.front().map(|waiting| waiting.until);
+        [waiting, self.backlog.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Refuses every publish that waits: the topic ends.
     pub fn exit(&mut self, out: &mut impl TopicOutput) {
         for waiting in self.waiting.drain(..) {
-            out.published(waiting.publish.origin, Err(NotPublished::Exiting));
+            out.refuse(waiting.publish.origin, NotPublished::Exiting);
         }
     }
 
@@ -175,8 +215,29 @@ impl Topic {
     }
 
     /// Drops what is in the topic itself. The owner pumps afterwards.
-    pub fn empty(&mut self) {
-        self.backlog = VecDeque::new();
+    pub fn empty(&mut self, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.empty(now, out);
+    }
+
+    /// Removes what is on disk. The topic is gone then, and takes nothing any more.
+    pub fn delete(&mut self, out: &mut impl TopicOutput) {
+        self.backlog.delete(out);
+    }
+
+    /// Has everything that is in memory written to disk. Nothing is taken or handed on any more; it is
+    /// done when [`is_flushed`](Self::is_flushed).
+    pub fn flush(&mut self, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.flush(core::iter::empty(), now, out);
+    }
+
+    /// Whether everything that [`flush`](Self::flush) asked for is answered.
+    pub fn is_flushed(&self) -> bool {
+        self.backlog.is_flushed()
+    }
+
+    /// The trouble that its disk is in, if it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.backlog.failure()
     }
 
     /// Whether something waits for a channel's room.
@@ -190,8 +251,13 @@ impl Topic {
     }
 
     /// Messages in the topic itself.
-    pub fn depth(&self) -> usize {
+    pub fn depth(&self) -> u64 {
         self.backlog.len()
+    }
+
+    /// How many of them are on disk.
+    pub fn backend_depth(&self) -> u64 {
+        self.backlog.on_disk()
     }
 
     /// Messages accepted so far.
@@ -204,8 +270,9 @@ impl Topic {
         self.message_bytes
     }
 
-    fn has_room(&self) -> bool {
-        self.name.is_ephemeral() || (self.waiting.is_empty() && self.backlog.len() < self.limit)
+    /// Whether a publish can be taken: by the backlog, or past it by the channels.
+    fn has_room(&self, out: &impl TopicOutput) -> bool {
+        self.backlog.room() > 0 || self.backlog.is_empty() && self.flow(out) > 0
     }
 
     /// Makes messages of a publish and hands them on, or to the backlog. `received` is when the publish
@@ -218,41 +285,45 @@ impl Topic {
         ids: &mut IdGenerator,
         out: &mut impl TopicOutput,
     ) {
+        let ticket = out.begin(publish.origin);
         let due = (!publish.delay.is_zero()).then(|| received.instant + publish.delay);
         let flows = self.backlog.is_empty() && self.flow(out) > 0;
         let mut take = |topic: &mut Self, body: Bytes| {
             topic.message_count += 1;
             topic.message_bytes += body.len() as u64;
-            let id = ids.next_id(now.unix);
-            let message = Message { id, timestamp: received.unix, attempts: 0, body };
+            let (id, timestamp) = (ids.next_id(now.unix), received.unix);
+            let message = Message { id, timestamp, attempts: 0, record: None, body };
             if flows {
-                topic.fan_out(message, due, out);
-            } else if !topic.name.is_ephemeral() || topic.backlog.len() < topic.limit {
-                topic.backlog.push_back(Queued { message, due });
+                topic.fan_out(message, due, Some(ticket), out);
+            } else {
+                topic.backlog.put(message, due, Some(ticket), now, out);
             }
         };
         match publish.batch {
             Batch::One(body) => take(self, body),
             Batch::Many(bodies) => bodies.into_iter().for_each(|body| take(self, body)),
         }
+        self.backlog.drop_excess();
+        out.end(ticket);
     }
 
-    /// Moves the backlog to the channels, as far as there is room.
-    fn drain(&mut self, out: &mut impl TopicOutput) {
+    /// Moves the backlog to the channels, as far as there is room and it is read.
+    fn drain(&mut self, now: Now, out: &mut impl TopicOutput) {
         while !self.backlog.is_empty() {
-            let room = self.flow(out).min(self.backlog.len());
+            let room = self.flow(out);
             if room == 0 {
                 return;
             }
             for _ in 0..room {
-                if let Some(Queued { message, due }) = self.backlog.pop_front() {
-                    self.fan_out(message, due, out);
+                let Some((mut message, due)) = self.backlog.pop(now, out) else { return };
+                let ticket = message.record.take().map(|record| out.begin_move(record));
+                self.fan_out(message, due, ticket, out);
+                if let Some(ticket) = ticket {
+                    out.end(ticket);
                 }
             }
         }
-        if self.backlog.capacity() > KEPT_BACKLOG_MAX {
-            self.backlog = VecDeque::new();
-        }
+        self.backlog.shrink();
     }
 
     /// How many messages every channel has room for; 0 if messages do not flow.
@@ -263,17 +334,20 @@ impl Topic {
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)
     }
 
-    fn fan_out(&self, message: Message, due: Option<Instant>, out: &mut impl TopicOutput) {
+    fn fan_out(
+        &self,
+        message: Message,
+        due: Option<Instant>,
+        ticket: Option<Ticket>,
+        out: &mut impl TopicOutput,
+    ) {
         let Some((last, others)) = self.channels.split_last() else { return };
         for channel in others {
-            out.put(*channel, message.clone(), due);
+            out.put(*channel, message.clone(), due, ticket);
         }
-        out.put(*last, message, due);
+        out.put(*last, message, due, ticket);
     }
 }
-
-/// An empty backlog keeps room for this many messages; the memory of more is given back.
-const KEPT_BACKLOG_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -93,6 +93,8 @@ pub struct Gate {
     pub state: State,
     /// Whether heartbeats are on; without them SUB is refused.
     pub heartbeats: bool,
+    /// Whether TLS is required and not there; without it only IDENTIFY is allowed.
+    pub lacks_tls: bool,
 }
 
 /// The limits that the decoder holds commands to; names as the options'.
@@ -424,6 +426,10 @@ fn parse_line(line: &[u8], gate: Gate, limits: &Limits) -> Result<Line, Protocol
     let mut words = line.split(|byte| *byte == b' ');
     let word = words.next().unwrap_or_default();
     let subscribed = gate.state != State::Init;
+    if gate.lacks_tls && word != b"IDENTIFY" {
+        let parts = [&b"cannot "[..], word, b" in current state (TLS required)"];
+        return Err(ProtocolError::quote(ErrorCode::Invalid, &parts));
+    }
     Ok(match word {
         b"FIN" => Line::Complete(Command::Fin(answered_id("FIN", subscribed, &mut words, 1)?)),
         b"PUB" => {

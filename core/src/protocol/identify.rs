@@ -151,18 +151,21 @@ impl Settings {
     }
 
     /// The JSON answer to a client that negotiates (section 8.3), keys in the reference's order, then
-    /// sansq's own version.
-    pub fn answer(&self, config: &Config) -> String {
+    /// sansq's own version. `upgrades` are what comes next.
+    pub fn answer(&self, upgrades: &Upgrades, config: &Config) -> String {
         let mut json = alloc::format!(
             "{{\"max_rdy_count\":{},\"version\":\"{NSQ_VERSION}\",\"max_msg_timeout\":{},\"msg_timeout\":{},\
-             \"tls_v1\":false,\"deflate\":false,\"deflate_level\":{},\"max_deflate_level\":{},\
-             \"snappy\":false,\"sample_rate\":{},\"auth_required\":false,\"output_buffer_size\":{},\
+             \"tls_v1\":{},\"deflate\":{},\"deflate_level\":{},\"max_deflate_level\":{},\
+             \"snappy\":{},\"sample_rate\":{},\"auth_required\":false,\"output_buffer_size\":{},\
              \"output_buffer_timeout\":{},\"topology_region\":",
             config.max_rdy_count,
             config.max_msg_timeout.as_millis(),
             self.msg_timeout.as_millis(),
-            DEFLATE_LEVEL_DEFAULT.min(config.max_deflate_level),
+            upgrades.tls,
+            upgrades.deflate,
+            upgrades.deflate_level,
             config.max_deflate_level,
+            upgrades.snappy,
             self.sample_rate,
             self.output_buffer_size,
             self.output_buffer_timeout.as_millis(),
@@ -174,6 +177,55 @@ impl Settings {
         push_string(&mut json, SANSQ_VERSION);
         json.push('}');
         json
+    }
+}
+
+/// What happens to a connection behind the answer to its IDENTIFY, in this order (section 8.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Upgrades {
+    /// TLS.
+    pub tls: bool,
+    /// Snappy.
+    pub snappy: bool,
+    /// Deflate.
+    pub deflate: bool,
+    /// The level of Deflate, whether or not it comes: 1 to 9.
+    pub deflate_level: u8,
+}
+
+impl Upgrades {
+    /// No upgrades.
+    pub fn none(config: &Config) -> Self {
+        let deflate_level = DEFLATE_LEVEL_DEFAULT.min(config.max_deflate_level);
+        Self { tls: false, snappy: false, deflate: false, deflate_level }
+    }
+
+    /// What a client asks for, as far as this server has it.
+    ///
+    /// # Errors
+    /// `E_IDENTIFY_FAILED` if that is both Snappy and Deflate.
+    pub fn asked(identify: &Identify, config: &Config) -> Result<Self, ProtocolError> {
+        let none = Self::none(config);
+        if !identify.feature_negotiation || !cfg!(feature = "upgrade") {
+            return Ok(none);
+        }
+        let (snappy, deflate) =
+            (identify.snappy && config.snappy, identify.deflate && config.deflate);
+        if snappy && deflate {
+            let text = *b"cannot enable both deflate and snappy compression";
+            return Err(ProtocolError::new(ErrorCode::IdentifyFailed, text));
+        }
+        let deflate_level = match u8::try_from(identify.deflate_level) {
+            Ok(level) if deflate && level > 0 => level.min(config.max_deflate_level),
+            Err(_) if deflate && identify.deflate_level > 0 => config.max_deflate_level,
+            _ => none.deflate_level,
+        };
+        Ok(Self { tls: identify.tls_v1 && config.has_tls(), snappy, deflate, deflate_level })
+    }
+
+    /// Whether there are any.
+    pub const fn any(&self) -> bool {
+        self.tls || self.snappy || self.deflate
     }
 }
 
@@ -257,7 +309,7 @@ mod tests {
             \"max_deflate_level\":6,\"snappy\":false,\"sample_rate\":0,\"auth_required\":false,\
             \"output_buffer_size\":16384,\"output_buffer_timeout\":250,\"topology_region\":\"\",\
             \"topology_zone\":\"\",\"sansq_version\":\"0.1.0\"}";
-        assert_eq!(Settings::new(&config).answer(&config), expected);
+        assert_eq!(Settings::new(&config).answer(&Upgrades::none(&config), &config), expected);
         let unbuffered =
             negotiate(r#"{"output_buffer_size":-1,"output_buffer_timeout":500}"#).unwrap();
         assert_eq!(unbuffered.output_buffer_size, 1);

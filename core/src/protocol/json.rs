@@ -108,7 +108,7 @@ pub fn texts(body: &[u8]) -> Result<Option<Vec<String>>, DecodeError> {
 }
 
 /// Makes the bytes valid UTF-8 and lone surrogate escapes readable, as the reference's decoder does.
-fn replace_damage(body: &[u8]) -> Vec<u8> {
+pub(crate) fn replace_damage(body: &[u8]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned().into_bytes();
     let mut at = 0;
     while let Some(found) = text[at..].windows(2).position(|pair| pair[0] == b'\\') {

@@ -11,7 +11,9 @@
 //!
 //! The simulator answers with torn writes, lost syncs and full disks; the runtimes with files.
 
+mod disk_queue;
 mod file;
+pub mod memory;
 mod metadata;
 
 use alloc::boxed::Box;
@@ -20,8 +22,14 @@ use core::fmt;
 
 use bytes::Bytes;
 
+pub use self::disk_queue::{
+    CLOSE_PATIENCE, Damage, DiskEvent, DiskOptions, DiskOutput, DiskQueue, PENDING_LEN_MAX,
+    PENDING_MAX, Popped, STAGED_LEN_MAX, Ticket,
+};
 pub use self::file::{File, FileName, Store};
-pub use self::metadata::{ChannelRecord, Metadata, TopicRecord};
+pub use self::metadata::{
+    ChannelRecord, Metadata, MetadataError, ParsedMetadata, SkippedName, TopicRecord,
+};
 use crate::arena::{ChannelId, TopicId};
 
 /// Whose request it is: the completion goes back there, and is ignored if that is gone.
@@ -93,6 +101,9 @@ pub enum Op {
         /// Which file.
         file: File,
     },
+    /// Remove the data files, by number, then [`File::Meta`] and [`File::Deferred`]; not those that were
+    /// set aside. For a queue that is emptied or deleted, also before it was opened.
+    RemoveAll,
     /// Rename a data file to its name with `.bad` behind it, over an older one.
     SetAside {
         /// The data file's number.
@@ -118,7 +129,7 @@ pub enum Answer {
     Opened(Box<Found>),
     /// Of [`Op::Read`].
     Read(Bytes),
-    /// Of [`Op::Remove`].
+    /// Of [`Op::Remove`] and [`Op::RemoveAll`].
     Removed,
     /// Of [`Op::Replace`].
     Replaced,

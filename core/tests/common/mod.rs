@@ -1,15 +1,20 @@
-//! A node without a runtime: shards, lanes and clients' bytes, driven by hand and in a fixed order.
+//! A node without a runtime: shards, lanes, clients' bytes and a disk in memory, driven by hand and in a
+//! fixed order.
 #![expect(unreachable_pub, reason = "what several test programs share")]
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 use sansq_core::arena::{ConnId, PeerId};
+use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
-    ReplyToken, Shard, ShardId,
+    ReplyToken, Shard, ShardId, StatsdAction,
 };
+use sansq_core::storage::memory::MemoryFiles;
+use sansq_core::storage::{ChannelRecord, Done, Metadata, Request, TopicRecord};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
@@ -45,6 +50,13 @@ pub struct Node {
     pub replies: BTreeMap<u64, AdminReply>,
     /// What was to be done with connections to nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
+    /// The disk, if [`Config::disk`] says that there is one.
+    pub files: MemoryFiles,
+    /// What is asked of the disk waits while [`disk_is_stuck`](Self::disk_is_stuck).
+    pub requests: VecDeque<(usize, Request)>,
+    pub disk_is_stuck: bool,
+    /// What was to be sent to statsd; how much memory there is, is answered at once.
+    pub statsd: Vec<StatsdAction>,
     links: Vec<Link>,
     actions: Vec<Actions>,
     tokens: u64,
@@ -52,23 +64,72 @@ pub struct Node {
 
 impl Node {
     pub fn new(shards: u16, config: Config) -> Self {
+        Self::over(MemoryFiles::new(), shards, config)
+    }
+
+    /// A node on what an earlier one has left on its disk.
+    pub fn over(files: MemoryFiles, shards: u16, config: Config) -> Self {
+        Self::at(Now::from_millis(1_789_000_000_000), files, shards, config)
+    }
+
+    /// The same, at another time.
+    pub fn at(now: Now, files: MemoryFiles, shards: u16, config: Config) -> Self {
         let mut node = Self {
-            now: Now::from_millis(1_789_000_000_000),
+            now,
             shards: (0..shards)
                 .map(|id| Shard::new(ShardId(id), shards, config.clone(), 7))
                 .collect(),
             events: Vec::new(),
             replies: BTreeMap::new(),
             peers: Vec::new(),
+            files,
+            requests: VecDeque::new(),
+            disk_is_stuck: false,
+            statsd: Vec::new(),
             links: Vec::new(),
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
         };
+        let metadata = node.files.get("nsqd.dat").map(metadata);
         for shard in 0..usize::from(shards) {
-            node.shards[shard].start(node.now, &mut node.actions[shard]);
+            let (shard, actions) = (&mut node.shards[shard], &mut node.actions[shard]);
+            if let Some(metadata) = &metadata {
+                shard.load(metadata, node.now, actions);
+            }
+            shard.start(node.now, actions);
         }
         node.run();
         node
+    }
+
+    /// The process dies; what it asked of the disk and had no answer to yet is not done.
+    pub fn crash(self) -> MemoryFiles {
+        self.files
+    }
+
+    /// The node stops in good order, and the disk is done with everything.
+    pub fn stop(mut self) -> MemoryFiles {
+        self.shut_down();
+        assert!(self.shards.iter().all(|shard| shard.connections() == 0));
+        for shard in 0..self.shards.len() {
+            self.shards[shard].flush(self.now, &mut self.actions[shard]);
+        }
+        self.run();
+        self.wait(Duration::from_secs(1));
+        assert!(self.shards.iter().all(Shard::is_flushed), "the disk is not done");
+        self.files
+    }
+
+    /// The disk answers.
+    pub fn storage_done(&mut self, shard: usize, done: Done) {
+        self.shards[shard].handle_storage(done, self.now, &mut self.actions[shard]);
+        self.run();
+    }
+
+    /// The disk does what was asked of it meanwhile, and goes on.
+    pub fn release_disk(&mut self) {
+        self.disk_is_stuck = false;
+        self.run();
     }
 
     /// A client that connects to `shard`; it has sent nothing yet.
@@ -150,9 +211,14 @@ impl Node {
         self.links[client.0].input.len()
     }
 
+    /// The bytes that arrived since the last call.
+    pub fn received(&mut self, client: Client) -> Vec<u8> {
+        core::mem::take(&mut self.links[client.0].received)
+    }
+
     /// The frames that arrived since the last call.
     pub fn frames(&mut self, client: Client) -> Vec<Frame> {
-        let bytes = core::mem::take(&mut self.links[client.0].received);
+        let bytes = self.received(client);
         let mut rest = &bytes[..];
         let mut frames = Vec::new();
         while !rest.is_empty() {
@@ -188,6 +254,11 @@ impl Node {
     /// Whether the broker closed the connection.
     pub fn is_closed(&self, client: Client) -> bool {
         self.links[client.0].closed.is_some()
+    }
+
+    /// How the broker closed the connection.
+    pub fn close_of(&self, client: Client) -> Option<Close> {
+        self.links[client.0].closed
     }
 
     /// The shard that has the connection.
@@ -227,7 +298,17 @@ impl Node {
 
     /// Carries out all actions until there are none.
     fn run(&mut self) {
-        while let Some(shard) = self.actions.iter().position(|actions| !actions.is_empty()) {
+        loop {
+            let Some(shard) = self.actions.iter().position(|actions| !actions.is_empty()) else {
+                // One at a time, so that what follows from it is seen before the next.
+                if self.disk_is_stuck {
+                    return;
+                }
+                let Some((shard, request)) = self.requests.pop_front() else { return };
+                let done = self.files.carry_out(&request);
+                self.shards[shard].handle_storage(done, self.now, &mut self.actions[shard]);
+                continue;
+            };
             let fresh = Actions::new(self.shards.len() as u16);
             let actions = core::mem::replace(&mut self.actions[shard], fresh);
             self.events.extend(actions.events);
@@ -264,6 +345,15 @@ impl Node {
                 }
             }
             self.peers.extend(actions.peers);
+            self.requests.extend(actions.storage.into_iter().map(|request| (shard, request)));
+            for action in actions.statsd {
+                if action == StatsdAction::Measure {
+                    let actions = &mut self.actions[shard];
+                    self.shards[shard].handle_memory(Memory::default(), self.now, actions);
+                } else {
+                    self.statsd.push(action);
+                }
+            }
             self.replies.extend(actions.replies.into_iter().map(|(token, reply)| (token.0, reply)));
         }
     }
@@ -306,4 +396,22 @@ impl Node {
 pub fn pub_command(topic: &str, body: &str) -> Vec<u8> {
     let head = format!("PUB {topic}\n");
     [head.as_bytes(), &(body.len() as u32).to_be_bytes(), body.as_bytes()].concat()
+}
+
+/// Reads `nsqd.dat`.
+fn metadata(bytes: &[u8]) -> Metadata {
+    let json: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let name = |value: &serde_json::Value| value["name"].as_str().unwrap().to_string();
+    let paused = |value: &serde_json::Value| value["paused"].as_bool().unwrap();
+    let channel = |value: &serde_json::Value| ChannelRecord {
+        name: ChannelName::new(name(value)).unwrap(),
+        paused: paused(value),
+    };
+    let topic = |value: &serde_json::Value| TopicRecord {
+        name: TopicName::new(name(value)).unwrap(),
+        paused: paused(value),
+        channels: list(&value["channels"]).iter().map(channel).collect(),
+    };
+    Metadata { topics: list(&json["topics"]).iter().map(topic).collect() }
 }

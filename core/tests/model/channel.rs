@@ -22,8 +22,10 @@ use sansq_core::arena::{ConnId, ConsumerId, Key as _, TopicId};
 use sansq_core::message::{Message, MessageId};
 use sansq_core::name::ChannelName;
 use sansq_core::nsqd::{
-    Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, NotInFlight,
+    BacklogOutput, Beyond, Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats,
+    NotInFlight,
 };
+use sansq_core::storage::{self, DiskEvent, DiskOutput, Failure, Ticket};
 use sansq_core::time::{Instant, Now, UnixNanos};
 
 /// What happens to a channel. Consumers and messages are named by any number: it is taken modulo how
@@ -144,6 +146,26 @@ struct Sink {
     full: Vec<ConnId>,
 }
 
+impl DiskOutput for Sink {
+    fn ask(&mut self, _: storage::Op) {
+        panic!("there is no disk");
+    }
+
+    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {
+        panic!("there is no disk");
+    }
+
+    fn event(&mut self, _: DiskEvent) {
+        panic!("there is no disk");
+    }
+}
+
+impl BacklogOutput for Sink {
+    fn hold(&mut self, _: Ticket) {
+        panic!("there is no disk");
+    }
+}
+
 impl ChannelOutput for Sink {
     fn deliver(&mut self, conn: ConnId, message: &Message) -> bool {
         assert_eq!(message.body, body(message.id), "a body belongs to its message");
@@ -166,20 +188,22 @@ fn millis(millis: u16) -> Duration {
 
 impl Model {
     pub fn new(memory: Memory) -> Self {
-        let (name, mem_queue_size) = match memory {
-            Memory::Ample => ("c", 1 << 20),
-            Memory::Drops(limit) => ("c#ephemeral", limit),
+        let (name, mem_queue_size, beyond) = match memory {
+            Memory::Ample => ("c", 1 << 20, Beyond::Nowhere),
+            Memory::Drops(limit) => ("c#ephemeral", limit, Beyond::Dropped),
         };
         let options = ChannelOptions {
             mem_queue_size,
             max_msg_timeout: MAX_MSG_TIMEOUT,
             max_channel_consumers: CONSUMERS_MAX,
+            beyond,
             latency_window: None,
         };
         let name = ChannelName::new(name).expect("the name is valid");
+        let mut sink = Sink::default();
         Self {
-            channel: Channel::new(name, TopicId::new(0, 0), options, 1),
-            sink: Sink::default(),
+            channel: Channel::new(name, TopicId::new(0, 0), options, 1, &mut sink),
+            sink,
             memory,
             now: Now::from_millis(1000),
             messages: BTreeMap::new(),
@@ -290,7 +314,7 @@ impl Model {
     fn put(&mut self) {
         let message = self.message();
         self.messages.insert(message.id, self.queued(0));
-        self.channel.put(message, self.now, &mut self.sink);
+        self.channel.put(message, None, self.now, &mut self.sink);
     }
 
     fn put_deferred(&mut self, delay: u16) {
@@ -302,7 +326,7 @@ impl Model {
             Entry { attempts: 0, place: Place::Deferred { due } }
         };
         self.messages.insert(message.id, entry);
-        self.channel.put_deferred(message, due, self.now, &mut self.sink);
+        self.channel.put_deferred(message, due, None, self.now, &mut self.sink);
     }
 
     fn subscribe(&mut self, timeout: u16) {
@@ -395,7 +419,7 @@ impl Model {
             consumer.stats.in_flight = 0;
         }
         self.look_at_abilities();
-        self.channel.empty();
+        self.channel.empty(self.now, &mut self.sink);
     }
 
     /// Time goes on, and the channel looks at what is due.
@@ -424,7 +448,7 @@ impl Model {
     fn message(&mut self) -> Message {
         self.counters.messages += 1;
         let id = MessageId(self.counters.messages);
-        Message { id, timestamp: UnixNanos(7), attempts: 0, body: body(id) }
+        Message { id, timestamp: UnixNanos(7), attempts: 0, record: None, body: body(id) }
     }
 
     const fn queued(&self, attempts: u16) -> Entry {
@@ -544,7 +568,7 @@ impl Model {
     fn overflow(&mut self) {
         let Memory::Drops(limit) = self.memory else {
             let room = self.channel.room();
-            assert_eq!(room, (1 << 20) - self.channel.depth(), "room is what is left");
+            assert_eq!(room, (1 << 20) - self.channel.depth() as usize, "room is what is left");
             return;
         };
         assert_eq!(self.channel.room(), usize::MAX, "a topic never waits for an ephemeral channel");
@@ -566,7 +590,11 @@ impl Model {
             self.messages.values().filter(|entry| of(&entry.place)).count()
         };
         let channel = &self.channel;
-        assert_eq!(channel.depth(), count(|place| matches!(place, Place::Queue { .. })), "depth");
+        assert_eq!(
+            channel.depth() as usize,
+            count(|place| matches!(place, Place::Queue { .. })),
+            "depth"
+        );
         let in_flight = count(|place| matches!(place, Place::InFlight { .. }));
         assert_eq!(channel.in_flight_count(), in_flight, "in flight");
         let deferred = count(|place| matches!(place, Place::Deferred { .. }));

@@ -1,10 +1,12 @@
 //! What operators see and change while a node runs, over one shard and over several.
 use core::time::Duration;
 
-use sansq_core::nsqd::{AdminError, AdminReply, AdminRequest, Config, PeerAction};
+use sansq_core::nsqd::{
+    AdminError, AdminReply, AdminRequest, Config, PeerAction, StatsdAction, StatsdOptions,
+};
 
 use crate::common::{Frame, Node};
-use crate::{message, stats};
+use crate::{message, ok, stats};
 
 /// The addresses dialled, and how many connections were closed, since the last call.
 fn peers(node: &mut Node) -> (Vec<String>, usize) {
@@ -84,5 +86,100 @@ fn latency_is_the_time_from_publishing_to_finishing() {
         node.wait(Duration::from_secs(11));
         let (topic, _) = shown(&mut node);
         assert_eq!((topic.count, &topic.percentiles[0]), (0, &(1.0, 0)));
+    }
+}
+
+#[test]
+fn statsd_hears_of_all_shards_every_interval() {
+    for shards in [1, 4] {
+        let statsd = StatsdOptions {
+            address: "statsd:8125".into(),
+            prefix: "p.".into(),
+            interval: Duration::from_secs(5),
+            ..StatsdOptions::default()
+        };
+        let mut node = Node::new(shards, Config { statsd, ..Config::default() });
+        let producer = node.client(0);
+        let lines = |node: &mut Node| {
+            let mut text = String::new();
+            for action in node.statsd.drain(..) {
+                match action {
+                    StatsdAction::Send(packet) => text += core::str::from_utf8(&packet).unwrap(),
+                    StatsdAction::Begin(address) => assert_eq!(&*address, "statsd:8125"),
+                    StatsdAction::Measure => panic!("answered already"),
+                }
+            }
+            text.lines().map(String::from).collect::<Vec<_>>()
+        };
+        for topic in 0..8 {
+            node.publish(producer, &format!("t{topic}"), "body");
+        }
+        node.wait(Duration::from_millis(4_999));
+        assert_eq!(lines(&mut node), [""; 0]);
+        node.wait(Duration::from_millis(4_001));
+        let first = lines(&mut node);
+        assert_eq!(first.len(), 8 * 4 + 9);
+        for topic in 0..8 {
+            assert_eq!(first[4 * topic], format!("p.topic.t{topic}.message_count:1|c"));
+            assert_eq!(first[4 * topic + 1], format!("p.topic.t{topic}.message_bytes:4|c"));
+        }
+        assert_eq!(first.last().unwrap(), "p.mem.gc_runs:0|c");
+        node.publish(producer, "t3", "again");
+        node.wait(Duration::from_secs(1));
+        let begun = lines(&mut node).len();
+        // What is left goes out at a stop.
+        node.shut_down();
+        assert!(begun < first.len());
+        assert_eq!(begun + lines(&mut node).len(), first.len());
+        assert!(node.events.iter().any(|event| event.to_string() == "STATSD: closing"));
+        node.wait(Duration::from_secs(60));
+        assert_eq!(lines(&mut node), [""; 0]);
+    }
+}
+
+/// The numbers were probed with the reference.
+#[test]
+fn near_consumers_come_first_and_are_counted_apart() {
+    for shards in [1, 3] {
+        let config = Config {
+            topology_aware_consumption: true,
+            topology_zone: "here".into(),
+            topology_region: "land".into(),
+            ..Config::default()
+        };
+        let mut node = Node::new(shards, config);
+        let mut consumer = |zone: &str, region: &str| {
+            let client = node.client(0);
+            let identity = format!(r#"{{"topology_zone":"{zone}","topology_region":"{region}"}}"#);
+            let mut commands = b"IDENTIFY\n".to_vec();
+            commands.extend_from_slice(&(identity.len() as u32).to_be_bytes());
+            commands.extend_from_slice(identity.as_bytes());
+            commands.extend_from_slice(b"SUB t c\nRDY 10\n");
+            node.send(client, &commands);
+            assert_eq!(node.frames(client), [ok(), ok()]);
+            client
+        };
+        let far = consumer("there", "abroad");
+        let region = consumer("there", "land");
+        let zone = consumer("here", "land");
+        let silent = node.consumer(0, "t", "c", 0);
+        let producer = node.client(0);
+        for n in 0..25 {
+            node.publish(producer, "t", &n.to_string());
+        }
+        let numbers = |range: core::ops::Range<u32>| -> Vec<String> {
+            range.map(|n| n.to_string()).collect()
+        };
+        assert_eq!(node.bodies(zone), numbers(0..10));
+        assert_eq!(node.bodies(region), numbers(10..20));
+        assert_eq!(node.bodies(far), numbers(20..25));
+        // Who did not identify is nowhere near.
+        node.send(silent, b"RDY 1\n");
+        node.send(far, b"RDY 0\n");
+        node.publish(producer, "t", "last");
+        assert_eq!(node.bodies(silent), ["last"]);
+        let channel = stats(&mut node).topics.remove(0).channels.remove(0);
+        let counts = (channel.zone_local_msg_count, channel.region_local_msg_count);
+        assert_eq!((counts, channel.global_msg_count), ((10, 10), 6));
     }
 }

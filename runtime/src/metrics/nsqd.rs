@@ -38,7 +38,7 @@ const TOPIC: [Figure<TopicStats>; 5] = [
     gauge("nsqd_topic_paused", "1 if the topic is paused", |topic| topic.paused.into()),
 ];
 
-const CHANNEL: [Figure<ChannelStats>; 13] = [
+const CHANNEL: [Figure<ChannelStats>; 15] = [
     gauge("nsqd_channel_depth", "Messages that wait for a consumer", |channel| channel.depth),
     gauge("nsqd_channel_backend_depth", "Messages that wait for a consumer on disk", |channel| {
         channel.backend_depth
@@ -55,7 +55,19 @@ const CHANNEL: [Figure<ChannelStats>; 13] = [
     counter(
         "nsqd_channel_deliveries",
         "Messages handed to consumers, each delivery counted",
-        |channel| channel.global_msg_count,
+        |channel| {
+            channel.zone_local_msg_count + channel.region_local_msg_count + channel.global_msg_count
+        },
+    ),
+    counter(
+        "nsqd_channel_zone_local_deliveries",
+        "Messages handed to consumers of this zone",
+        |channel| channel.zone_local_msg_count,
+    ),
+    counter(
+        "nsqd_channel_region_local_deliveries",
+        "Messages handed to consumers of another zone of this region",
+        |channel| channel.region_local_msg_count,
     ),
     counter("nsqd_channel_requeues", "REQ commands", |channel| channel.requeue_count),
     counter("nsqd_channel_timeouts", "Deliveries that were not answered in time", |channel| {

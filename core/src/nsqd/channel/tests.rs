@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::arena::Key;
+use crate::storage::{self, DiskEvent, DiskOutput, Failure};
 use crate::time::UnixNanos;
 
 /// Takes down what is delivered; connections in `full` take one message and no more.
@@ -12,6 +13,16 @@ use crate::time::UnixNanos;
 struct Sink {
     delivered: Vec<(ConnId, MessageId, u16)>,
     full: Vec<ConnId>,
+}
+
+impl BacklogOutput for Sink {
+    fn hold(&mut self, _: Ticket) {}
+}
+
+impl DiskOutput for Sink {
+    fn ask(&mut self, _: storage::Op) {}
+    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn event(&mut self, _: DiskEvent) {}
 }
 
 impl ChannelOutput for Sink {
@@ -34,11 +45,19 @@ const OPTIONS: ChannelOptions = ChannelOptions {
     mem_queue_size: 3,
     max_msg_timeout: Duration::from_secs(5),
     max_channel_consumers: 2,
+    beyond: Beyond::Nowhere,
 };
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn channel(name: &str) -> Channel {
-    Channel::new(ChannelName::new(name).unwrap(), TopicId::new(0, 0), OPTIONS, 1)
+    make(name, OPTIONS)
+}
+
+fn make(name: &str, options: ChannelOptions) -> Channel {
+    let name = ChannelName::new(name).unwrap();
+    let beyond = if name.is_ephemeral() { Beyond::Dropped } else { options.beyond };
+    let options = ChannelOptions { beyond, ..options };
+    Channel::new(name, TopicId::new(0, 0), options, 1, &mut Sink::default())
 }
 
 fn conn(index: u32) -> ConnId {
@@ -47,7 +66,7 @@ fn conn(index: u32) -> ConnId {
 
 fn message(id: u64) -> Message {
     let body = Bytes::from_static(b"x");
-    Message { id: MessageId(id), timestamp: UnixNanos(0), attempts: 0, body }
+    Message { id: MessageId(id), timestamp: UnixNanos(0), attempts: 0, record: None, body }
 }
 
 fn at(millis: u64) -> Now {
@@ -60,7 +79,7 @@ fn delivers_as_far_as_rdy_allows_and_turns_about() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     for id in 1..=5 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!((out.take(), channel.depth()), (Vec::new(), 5));
     channel.ready(a, 2, at(0), &mut out);
@@ -74,7 +93,7 @@ fn delivers_as_far_as_rdy_allows_and_turns_about() {
     channel.ready(a, 9, at(0), &mut out);
     channel.ready(b, 9, at(0), &mut out);
     for id in 6..=9 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!(out.take(), [(1, 6, 1), (2, 7, 1), (1, 8, 1), (2, 9, 1)]);
     assert_eq!(channel.in_flight_count(), 7);
@@ -86,7 +105,7 @@ fn a_lowered_rdy_counts_what_is_in_flight() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 5, at(0), &mut out);
     for id in 1..=6 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!(out.take().len(), 5);
     channel.ready(a, 3, at(0), &mut out);
@@ -105,7 +124,7 @@ fn answers_are_refused_for_what_is_not_in_flight_to_the_asker() {
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     assert_eq!(channel.subscribe(conn(3), TIMEOUT, 0), Err(TooManyConsumers));
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     let id = MessageId(1);
     assert_eq!(channel.finish(b, id, at(0), &mut out), Err(NotInFlight::NotOwner));
     assert_eq!(channel.touch(b, id, TIMEOUT, at(0)), Err(NotInFlight::NotOwner));
@@ -121,7 +140,7 @@ fn an_unanswered_message_comes_back_with_one_attempt_more() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     assert_eq!(channel.poll_timeout(), Some(at(2000).instant));
     channel.handle_timeout(at(1999), &mut out);
     assert_eq!(out.take(), [(1, 1, 1)]);
@@ -141,8 +160,8 @@ fn touch_extends_up_to_the_cap() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 2, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
-    channel.put(message(2), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
+    channel.put(message(2), None, at(0), &mut out);
     out.take();
     for time in (500..5000).step_by(500) {
         channel.touch(a, MessageId(1), TIMEOUT, at(time)).unwrap();
@@ -162,8 +181,8 @@ fn a_delay_is_kept_to_the_instant() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put_deferred(message(1), at(300).instant, at(0), &mut out);
-    channel.put_deferred(message(2), at(100).instant, at(0), &mut out);
+    channel.put_deferred(message(1), at(300).instant, None, at(0), &mut out);
+    channel.put_deferred(message(2), at(100).instant, None, at(0), &mut out);
     assert_eq!((channel.deferred_count(), channel.depth()), (2, 0));
     assert_eq!(channel.poll_timeout(), Some(at(100).instant));
     channel.handle_timeout(at(100), &mut out);
@@ -182,7 +201,7 @@ fn what_a_lost_consumer_had_goes_to_the_others_at_once() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 3, at(0), &mut out);
     for id in 1..=3 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     channel.ready(b, 2, at(0), &mut out);
@@ -202,15 +221,15 @@ fn emptying_frees_the_consumers() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
-    channel.put(message(2), at(0), &mut out);
-    channel.put_deferred(message(3), at(5).instant, at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
+    channel.put(message(2), None, at(0), &mut out);
+    channel.put_deferred(message(3), at(5).instant, None, at(0), &mut out);
     out.take();
-    channel.empty();
+    channel.empty(at(0), &mut out);
     let counts = (channel.depth(), channel.in_flight_count(), channel.deferred_count());
     assert_eq!(counts, (0, 0, 0));
     assert_eq!(channel.finish(a, MessageId(1), at(0), &mut out), Err(NotInFlight::Unknown));
-    channel.put(message(4), at(0), &mut out);
+    channel.put(message(4), None, at(0), &mut out);
     assert_eq!(out.take(), [(1, 4, 1)]);
 }
 
@@ -221,7 +240,7 @@ fn a_full_connection_gets_no_more_until_it_is_unblocked() {
     out.full.push(conn(1));
     channel.ready(a, 9, at(0), &mut out);
     for id in 1..=3 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!(out.take(), [(1, 1, 1)]);
     out.full.clear();
@@ -234,12 +253,36 @@ fn room_and_what_happens_without() {
     let (mut lasting, mut out) = (channel("c"), Sink::default());
     let mut ephemeral = channel("c#ephemeral");
     for id in 1..=5 {
-        lasting.put(message(id), at(0), &mut out);
-        ephemeral.put(message(id), at(0), &mut out);
+        lasting.put(message(id), None, at(0), &mut out);
+        ephemeral.put(message(id), None, at(0), &mut out);
     }
     assert_eq!((lasting.depth(), lasting.room()), (5, 0));
     assert_eq!((ephemeral.depth(), ephemeral.room()), (3, usize::MAX));
     assert_eq!(ephemeral.counters().messages, 5);
+}
+
+/// Two servers' data in one folder: each of two messages with one id is tracked, answered by whoever
+/// has it, and comes back in time (weakness W24).
+#[test]
+fn an_id_that_comes_twice_is_two_messages() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let consumers = [1, 2].map(|n| channel.subscribe(conn(n), TIMEOUT, 0).unwrap());
+    for consumer in consumers {
+        channel.ready(consumer, 1, at(0), &mut out);
+    }
+    for _ in 0..3 {
+        channel.put(message(7), None, at(0), &mut out);
+    }
+    assert_eq!((out.take(), channel.depth()), (vec![(1, 7, 1), (2, 7, 1)], 1));
+    let [a, b] = consumers;
+    channel.ready(a, 0, at(0), &mut out);
+    channel.ready(b, 0, at(0), &mut out);
+    channel.touch(b, MessageId(7), TIMEOUT, at(100)).unwrap();
+    assert_eq!(channel.finish(b, MessageId(7), at(100), &mut out), Ok(()));
+    assert_eq!(channel.finish(b, MessageId(7), at(100), &mut out), Err(NotInFlight::NotOwner));
+    channel.handle_timeout(at(2000), &mut out);
+    assert_eq!((channel.in_flight_count(), channel.depth()), (0, 2));
+    assert_eq!(channel.finish(a, MessageId(7), at(2000), &mut out), Err(NotInFlight::Unknown));
 }
 
 /// What a consumer gives back, or lets time out, is not dropped while that consumer has room for it.
@@ -249,7 +292,7 @@ fn an_ephemeral_channel_keeps_what_can_be_delivered_again() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     channel.ready(a, 5, at(0), &mut out);
     for id in 1..=8 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     assert_eq!((out.take().len(), channel.depth()), (5, 3));
     channel.requeue(a, MessageId(1), Duration::ZERO, at(0), &mut out).unwrap();
@@ -259,12 +302,25 @@ fn an_ephemeral_channel_keeps_what_can_be_delivered_again() {
 }
 
 #[test]
+fn a_burst_leaves_no_memory_behind() {
+    let options = ChannelOptions { mem_queue_size: 10_000, ..OPTIONS };
+    let (mut channel, mut out) = (make("c", options), Sink::default());
+    for id in 1..=5000 {
+        channel.put(message(id), None, at(0), &mut out);
+    }
+    assert!(channel.backlog.kept() >= 5000);
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 6000, at(0), &mut out);
+    assert_eq!((out.take().len(), channel.backlog.kept()), (5000, 0));
+}
+
+#[test]
 fn a_sampling_consumer_gets_its_share() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 25).unwrap();
     channel.ready(a, 100_000, at(0), &mut out);
     for id in 1..=10_000 {
-        channel.put(message(id), at(0), &mut out);
+        channel.put(message(id), None, at(0), &mut out);
     }
     let share = out.take().len();
     assert!((2300..2700).contains(&share), "{share} of 10000");
@@ -283,7 +339,7 @@ fn consumers_that_come_and_go_leave_nothing_behind() {
         channel.unsubscribe(consumer, at(0), &mut out);
     }
     assert!(channel.ready.len() <= 20, "{} stand in line", channel.ready.len());
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     assert_eq!(out.take(), [(0, 1, 1)]);
 }
 
@@ -293,12 +349,12 @@ fn a_stopped_channel_keeps_what_comes_back() {
     let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
     let b = channel.subscribe(conn(2), TIMEOUT, 0).unwrap();
     channel.ready(a, 1, at(0), &mut out);
-    channel.put(message(1), at(0), &mut out);
+    channel.put(message(1), None, at(0), &mut out);
     assert_eq!(out.take(), [(1, 1, 1)]);
     channel.ready(b, 5, at(0), &mut out);
     channel.stop();
     channel.unsubscribe(a, at(0), &mut out);
-    channel.put(message(2), at(0), &mut out);
+    channel.put(message(2), None, at(0), &mut out);
     channel.handle_timeout(at(100_000), &mut out);
     assert_eq!((out.take(), channel.depth()), (vec![], 2));
 }

@@ -1,15 +1,14 @@
 //! The statistics as JSON, for programs (http-and-ops.md section 2.8). The order of the members is
 //! the reference's.
 //!
-//! Shown as if 0 or off, until something fills them: the counts of this zone and region, what AUTH said of a
-//! client, TLS and compression.
+//! Shown as if 0 or off, until something fills them: what AUTH said of a client.
 
 use alloc::string::String;
 
 use super::json::{Members, push_object};
 use super::{Context, StatsForm, health};
 use crate::nsqd::latency::LatencyStats;
-use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TlsInfo, TopicStats};
 use crate::version::NSQ_VERSION;
 
 /// Shows `stats`.
@@ -62,9 +61,14 @@ fn add_channel(members: &mut Members<'_>, channel: &ChannelStats, form: &StatsFo
     members.value("in_flight_count", channel.in_flight_count);
     members.value("deferred_count", channel.deferred_count);
     members.value("message_count", channel.message_count);
-    // Left out if 0, like the counts of consumers in this broker's zone and region, which are always 0.
-    if channel.global_msg_count > 0 {
-        members.value("global_msg_count", channel.global_msg_count);
+    for (name, count) in [
+        ("zone_local_msg_count", channel.zone_local_msg_count),
+        ("region_local_msg_count", channel.region_local_msg_count),
+        ("global_msg_count", channel.global_msg_count),
+    ] {
+        if count > 0 {
+            members.value(name, count);
+        }
     }
     members.value("requeue_count", channel.requeue_count);
     members.value("timeout_count", channel.timeout_count);
@@ -92,8 +96,8 @@ fn add_client(members: &mut Members<'_>, client: &ClientStats, form: &StatsForm)
     members.value("requeue_count", client.requeue_count);
     members.value("connect_ts", client.connect_ts);
     members.value("sample_rate", client.sample_rate);
-    members.value("deflate", false);
-    members.value("snappy", false);
+    members.value("deflate", client.deflate);
+    members.value("snappy", client.snappy);
     members.text("user_agent", &client.user_agent);
     members.text("topology_zone", &client.topology_zone);
     members.text("topology_region", &client.topology_region);
@@ -103,11 +107,12 @@ fn add_client(members: &mut Members<'_>, client: &ClientStats, form: &StatsForm)
             members.value("count", count);
         });
     }
-    members.value("tls", false);
-    members.text("tls_cipher_suite", "");
-    members.text("tls_version", "");
-    members.text("tls_negotiated_protocol", "");
-    members.value("tls_negotiated_protocol_is_mutual", false);
+    let tls = client.tls.as_ref();
+    members.value("tls", tls.is_some());
+    members.text("tls_cipher_suite", &tls.map(TlsInfo::cipher_suite_name).unwrap_or_default());
+    members.text("tls_version", tls.map_or("", |tls| tls.version));
+    members.text("tls_negotiated_protocol", tls.map_or("", |tls| &tls.protocol));
+    members.value("tls_negotiated_protocol_is_mutual", tls.is_some());
 }
 
 /// Never null: the reference's nsqadmin ends if it is.

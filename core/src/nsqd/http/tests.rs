@@ -23,7 +23,7 @@ fn config() -> Config {
 fn ask_with(method: &str, uri: &str, body: &'static [u8], too_big: bool) -> Parsed {
     let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
     let request = Request { method, path, query, body: &Bytes::from_static(body) };
-    parse(&request, too_big, &config())
+    parse(&request, too_big, false, &config())
 }
 
 fn ask(method: &str, uri: &str) -> Parsed {
@@ -217,7 +217,7 @@ fn small_messages_are_copied_out_of_the_request() {
     for (len, is_copied) in [(COPY_LEN_MAX, true), (COPY_LEN_MAX + 1, false)] {
         let body = Bytes::from(vec![b'x'; len]);
         let request = Request { method: "POST", path: "/pub", query: Some("topic=t"), body: &body };
-        let parsed = parse(&request, false, &config());
+        let parsed = parse(&request, false, false, &config());
         let Parsed::Admin(AdminRequest::Publish { batch: Batch::One(message), .. }, _) = parsed
         else {
             panic!("{parsed:?}")
@@ -431,6 +431,9 @@ fn client(name: &str, port: u16, agent: &str) -> ClientStats {
         topology_zone: "z".into(),
         topology_region: "r".into(),
         pub_counts: Vec::new(),
+        deflate: false,
+        snappy: false,
+        tls: None,
     }
 }
 
@@ -442,6 +445,8 @@ fn st1() -> TopicStats {
         in_flight_count: 2,
         deferred_count: 4,
         message_count: 6,
+        zone_local_msg_count: 9,
+        region_local_msg_count: 10,
         global_msg_count: 8,
         requeue_count: 5,
         timeout_count: 7,
@@ -472,6 +477,8 @@ fn st2() -> TopicStats {
         in_flight_count: 0,
         deferred_count: 0,
         message_count: 0,
+        zone_local_msg_count: 0,
+        region_local_msg_count: 0,
         global_msg_count: 0,
         requeue_count: 0,
         timeout_count: 0,
@@ -615,7 +622,7 @@ fn client_json(name: &str, port: u16, agent: &str, pub_counts: &str) -> String {
 
 fn st1_json() -> String {
     [
-        r#"{"topic_name":"st1","channels":[{"channel_name":"chA","depth":3,"backend_depth":1,"in_flight_count":2,"deferred_count":4,"message_count":6,"global_msg_count":8,"requeue_count":5,"timeout_count":7,"client_count":1,"clients":["#,
+        r#"{"topic_name":"st1","channels":[{"channel_name":"chA","depth":3,"backend_depth":1,"in_flight_count":2,"deferred_count":4,"message_count":6,"zone_local_msg_count":9,"region_local_msg_count":10,"global_msg_count":8,"requeue_count":5,"timeout_count":7,"client_count":1,"clients":["#,
         &client_json("chost2", 50834, "ua/2", ""),
         r#"],"paused":false,"#,
         LATENCY,
@@ -729,7 +736,7 @@ proptest! {
         let request =
             Request { method: &method, path: &path, query: query.as_deref(), body: &body };
         let is_publish = method == "POST" && path.ends_with("pub");
-        match parse(&request, too_big, &config()) {
+        match parse(&request, too_big, false, &config()) {
             Parsed::Admin(AdminRequest::Publish { batch, .. }, _) => {
                 prop_assert!(is_publish && !too_big && !batch.is_empty());
             }

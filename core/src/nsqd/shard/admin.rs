@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use super::Shard;
 use crate::arena::{ChannelId, TopicId};
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::actions::{Actions, Origin, Publish, ReplyToken, ShardId, ShardMessage};
+use crate::nsqd::actions::{
+    Actions, Collector, Origin, Publish, ReplyToken, ShardId, ShardMessage,
+};
 use crate::nsqd::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
@@ -19,10 +21,11 @@ use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, Top
 use crate::time::Now;
 use crate::version::NSQ_VERSION;
 
-/// Statistics that are being gathered from all shards.
+/// Statistics, or how the shards are, that are being gathered from all shards.
 #[derive(Debug)]
 pub(super) struct Collecting {
     missing: u16,
+    is_ping: bool,
     stats: ServerStats,
 }
 
@@ -50,14 +53,16 @@ impl Shard {
             AdminRequest::Lookupds(_) if self.id.0 != 0 => {
                 out.tell(ShardId(0), ShardMessage::Admin { from: self.id, token, request });
             }
-            AdminRequest::Stats(filter) => self.collect(filter, token, now, out),
-            AdminRequest::Ping
-            | AdminRequest::Info
+            AdminRequest::Ping => self.collect(None, Collector::Admin(token), now, out),
+            AdminRequest::Stats(filter) => {
+                self.collect(Some(filter), Collector::Admin(token), now, out);
+            }
+            AdminRequest::Info
             | AdminRequest::Lookupds(_)
             | AdminRequest::Topic(..)
             | AdminRequest::Channel(..) => {
                 let reply = self.carry_out(&request, now, out);
-                out.replies.push((token, reply));
+                self.answer_admin(&request, reply, self.id, token, out);
             }
         }
         self.settle_all(now, out);
@@ -77,14 +82,51 @@ impl Shard {
             }
             AdminRequest::Lookupds(addresses) => self.set_lookupds(addresses, now, out),
             AdminRequest::Info => return AdminReply::Info(Box::new(self.info())),
-            // Storage reports here once messages go to disk; what is in memory can't fail.
-            AdminRequest::Ping => return AdminReply::Health(Ok(())),
+            AdminRequest::Ping => return AdminReply::Health(self.failure().map_or(Ok(()), Err)),
             AdminRequest::Stats(filter) => {
                 return AdminReply::Stats(Box::new(self.stats(filter, now)));
             }
             AdminRequest::Publish { .. } => Err(AdminError::Exiting),
         };
         result.map_or_else(AdminReply::Refused, |()| AdminReply::Done)
+    }
+
+    /// Answers a request that was carried out. A pause is answered when it will survive a crash.
+    pub(super) fn answer_admin(
+        &mut self,
+        request: &AdminRequest,
+        reply: AdminReply,
+        from: ShardId,
+        token: ReplyToken,
+        out: &mut Actions,
+    ) {
+        let is_pause = matches!(
+            request,
+            AdminRequest::Topic(_, TopicOp::Pause | TopicOp::Unpause)
+                | AdminRequest::Channel(_, _, ChannelOp::Pause | ChannelOp::Unpause)
+        );
+        if !is_pause || reply != AdminReply::Done {
+            self.reply_to(from, token, reply, out);
+        } else if self.id.0 == 0 {
+            self.persist(from, token, out);
+        } else {
+            out.tell(ShardId(0), ShardMessage::Persist { from, token });
+        }
+    }
+
+    /// Answers a request that `from` was asked.
+    pub(super) fn reply_to(
+        &self,
+        from: ShardId,
+        token: ReplyToken,
+        reply: AdminReply,
+        out: &mut Actions,
+    ) {
+        if from == self.id {
+            out.replies.push((token, reply));
+        } else {
+            out.tell(from, ShardMessage::AdminDone { token, reply });
+        }
     }
 
     fn topic_op(
@@ -104,7 +146,7 @@ impl Shard {
             TopicOp::Delete => self.delete_topic(id, now, out),
             TopicOp::Empty => {
                 self.on_topic(id, now, out, |topic, ids, now, out| {
-                    topic.empty();
+                    topic.empty(now, out);
                     topic.pump(now, ids, out);
                 });
             }
@@ -139,7 +181,7 @@ impl Shard {
             ChannelOp::Create => {}
             ChannelOp::Delete => self.delete_channel(id, now, out),
             ChannelOp::Empty => {
-                self.on_channel(id, now, out, |channel, _, _| channel.empty());
+                self.on_channel(id, now, out, |channel, now, out| channel.empty(now, out));
             }
             ChannelOp::Pause | ChannelOp::Unpause => {
                 let paused = op == ChannelOp::Pause;
@@ -174,34 +216,66 @@ impl Shard {
         }
     }
 
-    /// Asks every other shard for its part of the statistics.
-    fn collect(&mut self, filter: StatsFilter, token: ReplyToken, now: Now, out: &mut Actions) {
+    /// Asks every other shard for its part of the statistics, or how it is.
+    pub(super) fn collect(
+        &mut self,
+        filter: Option<StatsFilter>,
+        collector: Collector,
+        now: Now,
+        out: &mut Actions,
+    ) {
         let others = (0..self.shards).map(ShardId).filter(|shard| *shard != self.id);
         for shard in others {
-            out.tell(shard, ShardMessage::Collect { from: self.id, token, filter });
+            out.tell(shard, ShardMessage::Collect { from: self.id, collector, filter });
         }
-        let own = self.stats(&filter, now);
-        let collecting = Collecting { missing: self.shards, stats: ServerStats::default() };
-        self.collecting.insert(token, collecting);
-        self.collected(token, own, out);
+        let own = self.part(filter.as_ref(), now);
+        let (is_ping, stats) = (filter.is_none(), ServerStats::default());
+        let collecting = Collecting { missing: self.shards, is_ping, stats };
+        self.collecting.insert(collector, collecting);
+        self.collected(collector, own, now, out);
     }
 
     /// A part of the statistics is in; the last one completes the reply.
-    pub(super) fn collected(&mut self, token: ReplyToken, part: ServerStats, out: &mut Actions) {
-        let Some(collecting) = self.collecting.get_mut(&token) else { return };
+    pub(super) fn collected(
+        &mut self,
+        collector: Collector,
+        part: ServerStats,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(collecting) = self.collecting.get_mut(&collector) else { return };
         collecting.stats.merge(part);
         collecting.missing -= 1;
         if collecting.missing == 0
-            && let Some(collecting) = self.collecting.remove(&token)
+            && let Some(collecting) = self.collecting.remove(&collector)
         {
-            out.replies.push((token, AdminReply::Stats(Box::new(collecting.stats))));
+            let Collecting { is_ping, stats, .. } = collecting;
+            match collector {
+                Collector::Admin(token) if is_ping => {
+                    let health = stats.failure.map_or(Ok(()), Err);
+                    out.replies.push((token, AdminReply::Health(health)));
+                }
+                Collector::Admin(token) => {
+                    out.replies.push((token, AdminReply::Stats(Box::new(stats))));
+                }
+                Collector::Statsd => self.push_stats(stats, now, out),
+            }
+        }
+    }
+
+    /// This shard's part of an answer.
+    pub(super) fn part(&self, filter: Option<&StatsFilter>, now: Now) -> ServerStats {
+        match filter {
+            Some(filter) => self.stats(filter, now),
+            None => ServerStats { failure: self.failure(), ..ServerStats::default() },
         }
     }
 
     /// This shard's part of the statistics.
-    pub(super) fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
+    fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
+            failure: self.failure(),
             shards: vec![ShardStats { id: self.id, connections: self.conns.len() as u64 }],
             ..ServerStats::default()
         };
@@ -244,8 +318,8 @@ impl Shard {
         Some(TopicStats {
             name,
             channels,
-            depth: topic.depth() as u64,
-            backend_depth: 0,
+            depth: topic.depth(),
+            backend_depth: topic.backend_depth(),
             message_count: topic.message_count(),
             message_bytes: topic.message_bytes(),
             paused: topic.is_paused(),
@@ -270,12 +344,16 @@ impl Shard {
         });
         ChannelStats {
             name: *channel.name(),
-            depth: channel.depth() as u64,
-            backend_depth: 0,
+            depth: channel.depth(),
+            backend_depth: channel.backend_depth(),
             in_flight_count: channel.in_flight_count() as u64,
             deferred_count: channel.deferred_count() as u64,
             message_count: counters.messages,
-            global_msg_count: counters.deliveries,
+            zone_local_msg_count: counters.zone_deliveries,
+            region_local_msg_count: counters.region_deliveries,
+            global_msg_count: counters.deliveries
+                - counters.zone_deliveries
+                - counters.region_deliveries,
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,
@@ -312,5 +390,8 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         topology_zone: identity.topology_zone.clone(),
         topology_region: identity.topology_region.clone(),
         pub_counts: conn.pub_counts.clone(),
+        deflate: conn.is_deflated(),
+        snappy: conn.is_snappy(),
+        tls: conn.tls_info(),
     }
 }

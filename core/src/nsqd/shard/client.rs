@@ -10,7 +10,7 @@ use crate::nsqd::actions::{Actions, Batch, Origin, Publish, PublishKind, ShardId
 use crate::nsqd::channel::TooManyConsumers;
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::in_flight::NotInFlight;
-use crate::nsqd::topic::{NotPublished, TopicOutput};
+use crate::nsqd::topic::NotPublished;
 use crate::protocol::command::{Command, RawId, State};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::time::Now;
@@ -90,11 +90,13 @@ impl Shard {
             return;
         }
         connection.subscribing = None;
-        let settings = connection.delivery_settings();
+        let (settings, nearness) = (connection.delivery_settings(), connection.nearness);
         let topic_id = self.topic(topic, now, out);
         let Some(channel_id) = self.channel(topic_id, channel, now, out) else { return };
         let joined = self.on_channel(channel_id, now, out, |channel, _, _| {
-            channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)
+            let consumer = channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)?;
+            channel.set_nearness(consumer, nearness);
+            Ok(consumer)
         });
         let Some(connection) = self.conns.get_mut(conn) else { return };
         match joined {
@@ -133,7 +135,7 @@ impl Shard {
         }
         if self.exiting {
             let origin = publish.origin;
-            return self.downstream(now, out).published(origin, Err(NotPublished::Exiting));
+            return self.refuse(origin, NotPublished::Exiting, now, out);
         }
         let topic = self.topic(publish.topic, now, out);
         self.on_topic(topic, now, out, |topic, ids, now, out| {

@@ -29,14 +29,18 @@ impl Shard {
             ShardMessage::CreateTopic(topic) => self.create_topic(topic, now, out),
             ShardMessage::Admin { from, token, request } => {
                 let reply = self.carry_out(&request, now, out);
-                out.tell(from, ShardMessage::AdminDone { token, reply });
+                self.answer_admin(&request, reply, from, token, out);
             }
             ShardMessage::AdminDone { token, reply } => out.replies.push((token, reply)),
-            ShardMessage::Collect { from, token, filter } => {
-                let part = alloc::boxed::Box::new(self.stats(&filter, now));
-                out.tell(from, ShardMessage::Collected { token, part });
+            ShardMessage::Collect { from, collector, filter } => {
+                let part = alloc::boxed::Box::new(self.part(filter.as_ref(), now));
+                out.tell(from, ShardMessage::Collected { collector, part });
             }
-            ShardMessage::Collected { token, part } => self.collected(token, *part, out),
+            ShardMessage::Collected { collector, part } => {
+                self.collected(collector, *part, now, out);
+            }
+            ShardMessage::Persist { from, token } => self.persist(from, token, out),
+            ShardMessage::Flushing => self.shard_flushed(),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),
         }
     }

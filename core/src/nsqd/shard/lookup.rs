@@ -165,10 +165,17 @@ impl Shard {
 
     /// Lets shard 0 know of a change, and through it the nsqlookupds.
     pub(super) fn announce(&mut self, change: Announcement, now: Now, out: &mut Actions) {
+        if self.loading {
+            return;
+        }
         if self.id.0 != 0 {
             return out.tell(ShardId(0), ShardMessage::Announce(change));
         }
-        if !self.registry.note(change) {
+        let is_new = self.registry.note(change);
+        if self.config.disk && change.is_stored() && (is_new || change.is_pause()) {
+            self.metadata.changed();
+        }
+        if !is_new {
             return;
         }
         let (topic, channel, exists) = match change {

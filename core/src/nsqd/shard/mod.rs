@@ -15,11 +15,14 @@ mod admin;
 mod client;
 mod lanes;
 mod lookup;
+mod statsd;
 mod storage;
 mod tables;
+mod tickets;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -27,17 +30,21 @@ use bytes::BytesMut;
 
 use self::admin::Collecting;
 use self::lookup::PeerEntry;
-use self::tables::{ChannelEntry, Downstream, Timer, TopicEntry};
-use super::actions::{Actions, Detached, Peer, ReadState, ReplyToken, ShardId};
-use super::config::Config;
-use super::connection::Connection;
+use self::statsd::StatsdEntry;
+use self::tables::{ChannelEntry, Timer, TopicEntry};
+use self::tickets::Tickets;
+use super::actions::{Actions, Collector, Detached, Peer, ReadState, ShardId};
+use super::config::{Config, DECODED_LEN_MAX};
+use super::connection::{Connection, Workspace};
 use super::event::Event;
+use super::metadata::MetadataFile;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator};
 use crate::name::TopicName;
 use crate::rng::Rng;
+use crate::storage::Owner;
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -52,6 +59,7 @@ pub struct Shard {
     rng: Rng,
     ids: IdGenerator,
     bodies: Bodies,
+    workspace: Workspace,
     topics: Arena<TopicId, TopicEntry>,
     topic_names: BTreeMap<TopicName, TopicId>,
     channels: Arena<ChannelId, ChannelEntry>,
@@ -63,8 +71,24 @@ pub struct Shard {
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
     peers: Arena<PeerId, PeerEntry>,
-    collecting: BTreeMap<ReplyToken, Collecting>,
+    /// Shard 0 only, and only if there is a statsd.
+    statsd: Option<StatsdEntry>,
+    collecting: BTreeMap<Collector, Collecting>,
+    /// Publishes whose messages are not all where they belong.
+    tickets: Tickets,
+    /// Shard 0 only: what the metadata file has of the registry.
+    metadata: MetadataFile,
+    /// Queues whose disk is in trouble, and which.
+    ailing: BTreeMap<Owner, String>,
     exiting: bool,
+    /// Topics and channels are made of the metadata file.
+    loading: bool,
+    /// What is in memory is written to the disk, for the end.
+    flushing: bool,
+    /// Queues that are not finished with that.
+    unflushed: BTreeSet<Owner>,
+    /// Shard 0 only: how many shards have begun it.
+    shards_flushing: u16,
 }
 
 impl Shard {
@@ -81,6 +105,7 @@ impl Shard {
             config,
             rng: Rng::new(seed).fork(u64::from(id.0)),
             bodies: Bodies::default(),
+            workspace: Workspace::default(),
             topics: Arena::new(),
             topic_names: BTreeMap::new(),
             channels: Arena::new(),
@@ -89,15 +114,29 @@ impl Shard {
             unsettled: Vec::new(),
             registry: Registry::new(),
             peers: Arena::new(),
+            statsd: None,
             collecting: BTreeMap::new(),
+            tickets: Tickets::default(),
+            metadata: MetadataFile::new(),
+            ailing: BTreeMap::new(),
             exiting: false,
+            loading: false,
+            flushing: false,
+            unflushed: BTreeSet::new(),
+            shards_flushing: 0,
         }
     }
 
-    /// Begins: shard 0 connects to the nsqlookupds. To be called once, before anything else.
+    /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To be
+    /// called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         if self.id.0 == 0 {
             self.start_peers(now, out);
+            self.start_statsd(now, out);
+            if self.config.disk {
+                self.metadata.changed();
+                self.save_metadata(now, out);
+            }
         }
     }
 
@@ -116,7 +155,9 @@ impl Shard {
 
     /// Carries out the commands that are complete in `input`, takes them out of it and leaves the rest.
     ///
-    /// The driver bounds one call's work by what it reads into `input` at a time.
+    /// The driver bounds one call's work by what it reads into `input` at a time. Of input that is packed
+    /// no more is unpacked in one call than [`DECODED_LEN_MAX`]: the connection has to wait then and is to be
+    /// resumed at once.
     pub fn handle_input(
         &mut self,
         conn: ConnId,
@@ -124,16 +165,69 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) -> ReadState {
-        while let Some(connection) = self.conns.get_mut(conn) {
+        if self.conns.get(conn).is_some_and(|conn| conn.layers() == 0) {
+            self.take_commands(conn, input, now, out);
+        }
+        let pauses = self.take_layered(conn, input, now, out);
+        self.unsettled.push(conn);
+        self.settle_all(now, out);
+        let Some(connection) = self.conns.get_mut(conn) else { return ReadState::Stop };
+        let state = connection.read_state(input);
+        if pauses && matches!(state, ReadState::More(_)) {
+            out.resume.push(conn);
+            return ReadState::Wait;
+        }
+        state
+    }
+
+    /// Carries out the commands in `input`, as long as the connection has the layers that it has now.
+    fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
+        let Some(layers) = self.conns.get(conn).map(Connection::layers) else { return };
+        while let Some(connection) = self.conns.get_mut(conn)
+            && connection.layers() == layers
+        {
             let (config, bodies) = (&self.config, &mut self.bodies);
             let Some(command) = connection.next_command(input, config, bodies, now, out) else {
-                break;
+                return;
             };
             self.execute(conn, command, now, out);
         }
-        self.unsettled.push(conn);
-        self.settle_all(now, out);
-        self.conns.get_mut(conn).map_or(ReadState::Stop, |conn| conn.read_state(input.len()))
+    }
+
+    /// Carries out the commands of a connection that has layers, step by step, so that well-packed input
+    /// is never there as a whole. Returns whether there may be more, which was left for another call.
+    fn take_layered(
+        &mut self,
+        conn: ConnId,
+        wire: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) -> bool {
+        let mut decoded = 0;
+        while let Some(connection) = self.conns.get_mut(conn)
+            && let Some(mut plain) = connection.lend_plain(&mut self.workspace)
+        {
+            let layers = connection.layers();
+            loop {
+                self.take_commands(conn, &mut plain, now, out);
+                let Some(connection) = self.conns.get_mut(conn) else { return false };
+                let is_same = connection.layers() == layers;
+                let before = plain.len();
+                let goes_on = is_same
+                    && decoded < DECODED_LEN_MAX
+                    && connection.decode(wire, &mut plain, now, out);
+                decoded += plain.len() - before;
+                if goes_on {
+                    continue;
+                }
+                connection.return_plain(plain, layers, &mut self.workspace);
+                if is_same {
+                    return decoded >= DECODED_LEN_MAX;
+                }
+                break;
+            }
+        }
+        false
     }
 
     /// The peer sends nothing more, though it may still read. Open answers are still sent, then a close
@@ -178,7 +272,7 @@ impl Shard {
     pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
         assert!(spare.is_empty(), "bytes left over from another swap");
         if let Some(connection) = self.conns.get_mut(conn) {
-            connection.swap_transmit(spare);
+            connection.swap_transmit(spare, &mut self.workspace);
         }
     }
 
@@ -230,12 +324,23 @@ impl Shard {
                     let Some(entry) = self.topics.get_mut(topic) else { continue };
                     if entry.armed == Some(at) {
                         entry.armed = None;
-                        self.on_topic(topic, now, out, |topic, _, now, out| {
+                        let flushing = self.flushing;
+                        self.on_topic(topic, now, out, |topic, ids, now, out| {
                             topic.handle_timeout(now, out);
+                            // Its disk may be tried again.
+                            if !flushing {
+                                topic.pump(now, ids, out);
+                            }
                         });
                     }
                 }
+                Timer::Metadata => {
+                    if self.metadata.armed == Some(at) {
+                        self.metadata.armed = None;
+                    }
+                }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
+                Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
             self.settle_all(now, out);
         }
@@ -263,6 +368,7 @@ impl Shard {
             self.unsettled.push(conn);
         }
         self.stop_peers(out);
+        self.stop_statsd(out);
         self.settle_all(now, out);
     }
 
@@ -286,6 +392,8 @@ impl Shard {
         while let Some(conn) = self.unsettled.pop() {
             self.settle(conn, now, out);
         }
+        self.forget_moved(now, out);
+        self.save_metadata(now, out);
     }
 
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
@@ -300,18 +408,6 @@ impl Shard {
         }
         if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);
-        }
-    }
-
-    fn downstream<'a>(&'a mut self, now: Now, out: &'a mut Actions) -> Downstream<'a> {
-        Downstream {
-            shard: self.id,
-            channels: &mut self.channels,
-            conns: &mut self.conns,
-            deadlines: &mut self.deadlines,
-            unsettled: &mut self.unsettled,
-            now,
-            out,
         }
     }
 }

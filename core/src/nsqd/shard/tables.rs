@@ -1,20 +1,26 @@
 //! The tables below a topic, as the sink that topics and channels write to.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Shard;
+use super::tickets::Tickets;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
-use crate::message::{IdGenerator, Message};
+use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::{Actions, Origin, PublishKind, ShardId, ShardMessage};
 use crate::nsqd::admin::{AdminError, AdminReply};
+use crate::nsqd::backlog::{BacklogOutput, Beyond};
 use crate::nsqd::channel::{Channel, ChannelOptions, ChannelOutput};
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::event::Event;
 use crate::nsqd::registry::Announcement;
 use crate::nsqd::topic::{NotPublished, Topic, TopicOutput};
 use crate::protocol::error::{ErrorCode, ProtocolError};
+use crate::storage::{
+    DiskEvent, DiskOptions, DiskOutput, Failure, Op, Owner, Request, Store, Ticket,
+};
 use crate::time::{Instant, Now};
 
 /// Whose deadline it is.
@@ -22,81 +28,206 @@ use crate::time::{Instant, Now};
 pub(super) enum Timer {
     Channel(ChannelId),
     Conn(ConnId),
+    Metadata,
     Peer(PeerId),
+    Statsd,
     Topic(TopicId),
 }
 
-/// A topic, and the time at which the shard will look at it.
+/// A topic, its files, and the time at which the shard will look at it.
 #[derive(Debug)]
 pub(super) struct TopicEntry {
     pub(super) topic: Topic,
+    pub(super) store: Store,
     pub(super) armed: Option<Instant>,
 }
 
-/// A channel, and the time at which the shard will look at it.
+/// A channel, its files, and the time at which the shard will look at it.
 #[derive(Debug)]
 pub(super) struct ChannelEntry {
     pub(super) channel: Channel,
+    pub(super) store: Store,
     pub(super) armed: Option<Instant>,
 }
 
 /// Everything downstream of the topics.
 pub(super) struct Downstream<'a> {
-    pub(super) shard: ShardId,
-    pub(super) channels: &'a mut Arena<ChannelId, ChannelEntry>,
-    pub(super) conns: &'a mut Arena<ConnId, Connection>,
-    pub(super) deadlines: &'a mut Deadlines<Timer>,
-    pub(super) unsettled: &'a mut Vec<ConnId>,
-    pub(super) now: Now,
-    pub(super) out: &'a mut Actions,
+    channels: &'a mut Arena<ChannelId, ChannelEntry>,
+    deadlines: &'a mut Deadlines<Timer>,
+    world: World<'a>,
 }
 
 /// Everything downstream of the channels.
-pub(super) struct Deliveries<'a> {
+pub(super) struct World<'a> {
+    shard: ShardId,
     conns: &'a mut Arena<ConnId, Connection>,
+    unsettled: &'a mut Vec<ConnId>,
+    tickets: &'a mut Tickets,
     now: Now,
     out: &'a mut Actions,
 }
 
-impl ChannelOutput for Deliveries<'_> {
+/// Borrows the fields of a shard that are downstream of the channels; the others stay free.
+macro_rules! world {
+    ($shard:expr, $now:expr, $out:expr) => {
+        World {
+            shard: $shard.id,
+            conns: &mut $shard.conns,
+            unsettled: &mut $shard.unsettled,
+            tickets: &mut $shard.tickets,
+            now: $now,
+            out: $out,
+        }
+    };
+}
+
+/// Borrows the fields of a shard that are downstream of the topics; the others stay free.
+macro_rules! downstream {
+    ($shard:expr, $now:expr, $out:expr) => {
+        Downstream {
+            channels: &mut $shard.channels,
+            deadlines: &mut $shard.deadlines,
+            world: world!($shard, $now, $out),
+        }
+    };
+}
+
+/// What a topic writes to.
+pub(super) struct TopicSink<'a, 'b> {
+    owner: TopicId,
+    store: &'b Store,
+    downstream: &'b mut Downstream<'a>,
+}
+
+/// What a channel writes to.
+pub(super) struct ChannelSink<'a, 'b> {
+    owner: ChannelId,
+    store: &'b Store,
+    world: &'b mut World<'a>,
+}
+
+impl ChannelOutput for ChannelSink<'_, '_> {
     fn deliver(&mut self, conn: ConnId, message: &Message) -> bool {
-        let Some(connection) = self.conns.get_mut(conn) else { return false };
-        connection.deliver(message, self.now, self.out)
+        let World { conns, now, out, .. } = self.world;
+        let Some(connection) = conns.get_mut(conn) else { return false };
+        connection.deliver(message, *now, out)
     }
 }
 
-impl Downstream<'_> {
+impl BacklogOutput for ChannelSink<'_, '_> {
+    fn hold(&mut self, ticket: Ticket) {
+        self.world.tickets.hold(ticket);
+    }
+}
+
+impl DiskOutput for ChannelSink<'_, '_> {
+    fn ask(&mut self, op: Op) {
+        self.world.ask(Owner::Channel(self.owner), self.store, op);
+    }
+
+    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+        self.world.release(ticket, result);
+    }
+
+    fn event(&mut self, event: DiskEvent) {
+        self.world.disk_event(self.store, event);
+    }
+}
+
+impl TopicOutput for TopicSink<'_, '_> {
+    fn room(&self, channel: ChannelId) -> usize {
+        let channels = &self.downstream.channels;
+        channels.get(channel).map_or(usize::MAX, |entry| entry.channel.room())
+    }
+
+    fn put(
+        &mut self,
+        channel: ChannelId,
+        message: Message,
+        due: Option<Instant>,
+        ticket: Option<Ticket>,
+    ) {
+        self.downstream.channel(channel, |channel, now, out| match due {
+            Some(due) => channel.put_deferred(message, due, ticket, now, out),
+            None => channel.put(message, ticket, now, out),
+        });
+    }
+
+    fn begin(&mut self, origin: Origin) -> Ticket {
+        self.downstream.world.tickets.begin(origin)
+    }
+
+    fn begin_move(&mut self, record: RecordId) -> Ticket {
+        self.downstream.world.tickets.begin_move(self.owner, record)
+    }
+
+    fn end(&mut self, ticket: Ticket) {
+        self.downstream.world.release(ticket, Ok(()));
+    }
+
+    fn refuse(&mut self, origin: Origin, why: NotPublished) {
+        self.downstream.world.published(origin, Err(why));
+    }
+}
+
+impl BacklogOutput for TopicSink<'_, '_> {
+    fn hold(&mut self, ticket: Ticket) {
+        self.downstream.world.tickets.hold(ticket);
+    }
+}
+
+impl DiskOutput for TopicSink<'_, '_> {
+    fn ask(&mut self, op: Op) {
+        self.downstream.world.ask(Owner::Topic(self.owner), self.store, op);
+    }
+
+    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+        self.downstream.world.release(ticket, result);
+    }
+
+    fn event(&mut self, event: DiskEvent) {
+        self.downstream.world.disk_event(self.store, event);
+    }
+}
+
+impl<'a> Downstream<'a> {
     /// Calls a channel and sees to its deadline.
-    fn channel<R>(
+    pub(super) fn channel<R>(
         &mut self,
         id: ChannelId,
-        call: impl FnOnce(&mut Channel, Now, &mut Deliveries<'_>) -> R,
+        call: impl FnOnce(&mut Channel, Now, &mut ChannelSink<'a, '_>) -> R,
     ) -> Option<R> {
-        let entry = self.channels.get_mut(id)?;
-        let mut deliveries = Deliveries { conns: self.conns, now: self.now, out: self.out };
-        let result = call(&mut entry.channel, self.now, &mut deliveries);
-        let due = entry.channel.poll_timeout();
-        self.deadlines.arm_by(due, &mut entry.armed, Timer::Channel(id));
+        let ChannelEntry { channel, store, armed } = self.channels.get_mut(id)?;
+        let now = self.world.now;
+        let mut sink = ChannelSink { owner: id, store, world: &mut self.world };
+        let result = call(channel, now, &mut sink);
+        let due = channel.poll_timeout();
+        self.deadlines.arm_by(due, armed, Timer::Channel(id));
         Some(result)
     }
 }
 
-impl TopicOutput for Downstream<'_> {
-    fn room(&self, channel: ChannelId) -> usize {
-        self.channels.get(channel).map_or(usize::MAX, |entry| entry.channel.room())
+impl World<'_> {
+    fn ask(&mut self, owner: Owner, store: &Store, op: Op) {
+        self.out.storage.push(Request { owner, store: *store, op });
     }
 
-    fn put(&mut self, channel: ChannelId, message: Message, due: Option<Instant>) {
-        self.channel(channel, |channel, now, out| match due {
-            Some(due) => channel.put_deferred(message, due, now, out),
-            None => channel.put(message, now, out),
-        });
+    fn disk_event(&mut self, store: &Store, event: DiskEvent) {
+        self.out.events.push(Event::Disk(Box::new((*store, event))));
     }
 
+    /// A record of a publish is written, or all of it is put.
+    fn release(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+        if let Some((origin, outcome)) = self.tickets.release(ticket, result) {
+            self.published(origin, outcome);
+        }
+    }
+
+    /// Tells a publisher the outcome.
     fn published(&mut self, origin: Origin, outcome: Result<(), NotPublished>) {
         match origin {
             Origin::Client { shard, conn, slot, kind } => {
-                let result = outcome.map_err(|why| publish_error(kind, why));
+                let result = outcome.map_err(|why| publish_error(kind, &why));
                 if shard != self.shard {
                     return self.out.tell(shard, ShardMessage::Published { conn, slot, result });
                 }
@@ -121,13 +252,13 @@ impl TopicOutput for Downstream<'_> {
     }
 }
 
-fn publish_error(kind: PublishKind, why: NotPublished) -> ProtocolError {
+fn publish_error(kind: PublishKind, why: &NotPublished) -> ProtocolError {
     let (code, command) = match kind {
         PublishKind::Pub => (ErrorCode::PubFailed, "PUB"),
         PublishKind::Mpub => (ErrorCode::MpubFailed, "MPUB"),
         PublishKind::Dpub => (ErrorCode::DpubFailed, "DPUB"),
     };
-    ProtocolError::new(code, alloc::format!("{command} failed {}", why.as_str()))
+    ProtocolError::new(code, alloc::format!("{command} failed {why}"))
 }
 
 impl Shard {
@@ -137,14 +268,25 @@ impl Shard {
         id: ChannelId,
         now: Now,
         out: &mut Actions,
-        call: impl FnOnce(&mut Channel, Now, &mut Deliveries<'_>) -> R,
+        call: impl FnOnce(&mut Channel, Now, &mut ChannelSink<'_, '_>) -> R,
     ) -> Option<R> {
-        let result = self.downstream(now, out).channel(id, call)?;
+        let result = downstream!(self, now, out).channel(id, call)?;
         let topic = self.channels.get(id)?.channel.topic();
-        if self.topics.get(topic).is_some_and(|entry| entry.topic.is_stalled()) {
+        if self.topics.get(topic).is_some_and(|entry| entry.topic.is_stalled()) && !self.flushing {
             self.pump(topic, now, out);
         }
         Some(result)
+    }
+
+    /// Tells a publisher that its publish is refused.
+    pub(super) fn refuse(
+        &mut self,
+        origin: Origin,
+        why: NotPublished,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        world!(self, now, out).published(origin, Err(why));
     }
 
     /// Calls a topic and sees to its deadline.
@@ -153,21 +295,14 @@ impl Shard {
         id: TopicId,
         now: Now,
         out: &mut Actions,
-        call: impl FnOnce(&mut Topic, &mut IdGenerator, Now, &mut Downstream<'_>) -> R,
+        call: impl FnOnce(&mut Topic, &mut IdGenerator, Now, &mut TopicSink<'_, '_>) -> R,
     ) -> Option<R> {
-        let entry = self.topics.get_mut(id)?;
-        let mut downstream = Downstream {
-            shard: self.id,
-            channels: &mut self.channels,
-            conns: &mut self.conns,
-            deadlines: &mut self.deadlines,
-            unsettled: &mut self.unsettled,
-            now,
-            out,
-        };
-        let result = call(&mut entry.topic, &mut self.ids, now, &mut downstream);
-        let due = entry.topic.poll_timeout();
-        self.deadlines.arm_by(due, &mut entry.armed, Timer::Topic(id));
+        let TopicEntry { topic, store, armed } = self.topics.get_mut(id)?;
+        let mut downstream = downstream!(self, now, out);
+        let mut sink = TopicSink { owner: id, store, downstream: &mut downstream };
+        let result = call(topic, &mut self.ids, now, &mut sink);
+        let due = topic.poll_timeout();
+        self.deadlines.arm_by(due, armed, Timer::Topic(id));
         Some(result)
     }
 
@@ -181,12 +316,34 @@ impl Shard {
         if let Some(id) = self.topic_names.get(&name) {
             return *id;
         }
-        let topic = Topic::new(name, self.config.mem_queue_size, self.config.publish_wait);
-        let id = self.topics.insert(TopicEntry { topic, armed: None });
+        let beyond = self.beyond(name.is_ephemeral());
+        let (limit, wait) = (self.config.mem_queue_size, self.config.publish_wait);
+        let store = Store::Queue(name, None);
+        let mut downstream = downstream!(self, now, out);
+        let id = self.topics.insert_with(|owner| {
+            let mut sink = TopicSink { owner, store: &store, downstream: &mut downstream };
+            let topic = Topic::new(name, limit, beyond, wait, &mut sink);
+            TopicEntry { topic, store, armed: None }
+        });
         self.topic_names.insert(name, id);
         out.events.push(Event::TopicCreated(name));
         self.announce(Announcement::TopicCreated(name), now, out);
         id
+    }
+
+    /// What becomes of a queue's messages for which there is no room in memory.
+    fn beyond(&self, is_ephemeral: bool) -> Beyond {
+        let config = &self.config;
+        match (is_ephemeral, config.disk) {
+            (true, _) => Beyond::Dropped,
+            (false, false) => Beyond::Nowhere,
+            (false, true) => Beyond::Disk(DiskOptions {
+                max_bytes_per_file: config.max_bytes_per_file,
+                sync_every: config.sync_every,
+                sync_timeout: config.sync_timeout,
+                max_msg_size: config.max_msg_size,
+            }),
+        }
     }
 
     /// The channel of this name, if there is one.
@@ -215,18 +372,25 @@ impl Shard {
             Ok(id) => return Some(id),
             Err(at) => at,
         };
-        let entry = self.topics.get_mut(topic)?;
         let options = ChannelOptions {
             mem_queue_size: self.config.mem_queue_size,
             max_msg_timeout: self.config.max_msg_timeout,
             max_channel_consumers: self.config.max_channel_consumers,
+            beyond: self.beyond(name.is_ephemeral()),
             latency_window: (!self.config.e2e_processing_latency_percentiles.is_empty())
                 .then_some(self.config.e2e_processing_latency_window_time),
         };
-        let channel = Channel::new(name, topic, options, self.rng.next_u64());
-        let id = self.channels.insert(ChannelEntry { channel, armed: None });
-        entry.topic.insert_channel(at, id);
+        let entry = self.topics.get_mut(topic)?;
         let topic_name = *entry.topic.name();
+        let store = Store::Queue(topic_name, Some(name));
+        let seed = self.rng.next_u64();
+        let mut world = world!(self, now, out);
+        let id = self.channels.insert_with(|owner| {
+            let mut sink = ChannelSink { owner, store: &store, world: &mut world };
+            let channel = Channel::new(name, topic, options, seed, &mut sink);
+            ChannelEntry { channel, store, armed: None }
+        });
+        entry.topic.insert_channel(at, id);
         out.events.push(Event::ChannelCreated(topic_name, name));
         self.announce(Announcement::ChannelCreated(topic_name, name), now, out);
         self.pump(topic, now, out);
@@ -252,7 +416,9 @@ impl Shard {
     /// Deletes a channel with its messages. Its consumers' connections end without a word; an ephemeral
     /// topic goes with its last channel.
     pub(super) fn delete_channel(&mut self, id: ChannelId, now: Now, out: &mut Actions) {
+        downstream!(self, now, out).channel(id, |channel, _, out| channel.delete(out));
         let Some(ChannelEntry { channel, .. }) = self.channels.remove(id) else { return };
+        self.ailing.remove(&Owner::Channel(id));
         let topic = channel.topic();
         for (_, conn) in channel.consumers() {
             if let Some(connection) = self.conns.get_mut(conn) {
@@ -275,7 +441,11 @@ impl Shard {
 
     /// Deletes a topic with its channels and messages. Publishers that wait are refused.
     pub(super) fn delete_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
-        self.on_topic(id, now, out, |topic, _, _, out| topic.exit(out));
+        self.on_topic(id, now, out, |topic, _, _, out| {
+            topic.exit(out);
+            topic.delete(out);
+        });
+        self.ailing.remove(&Owner::Topic(id));
         // The topic is gone before its channels are, so that the last of them does not delete it again.
         let Some(TopicEntry { topic, .. }) = self.topics.remove(id) else { return };
         self.topic_names.remove(topic.name());

@@ -5,13 +5,33 @@ use alloc::vec;
 use super::*;
 use crate::arena::Key;
 use crate::nsqd::actions::{ReplyToken, ShardId};
+use crate::storage::{DiskEvent, DiskOutput, Op};
 
 /// Channels that hold what they get, and the outcomes that were told.
 #[derive(Default)]
 struct Sink {
     channels: BTreeMap<ChannelId, Vec<(String, Option<Instant>)>>,
     limit: usize,
+    /// The publishes that were begun; their places are their tickets.
+    begun: Vec<u64>,
     outcomes: Vec<(u64, Result<(), NotPublished>)>,
+}
+
+impl BacklogOutput for Sink {
+    fn hold(&mut self, _: Ticket) {}
+}
+
+impl DiskOutput for Sink {
+    fn ask(&mut self, _: Op) {}
+    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn event(&mut self, _: DiskEvent) {}
+}
+
+const fn token(origin: Origin) -> u64 {
+    match origin {
+        Origin::Admin { token, .. } => token.0,
+        Origin::Client { slot, .. } => slot,
+    }
 }
 
 impl TopicOutput for Sink {
@@ -19,15 +39,32 @@ impl TopicOutput for Sink {
         self.limit - self.channels.get(&channel).map_or(0, Vec::len)
     }
 
-    fn put(&mut self, channel: ChannelId, message: Message, due: Option<Instant>) {
+    fn put(
+        &mut self,
+        channel: ChannelId,
+        message: Message,
+        due: Option<Instant>,
+        _: Option<Ticket>,
+    ) {
         let body = String::from_utf8(message.body.to_vec()).unwrap();
         self.channels.entry(channel).or_default().push((body, due));
     }
 
-    fn published(&mut self, origin: Origin, outcome: Result<(), NotPublished>) {
-        if let Origin::Admin { token, .. } = origin {
-            self.outcomes.push((token.0, outcome));
-        }
+    fn begin(&mut self, origin: Origin) -> Ticket {
+        self.begun.push(token(origin));
+        Ticket(self.begun.len() as u64 - 1)
+    }
+
+    fn begin_move(&mut self, _: RecordId) -> Ticket {
+        panic!("there is no disk");
+    }
+
+    fn end(&mut self, ticket: Ticket) {
+        self.outcomes.push((self.begun[ticket.0 as usize], Ok(())));
+    }
+
+    fn refuse(&mut self, origin: Origin, why: NotPublished) {
+        self.outcomes.push((token(origin), Err(why)));
     }
 }
 
@@ -40,12 +77,11 @@ struct Bench {
 
 impl Bench {
     fn new(name: &str, limit: usize) -> Self {
-        Self {
-            topic: Topic::new(TopicName::new(name).unwrap(), limit, Duration::from_secs(5)),
-            ids: IdGenerator::new(0, 0, 1),
-            out: Sink { limit, ..Sink::default() },
-            publishes: 0,
-        }
+        let name = TopicName::new(name).unwrap();
+        let mut out = Sink { limit, ..Sink::default() };
+        let beyond = if name.is_ephemeral() { Beyond::Dropped } else { Beyond::Nowhere };
+        let topic = Topic::new(name, limit, beyond, Duration::from_secs(5), &mut out);
+        Self { topic, ids: IdGenerator::new(0, 0, 1), out, publishes: 0 }
     }
 
     fn publish(&mut self, bodies: &[&str], delay_ms: u64, now_ms: u64) {
@@ -135,7 +171,7 @@ fn a_pause_collects_and_the_end_refuses() {
     bench.pump(0);
     assert_eq!(bench.bodies(id(A)), ["1"]);
     bench.publish(&["3"], 0, 0);
-    bench.topic.empty();
+    bench.topic.empty(Now::from_millis(0), &mut bench.out);
     bench.topic.remove_channel(id(A));
     assert_eq!(bench.topic.channels(), []);
 }

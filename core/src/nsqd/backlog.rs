@@ -1,0 +1,338 @@
+//! The messages that wait in a topic or channel: the older ones in memory, the newer ones on disk.
+//!
+//! ```text
+//!   fresh ──► memory has room, nothing on disk? ──► memory ──────────► pop
+//!                        │ else                       ▲                 ▲
+//!                        └──────────► disk ───────────┼─────────────────┘ when memory is empty
+//!   came back (timeout, REQ) ─────────────────────────┘
+//! ```
+//!
+//! So the order of publishing is kept, whatever waits where (weakness W25). What came back while there is
+//! something on disk takes turns with the disk: a message that is requeued again and again holds nobody up.
+//!
+//! Limits: `--mem-queue-size` messages in memory, beyond which a queue goes on on disk; what comes back
+//! is always taken. With `--mem-queue-size=0` all fresh messages go to disk. Without a disk a queue either
+//! drops what does not fit (ephemeral ones) or tells the publisher to wait ([`Backlog::room`]).
+//!
+//! The due times of deferred messages are kept beside, for at most [`DUE_TIMES_MAX`] messages.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::message::{Message, MessageId, RecordId};
+use crate::storage::{Answer, DiskOptions, DiskOutput, DiskQueue, Failure, Popped, Ticket};
+use crate::time::{Instant, Now, UnixNanos};
+
+/// How many messages of one queue on disk may have a due time. A topic loses those of further ones, as
+/// the reference loses all of them; a channel keeps further ones in memory. Some 40 bytes each.
+pub const DUE_TIMES_MAX: usize = 100_000;
+
+/// What a backlog asks of its owner.
+pub trait BacklogOutput: DiskOutput {
+    /// A record with this ticket is about to be pushed: one more outcome is to come.
+    fn hold(&mut self, ticket: Ticket);
+}
+
+/// Where messages go for which there is no room in memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Beyond {
+    /// Nowhere: they are dropped, as befits an ephemeral queue.
+    Dropped,
+    /// To the disk.
+    Disk(DiskOptions),
+    /// There is no disk: whoever publishes waits.
+    Nowhere,
+}
+
+#[derive(Debug)]
+enum Rest {
+    Dropped,
+    Disk(Box<DiskQueue>),
+    Nowhere,
+}
+
+/// Messages that wait.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    memory: VecDeque<Message>,
+    limit: usize,
+    rest: Rest,
+    /// How many of those in memory are older than all on disk.
+    older: usize,
+    /// Whether it is the disk's turn, and not that of what came back.
+    disk_is_next: bool,
+    /// When the deferred ones among them are due.
+    due_times: BTreeMap<MessageId, Instant>,
+}
+
+impl Backlog {
+    /// An empty backlog; one with a disk looks what is there. `limit` is `--mem-queue-size`.
+    pub(super) fn new(limit: usize, beyond: Beyond, out: &mut impl DiskOutput) -> Self {
+        let rest = match beyond {
+            Beyond::Dropped => Rest::Dropped,
+            Beyond::Disk(options) => Rest::Disk(Box::new(DiskQueue::open(options, out))),
+            Beyond::Nowhere => Rest::Nowhere,
+        };
+        // Without a disk a queue needs room for one message, or nothing would ever wait in it.
+        let limit = if matches!(rest, Rest::Disk(_)) { limit } else { limit.max(1) };
+        Self {
+            memory: VecDeque::new(),
+            limit,
+            rest,
+            older: 0,
+            disk_is_next: false,
+            due_times: BTreeMap::new(),
+        }
+    }
+
+    /// How many fresh messages it takes before the publisher should wait.
+    pub(super) fn room(&self) -> usize {
+        let memory = self.limit.saturating_sub(self.memory.len());
+        match &self.rest {
+            Rest::Dropped => usize::MAX,
+            Rest::Nowhere => memory,
+            Rest::Disk(disk) if disk.is_empty() => memory.saturating_add(disk.room()),
+            Rest::Disk(disk) => disk.room(),
+        }
+    }
+
+    /// Whether fresh messages go to disk before anything else happens to them.
+    pub(super) const fn is_disk_first(&self) -> bool {
+        matches!(self.rest, Rest::Disk(_)) && self.limit == 0
+    }
+
+    /// Whether a message that is to go to disk can have a due time.
+    pub(super) fn takes_due_times(&self) -> bool {
+        self.due_times.len() < DUE_TIMES_MAX
+    }
+
+    /// Takes a fresh message. If it goes to disk, the outcome is told under `ticket`.
+    pub(super) fn put(
+        &mut self,
+        message: Message,
+        due: Option<Instant>,
+        ticket: Option<Ticket>,
+        now: Now,
+        out: &mut impl BacklogOutput,
+    ) {
+        let is_full = self.memory.len() >= self.limit;
+        match &mut self.rest {
+            Rest::Disk(disk) if is_full || !disk.is_empty() => {
+                if let Some(due) = due
+                    && self.due_times.len() < DUE_TIMES_MAX
+                {
+                    self.due_times.insert(message.id, due);
+                }
+                if disk.is_empty() {
+                    self.older = self.memory.len();
+                }
+                if let Some(ticket) = ticket {
+                    out.hold(ticket);
+                }
+                return disk.push(&message, ticket, now, out);
+            }
+            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere => {}
+        }
+        if let Some(due) = due {
+            self.due_times.insert(message.id, due);
+        }
+        self.memory.push_back(message);
+    }
+
+    /// Takes a message back that had been popped, behind those in memory.
+    pub(super) fn put_back(&mut self, message: Message) {
+        self.memory.push_back(message);
+    }
+
+    /// Drops what came last and does not fit, if that is what becomes of it. To be called once what
+    /// somebody can have now is popped.
+    pub(super) fn drop_excess(&mut self) {
+        if matches!(self.rest, Rest::Dropped) {
+            self.memory.truncate(self.limit);
+        }
+    }
+
+    /// Takes a message back that was popped last and could not be handed on.
+    pub(super) fn undo_pop(&mut self, message: Message) {
+        self.memory.push_front(message);
+        self.older += 1;
+    }
+
+    /// Takes out the next message, and when it is due if it is deferred. `None` if there is none, or
+    /// if it has to be read first: then [`handle`](Self::handle) brings it.
+    pub(super) fn pop(
+        &mut self,
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) -> Option<(Message, Option<Instant>)> {
+        let from_disk = match &mut self.rest {
+            // Asked also if what came back could be had at once, or it would never be read.
+            Rest::Disk(disk)
+                if !disk.is_empty()
+                    && self.older == 0
+                    && (self.disk_is_next || self.memory.is_empty()) =>
+            {
+                disk.pop(now, out)
+            }
+            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere => None,
+        };
+        self.disk_is_next = from_disk.is_none();
+        let (message, mut due) = match from_disk {
+            Some(Popped { message, due }) => (message, due.map(|due| instant(due, now))),
+            None => {
+                self.older = self.older.saturating_sub(1);
+                (self.memory.pop_front()?, None)
+            }
+        };
+        if !self.due_times.is_empty() {
+            due = self.due_times.remove(&message.id).or(due);
+            if self.is_empty() {
+                // Those of messages that the disk refused.
+                self.due_times.clear();
+            }
+        }
+        Some((message, due))
+    }
+
+    /// The disk need not keep this message any longer.
+    pub(super) fn finish(&mut self, record: Option<RecordId>, now: Now, out: &mut impl DiskOutput) {
+        if let Some(record) = record
+            && let Rest::Disk(disk) = &mut self.rest
+        {
+            disk.finish(record, now, out);
+        }
+    }
+
+    /// A request of the disk's part is answered.
+    pub(super) fn handle(
+        &mut self,
+        result: Result<Answer, Failure>,
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) {
+        if let Rest::Disk(disk) = &mut self.rest {
+            disk.handle(result, now, out);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Now, out: &mut impl DiskOutput) {
+        if let Rest::Disk(disk) = &mut self.rest
+            && disk.poll_timeout().is_some_and(|at| at <= now.instant)
+        {
+            disk.handle_timeout(now, out);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        if let Rest::Disk(disk) = &self.rest { disk.poll_timeout() } else { None }
+    }
+
+    /// Drops everything.
+    pub(super) fn empty(&mut self, now: Now, out: &mut impl DiskOutput) {
+        self.forget();
+        if let Rest::Disk(disk) = &mut self.rest {
+            disk.empty(now, out);
+        }
+    }
+
+    /// Drops everything and removes the files. It takes nothing any more.
+    pub(super) fn delete(&mut self, out: &mut impl DiskOutput) {
+        self.forget();
+        if let Rest::Disk(disk) = &mut self.rest {
+            disk.delete(out);
+            self.rest = Rest::Dropped;
+        }
+    }
+
+    /// Has everything written to disk, `deferred` behind what waits. Nothing may be put or popped any
+    /// more; it is done when [`is_flushed`](Self::is_flushed).
+    pub(super) fn flush(
+        &mut self,
+        deferred: impl Iterator<Item = (Message, Instant)>,
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) {
+        let Rest::Disk(disk) = &mut self.rest else { return };
+        let mut push = |message: &Message| {
+            disk.push(message, None, now, out);
+            if let Some(record) = message.record {
+                disk.finish(record, now, out);
+            }
+        };
+        self.memory.drain(..).for_each(|message| push(&message));
+        for (message, due) in deferred {
+            push(&message);
+            self.due_times.insert(message.id, due);
+        }
+        let due_times = core::mem::take(&mut self.due_times).into_iter();
+        let due_times: Vec<_> = due_times.map(|(id, due)| (id, unix(due, now))).collect();
+        disk.close(&due_times, now, out);
+    }
+
+    /// Whether everything that [`flush`](Self::flush) asked for is answered.
+    pub(super) fn is_flushed(&self) -> bool {
+        if let Rest::Disk(disk) = &self.rest { disk.is_closed() } else { true }
+    }
+
+    /// The trouble that the disk is in, if it is.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        if let Rest::Disk(disk) = &self.rest { disk.failure() } else { None }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.memory.is_empty() && self.on_disk() == 0
+    }
+
+    /// How many messages wait.
+    pub(super) fn len(&self) -> u64 {
+        self.memory.len() as u64 + self.on_disk()
+    }
+
+    /// How many of them are on disk.
+    pub(super) fn on_disk(&self) -> u64 {
+        if let Rest::Disk(disk) = &self.rest { disk.depth() } else { 0 }
+    }
+
+    /// How many of them are deferred.
+    pub(super) fn deferred(&self) -> usize {
+        self.due_times.len()
+    }
+
+    /// Drops what is in memory, and gives its memory back.
+    fn forget(&mut self) {
+        (self.memory, self.due_times, self.older) = (VecDeque::new(), BTreeMap::new(), 0);
+    }
+
+    /// Gives memory back that a burst has left, if nothing waits in it.
+    pub(super) fn shrink(&mut self) {
+        if self.memory.is_empty() && self.memory.capacity() > KEPT_MAX {
+            self.memory = VecDeque::new();
+        }
+    }
+
+    /// For how many messages there is room without an allocation.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.memory.capacity()
+    }
+}
+
+/// An empty backlog keeps room for this many messages; the memory of more is given back.
+const KEPT_MAX: usize = 1024;
+
+/// The wall clock's time as the monotonic clock has it, as of now.
+fn instant(due: UnixNanos, now: Now) -> Instant {
+    let left = u64::try_from(due.0.saturating_sub(now.unix.0)).unwrap_or(0);
+    now.instant + Duration::from_nanos(left)
+}
+
+/// The other way.
+fn unix(due: Instant, now: Now) -> UnixNanos {
+    let left = i64::try_from(due.saturating_since(now.instant).as_nanos()).unwrap_or(i64::MAX);
+    UnixNanos(now.unix.0.saturating_add(left))
+}

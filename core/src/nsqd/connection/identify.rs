@@ -1,0 +1,55 @@
+//! IDENTIFY: what it changes, and what it is answered (nsqd-protocol.md section 8).
+
+use alloc::string::String;
+
+use super::{Connection, Identity, Reply};
+use crate::nsqd::actions::Actions;
+use crate::nsqd::config::Config;
+use crate::nsqd::event::Event;
+use crate::nsqd::line::Nearness;
+use crate::protocol::error::ProtocolError;
+use crate::protocol::identify::{Identify, Upgrades};
+use crate::time::Now;
+
+impl Connection {
+    /// Negotiates. An error is fatal; without one the answer is on its way.
+    pub(in crate::nsqd) fn identify(
+        &mut self,
+        body: &[u8],
+        config: &Config,
+        now: Now,
+        out: &mut Actions,
+    ) -> Result<(), ProtocolError> {
+        let identify = Identify::decode(body)?;
+        out.events.push(Event::Identified(self.peer, String::from_utf8_lossy(body).into_owned()));
+        let mut settings = self.settings;
+        settings.apply(&identify, config)?;
+        let upgrades = self.possible(Upgrades::asked(&identify, config)?);
+        self.settings = settings;
+        if self.delivery.is_none() {
+            self.delivery = Some(settings);
+            let (zone, region) = (&identify.topology_zone, &identify.topology_region);
+            self.nearness = Nearness::of(zone, region, config);
+            self.next_heartbeat = settings.heartbeat_interval.map(|hb| now.instant + hb);
+        }
+        self.read_deadline = settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+        let answer = if identify.feature_negotiation {
+            Reply::Json(settings.answer(&upgrades, config))
+        } else {
+            Reply::Ok
+        };
+        *self.identity = Identity {
+            client_id: identify.client_id,
+            hostname: identify.hostname,
+            user_agent: identify.user_agent,
+            topology_region: identify.topology_region,
+            topology_zone: identify.topology_zone,
+            connect_ts: self.identity.connect_ts,
+        };
+        self.respond(answer, now, out);
+        if upgrades.any() {
+            self.upgrade(upgrades, config, now, out);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,527 @@
+//! The server's side of one V2 connection: handshake, options, answers in order, deadlines, bytes owed.
+//!
+//! ```text
+//!   Magic ──"  V2"──► Open ──fatal error, end of input──► Ending ──everything sent──► gone
+//! ```
+//!
+//! Answers carry no id in NSQ, so they leave in command order: a command whose outcome is not known yet
+//! holds a place in the queue of replies, and later answers wait behind it. Messages and heartbeats do
+//! not wait. Limits: [`PENDING_REPLIES_MAX`] open answers, then no further command is decoded;
+//! [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; [`OWED_LEN_MAX`] bytes owed,
+//! then no further message is delivered.
+//!
+//! Behind an IDENTIFY that asks for them there are layers between socket and protocol: TLS, Snappy,
+//! Deflate. Then `transmit` holds plain bytes, which are encoded when the driver takes them.
+//!
+//! Source: nsqd-protocol.md sections 2, 5, 8 and 9.
+
+mod identify;
+// Without the feature there is nothing to upgrade to, and the same methods do nothing.
+#[cfg_attr(not(feature = "upgrade"), path = "plain.rs")]
+mod upgrade;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use bytes::{Buf, BytesMut};
+
+use self::upgrade::Upgrade;
+pub(super) use self::upgrade::Workspace;
+use super::actions::{Actions, Close, Peer, ReadState};
+use super::config::{
+    Config, LINE_LEN_MAX, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX,
+    REPLIES_OWED_MAX, TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
+};
+use super::event::{ClientFailure, Event};
+use super::line::Nearness;
+use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
+use crate::message::{Bodies, Message};
+use crate::name::{ChannelName, TopicName};
+use crate::protocol::command::{Command, DecodeError, Decoder, Gate, Limits, State};
+use crate::protocol::error::{ErrorCode, ProtocolError};
+use crate::protocol::frame::{
+    CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
+    push_frame, push_message,
+};
+use crate::protocol::identify::Settings;
+use crate::time::{Instant, Now};
+use crate::transmit::Transmit;
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Its own name; changes when it moves to another shard.
+    pub(super) id: ConnId,
+    pub(super) peer: Peer,
+    phase: Phase,
+    decoder: Decoder,
+    pub(super) state: State,
+    pub(super) settings: Settings,
+    /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later one
+    /// says (section 8.6).
+    pub(super) delivery: Option<Settings>,
+    /// How near the first IDENTIFY says that it is.
+    pub(super) nearness: Nearness,
+    pub(super) identity: Box<Identity>,
+    replies: VecDeque<Option<Reply>>,
+    /// The number of the first of `replies`.
+    first_slot: u64,
+    /// What is owed and not yet swapped out, before any layer.
+    transmit: Transmit,
+    /// The layers, of a connection that has any.
+    upgrade: Option<Box<Upgrade>>,
+    /// Whether the driver was told that there is something to send.
+    announced: bool,
+    /// Bytes not yet written, those in the driver's hands included. They count as they are: plain before
+    /// they are encoded, on the wire afterwards.
+    owed: usize,
+    /// How many of them are answers.
+    replies_owed: usize,
+    /// Whether the channel was told that the connection can take no more messages.
+    pub(super) blocked: bool,
+    /// Whether input was left alone until replies are in.
+    waits: bool,
+    next_heartbeat: Option<Instant>,
+    read_deadline: Option<Instant>,
+    write_deadline: Option<Instant>,
+    /// The earliest time at which the shard will look at this connection.
+    pub(super) armed: Option<Instant>,
+    pub(super) subscription: Option<(ChannelId, ConsumerId)>,
+    /// A SUB that waits for earlier answers, or for the move to its channel's shard.
+    pub(super) subscribing: Option<(TopicName, ChannelName)>,
+    /// Whether the driver was told to move it.
+    pub(super) moving: bool,
+    /// The topic that a refused or an unfinished command creates (section 7.6).
+    pub(super) creates: Option<TopicName>,
+    /// What it published, by topic.
+    pub(super) pub_counts: Vec<(TopicName, u64)>,
+}
+
+/// What the statistics show of a client.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) client_id: String,
+    pub(super) hostname: String,
+    pub(super) user_agent: String,
+    pub(super) topology_region: String,
+    pub(super) topology_zone: String,
+    pub(super) connect_ts: i64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// The four bytes that name the protocol are awaited.
+    Magic,
+    /// Commands are carried out.
+    Open,
+    /// Nothing is read any more; open answers are still sent, then the connection closes.
+    Ending,
+    /// The driver was told to close it.
+    Closed,
+}
+
+/// An answer to a command.
+#[derive(Debug)]
+pub(super) enum Reply {
+    CloseWait,
+    Error(ProtocolError),
+    Json(String),
+    Ok,
+}
+
+impl Connection {
+    pub(super) fn new(peer: Peer, config: &Config, now: Now) -> Self {
+        let ip = match peer {
+            Peer::Tcp(address) => address.ip().to_string(),
+            Peer::Unix => String::new(),
+        };
+        let settings = Settings::new(config);
+        Self {
+            id: ConnId::new(0, 0),
+            peer,
+            phase: Phase::Magic,
+            decoder: Decoder::default(),
+            state: State::Init,
+            settings,
+            delivery: None,
+            nearness: Nearness::default(),
+            identity: Box::new(Identity {
+                client_id: ip.clone(),
+                hostname: ip,
+                user_agent: String::new(),
+                topology_region: String::new(),
+                topology_zone: String::new(),
+                connect_ts: now.unix.as_secs(),
+            }),
+            replies: VecDeque::new(),
+            first_slot: 0,
+            transmit: Transmit::new(),
+            upgrade: None,
+            announced: false,
+            owed: 0,
+            replies_owed: 0,
+            blocked: false,
+            waits: false,
+            next_heartbeat: None,
+            read_deadline: Some(now.instant + MAGIC_DEADLINE),
+            write_deadline: None,
+            armed: None,
+            subscription: None,
+            subscribing: None,
+            moving: false,
+            creates: None,
+            pub_counts: Vec::new(),
+        }
+    }
+
+    /// Takes the next command out of `input`. `None` when there is none to carry out now: bytes are
+    /// missing, earlier answers are, or the connection ends.
+    pub(super) fn next_command(
+        &mut self,
+        input: &mut BytesMut,
+        config: &Config,
+        bodies: &mut Bodies,
+        now: Now,
+        out: &mut Actions,
+    ) -> Option<Command> {
+        if self.phase == Phase::Magic && !self.take_magic(input, now, out) {
+            return None;
+        }
+        if self.phase != Phase::Open || self.is_waiting() || self.is_upgrading() {
+            return None;
+        }
+        let gate = Gate {
+            state: self.state,
+            heartbeats: self.settings.heartbeat_interval.is_some(),
+            lacks_tls: config.tls_required != TlsRequired::No && !self.has_tls(),
+        };
+        match self.decoder.decode(input, gate, &limits(config), bodies) {
+            Ok(Some(command)) => {
+                // Carrying it out makes the topic.
+                let _ = self.decoder.opened();
+                // The deadline runs anew from the end of each command (section 9). The shard looks at it
+                // when it has gone by, so that this costs one store.
+                self.read_deadline =
+                    self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+                Some(command)
+            }
+            Ok(None) => {
+                self.creates = self.decoder.opened();
+                None
+            }
+            Err(DecodeError::Protocol(error)) => {
+                self.refuse(error, now, out);
+                None
+            }
+            Err(DecodeError::LineTooLong) => {
+                out.events.push(Event::ClientFailed(self.peer, ClientFailure::LineTooLong));
+                self.end(now, out);
+                None
+            }
+        }
+    }
+
+    /// What the driver is to do with the input, of which this is left.
+    pub(super) fn read_state(&mut self, input: &[u8]) -> ReadState {
+        match self.phase {
+            Phase::Ending | Phase::Closed => ReadState::Stop,
+            Phase::Magic => ReadState::More(MAGIC_V2.len().saturating_sub(input.len()).max(1)),
+            Phase::Open if self.is_waiting() => {
+                self.waits = true;
+                ReadState::Wait
+            }
+            Phase::Open => ReadState::More(
+                self.layer_needs(input).unwrap_or_else(|| self.decoder.needs(input.len())),
+            ),
+        }
+    }
+
+    /// Tells the client that it is refused. The shard makes the topic that some refused commands create.
+    pub(super) fn refuse(&mut self, error: ProtocolError, now: Now, out: &mut Actions) {
+        self.creates = error.creates();
+        out.events.push(Event::ClientRefused(self.peer, error.clone()));
+        let fatal = error.is_fatal();
+        self.respond(Reply::Error(error), now, out);
+        if fatal {
+            self.end(now, out);
+        }
+    }
+
+    /// Answers a command, behind the answers that earlier commands still wait for.
+    pub(super) fn respond(&mut self, reply: Reply, now: Now, out: &mut Actions) {
+        if self.replies.is_empty() {
+            self.write_reply(&reply, now, out);
+        } else {
+            self.replies.push_back(Some(reply));
+        }
+    }
+
+    /// Keeps a place for the answer to a command.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.replies.push_back(None);
+        self.first_slot + self.replies.len() as u64 - 1
+    }
+
+    /// Answers the command that holds `slot`. An answer to a slot that is gone is ignored.
+    pub(super) fn complete(&mut self, slot: u64, reply: Reply, now: Now, out: &mut Actions) {
+        let Some(at) = slot.checked_sub(self.first_slot) else { return };
+        let Some(place) = self.replies.get_mut(at as usize) else { return };
+        if let Reply::Error(error) = &reply {
+            out.events.push(Event::ClientRefused(self.peer, error.clone()));
+        }
+        *place = Some(reply);
+        let mut ends = self.phase == Phase::Ending;
+        while let Some(Some(_)) = self.replies.front()
+            && let Some(Some(reply)) = self.replies.pop_front()
+        {
+            self.first_slot += 1;
+            self.write_reply(&reply, now, out);
+            if matches!(&reply, Reply::Error(error) if error.is_fatal()) {
+                // Nothing behind a fatal error is answered (section 6).
+                self.first_slot += self.replies.len() as u64;
+                self.replies.clear();
+                ends = true;
+            }
+        }
+        if ends {
+            self.end(now, out);
+        } else {
+            self.climb(now, out);
+            self.resume(out);
+        }
+    }
+
+    /// Lets a driver that was told to wait go on reading, if nothing is in the way any more.
+    pub(super) fn resume(&mut self, out: &mut Actions) {
+        if self.waits && !self.is_waiting() {
+            self.waits = false;
+            out.resume.push(self.id);
+        }
+    }
+
+    /// Whether earlier commands wait for their answers.
+    pub(super) fn has_open_replies(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// Whether bytes are still to be written.
+    pub(super) const fn owes(&self) -> bool {
+        self.owed > 0
+    }
+
+    /// Whether it still takes commands and messages.
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Magic | Phase::Open)
+    }
+
+    /// Sends a message. Returns whether the connection takes another one now.
+    pub(super) fn deliver(&mut self, message: &Message, now: Now, out: &mut Actions) -> bool {
+        push_message(&mut self.transmit, message);
+        let len = FRAME_HEADER_LEN + MESSAGE_HEADER_LEN + message.body.len();
+        self.stir();
+        self.owe(len, now, out);
+        self.blocked = self.owed > OWED_LEN_MAX;
+        !self.blocked
+    }
+
+    /// Takes note that bytes were written. Returns whether messages may flow again.
+    pub(super) fn handle_sent(&mut self, bytes: usize, now: Now) -> bool {
+        self.owed = self.owed.saturating_sub(bytes);
+        self.replies_owed = self.replies_owed.min(self.owed);
+        if bytes > 0 {
+            self.write_deadline = (self.owed > 0).then(|| now.instant + self.write_patience());
+        }
+        let unblocked = self.blocked && self.owed <= OWED_LEN_MAX / 2;
+        self.blocked &= !unblocked;
+        unblocked
+    }
+
+    /// Swaps the bytes to be written with an empty buffer.
+    pub(super) fn swap_transmit(&mut self, spare: &mut Transmit, workspace: &mut Workspace) {
+        if self.upgrade.is_some() {
+            self.encode(spare, workspace);
+        } else {
+            core::mem::swap(&mut self.transmit, spare);
+        }
+        self.announced = false;
+    }
+
+    /// The peer sends nothing more. An unfinished command is answered, then the connection ends.
+    pub(super) fn handle_eof(&mut self, now: Now, out: &mut Actions) {
+        if self.fail_handshake("unexpected end of input", now, out) {
+            return;
+        }
+        if self.phase == Phase::Open
+            && let Some(error) = self.decoder.interrupted()
+        {
+            return self.refuse(error, now, out);
+        }
+        self.end(now, out);
+    }
+
+    /// What deliveries go by.
+    pub(super) fn delivery_settings(&self) -> Settings {
+        self.delivery.unwrap_or(self.settings)
+    }
+
+    /// Counts what it published.
+    pub(super) fn count_published(&mut self, topic: &TopicName, messages: u64) {
+        match self.pub_counts.binary_search_by(|(name, _)| name.cmp(topic)) {
+            Ok(at) => self.pub_counts[at].1 += messages,
+            Err(at) => self.pub_counts.insert(at, (*topic, messages)),
+        }
+    }
+
+    /// Ends the connection once what is owed is sent.
+    pub(super) fn end(&mut self, now: Now, out: &mut Actions) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        if self.phase != Phase::Ending {
+            self.phase = Phase::Ending;
+            self.next_heartbeat = None;
+            self.read_deadline = Some(now.instant + LINGER);
+        }
+        if self.replies.is_empty() {
+            self.close(Close::AfterSending, now, out);
+        }
+    }
+
+    /// Looks at the deadlines.
+    pub(super) fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.instant);
+        if due(self.write_deadline) {
+            out.events.push(Event::ClientFailed(self.peer, ClientFailure::WriteDeadline));
+            return self.close(Close::Now, now, out);
+        }
+        if due(self.read_deadline) {
+            if self.fail_handshake("i/o timeout", now, out) {
+                return;
+            }
+            return match self.phase {
+                Phase::Open if self.is_waiting() => {
+                    // It is the broker that keeps the client waiting.
+                    self.read_deadline =
+                        self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+                }
+                Phase::Magic | Phase::Open => {
+                    out.events.push(Event::ClientFailed(self.peer, ClientFailure::ReadDeadline));
+                    match self.decoder.interrupted() {
+                        Some(error) => self.refuse(error, now, out),
+                        None => self.end(now, out),
+                    }
+                }
+                Phase::Ending | Phase::Closed => self.close(Close::Now, now, out),
+            };
+        }
+        if due(self.next_heartbeat) {
+            let interval = self.delivery_settings().heartbeat_interval;
+            self.next_heartbeat = interval.map(|hb| now.instant + hb);
+            self.rest();
+            push_frame(&mut self.transmit, FrameType::Response, HEARTBEAT);
+            self.owe(FRAME_HEADER_LEN + HEARTBEAT.len(), now, out);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        [self.next_heartbeat, self.read_deadline, self.write_deadline].into_iter().flatten().min()
+    }
+
+    fn take_magic(&mut self, input: &mut BytesMut, now: Now, out: &mut Actions) -> bool {
+        let Some(magic) = input.first_chunk::<4>().copied() else { return false };
+        out.events.push(Event::Magic(self.peer, magic));
+        if &magic != MAGIC_V2 {
+            self.phase = Phase::Open;
+            self.write_reply(
+                &Reply::Error(ProtocolError::new(ErrorCode::BadProtocol, *b"")),
+                now,
+                out,
+            );
+            self.end(now, out);
+            return false;
+        }
+        input.advance(magic.len());
+        self.phase = Phase::Open;
+        let interval = self.settings.heartbeat_interval;
+        self.next_heartbeat = interval.map(|hb| now.instant + hb);
+        self.read_deadline = interval.map(|hb| now.instant + hb * 2);
+        true
+    }
+
+    /// Whether no command may be decoded now: answers are outstanding, or are not taken.
+    fn is_waiting(&self) -> bool {
+        self.subscribing.is_some()
+            || self.awaits_upgrade()
+            || self.replies.len() >= PENDING_REPLIES_MAX
+            || self.replies_owed > REPLIES_OWED_MAX
+    }
+
+    fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut Actions) {
+        let before = self.transmit.len();
+        match reply {
+            Reply::CloseWait => push_frame(&mut self.transmit, FrameType::Response, CLOSE_WAIT),
+            Reply::Error(error) => {
+                push_frame(&mut self.transmit, FrameType::Error, &error.payload())
+            }
+            Reply::Json(json) => {
+                push_frame(&mut self.transmit, FrameType::Response, json.as_bytes())
+            }
+            Reply::Ok => push_frame(&mut self.transmit, FrameType::Response, OK),
+        }
+        let len = self.transmit.len() - before;
+        self.replies_owed += len;
+        self.stir();
+        self.owe(len, now, out);
+    }
+
+    /// Takes note of bytes that were appended to `transmit`.
+    fn owe(&mut self, bytes: usize, now: Now, out: &mut Actions) {
+        if self.owed == 0 {
+            self.write_deadline = Some(now.instant + self.write_patience());
+        }
+        self.owed += bytes;
+        self.announce(out);
+    }
+
+    /// Tells the driver that there is something to send.
+    fn announce(&mut self, out: &mut Actions) {
+        if !self.announced {
+            self.announced = true;
+            out.transmit.push(self.id);
+        }
+    }
+
+    /// How long the peer may take no bytes.
+    fn write_patience(&self) -> core::time::Duration {
+        self.settings.heartbeat_interval.unwrap_or(WRITE_DEADLINE_WITHOUT_HEARTBEAT)
+    }
+
+    fn close(&mut self, how: Close, now: Now, out: &mut Actions) {
+        if how == Close::AfterSending {
+            self.say_farewell(out);
+            self.read_deadline = Some(now.instant + LINGER);
+        } else {
+            (self.read_deadline, self.write_deadline) = (None, None);
+        }
+        self.next_heartbeat = None;
+        self.phase = Phase::Closed;
+        // Answers that other shards still give would be sent behind the close.
+        self.first_slot += self.replies.len() as u64;
+        self.replies.clear();
+        out.close.push((self.id, how));
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_msg_size: config.max_msg_size,
+        max_body_size: config.max_body_size,
+        mpub_count_max: config.mpub_count_max(),
+        max_req_timeout: config.max_req_timeout,
+        max_rdy_count: config.max_rdy_count,
+        line_len_max: LINE_LEN_MAX,
+    }
+}

@@ -1,0 +1,264 @@
+//! When `nsqd.dat` is written (storage-formats.md section 3), on shard 0.
+//!
+//! ```text
+//!   change ──► changed ──due──► writing ──done──► saved        changes meanwhile: changed again
+//!                 ▲                │
+//!                 └──── failed ◄───┘ retried, later and later
+//! ```
+//!
+//! The file is written whole, so a change costs as much as there are names. Therefore one write is under
+//! way at a time, changes gather meanwhile, and after a write the next one waits for a time in proportion
+//! to the file's length ([`PAUSE_PER_BYTE`]): writing takes a small share of the shard's time however many
+//! names there are, and creating many costs each of them the same. A crash forgets what was created
+//! within that time (the reference: within the time that its nsqlookupds take to be told). Somebody who
+//! waits for the write, as an HTTP pause does, does not wait for that time.
+//!
+//! What waits is bounded by the requests that the driver has open.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::actions::{ReplyToken, ShardId};
+use super::registry::Registry;
+use crate::storage::Failure;
+use crate::time::{Instant, Now};
+
+/// How long the next write waits after one, for each byte of the file: making and copying a byte takes
+/// a few nanoseconds, so that this is well under a tenth of the shard's time.
+const PAUSE_PER_BYTE: Duration = Duration::from_nanos(100);
+
+/// How long the first retry waits after a failure; each one waits twice as long as the one before.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// The longest wait before a retry.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps count of changes and of what the file has of them.
+#[derive(Debug)]
+pub(super) struct MetadataFile {
+    /// How many changes there were.
+    changes: u64,
+    /// How many of them the file has.
+    saved: u64,
+    /// How many of them the write under way has, and its length.
+    writing: Option<(u64, usize)>,
+    not_before: Instant,
+    retry: Duration,
+    failure: Option<Failure>,
+    waiting: VecDeque<Waiting>,
+    /// The earliest time at which the shard will look at it.
+    pub(super) armed: Option<Instant>,
+}
+
+/// Somebody whose answer waits until `change` is in the file.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    change: u64,
+    shard: ShardId,
+    token: ReplyToken,
+}
+
+/// What the end of a write means for the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Written {
+    /// It failed, and the one before had not.
+    FailedNow,
+    /// Nothing new.
+    Same,
+}
+
+impl MetadataFile {
+    pub(super) const fn new() -> Self {
+        Self {
+            changes: 0,
+            saved: 0,
+            writing: None,
+            not_before: Instant::ZERO,
+            retry: RETRY_FIRST,
+            failure: None,
+            waiting: VecDeque::new(),
+            armed: None,
+        }
+    }
+
+    /// What the file is to hold is different now.
+    pub(super) const fn changed(&mut self) {
+        self.changes += 1;
+    }
+
+    /// Keeps an answer back until the file has every change so far, or a write of it failed. `false` if
+    /// there is nothing to wait for.
+    pub(super) fn wait(&mut self, shard: ShardId, token: ReplyToken) -> bool {
+        if self.is_saved() {
+            return false;
+        }
+        self.waiting.push_back(Waiting { change: self.changes, shard, token });
+        true
+    }
+
+    /// Makes the file's contents if it is time to write them.
+    pub(super) fn begin(&mut self, registry: &Registry, now: Now) -> Option<Bytes> {
+        if self.is_saved() || self.writing.is_some() {
+            return None;
+        }
+        if now.instant < self.not_before && self.waiting.is_empty() {
+            return None;
+        }
+        let contents = Bytes::from(registry.to_metadata().to_json());
+        self.writing = Some((self.changes, contents.len()));
+        Some(contents)
+    }
+
+    /// The write came to its end. Whose answers waited for it is told to `answer`.
+    pub(super) fn handle_written(
+        &mut self,
+        result: Result<(), Failure>,
+        now: Now,
+        mut answer: impl FnMut(ShardId, ReplyToken),
+    ) -> Written {
+        let Some((change, len)) = self.writing.take() else { return Written::Same };
+        while let Some(waiting) = self.waiting.front()
+            && waiting.change <= change
+        {
+            answer(waiting.shard, waiting.token);
+            self.waiting.pop_front();
+        }
+        match result {
+            Ok(()) => {
+                (self.saved, self.failure, self.retry) = (change, None, RETRY_FIRST);
+                let len = u32::try_from(len).unwrap_or(u32::MAX);
+                self.not_before = now.instant + PAUSE_PER_BYTE.saturating_mul(len);
+                Written::Same
+            }
+            Err(failure) => {
+                self.not_before = now.instant + self.retry;
+                self.retry = (self.retry * 2).min(RETRY_MAX);
+                let is_new = self.failure.replace(failure).is_none();
+                if is_new { Written::FailedNow } else { Written::Same }
+            }
+        }
+    }
+
+    /// When [`begin`](Self::begin) is worth a call, if not yet.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        (!self.is_saved() && self.writing.is_none()).then_some(self.not_before)
+    }
+
+    /// Whether the file has every change.
+    pub(super) const fn is_saved(&self) -> bool {
+        self.saved == self.changes
+    }
+
+    /// Why the last write failed, if it did.
+    pub(super) const fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The file is to be written whatever it holds, and at once: the broker stops.
+    pub(super) const fn hurry(&mut self) {
+        self.changes += 1;
+        self.not_before = Instant::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::name::TopicName;
+    use crate::nsqd::registry::Announcement;
+    use crate::storage::FailureKind;
+
+    fn failure() -> Failure {
+        Failure { kind: FailureKind::Full, text: "no space left on device".into() }
+    }
+
+    struct Bench {
+        file: MetadataFile,
+        registry: Registry,
+        answered: Vec<u64>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (file, registry) = (MetadataFile::new(), Registry::new());
+            Self { file, registry, answered: Vec::new() }
+        }
+
+        fn begin(&mut self, millis: u64) -> bool {
+            self.file.begin(&self.registry, Now::from_millis(millis)).is_some()
+        }
+
+        fn end(&mut self, result: Result<(), Failure>, millis: u64) -> Written {
+            let answered = &mut self.answered;
+            let now = Now::from_millis(millis);
+            self.file.handle_written(result, now, |_, token| answered.push(token.0))
+        }
+
+        fn wait(&mut self, token: u64) -> bool {
+            self.file.wait(ShardId(0), ReplyToken(token))
+        }
+    }
+
+    #[test]
+    fn changes_gather_while_one_write_is_under_way() {
+        let mut bench = Bench::new();
+        assert!(!bench.begin(0));
+        assert!(!bench.wait(1));
+        bench.file.changed();
+        assert!(bench.begin(0));
+        bench.file.changed();
+        bench.file.changed();
+        assert!(!bench.begin(1));
+        assert_eq!(bench.file.poll_timeout(), None);
+        bench.end(Ok(()), 2);
+        assert!(!bench.file.is_saved());
+        assert!(bench.begin(100) && !bench.begin(100));
+        bench.end(Ok(()), 101);
+        assert!(bench.file.is_saved() && bench.file.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn a_long_file_is_not_written_all_the_time_unless_somebody_waits() {
+        let mut bench = Bench::new();
+        for n in 0..1000 {
+            let topic = TopicName::new(alloc::format!("{n:060}")).unwrap();
+            bench.registry.note(Announcement::TopicCreated(topic));
+        }
+        bench.file.changed();
+        assert!(bench.begin(0));
+        bench.file.changed();
+        bench.end(Ok(()), 5);
+        // 100,000 bytes: ten milliseconds.
+        assert!(!bench.begin(14));
+        assert!(bench.file.poll_timeout().is_some_and(|at| at > Instant::from_millis(14)));
+        assert!(bench.wait(7));
+        assert!(bench.begin(14));
+        assert!(bench.answered.is_empty());
+        bench.end(Ok(()), 20);
+        assert_eq!(bench.answered, [7]);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_retried_later_and_later() {
+        let mut bench = Bench::new();
+        bench.file.changed();
+        assert!(bench.wait(1) && bench.begin(0));
+        bench.file.changed();
+        assert!(bench.wait(2));
+        assert_eq!(bench.end(Err(failure()), 0), Written::FailedNow);
+        // The one that came later has not been tried.
+        assert_eq!((bench.answered.clone(), bench.file.failure()), (vec![1], Some(&failure())));
+        assert!(bench.begin(1));
+        assert_eq!(bench.end(Err(failure()), 1), Written::Same);
+        assert!(!bench.begin(200) && bench.begin(201));
+        bench.end(Err(failure()), 201);
+        assert!(!bench.begin(600) && bench.begin(601));
+        assert_eq!(bench.end(Ok(()), 601), Written::Same);
+        assert!(bench.file.is_saved() && bench.file.failure().is_none());
+    }
+}

@@ -1,0 +1,222 @@
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::name::{ChannelName, TopicName};
+use crate::nsqd::latency::LatencyStats;
+use crate::nsqd::stats::{ChannelStats, TopicStats};
+
+fn channel(name: &str, count: u64) -> ChannelStats {
+    ChannelStats {
+        name: ChannelName::new(name).unwrap(),
+        depth: 1,
+        backend_depth: 2,
+        in_flight_count: 3,
+        deferred_count: 4,
+        message_count: count,
+        zone_local_msg_count: 0,
+        region_local_msg_count: 0,
+        global_msg_count: 0,
+        requeue_count: 2 * count,
+        timeout_count: 3 * count,
+        client_count: 5,
+        idle_client_count: 0,
+        ready_client_count: 0,
+        clients: None,
+        paused: false,
+        latency: LatencyStats { count: 1, percentiles: vec![(0.99, 7), (0.999, 8), (0.5, 9)] },
+    }
+}
+
+fn topic(name: &str, count: u64, channels: Vec<ChannelStats>) -> TopicStats {
+    TopicStats {
+        name: TopicName::new(name).unwrap(),
+        channels,
+        depth: 6,
+        backend_depth: 7,
+        message_count: count,
+        message_bytes: 10 * count,
+        paused: false,
+        latency: LatencyStats::default(),
+    }
+}
+
+fn stats(count: u64) -> ServerStats {
+    let channels = vec![channel("c", count), channel("d#ephemeral", count)];
+    let topics = vec![topic("t.one", count, channels), topic("u#ephemeral", count, Vec::new())];
+    ServerStats { topics, topic_known: true, ..ServerStats::default() }
+}
+
+fn at(millis: u64) -> Now {
+    Now::from_millis(millis)
+}
+
+/// The lines of the packets among `actions`, and how many packets there are.
+fn sent(actions: &[StatsdAction]) -> (Vec<String>, usize) {
+    let packets: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            StatsdAction::Send(packet) => Some(core::str::from_utf8(packet).unwrap()),
+            StatsdAction::Measure | StatsdAction::Begin(_) => None,
+        })
+        .collect();
+    assert!(packets.iter().all(|packet| packet.ends_with('\n')));
+    (packets.iter().flat_map(|packet| packet.lines()).map(String::from).collect(), packets.len())
+}
+
+fn machine(options: StatsdOptions) -> Statsd {
+    let address = String::from("statsd:8125");
+    let interval = Duration::from_secs(10);
+    Statsd::new(StatsdOptions { address, interval, ..options }, at(0))
+}
+
+/// One push whose packets go out to the last.
+fn push(statsd: &mut Statsd, now: u64, count: u64) -> Vec<String> {
+    let mut out = Vec::new();
+    assert!(statsd.handle_timeout(at(now), &mut out) && out.is_empty());
+    statsd.handle_stats(stats(count), at(now), &mut out);
+    if out == [StatsdAction::Measure] {
+        out.clear();
+        statsd.handle_memory(Memory { heap_objects: 17, ..Memory::default() }, at(now), &mut out);
+    }
+    assert_eq!(out.first(), Some(&StatsdAction::Begin("statsd:8125".into())));
+    statsd.stop(&mut out);
+    sent(&out).0
+}
+
+#[test]
+fn lines_as_the_reference_writes_them() {
+    let mut statsd =
+        machine(StatsdOptions { prefix: "nsq.h_1.".into(), ..StatsdOptions::default() });
+    let first = push(&mut statsd, 10_000, 5);
+    let lines = [
+        "nsq.h_1.topic.t.one.message_count:5|c",
+        "nsq.h_1.topic.t.one.message_bytes:50|c",
+        "nsq.h_1.topic.t.one.depth:6|g",
+        "nsq.h_1.topic.t.one.backend_depth:7|g",
+        "nsq.h_1.topic.t.one.channel.c.message_count:5|c",
+        "nsq.h_1.topic.t.one.channel.c.depth:1|g",
+        "nsq.h_1.topic.t.one.channel.c.backend_depth:2|g",
+        "nsq.h_1.topic.t.one.channel.c.in_flight_count:3|g",
+        "nsq.h_1.topic.t.one.channel.c.deferred_count:4|g",
+        "nsq.h_1.topic.t.one.channel.c.requeue_count:10|c",
+        "nsq.h_1.topic.t.one.channel.c.timeout_count:15|c",
+        "nsq.h_1.topic.t.one.channel.c.clients:5|g",
+        "nsq.h_1.topic.t.one.channel.c.e2e_processing_latency_99:7|g",
+        "nsq.h_1.topic.t.one.channel.c.e2e_processing_latency_100:8|g",
+        "nsq.h_1.topic.t.one.channel.c.e2e_processing_latency_50:9|g",
+        "nsq.h_1.topic.t.one.channel.d#ephemeral.message_count:5|c",
+    ];
+    assert_eq!(first[..lines.len()], lines);
+    let memory = [
+        "nsq.h_1.mem.heap_objects:17|g",
+        "nsq.h_1.mem.heap_idle_bytes:0|g",
+        "nsq.h_1.mem.heap_in_use_bytes:0|g",
+        "nsq.h_1.mem.heap_released_bytes:0|g",
+        "nsq.h_1.mem.gc_pause_usec_100:0|g",
+        "nsq.h_1.mem.gc_pause_usec_99:0|g",
+        "nsq.h_1.mem.gc_pause_usec_95:0|g",
+        "nsq.h_1.mem.next_gc_bytes:0|g",
+        "nsq.h_1.mem.gc_runs:0|c",
+    ];
+    assert_eq!(first[first.len() - memory.len()..], memory);
+    assert_eq!(first[first.len() - 13], "nsq.h_1.topic.u#ephemeral.message_count:5|c");
+
+    // Counters are differences, also where a topic was deleted and made again.
+    let second = push(&mut statsd, 20_000, 7);
+    assert_eq!(second[..2], [lines[0].replace(":5", ":2"), lines[1].replace(":50", ":20")]);
+    assert_eq!((&second[5], &second[9]), (&first[5], &lines[9].replace(":10", ":4")));
+    let third = push(&mut statsd, 30_000, 1);
+    assert_eq!(third[0], lines[0].replace(":5", ":-6"));
+}
+
+#[test]
+fn what_is_not_wanted_is_left_out() {
+    let mut statsd = machine(StatsdOptions {
+        prefix: String::new(),
+        mem_stats: false,
+        exclude_ephemeral: true,
+        ..StatsdOptions::default()
+    });
+    let lines = push(&mut statsd, 10_000, 1);
+    assert_eq!((lines.len(), lines[0].as_str()), (15, "topic.t.one.message_count:1|c"));
+    assert!(!lines.iter().any(|line| line.contains("ephemeral") || line.starts_with("mem")));
+}
+
+#[test]
+fn packets_are_spread_over_the_interval() {
+    let options =
+        StatsdOptions { mem_stats: false, udp_packet_size: 200, ..StatsdOptions::default() };
+    let mut statsd = machine(options);
+    let mut out = Vec::new();
+    assert_eq!(statsd.poll_timeout(), at(10_000).instant);
+    assert!(!statsd.handle_timeout(at(9_999), &mut out));
+    assert!(statsd.handle_timeout(at(10_000), &mut out));
+    statsd.handle_stats(stats(1), at(10_500), &mut out);
+    assert_eq!((out.len(), sent(&out).1), (2, 1));
+    let (mut times, mut now) = (vec![at(10_500).instant], at(10_500));
+    while statsd.poll_timeout() < at(20_000).instant {
+        let due = statsd.poll_timeout();
+        now = now.after(due.saturating_since(now.instant));
+        let before = out.len();
+        assert!(!statsd.handle_timeout(now, &mut out));
+        assert_eq!(out.len(), before + 1);
+        times.push(now.instant);
+    }
+    let (lines, packets) = sent(&out);
+    assert_eq!((lines.len(), packets), (4 + 11 + 11 + 4, times.len()));
+    let pause = Duration::from_secs(9) / packets as u32;
+    assert!(times.windows(2).all(|pair| pair[1].saturating_since(pair[0]) == pause));
+    for action in &out[1..] {
+        let StatsdAction::Send(packet) = action else { panic!("{action:?}") };
+        assert!(packet.len() <= 200);
+    }
+    assert!(statsd.handle_timeout(at(20_000), &mut out));
+}
+
+#[test]
+fn a_push_that_is_under_way_is_not_overtaken_and_missed_ones_are_not_made_up_for() {
+    let mut statsd = machine(StatsdOptions::default());
+    let mut out = Vec::new();
+    assert!(statsd.handle_timeout(at(10_000), &mut out));
+    assert!(!statsd.handle_timeout(at(20_000), &mut out));
+    statsd.handle_stats(stats(1), at(20_001), &mut out);
+    assert!(!statsd.handle_timeout(at(30_000), &mut out));
+    statsd.handle_memory(Memory::default(), at(30_001), &mut out);
+    let before = out.len();
+    // Neither asked for nor in time.
+    statsd.handle_memory(Memory::default(), at(30_001), &mut out);
+    statsd.handle_stats(stats(1), at(30_001), &mut out);
+    assert_eq!(out.len(), before);
+    // Long overdue: the rest of the last push, then one new push.
+    assert!(statsd.handle_timeout(at(95_000), &mut out));
+    assert_eq!(statsd.poll_timeout(), at(105_000).instant);
+    assert!(!statsd.handle_timeout(at(104_999), &mut out));
+}
+
+#[test]
+fn packets_are_as_large_as_they_may_be() {
+    for (size, count, longest) in [(0, 1, 4096), (1, 30, 80), (usize::MAX, 1, 4096)] {
+        let options =
+            StatsdOptions { mem_stats: false, udp_packet_size: size, ..StatsdOptions::default() };
+        let packets = text::packets(&options, &stats(1), &ServerStats::default(), None);
+        assert_eq!(packets.len(), count, "{size}");
+        assert!(packets.iter().all(|packet| packet.len() <= longest));
+    }
+    let nothing =
+        text::packets(&StatsdOptions::default(), &ServerStats::default(), &stats(1), None);
+    assert!(nothing.is_empty());
+}
+
+#[test]
+fn prefixes() {
+    for (pattern, host, port, prefix) in [
+        ("nsq.%s", "my.host", 25073, "nsq.my_host_25073."),
+        ("%s.%s.", "h", 1, "h_1.h_1."),
+        ("x", "h", 1, "x."),
+        ("", "h", 1, ""),
+        ("%s", "::1", 4151, "[__1]_4151."),
+    ] {
+        assert_eq!(statsd_prefix(pattern, host, port), prefix);
+    }
+}

@@ -1,0 +1,217 @@
+//! The start and the end of a queue: its files are looked at, and left as the reference wants them.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::deferred::{self, Dues};
+use super::meta::Position;
+use super::open::Layout;
+use super::reader::Scan;
+use super::trouble::Work;
+use super::{Asked, DiskEvent, DiskOutput, DiskQueue, Phase, unexpected};
+use crate::message::MessageId;
+use crate::storage::{Answer, Failure, File, Found, Op};
+use crate::time::{Instant, Now, UnixNanos};
+
+/// How long a queue that is being closed goes on trying to write to a disk that refuses, before it gives
+/// up what is not written.
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A queue that is being closed.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) until: Instant,
+    /// What goes to the side file.
+    deferred: Vec<(MessageId, UnixNanos)>,
+    step: Step,
+}
+
+/// What is asked for last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    Write,
+    Sync,
+    SideFile,
+    Rest,
+}
+
+impl DiskQueue {
+    /// Asks for the files again if that failed.
+    pub(super) fn open_again(&mut self, out: &mut impl DiskOutput) {
+        if self.troubles.has(Work::Open)
+            && !self.troubles.waits(Work::Open)
+            && !self.asked.contains(&Asked::Open)
+        {
+            self.ask(Asked::Open, Op::Open, out);
+        }
+    }
+
+    pub(super) fn handle_open(
+        &mut self,
+        result: Result<Answer, Failure>,
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) {
+        match result {
+            Ok(Answer::Opened(found)) => {
+                self.clear(Work::Open, out);
+                self.lay_out(&found, now, out);
+            }
+            Ok(_) => self.fail(Work::Open, unexpected(), now, out),
+            Err(failure) => self.fail(Work::Open, failure, now, out),
+        }
+    }
+
+    fn lay_out(&mut self, found: &Found, now: Now, out: &mut impl DiskOutput) {
+        if !matches!(self.phase, Phase::Opening) {
+            return;
+        }
+        let layout = Layout::new(found);
+        self.phase = Phase::Open;
+        if self.asked.contains(&Asked::RemoveAll) {
+            // It was emptied before anybody knew what there was; only the numbers go on.
+            self.write = Position { file: layout.write.file + 1, offset: 0 };
+            self.fetched = self.write;
+            return;
+        }
+        self.has_side_file = found.deferred.is_some();
+        (self.files, self.write, self.fetched) = (layout.files, layout.write, layout.read);
+        (self.unread, self.meta) = (layout.depth, layout.meta);
+        if let (Some(deferred), Some(meta)) = (&found.deferred, &found.meta) {
+            let until = layout.count_from.map_or(layout.depth, |_| u64::MAX);
+            let dues = Dues::parse(deferred, meta, until);
+            self.dues = (!dues.is_empty()).then(|| Box::new(dues));
+        }
+        if let Some(event) = layout.event {
+            out.event(event);
+            // So that the next start finds it in order.
+            self.touch(1, now);
+        }
+        if !layout.left_over.is_empty() {
+            out.event(DiskEvent::LeftOver { files: layout.left_over.len() });
+        }
+        for number in layout.left_over {
+            self.ask(Asked::Discard, Op::Remove { file: File::Data(number) }, out);
+        }
+        if let Some(at) = layout.count_from {
+            // Whoever wrote this died before it was synced, as far as anybody knows.
+            self.unsynced = Some(at.file);
+            self.scan_on(Scan { at, len: 0 }, out);
+        }
+    }
+
+    /// Writes out what is there, and `deferred`: which of the records are due when. Nothing may be
+    /// pushed or popped any more; it is done when [`is_closed`](Self::is_closed). Records that were
+    /// popped and not finished come again after the next start.
+    pub fn close(
+        &mut self,
+        deferred: &[(MessageId, UnixNanos)],
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) {
+        let until = now.instant + CLOSE_PATIENCE;
+        let deferred = deferred.to_vec();
+        self.closing = Some(Box::new(Closing { until, deferred, step: Step::Write }));
+        self.advance(now, out);
+    }
+
+    /// Whether everything that [`close`](Self::close) asked for is answered, or was given up.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    pub(super) const fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    fn closing_step(&self) -> Option<Step> {
+        self.closing.as_ref().map(|closing| closing.step)
+    }
+
+    fn go_to(&mut self, step: Step) {
+        if let Some(closing) = &mut self.closing {
+            closing.step = step;
+        }
+    }
+
+    /// Goes on with closing as far as the disk is.
+    pub(super) fn close_on(&mut self, now: Now, out: &mut impl DiskOutput) {
+        if self.closing_step() == Some(Step::Write) {
+            if self.is_tail_dirty && self.pending.is_empty() {
+                self.cut_tail(out);
+            }
+            if !self.is_written() {
+                return;
+            }
+            self.is_sync_due = true;
+            self.go_to(Step::Sync);
+            self.start_sync(now, out);
+        }
+        if self.closing_step() == Some(Step::Sync) {
+            let Some(meta) = self.meta.filter(|_| self.sync.is_idle() && !self.is_sync_due) else {
+                return;
+            };
+            if self.troubles.waits(Work::Meta) {
+                return;
+            }
+            let deferred = self.closing.as_ref().map_or(&[][..], |closing| &closing.deferred);
+            if !deferred.is_empty() {
+                let contents = deferred::to_text(deferred, &meta.to_text());
+                self.go_to(Step::SideFile);
+                self.ask(Asked::SideFile, Op::Replace { file: File::Deferred, contents }, out);
+                return;
+            }
+            if self.has_side_file {
+                self.has_side_file = false;
+                self.ask(Asked::Discard, Op::Remove { file: File::Deferred }, out);
+            }
+            self.go_to(Step::Rest);
+        }
+        if self.closing_step() == Some(Step::Rest) && self.asked.is_empty() {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    pub(super) fn handle_side_file(
+        &mut self,
+        result: Result<Answer, Failure>,
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) {
+        match result {
+            Ok(_) => {
+                self.clear(Work::Meta, out);
+                self.go_to(Step::Rest);
+            }
+            Err(failure) => {
+                self.go_to(Step::Sync);
+                self.fail(Work::Meta, failure, now, out);
+            }
+        }
+    }
+
+    /// Gives up closing if the disk refused for too long. A disk that is only slow is waited for.
+    pub(super) fn give_up(&mut self, now: Now, out: &mut impl DiskOutput) {
+        let Some(closing) = self.closing.as_mut().filter(|closing| closing.until <= now.instant)
+        else {
+            return;
+        };
+        let Some(failure) = self.troubles.failure() else {
+            closing.until = now.instant + CLOSE_PATIENCE;
+            return;
+        };
+        if !matches!(self.phase, Phase::Opening | Phase::Counting(_) | Phase::Open) {
+            return;
+        }
+        let records = self.pending.len();
+        for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
+            out.written(ticket, Err(failure));
+        }
+        self.pending_len = 0;
+        self.phase = Phase::Closed;
+        if records > 0 {
+            out.event(DiskEvent::NotWritten { records });
+        }
+    }
+}

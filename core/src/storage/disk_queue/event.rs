@@ -1,0 +1,144 @@
+//! What is worth a line in the log about a queue on disk.
+
+use core::fmt;
+
+use super::record::Damage;
+use crate::log::Level;
+use crate::storage::Failure;
+
+/// Something happened to a queue on disk; the `Display` is what follows the queue's name in the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum DiskEvent {
+    /// The meta file cannot be read, or says what cannot be: all data files are taken for unread.
+    BadMeta,
+    /// Something in a data file is no record. It is passed over, and the file is set aside when the rest
+    /// of it is finished.
+    Damaged {
+        /// The data file's number.
+        file: u64,
+        /// Where.
+        offset: u64,
+        /// How many bytes are passed over.
+        len: u64,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// The disk does not do what it is asked; it is asked again. Once per change of state.
+    Failing(Failure),
+    /// Data files that the meta file does not need are removed.
+    LeftOver {
+        /// How many.
+        files: usize,
+    },
+    /// There are data files and no meta file: all are taken for unread.
+    NoMeta {
+        /// How many.
+        files: usize,
+    },
+    /// The disk was in trouble for so long that the queue was closed with records unwritten.
+    NotWritten {
+        /// How many.
+        records: usize,
+    },
+    /// The disk works again.
+    Recovered,
+    /// A data file is shorter than the meta file says, or one is missing.
+    Shrunk {
+        /// The number of the data file that was written to last.
+        file: u64,
+        /// How long it should be, in bytes.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+    },
+    /// The data files go on behind the end that the meta file knows, as they do after a crash: they are
+    /// read to their true end.
+    StaleMeta {
+        /// The number of the data file that was written to last, as far as the meta file knows.
+        file: u64,
+        /// Where it should end, in bytes.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+    },
+    /// A record at the end of a data file was not written to its end, and nobody was told that it was:
+    /// it is cut off.
+    Torn {
+        /// The data file's number.
+        file: u64,
+        /// Where the record begins.
+        offset: u64,
+        /// How many bytes there are of it.
+        len: u64,
+    },
+    /// A data file became shorter, or disappeared, under our hands.
+    Vanished {
+        /// The data file's number.
+        file: u64,
+        /// Where it ends now.
+        offset: u64,
+        /// How many bytes are missing.
+        len: u64,
+    },
+}
+
+impl DiskEvent {
+    /// How loud the line is.
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::BadMeta
+            | Self::Damaged { .. }
+            | Self::Failing(_)
+            | Self::NotWritten { .. }
+            | Self::Shrunk { .. }
+            | Self::Vanished { .. } => Level::Error,
+            Self::NoMeta { .. } | Self::StaleMeta { .. } | Self::Torn { .. } => Level::Warn,
+            Self::LeftOver { .. } | Self::Recovered => Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for DiskEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadMeta => f.write_str(
+                "failed to retrieveMetaData - not depth and positions; reading all data files",
+            ),
+            Self::Damaged { file, offset, len, damage } => write!(
+                f,
+                "reading at {offset} of data file {file:06} - {damage}; passing over {len} bytes, \
+                 the file will be kept as .bad"
+            ),
+            Self::Failing(failure) => failure.fmt(f),
+            Self::LeftOver { files } => {
+                write!(f, "removing {files} data files that are read already")
+            }
+            Self::NoMeta { files } => {
+                write!(f, "{files} data files without metadata; reading all of them")
+            }
+            Self::NotWritten { records } => {
+                write!(f, "gave up writing, {records} records are lost")
+            }
+            Self::Recovered => f.write_str("the disk works again"),
+            Self::Shrunk { file, offset, len } => write!(
+                f,
+                "metadata writePos {offset} > file size of {len} of data file {file:06}, or data files \
+                 are missing; reading what is there"
+            ),
+            Self::StaleMeta { file, offset, len } => write!(
+                f,
+                "metadata writePos {offset} < file size of {len} of data file {file:06}, or more data \
+                 files follow; reading to the end, skipping to new file"
+            ),
+            Self::Torn { file, offset, len } => write!(
+                f,
+                "the last record of data file {file:06} was not written to its end; cutting off {len} \
+                 bytes at {offset}"
+            ),
+            Self::Vanished { file, offset, len } => {
+                write!(f, "{len} bytes of data file {file:06} are gone, from {offset} on")
+            }
+        }
+    }
+}

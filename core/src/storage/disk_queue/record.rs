@@ -1,0 +1,228 @@
+//! Records: a size field and a message, back to back (storage-formats.md section 4).
+//!
+//! ```text
+//!   0        4             12        14                  30
+//!   | size   | timestamp   | attempts| id, 16 hex digits | body …
+//! ```
+//!
+//! All integers are big-endian; the size is that of everything behind its field. There is no checksum:
+//! what tells a record from garbage is a size that fits into the file and an id that is one.
+
+use core::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::message::{Bodies, COPY_LEN_MAX, MESSAGE_ID_LEN, Message, MessageId};
+use crate::time::UnixNanos;
+
+/// The length of what is in front of a body, in bytes.
+pub(super) const HEADER_LEN: usize = 30;
+
+/// The length of the size field.
+const SIZE_LEN: usize = 4;
+
+/// The smallest size: that of an empty body.
+const SIZE_MIN: usize = HEADER_LEN - SIZE_LEN;
+
+/// The longest body that a size field can tell of.
+pub(super) const BODY_LEN_MAX: usize = i32::MAX as usize - SIZE_MIN;
+
+/// How many bytes the message takes in a data file.
+pub(super) const fn len(message: &Message) -> u64 {
+    (HEADER_LEN + message.body.len()) as u64
+}
+
+/// Writes everything but the body, which is at most [`BODY_LEN_MAX`] long.
+pub(super) fn push_header(buffer: &mut BytesMut, message: &Message) {
+    buffer.put_u32((SIZE_MIN + message.body.len()) as u32);
+    buffer.put_i64(message.timestamp.0);
+    buffer.put_u16(message.attempts);
+    buffer.put_slice(&message.id.to_hex());
+}
+
+/// What is at a place in a data file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// A record of this length in bytes.
+    Record(usize),
+    /// So many bytes from this place on are needed to say.
+    More(usize),
+    /// Nothing that can be a record.
+    Bad(Damage),
+    /// A record of this length with an id that is none; behind it goes on as it should.
+    Skip(usize),
+}
+
+/// Why something is not a record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Damage {
+    /// The id is not one.
+    Id,
+    /// The file ends before the record.
+    Short,
+    /// The size field is out of range.
+    Size(i32),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("invalid message id"),
+            Self::Short => f.write_str("unexpected EOF"),
+            Self::Size(size) => write!(f, "invalid message read size ({size})"),
+        }
+    }
+}
+
+/// Looks at the start of `bytes`, of a file that has `left` bytes from there on; `left` is not 0.
+pub(super) fn step(bytes: &[u8], left: u64) -> Step {
+    let Some((size, rest)) = bytes.split_first_chunk::<SIZE_LEN>() else {
+        return need(SIZE_LEN, left);
+    };
+    let size = i32::from_be_bytes(*size);
+    let len = match usize::try_from(size) {
+        Ok(size) if size >= SIZE_MIN => size + SIZE_LEN,
+        _ => return Step::Bad(Damage::Size(size)),
+    };
+    if len as u64 > left {
+        return Step::Bad(Damage::Short);
+    }
+    if bytes.len() < len {
+        return Step::More(len);
+    }
+    if id(rest).is_some() {
+        return Step::Record(len);
+    }
+    // One wrong id, or the size is wrong and this is the middle of something? What follows tells.
+    let (behind, left) = (&bytes[len..], left - len as u64);
+    if left == 0 {
+        return Step::Skip(len);
+    }
+    match behind.split_first_chunk::<SIZE_LEN>() {
+        _ if left < HEADER_LEN as u64 => Step::Bad(Damage::Id),
+        _ if behind.len() < HEADER_LEN => Step::More(len + HEADER_LEN),
+        Some((size, rest)) if is_size(*size, left) && id(rest).is_some() => Step::Skip(len),
+        _ => Step::Bad(Damage::Id),
+    }
+}
+
+/// Whether a record's size field says so and the file has the bytes.
+fn is_size(size: [u8; SIZE_LEN], left: u64) -> bool {
+    u64::try_from(i32::from_be_bytes(size))
+        .is_ok_and(|size| size >= SIZE_MIN as u64 && size + SIZE_LEN as u64 <= left)
+}
+
+/// `len` bytes are needed, of `left` that there are.
+const fn need(len: usize, left: u64) -> Step {
+    if len as u64 > left { Step::Bad(Damage::Short) } else { Step::More(len) }
+}
+
+/// The id in what follows a size field.
+fn id(rest: &[u8]) -> Option<MessageId> {
+    let at = HEADER_LEN - SIZE_LEN - MESSAGE_ID_LEN;
+    MessageId::parse(rest.get(at..at + MESSAGE_ID_LEN)?)
+}
+
+/// The message of `record`, which [`step`] found to be one: a small body is copied, a large one is a
+/// slice. `None` if it is no record.
+pub(super) fn decode(record: &Bytes, bodies: &mut Bodies) -> Option<Message> {
+    let (_, rest) = record.split_first_chunk::<SIZE_LEN>()?;
+    let (timestamp, rest) = rest.split_first_chunk::<8>()?;
+    let (attempts, rest) = rest.split_first_chunk::<2>()?;
+    let (id, body) = rest.split_first_chunk::<MESSAGE_ID_LEN>()?;
+    let body =
+        if body.len() > COPY_LEN_MAX { record.slice(HEADER_LEN..) } else { bodies.copy(body) };
+    Some(Message {
+        id: MessageId::parse(id)?,
+        timestamp: UnixNanos(i64::from_be_bytes(*timestamp)),
+        attempts: u16::from_be_bytes(*attempts),
+        record: None,
+        body,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(message: &Message) -> Vec<u8> {
+        let mut buffer = BytesMut::new();
+        push_header(&mut buffer, message);
+        buffer.extend_from_slice(&message.body);
+        buffer.to_vec()
+    }
+
+    fn message(body: Vec<u8>) -> Message {
+        Message {
+            id: MessageId(0x18a4_5832_e762_9000),
+            timestamp: UnixNanos(0x18ea_5ed9_dec4_12c6),
+            attempts: 0,
+            record: None,
+            body: Bytes::from(body),
+        }
+    }
+
+    #[test]
+    fn a_record_is_the_references() {
+        let hex = "0000001f18ea5ed9dec412c6000031386134353833326537363239303030626f647933";
+        let written: Vec<u8> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let message = message(b"body3".to_vec());
+        assert_eq!(encode(&message), written);
+        assert_eq!(step(&written, 35), Step::Record(35));
+        let record = Bytes::from(written);
+        assert_eq!(decode(&record, &mut Bodies::default()), Some(message));
+    }
+
+    #[test]
+    fn damage_is_told_apart() {
+        let good = encode(&message(b"body3".to_vec()));
+        // Not all is there yet, or all there is.
+        assert_eq!(step(&good[..3], 35), Step::More(4));
+        assert_eq!(step(&good[..20], 35), Step::More(35));
+        assert_eq!(step(&good[..3], 3), Step::Bad(Damage::Short));
+        assert_eq!(step(&good[..34], 34), Step::Bad(Damage::Short));
+        for size in [-16, 0, 25] {
+            let mut bytes = good.clone();
+            bytes[..4].copy_from_slice(&i32::to_be_bytes(size));
+            assert_eq!(step(&bytes, 35), Step::Bad(Damage::Size(size)));
+        }
+        // A bad id alone costs that record; a size that leads astray costs the rest.
+        let mut bad = good.clone();
+        bad[14] = b'G';
+        assert_eq!(step(&bad, 35), Step::Skip(35));
+        let two = [bad.clone(), good].concat();
+        assert_eq!(step(&two, 70), Step::Skip(35));
+        assert_eq!(step(&two[..64], 70), Step::More(65));
+        let mut astray = two;
+        astray[3] = 0x1e;
+        assert_eq!(step(&astray, 70), Step::Bad(Damage::Id));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            (id, timestamp, attempts) in (any::<u64>(), any::<i64>(), any::<u16>()),
+            body in prop::collection::vec(any::<u8>(), 0..700),
+        ) {
+            let message = Message {
+                id: MessageId(id),
+                timestamp: UnixNanos(timestamp),
+                attempts,
+                record: None,
+                body: Bytes::from(body),
+            };
+            let bytes = encode(&message);
+            prop_assert_eq!(bytes.len() as u64, len(&message));
+            prop_assert_eq!(step(&bytes, len(&message)), Step::Record(bytes.len()));
+            let read = decode(&Bytes::from(bytes), &mut Bodies::default());
+            prop_assert_eq!(read, Some(message));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Requests in batches: what waits for the disk is gathered, and waits together.
+//!
+//! A round goes through the requests in order. What needs no fsync is done at once. What needs one is
+//! gathered, and from then on whatever else is asked about that queue is put off until the next round,
+//! so that the requests of a queue keep their order. Then the gathered fsyncs come, one per file, and
+//! one of the folder for all. Between two of them the mailbox is looked at, so that a queue that needs no
+//! fsync never waits for more than one of another's.
+
+use core::mem;
+use std::collections::BTreeSet;
+
+use sansq_core::storage::{Answer, Done, Op, Owner, Request, Store};
+
+use super::folder::{Aside, Folder};
+
+/// Where requests come from and completions go to.
+pub(super) trait Mailbox {
+    /// Appends what was asked for meanwhile; never waits.
+    fn fetch(&self, requests: &mut Vec<Request>);
+    /// Takes completions, and leaves none.
+    fn report(&self, done: &mut Vec<Done>);
+}
+
+/// Carries out the requests of a shard.
+#[derive(Debug)]
+pub(super) struct Executor<M> {
+    folder: Folder,
+    mailbox: M,
+    /// Files that are written aside before the round ends: each is a descriptor.
+    asides_max: usize,
+    done: Vec<Done>,
+    /// What waits for its fsync in this round.
+    slow: Vec<(Owner, Slow)>,
+    /// What waits for the fsync of the folder.
+    named: Vec<(Owner, Answer)>,
+    /// Whose further requests are put off.
+    held: BTreeSet<Store>,
+    /// What was put off.
+    later: Vec<Request>,
+    asides: usize,
+}
+
+#[derive(Debug)]
+enum Slow {
+    Replace(Aside),
+    Sync(Store, u64),
+}
+
+impl<M: Mailbox> Executor<M> {
+    pub(super) fn new(folder: Folder, mailbox: M, asides_max: usize) -> Self {
+        Self {
+            folder,
+            mailbox,
+            asides_max,
+            done: Vec::new(),
+            slow: Vec::new(),
+            named: Vec::new(),
+            held: BTreeSet::new(),
+            later: Vec::new(),
+            asides: 0,
+        }
+    }
+
+    /// Where its requests come from.
+    pub(super) const fn mailbox(&self) -> &M {
+        &self.mailbox
+    }
+
+    /// Carries out everything in `batch`, and what arrives in the mailbox meanwhile, in part. All
+    /// completions are reported when it returns.
+    pub(super) fn run(&mut self, batch: &mut Vec<Request>) {
+        while !batch.is_empty() {
+            for request in batch.drain(..) {
+                self.begin(request, true);
+            }
+            self.report();
+            self.finish_slow(batch);
+            self.held.clear();
+            mem::swap(batch, &mut self.later);
+        }
+    }
+
+    /// Does what can be done at once. `may_wait` says whether what needs an fsync still has its turn in
+    /// this round.
+    fn begin(&mut self, request: Request, may_wait: bool) {
+        let Request { owner, store, op } = request;
+        let is_slow = matches!(op, Op::Sync { .. } | Op::Replace { .. });
+        let is_late = is_slow && (!may_wait || self.asides == self.asides_max);
+        if is_late || self.held.contains(&store) {
+            self.held.insert(store);
+            self.later.push(Request { owner, store, op });
+            return;
+        }
+        let result = match op {
+            Op::Sync { file } => {
+                self.held.insert(store);
+                self.slow.push((owner, Slow::Sync(store, file)));
+                return;
+            }
+            Op::Replace { file, contents } => {
+                match self.folder.write_aside(&store, file, &contents) {
+                    Ok(aside) => {
+                        self.held.insert(store);
+                        self.asides += 1;
+                        self.slow.push((owner, Slow::Replace(aside)));
+                        return;
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+            Op::Append { .. }
+            | Op::Open
+            | Op::Read { .. }
+            | Op::Remove { .. }
+            | Op::RemoveAll
+            | Op::SetAside { .. } => self.folder.carry_out(&store, op),
+        };
+        self.done.push(Done { owner, result });
+    }
+
+    /// The fsyncs of a round. `spare` is empty, and is left so.
+    fn finish_slow(&mut self, spare: &mut Vec<Request>) {
+        for (owner, slow) in mem::take(&mut self.slow) {
+            let (result, answer) = match slow {
+                Slow::Replace(aside) => (self.folder.put_in_place(aside), Answer::Replaced),
+                Slow::Sync(store, file) => (self.folder.sync(&store, file), Answer::Synced),
+            };
+            match result {
+                Ok(()) => self.named.push((owner, answer)),
+                Err(failure) => self.done.push(Done { owner, result: Err(failure) }),
+            }
+            self.mailbox.fetch(spare);
+            for request in spare.drain(..) {
+                self.begin(request, false);
+            }
+            self.report();
+        }
+        self.asides = 0;
+        if !self.named.is_empty() {
+            let synced = self.folder.sync_names();
+            for (owner, answer) in self.named.drain(..) {
+                self.done.push(Done { owner, result: synced.clone().map(|()| answer) });
+            }
+            self.report();
+        }
+    }
+
+    fn report(&mut self) {
+        if !self.done.is_empty() {
+            self.mailbox.report(&mut self.done);
+        }
+    }
+}

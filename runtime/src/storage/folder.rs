@@ -1,0 +1,323 @@
+//! The operations on a shard's files, one at a time.
+
+use core::hash::{BuildHasher, Hasher};
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sansq_core::storage::{Answer, Failure, File, Found, Op, Store};
+
+use super::failure::failure;
+use super::listing::Listing;
+use super::open_files::{OpenFile, OpenFiles};
+
+/// A data path, as one shard's storage thread works on it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    listing: Listing,
+    open: OpenFiles,
+    /// A file was made whose name may not survive the loss of power.
+    has_new_names: bool,
+    chance: RandomState,
+    /// How many names were made by chance.
+    names: u64,
+}
+
+/// A file that was written aside, and is to take the place of another.
+#[derive(Debug)]
+pub(super) struct Aside {
+    store: Store,
+    file: File,
+    path: PathBuf,
+    handle: fs::File,
+}
+
+impl Folder {
+    /// The folder `path`; not more than `limit` data files are kept open.
+    pub(super) fn new(path: PathBuf, listing: Listing, limit: usize) -> Self {
+        Self {
+            path,
+            listing,
+            open: OpenFiles::new(limit),
+            has_new_names: false,
+            chance: RandomState::new(),
+            names: 0,
+        }
+    }
+
+    /// Carries out an operation that does not wait for the disk; [`Op::Sync`] and [`Op::Replace`] are
+    /// taken in parts by who groups them, and here one by one.
+    pub(super) fn carry_out(&mut self, store: &Store, op: Op) -> Result<Answer, Failure> {
+        match op {
+            Op::Open => self.look(store).map(|found| Answer::Opened(Box::new(found))),
+            Op::Append { file, offset, data } => {
+                self.append(store, file, offset, &data).map(|()| Answer::Appended)
+            }
+            Op::Read { file, offset, len } => self.read(store, file, offset, len).map(Answer::Read),
+            Op::Remove { file } => self.remove(store, file).map(|()| Answer::Removed),
+            Op::RemoveAll => self.remove_all(store).map(|()| Answer::Removed),
+            Op::SetAside { file } => self.set_aside(store, file).map(|()| Answer::SetAside),
+            Op::Sync { file } => {
+                self.sync(store, file)?;
+                self.sync_names().map(|()| Answer::Synced)
+            }
+            Op::Replace { file, contents } => {
+                let aside = self.write_aside(store, file, &contents)?;
+                self.put_in_place(aside)?;
+                self.sync_names().map(|()| Answer::Replaced)
+            }
+        }
+    }
+
+    fn look(&mut self, store: &Store) -> Result<Found, Failure> {
+        let Some(files) = self.listing.get(store).cloned() else { return Ok(Found::default()) };
+        let mut found = Found::default();
+        if files.meta {
+            found.meta = self.contents(store, File::Meta, META_LEN_MAX)?;
+        }
+        if files.deferred {
+            found.deferred = self.contents(store, File::Deferred, u64::MAX)?;
+        }
+        for number in files.data {
+            let file = File::Data(number);
+            let path = self.path_of(store, file);
+            match fs::metadata(&path) {
+                Ok(about) => found.files.push((number, about.len())),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.listing.remove(store, file);
+                }
+                Err(error) => return Err(failure("stat", &path, &error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// What a small file holds, up to `limit` bytes; `None` if it is not there.
+    fn contents(
+        &mut self,
+        store: &Store,
+        file: File,
+        limit: u64,
+    ) -> Result<Option<Bytes>, Failure> {
+        let path = self.path_of(store, file);
+        let mut contents = Vec::new();
+        let read =
+            fs::File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut contents));
+        match read {
+            Ok(_) => Ok(Some(contents.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.listing.remove(store, file);
+                Ok(None)
+            }
+            Err(error) => Err(failure("open", &path, &error)),
+        }
+    }
+
+    fn append(
+        &mut self,
+        store: &Store,
+        number: u64,
+        offset: u64,
+        data: &[Bytes],
+    ) -> Result<(), Failure> {
+        let access = if offset == 0 { Access::Create } else { Access::Write };
+        self.data_file(store, number, access, "write", |file| file.append(offset, data))
+    }
+
+    fn read(
+        &mut self,
+        store: &Store,
+        number: u64,
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, Failure> {
+        self.data_file(store, number, Access::Read, "read", |file| file.read(offset, len))
+    }
+
+    /// Makes what was appended to a data file survive; if the file is new, its name does after
+    /// [`sync_names`](Self::sync_names).
+    pub(super) fn sync(&mut self, store: &Store, number: u64) -> Result<(), Failure> {
+        self.data_file(store, number, Access::Read, "sync", |file| file.sync())
+    }
+
+    /// Does something with a data file, which is opened if it is not open; closed if that fails, so
+    /// that the next one finds out what state it is in.
+    fn data_file<R>(
+        &mut self,
+        store: &Store,
+        number: u64,
+        access: Access,
+        verb: &str,
+        act: impl FnOnce(&mut OpenFile) -> io::Result<R>,
+    ) -> Result<R, Failure> {
+        let key = (*store, number);
+        let write = access != Access::Read;
+        let open = match self.open.get(&key, write) {
+            Some(open) => open,
+            None => {
+                let path = self.path.join(store.file(File::Data(number)).to_string());
+                let opened = options(write, access == Access::Create).open(&path);
+                let opened = opened.and_then(|file| self.open.insert(key, file, write));
+                let open = opened.map_err(|error| failure("open", &path, &error))?;
+                if access == Access::Create {
+                    self.listing.insert(store, File::Data(number));
+                    self.has_new_names = true;
+                }
+                open
+            }
+        };
+        act(open).map_err(|error| {
+            self.open.close(&key);
+            failure(verb, &self.path_of(store, File::Data(number)), &error)
+        })
+    }
+
+    fn remove(&mut self, store: &Store, file: File) -> Result<(), Failure> {
+        if let File::Data(number) = file {
+            self.open.close(&(*store, number));
+        }
+        let path = self.path_of(store, file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(failure("remove", &path, &error))
+            }
+            _ => {
+                self.listing.remove(store, file);
+                Ok(())
+            }
+        }
+    }
+
+    fn remove_all(&mut self, store: &Store) -> Result<(), Failure> {
+        let Some(files) = self.listing.get(store).cloned() else { return Ok(()) };
+        for number in files.data {
+            self.remove(store, File::Data(number))?;
+        }
+        if files.meta {
+            self.remove(store, File::Meta)?;
+        }
+        if files.deferred {
+            self.remove(store, File::Deferred)?;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, store: &Store, number: u64) -> Result<(), Failure> {
+        self.open.close(&(*store, number));
+        let from = self.path_of(store, File::Data(number));
+        let to = self.path_of(store, File::Bad(number));
+        fs::rename(&from, to).map_err(|error| failure("rename", &from, &error))?;
+        self.listing.remove(store, File::Data(number));
+        Ok(())
+    }
+
+    /// The first step of [`Op::Replace`]: the contents are written to a file of their own.
+    pub(super) fn write_aside(
+        &mut self,
+        store: &Store,
+        file: File,
+        contents: &[u8],
+    ) -> Result<Aside, Failure> {
+        let (path, mut handle) = self.make_aside(store, file)?;
+        if let Err(error) = handle.write_all(contents) {
+            let failure = failure("write", &path, &error);
+            let _ = fs::remove_file(&path);
+            return Err(failure);
+        }
+        Ok(Aside { store: *store, file, path, handle })
+    }
+
+    /// Makes `<file>.<number>.tmp`, as the reference calls it. One that was left by a crash may have
+    /// that very number.
+    fn make_aside(&mut self, store: &Store, file: File) -> Result<(PathBuf, fs::File), Failure> {
+        let mut tries = 0;
+        loop {
+            self.names += 1;
+            let mut hasher = self.chance.build_hasher();
+            hasher.write_u64(self.names);
+            let mut name = OsString::from(store.file(file).to_string());
+            name.push(format!(".{}.tmp", hasher.finish()));
+            let path = self.path.join(name);
+            match options(true, false).create_new(true).open(&path) {
+                Ok(handle) => return Ok((path, handle)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < TRIES_MAX => {
+                    tries += 1;
+                }
+                Err(error) => return Err(failure("open", &path, &error)),
+            }
+        }
+    }
+
+    /// The second step of [`Op::Replace`]: synced and renamed. The name survives after
+    /// [`sync_names`](Self::sync_names).
+    pub(super) fn put_in_place(&mut self, aside: Aside) -> Result<(), Failure> {
+        let Aside { store, file, path, handle } = aside;
+        let target = self.path_of(&store, file);
+        let synced = handle.sync_all().map_err(|error| failure("sync", &path, &error));
+        // Some systems rename no open file.
+        drop(handle);
+        let renamed = synced.and_then(|()| {
+            fs::rename(&path, &target).map_err(|error| failure("rename", &path, &error))
+        });
+        if renamed.is_err() {
+            let _ = fs::remove_file(&path);
+            return renamed;
+        }
+        self.listing.insert(&store, file);
+        self.has_new_names = true;
+        Ok(())
+    }
+
+    /// Makes the names of files survive the loss of power.
+    pub(super) fn sync_names(&mut self) -> Result<(), Failure> {
+        if self.has_new_names {
+            sync_folder(&self.path).map_err(|error| failure("sync", &self.path, &error))?;
+            self.has_new_names = false;
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, store: &Store, file: File) -> PathBuf {
+        self.path.join(store.file(file).to_string())
+    }
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+/// Elsewhere a folder can't be opened like a file, and its names survive with the files.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// What a data file is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Access {
+    /// A read-only file system may still be read.
+    Read,
+    Write,
+    /// Writing, and the file is made if there is none.
+    Create,
+}
+
+/// How files are opened; new ones are their owner's alone, as the reference's are.
+fn options(write: bool, create: bool) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(write).create(create);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Three numbers and what people may add to them.
+const META_LEN_MAX: u64 = 64 * 1024;
+
+/// Names by chance that may be taken already.
+const TRIES_MAX: u32 = 100;

@@ -1,0 +1,85 @@
+//! The storage of an nsqd: the files of its data path, behind the core's requests and completions.
+//!
+//! Each shard has a storage thread beside its own. What the shard asks for in a turn is handed over
+//! whole and carried out there; the completions come back with the shard's mail ([`Lanes`]). So a disk that
+//! is slow, or does not answer at all, never holds up a shard.
+
+mod data_path;
+mod disk;
+mod executor;
+mod failure;
+mod folder;
+mod listing;
+mod metadata;
+mod open_files;
+mod patience;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use sansq_core::nsqd::ShardId;
+use sansq_core::storage::Metadata;
+
+pub use self::data_path::{DataPath, DataPathError};
+pub use self::disk::{Disk, DiskThread};
+use self::folder::Folder;
+use self::listing::Listing;
+pub use self::metadata::MetadataError;
+pub use self::patience::Patience;
+use crate::lanes::Lanes;
+
+/// A data path whose files are known; each shard of the node takes its part.
+#[derive(Debug)]
+pub struct Storage {
+    data_path: Arc<DataPath>,
+    /// By shard.
+    listings: Vec<Listing>,
+    metadata: Arc<Metadata>,
+}
+
+impl Storage {
+    /// Reads which files there are, for a node with `shards` shards, and the metadata. The queues are
+    /// left alone until they are opened.
+    ///
+    /// # Errors
+    /// If the folder can't be read; the text names it. If the metadata can't be read or makes no sense:
+    /// then the error is a [`MetadataError`].
+    pub fn open(data_path: DataPath, shards: u16) -> io::Result<Self> {
+        let listings = Listing::read(data_path.path(), shards).map_err(|error| {
+            let failure = failure::failure("open", data_path.path(), &error);
+            io::Error::new(error.kind(), failure.to_string())
+        })?;
+        let metadata = Arc::new(metadata::read(data_path.path())?);
+        Ok(Self { data_path: Arc::new(data_path), listings, metadata })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.data_path.path()
+    }
+
+    /// What was found in the metadata.
+    pub const fn metadata(&self) -> &Arc<Metadata> {
+        &self.metadata
+    }
+
+    /// The disk of a shard and its thread, to be called once for each. The lock on the data path is held
+    /// until the last of the threads has ended.
+    pub fn disk(&mut self, shard: ShardId, lanes: &Arc<Lanes>) -> (Disk, DiskThread) {
+        let listing = self.listings.get_mut(usize::from(shard.0)).map(core::mem::take);
+        let share = (DESCRIPTORS_MAX / usize::from(lanes.shards().max(1))).max(DESCRIPTORS_MIN);
+        let path = self.data_path.path().to_owned();
+        let folder = Folder::new(path, listing.unwrap_or_default(), share);
+        Disk::new(folder, share, Arc::clone(&self.data_path), shard, Arc::clone(lanes))
+    }
+}
+
+/// Data files that an nsqd keeps open; as many more may be written aside at one time. Queues that are
+/// busy and more than that are opened again and again, which costs a few microseconds each time.
+const DESCRIPTORS_MAX: usize = 256;
+
+/// What each shard has of these at least.
+const DESCRIPTORS_MIN: usize = 8;

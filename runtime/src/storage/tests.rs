@@ -1,0 +1,393 @@
+//! The executor against a model, and what it does when files can't be had.
+
+use core::cell::RefCell;
+use core::mem;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::ShardId;
+use sansq_core::storage::{
+    Answer, Done, Failure, FailureKind, File, Found, Op, Owner, Request, Store,
+};
+
+use super::executor::{Executor, Mailbox};
+use super::folder::Folder;
+use super::listing::Listing;
+use super::{DataPath, Storage};
+use crate::lanes::{Lanes, Mail};
+
+fn queue(name: &str) -> Store {
+    Store::Queue(TopicName::new(name).unwrap(), Some(ChannelName::new("c").unwrap()))
+}
+
+fn request(store: Store, op: Op) -> Request {
+    Request { owner: Owner::Metadata, store, op }
+}
+
+fn append(file: u64, offset: u64, data: &'static str) -> Op {
+    Op::Append { file, offset, data: vec![Bytes::from_static(data.as_bytes())] }
+}
+
+fn replace(file: File, contents: &'static str) -> Op {
+    Op::Replace { file, contents: Bytes::from_static(contents.as_bytes()) }
+}
+
+fn open(folder: &Path) -> Folder {
+    let listing = Listing::read(folder, 1).unwrap().remove(0);
+    Folder::new(folder.to_owned(), listing, 2)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Mail that is there from the start, and comes one by one whenever the mailbox is looked at.
+#[derive(Default)]
+struct Script {
+    mail: RefCell<VecDeque<Request>>,
+    done: RefCell<Vec<Done>>,
+}
+
+impl Mailbox for &Script {
+    fn fetch(&self, requests: &mut Vec<Request>) {
+        requests.extend(self.mail.borrow_mut().pop_front());
+    }
+
+    fn report(&self, done: &mut Vec<Done>) {
+        self.done.borrow_mut().append(done);
+    }
+}
+
+/// What the files of some queues should hold.
+#[derive(Default)]
+struct Model(BTreeMap<String, Vec<u8>>);
+
+impl Model {
+    fn carry_out(&mut self, store: &Store, op: Op) -> Result<Answer, FailureKind> {
+        let name = |file| store.file(file).to_string();
+        match op {
+            Op::Open => {
+                let mut found = Found::default();
+                for (name, contents) in &self.0 {
+                    let Some((owner, file)) = Store::parse(name) else { continue };
+                    let bytes = Some(Bytes::copy_from_slice(contents));
+                    match file {
+                        _ if owner != *store => {}
+                        File::Meta => found.meta = bytes,
+                        File::Deferred => found.deferred = bytes,
+                        File::Data(number) => found.files.push((number, contents.len() as u64)),
+                        File::Bad(_) | File::Metadata => {}
+                    }
+                }
+                Ok(Answer::Opened(Box::new(found)))
+            }
+            Op::Append { file, offset, data } => {
+                let name = name(File::Data(file));
+                let offset = offset as usize;
+                if offset > 0 && !self.0.contains_key(&name) {
+                    return Err(FailureKind::Missing);
+                }
+                let contents = self.0.entry(name).or_default();
+                if contents.len() < offset {
+                    return Err(FailureKind::Other);
+                }
+                contents.truncate(offset);
+                contents.extend_from_slice(&data.concat());
+                Ok(Answer::Appended)
+            }
+            Op::Read { file, offset, len } => {
+                let contents = self.0.get(&name(File::Data(file))).ok_or(FailureKind::Missing)?;
+                let from = contents.len().min(offset as usize);
+                let to = contents.len().min(from + len);
+                Ok(Answer::Read(Bytes::copy_from_slice(&contents[from..to])))
+            }
+            Op::Sync { file } => {
+                self.0.get(&name(File::Data(file))).ok_or(FailureKind::Missing)?;
+                Ok(Answer::Synced)
+            }
+            Op::Replace { file, contents } => {
+                self.0.insert(name(file), contents.to_vec());
+                Ok(Answer::Replaced)
+            }
+            Op::Remove { file } => {
+                self.0.remove(&name(file));
+                Ok(Answer::Removed)
+            }
+            Op::RemoveAll => {
+                self.0.retain(|name, _| {
+                    Store::parse(name).is_some_and(|(owner, file)| {
+                        owner != *store || matches!(file, File::Bad(_))
+                    })
+                });
+                Ok(Answer::Removed)
+            }
+            Op::SetAside { file } => {
+                let contents = self.0.remove(&name(File::Data(file)));
+                let contents = contents.ok_or(FailureKind::Missing)?;
+                self.0.insert(name(File::Bad(file)), contents);
+                Ok(Answer::SetAside)
+            }
+        }
+    }
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let number = 0_u64..3;
+    let data = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..5);
+    let data = data.prop_map(|parts| parts.into_iter().map(Bytes::from).collect::<Vec<_>>());
+    let contents = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+    let small = prop_oneof![Just(File::Meta), Just(File::Deferred)];
+    let file = prop_oneof![Just(File::Meta), Just(File::Deferred), (0_u64..3).prop_map(File::Data)];
+    prop_oneof![
+        Just(Op::Open),
+        (number.clone(), prop_oneof![Just(0), 0_u64..100], data)
+            .prop_map(|(file, offset, data)| Op::Append { file, offset, data }),
+        (number.clone(), 0_u64..100, 0_usize..100).prop_map(|(file, offset, len)| Op::Read {
+            file,
+            offset,
+            len
+        }),
+        number.clone().prop_map(|file| Op::Sync { file }),
+        (small, contents).prop_map(|(file, contents)| Op::Replace { file, contents }),
+        file.prop_map(|file| Op::Remove { file }),
+        Just(Op::RemoveAll),
+        number.prop_map(|file| Op::SetAside { file }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Whatever is gathered, put off and mixed with what comes meanwhile: each queue's requests have the
+    /// outcome that they have one after the other, each gets one completion, and the files are right.
+    #[test]
+    fn each_queue_sees_its_requests_in_order(
+        requests in prop::collection::vec((0..3_usize, any_op()), 1..40),
+        at_once in 0..40_usize,
+        asides_max in 1..3_usize,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = ["a", "b", "c"].map(queue);
+        let mut model = Model::default();
+        let mut expected = [const { Vec::new() }; 3];
+        for (index, op) in &requests {
+            expected[*index].push(model.carry_out(&queues[*index], op.clone()));
+        }
+
+        let script = Script::default();
+        let mut batch: Vec<_> =
+            requests.iter().map(|(index, op)| request(queues[*index], op.clone())).collect();
+        let owners: Vec<_> = owners();
+        for (request, (index, _)) in batch.iter_mut().zip(&requests) {
+            request.owner = owners[*index];
+        }
+        script.mail.borrow_mut().extend(batch.split_off(at_once.min(batch.len())));
+        let mut executor = Executor::new(open(folder.path()), &script, asides_max);
+        loop {
+            executor.run(&mut batch);
+            executor.mailbox().fetch(&mut batch);
+            if batch.is_empty() {
+                break;
+            }
+        }
+
+        let mut results = [const { Vec::new() }; 3];
+        for done in script.done.take() {
+            let index = owners.iter().position(|owner| *owner == done.owner).unwrap();
+            results[index].push(done.result.map_err(|failure| failure.kind));
+        }
+        prop_assert_eq!(results, expected);
+        let mut contents = BTreeMap::new();
+        for name in names(folder.path()) {
+            let bytes = std::fs::read(folder.path().join(&name)).unwrap();
+            contents.insert(name, bytes);
+        }
+        prop_assert_eq!(&contents, &model.0);
+        // A second start finds the same as the first one kept in mind.
+        let mut again = open(folder.path());
+        for queue in &queues {
+            let found = again.carry_out(queue, Op::Open).map_err(|failure| failure.kind);
+            prop_assert_eq!(found, Model(contents.clone()).carry_out(queue, Op::Open));
+        }
+    }
+}
+
+/// Three owners that differ.
+fn owners() -> Vec<Owner> {
+    let mut topics = sansq_core::arena::Arena::<sansq_core::arena::TopicId, ()>::new();
+    (0..3).map(|_| Owner::Topic(topics.insert(()))).collect()
+}
+
+#[test]
+fn what_needs_no_fsync_does_not_wait_for_anothers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b, c) = (queue("a"), queue("b"), queue("c"));
+    let script = Script::default();
+    script.mail.borrow_mut().extend([request(b, append(0, 0, "b")), request(a, Op::Open)]);
+    let mut executor = Executor::new(open(folder.path()), &script, 8);
+    executor.run(&mut vec![
+        request(a, append(0, 0, "a")),
+        request(a, Op::Sync { file: 0 }),
+        request(a, replace(File::Meta, "1")),
+        request(c, replace(File::Meta, "2")),
+        request(c, Op::Remove { file: File::Data(0) }),
+    ]);
+    let order: Vec<_> = script.done.take().into_iter().map(|done| done.result.unwrap()).collect();
+    let found = Found { meta: Some(Bytes::from_static(b"1")), files: vec![(0, 1)], deferred: None };
+    assert_eq!(
+        order,
+        [
+            Answer::Appended,
+            // `b` came when the first fsync was over, and went before the rest.
+            Answer::Appended,
+            Answer::Synced,
+            Answer::Replaced,
+            Answer::Removed,
+            // `a` was put off until its meta file was in place.
+            Answer::Replaced,
+            Answer::Opened(Box::new(found)),
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn files_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    // A `%` is a character like any other (storage-formats.md section 1).
+    let folder = tempfile::Builder::new().prefix("%d").tempdir().unwrap();
+    let mut files = open(folder.path());
+    let queue = queue("t");
+    for op in [append(0, 0, "x"), replace(File::Meta, "1"), replace(File::Deferred, "2")] {
+        files.carry_out(&queue, op).unwrap();
+    }
+    files.carry_out(&Store::Metadata, replace(File::Metadata, "{}")).unwrap();
+    let expected =
+        ["nsqd.dat", "t:c.diskqueue.000000.dat", "t:c.diskqueue.meta.dat", "t:c.sansq-deferred"];
+    assert_eq!(names(folder.path()), expected);
+    for name in expected {
+        let about = std::fs::metadata(folder.path().join(name)).unwrap();
+        assert_eq!(about.permissions().mode() & 0o777, 0o600 & about.permissions().mode());
+    }
+}
+
+#[test]
+fn a_failure_names_the_file_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = open(folder.path());
+    let queue = queue("t");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let failed = |result: Result<Answer, Failure>| result.unwrap_err();
+
+    let missing = failed(files.carry_out(&queue, append(3, 7, "x")));
+    let text = format!("open {}: no such file or directory", path("t:c.diskqueue.000003.dat"));
+    assert_eq!((missing.kind, &*missing.text), (FailureKind::Missing, text.as_str()));
+
+    files.carry_out(&queue, append(0, 0, "abc")).unwrap();
+    let short = failed(files.carry_out(&queue, append(0, 4, "x")));
+    let text =
+        format!("write {}: the file ends at 3 and not at 4", path("t:c.diskqueue.000000.dat"));
+    assert_eq!((short.kind, &*short.text), (FailureKind::Other, text.as_str()));
+
+    // Something that can't be replaced: the new contents are not left lying about.
+    std::fs::create_dir(folder.path().join("t:c.diskqueue.meta.dat")).unwrap();
+    failed(files.carry_out(&queue, replace(File::Meta, "1")));
+    assert_eq!(
+        names(folder.path()),
+        ["t:c.diskqueue.000000.dat", "t:c.diskqueue.meta.dat"],
+        "no other file"
+    );
+
+    // The folder is gone: everything fails, and works again when it is back.
+    let aside = folder.path().with_extension("aside");
+    std::fs::rename(folder.path(), &aside).unwrap();
+    assert_eq!(failed(files.carry_out(&queue, append(1, 0, "x"))).kind, FailureKind::Missing);
+    let replaced = files.carry_out(&queue, replace(File::Deferred, "x"));
+    assert_eq!(failed(replaced).kind, FailureKind::Missing);
+    std::fs::rename(&aside, folder.path()).unwrap();
+    files.carry_out(&queue, append(1, 0, "x")).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = open(folder.path());
+    let queue = queue("t");
+    let data = folder.path().join("t:c.diskqueue.000000.dat");
+    std::os::unix::fs::symlink("/dev/full", &data).unwrap();
+    for _ in 0..2 {
+        let full = files.carry_out(&queue, append(0, 0, "abc")).unwrap_err();
+        let text = format!("write {}: no space left on device", data.display());
+        assert_eq!((full.kind, &*full.text), (FailureKind::Full, text.as_str()));
+    }
+    std::fs::remove_file(&data).unwrap();
+    files.carry_out(&queue, append(0, 0, "abc")).unwrap();
+    files.carry_out(&queue, append(0, 3, "def")).unwrap();
+    assert_eq!(std::fs::read(&data).unwrap(), b"abcdef");
+}
+
+#[test]
+fn a_storage_thread_does_all_that_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let lanes = Arc::new(Lanes::new(2));
+    let data_path = DataPath::open(folder.path(), false).unwrap();
+    let mut storage = Storage::open(data_path, 2).unwrap();
+    let mut mail = [Mail::default(), Mail::default()];
+    let (disks, threads): (Vec<_>, Vec<_>) = [0, 1]
+        .map(|shard| {
+            let (disk, thread) = storage.disk(ShardId(shard), &lanes);
+            (disk, std::thread::spawn(|| thread.run()))
+        })
+        .into_iter()
+        .unzip();
+    drop(storage);
+
+    // One completion is waited for as a shard does.
+    disks[0].submit(&mut vec![request(queue("a"), append(0, 0, "x"))]);
+    while mail[0].done.is_empty() {
+        futures_lite::future::block_on(lanes.wait(ShardId(0)));
+        lanes.collect(ShardId(0), &mut mail[0]);
+    }
+    let done = mem::take(&mut mail[0].done);
+    assert_eq!(done, [Done { owner: Owner::Metadata, result: Ok(Answer::Appended) }]);
+
+    for (disk, name) in disks.iter().zip(["a", "b"]) {
+        for _ in 0..100 {
+            disk.submit(&mut vec![
+                request(queue(name), append(1, 0, "x")),
+                request(queue(name), Op::Sync { file: 1 }),
+                request(queue(name), replace(File::Meta, "1")),
+            ]);
+        }
+    }
+    assert!(DataPath::open(folder.path(), false).is_err(), "the threads hold the lock");
+    drop(disks);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    for (shard, mail) in (0..).map(ShardId).zip(&mut mail) {
+        lanes.collect(shard, mail);
+        assert_eq!(mail.done.len(), 300);
+        assert!(mail.done.iter().all(|done| done.result.is_ok()));
+    }
+    assert_eq!(
+        names(folder.path()),
+        [
+            "a:c.diskqueue.000000.dat",
+            "a:c.diskqueue.000001.dat",
+            "a:c.diskqueue.meta.dat",
+            "b:c.diskqueue.000001.dat",
+            "b:c.diskqueue.meta.dat",
+        ]
+    );
+    DataPath::open(folder.path(), false).unwrap();
+}
