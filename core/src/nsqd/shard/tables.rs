@@ -140,6 +140,11 @@ impl TopicOutput for TopicSink<'_, '_> {
         channels.get(channel).map_or(usize::MAX, |entry| entry.channel.room())
     }
 
+    fn memory_room(&self, channel: ChannelId) -> usize {
+        let channels = &self.downstream.channels;
+        channels.get(channel).map_or(usize::MAX, |entry| entry.channel.memory_room())
+    }
+
     fn put(
         &mut self,
         channel: ChannelId,
@@ -163,6 +168,10 @@ impl TopicOutput for TopicSink<'_, '_> {
 
     fn end(&mut self, ticket: Ticket) {
         self.downstream.world.release(ticket, Ok(()));
+    }
+
+    fn accepted(&mut self, origin: Origin) {
+        self.downstream.world.published(origin, Ok(()));
     }
 
     fn refuse(&mut self, origin: Origin, why: NotPublished) {

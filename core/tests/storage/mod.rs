@@ -1,13 +1,11 @@
 //! Whole nodes with a disk: what is on it after a stop and after a crash, what a publisher is told, and
 //! what happens when the disk is slow, full or broken. On one shard and on four.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-mod common;
+mod chaos;
 
 use core::time::Duration;
 
 use bytes::Bytes;
-use common::{Client, Frame, Node, pub_command};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Batch, ChannelOp, ChannelStats, Config, StatsFilter, TopicOp,
@@ -15,6 +13,8 @@ use sansq_core::nsqd::{
 };
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{FailureKind, Op, Request, Store};
+
+use crate::common::{Client, Frame, Node, pub_command};
 
 const SHARDS: [u16; 2] = [1, 4];
 
