@@ -94,6 +94,11 @@ impl Lanes {
         self.meters.iter().map(|meter| meter.turns())
     }
 
+    /// Of each shard: requests that its storage thread has got, and those that are not done.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.meters.iter().map(|meter| meter.requests())
+    }
+
     /// How many messages of others each shard has not taken in yet.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
         (0..self.shards()).map(|shard| {

@@ -1,14 +1,17 @@
-//! How long the turns of a thread take.
+//! What the threads of a shard count besides their machine: the length of turns, and what its disk is
+//! asked to do.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-/// Counts the turns of one thread by their length. Only that thread writes, any may read; a reader may
-/// see a turn in the sum that is not yet in its bucket.
+/// Counts the turns of one thread by their length, and its requests to its storage thread. Any thread may
+/// read; a reader may see a turn in the sum that is not yet in its bucket.
 #[derive(Debug, Default)]
 pub struct Meter {
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
+    requested: AtomicU64,
+    done: AtomicU64,
 }
 
 /// What a [`Meter`] has counted.
@@ -24,15 +27,28 @@ impl Meter {
     /// A turn took so long. To be called by one thread only.
     pub fn note(&self, turn: Duration) {
         let nanos = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
-        // Only this thread writes, so that it needs no read and write in one.
-        let add = |counter: &AtomicU64, more| {
-            let sum = counter.load(Ordering::Relaxed).wrapping_add(more);
-            counter.store(sum, Ordering::Relaxed);
-        };
         if let Some(bucket) = self.buckets.get(bucket(nanos)) {
             add(bucket, 1);
         }
         add(&self.nanos, nanos);
+    }
+
+    /// So many requests went to the storage thread. To be called by the shard's thread only.
+    pub(crate) fn note_requested(&self, count: usize) {
+        add(&self.requested, count as u64);
+    }
+
+    /// So many of them are done. To be called by the storage thread only.
+    pub(crate) fn note_done(&self, count: usize) {
+        add(&self.done, count as u64);
+    }
+
+    /// Requests that the storage thread has got, and those of them that are not done.
+    pub(crate) fn requests(&self) -> (u64, u64) {
+        // In this order, so that none is done before it was asked for.
+        let done = self.done.load(Ordering::Acquire);
+        let requested = self.requested.load(Ordering::Acquire);
+        (requested, requested.saturating_sub(done))
     }
 
     pub(crate) fn turns(&self) -> Turns {
@@ -48,6 +64,11 @@ impl Turns {
     pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
+}
+
+/// Each counter has one thread that writes, so that it needs no read and write in one.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Release);
 }
 
 /// The bucket of a turn of so many nanoseconds: the first whose bound is not below.
@@ -102,6 +123,9 @@ mod tests {
         let turns = meter.turns();
         let counts = turns.buckets.map(|(_, count)| count);
         assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        meter.note_requested(3);
+        meter.note_done(2);
+        assert_eq!(meter.requests(), (3, 1));
         assert_eq!((turns.count(), turns.sum), (4, Duration::from_nanos(2_000_009_097)));
     }
 }

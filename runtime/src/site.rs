@@ -102,6 +102,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
             start_time: self.options.config.start_time,
             memory: self.options.memory.map(|measure| measure()),
             lanes: self.lanes.lengths().collect(),
+            requests: self.lanes.requests().collect(),
             turns: self.lanes.turns().collect(),
         })
     }

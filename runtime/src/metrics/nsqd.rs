@@ -24,6 +24,8 @@ pub(crate) struct NsqdPage {
     pub(crate) memory: Option<Memory>,
     /// Per shard: messages of other shards that it has not taken in yet.
     pub(crate) lanes: Vec<u64>,
+    /// Per shard: requests to its storage thread, and those that are not done.
+    pub(crate) requests: Vec<(u64, u64)>,
     /// Per shard.
     pub(crate) turns: Vec<Turns>,
 }
@@ -128,6 +130,13 @@ impl NsqdPage {
         let lanes = lanes.map(|(shard, length)| ([("shard", shard)], *length));
         let help = "Messages of other shards that the shard has not taken in yet";
         show_family(page, "nsqd_lane_length", help, false, lanes)?;
+        let requests = || self.requests.iter().enumerate();
+        let all = requests().map(|(shard, (all, _))| ([("shard", shard)], *all));
+        let help = "Requests to the shard's storage thread";
+        show_family(page, "nsqd_storage_requests", help, true, all)?;
+        let open = requests().map(|(shard, (_, open))| ([("shard", shard)], *open));
+        let help = "Requests to the shard's storage thread that are not done";
+        show_family(page, "nsqd_storage_length", help, false, open)?;
         show_turns(page, "nsqd_turn_seconds", self.turns.iter().copied())
     }
 

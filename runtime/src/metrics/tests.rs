@@ -54,6 +54,7 @@ fn nsqd(aggregate: bool) -> String {
         start_time: 1_700_000_000,
         memory: Some(sansq_core::nsqd::http::Memory { heap_in_use_bytes: 5, ..Default::default() }),
         lanes: vec![4],
+        requests: vec![(7, 3)],
         turns: vec![meter.turns()],
     })
 }
@@ -95,6 +96,8 @@ fn figures_of_each_topic_and_channel() {
             "nsqd_healthy 0",
             "nsqd_connections{shard=\"0\"} 9",
             "nsqd_lane_length{shard=\"0\"} 4",
+            "nsqd_storage_requests_total{shard=\"0\"} 7",
+            "nsqd_storage_length{shard=\"0\"} 3",
             "nsqd_turn_seconds_count{shard=\"0\"} 2",
             "nsqd_turn_seconds_bucket{le=\"0.000004096\",shard=\"0\"} 1",
             "nsqd_turn_seconds_bucket{le=\"1.073741824\",shard=\"0\"} 1",
