@@ -162,7 +162,7 @@ fn every_flag_and_default_of_the_reference() {
     assert_table(
         &options.flags(),
         &NSQD,
-        &["runtime", "shards", "metrics-aggregate", "log-format", "max-connections"],
+        &["runtime", "shards", "max-connections", "metrics-aggregate", "log-format"],
     );
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));
@@ -340,8 +340,12 @@ fn checks_before_the_start_have_the_references_texts() {
 
 #[test]
 fn flags_that_nothing_heeds_are_named() {
-    let (_, warnings) = run_with(&["--sync-every=3", "--https-address=h:1", "--max-rdy-count=1"]);
-    assert_eq!(warnings, ["set but without effect so far: --https-address, --sync-every"]);
+    let (_, warnings) =
+        run_with(&["--queue-scan-worker-pool-max=3", "--https-address=h:1", "--max-rdy-count=1"]);
+    assert_eq!(
+        warnings,
+        ["set but without effect so far: --https-address, --queue-scan-worker-pool-max"]
+    );
     let file = ConfigFile::new("queue_scan_selection_count = 5\nmax_rdy_count = 1\n");
     let (_, warnings) = run_with(&[&file.flag()]);
     assert_eq!(warnings, ["set but without effect so far: --queue-scan-selection-count"]);
