@@ -340,11 +340,16 @@ fn checks_before_the_start_have_the_references_texts() {
 
 #[test]
 fn flags_that_nothing_heeds_are_named() {
-    let (_, warnings) =
-        run_with(&["--queue-scan-worker-pool-max=3", "--https-address=h:1", "--max-rdy-count=1"]);
+    let (_, warnings) = run_with(&[
+        "--queue-scan-worker-pool-max=3",
+        "--queue-scan-selection-count=1",
+        "--max-rdy-count=1",
+    ]);
     assert_eq!(
         warnings,
-        ["set but without effect so far: --https-address, --queue-scan-worker-pool-max"]
+        [
+            "set but without effect so far: --queue-scan-worker-pool-max, --queue-scan-selection-count"
+        ]
     );
     let file = ConfigFile::new("queue_scan_selection_count = 5\nmax_rdy_count = 1\n");
     let (_, warnings) = run_with(&[&file.flag()]);
