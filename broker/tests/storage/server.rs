@@ -16,7 +16,7 @@ pub(crate) struct Nsqd {
     child: Child,
     pub(crate) tcp: String,
     http: String,
-    log: JoinHandle<String>,
+    log: Option<JoinHandle<String>>,
 }
 
 impl Nsqd {
@@ -49,7 +49,7 @@ impl Nsqd {
             }
             log
         });
-        Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log }
+        Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log: Some(log) }
     }
 
     pub(crate) fn get(&self, target: &str) -> String {
@@ -75,14 +75,26 @@ impl Nsqd {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());
-        self.log.join().unwrap()
+        self.take_log()
+    }
+
+    fn take_log(&mut self) -> String {
+        self.log.take().map_or_else(String::new, |log| log.join().unwrap())
     }
 
     /// Kills it without a word.
     pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.log.join().unwrap()
+        self.take_log()
+    }
+}
+
+impl Drop for Nsqd {
+    /// A test that fails leaves nothing behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

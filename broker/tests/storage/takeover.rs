@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::server::{Nsqd, PATIENCE, connect, frame};
-use std::time::Instant;
 
 /// A queue to drain: topic, channel, and what is to come, in order.
 struct Expected {
@@ -39,13 +40,14 @@ fn take_over(case: &Path) {
     let text = fs::read(folder.path().join("EXPECT.json")).unwrap();
     let case: Value = serde_json::from_slice(&text).unwrap();
     let nsqd = Nsqd::start(folder.path(), &["--mem-queue-size=2", "--shards=2"]);
-    for expected in look(&nsqd, &case) {
-        drain(&nsqd, &expected, &case);
-    }
+    let queues = look(&nsqd, &case);
+    let consumers: Vec<_> = queues.iter().map(|expected| drain(&nsqd, expected, &case)).collect();
     until(&nsqd, |stats| {
-        let channels = lists(stats, "topics").flat_map(|topic| lists(topic, "channels"));
-        channels.chain(lists(stats, "topics")).all(|queue| queue["depth"] == 0)
+        let mut channels = lists(stats, "topics").flat_map(|topic| lists(topic, "channels"));
+        channels.all(|channel| channel["depth"] == 0 && channel["in_flight_count"] == 0)
+            && lists(stats, "topics").all(|topic| topic["depth"] == 0)
     });
+    drop(consumers);
     nsqd.stop();
 
     // What is handed back is empty and says so.
@@ -100,7 +102,8 @@ fn messages(queue: &Value) -> Vec<Value> {
     }
 }
 
-fn drain(nsqd: &Nsqd, expected: &Expected, case: &Value) {
+/// Takes and finishes what is to come; the connection may be closed when that is seen.
+fn drain(nsqd: &Nsqd, expected: &Expected, case: &Value) -> TcpStream {
     let Expected { topic, channel, messages } = expected;
     let mut socket = connect(&nsqd.tcp).unwrap();
     socket.write_all(format!("SUB {topic} {channel}\nRDY 3\n").as_bytes()).unwrap();
@@ -121,6 +124,7 @@ fn drain(nsqd: &Nsqd, expected: &Expected, case: &Value) {
         }
         socket.write_all(format!("FIN {id}\n").as_bytes()).unwrap();
     }
+    socket
 }
 
 fn stats(nsqd: &Nsqd) -> Value {
