@@ -75,7 +75,7 @@ impl Lookupd {
         lanes: Arc<Lanes>,
         tasks: Tasks,
     ) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
-        let Bound { options, tcp, http: web } = self.0;
+        let Bound { options, tcp, http: web, https: _ } = self.0;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [RegistrarActions::default(), RegistrarActions::default()];
         let driver = Driver::new(Clock::start(), ShardId(0), registrar, actions, (), lanes, tasks);
@@ -85,8 +85,13 @@ impl Lookupd {
         if let Some(web) = web {
             let listener = Async::new(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-            let task =
-                driver.spawn(http::serve(Rc::clone(&driver), listener, HTTP_CONNECTIONS_MAX, site));
+            let task = driver.spawn(http::serve(
+                Rc::clone(&driver),
+                listener,
+                HTTP_CONNECTIONS_MAX,
+                site,
+                None,
+            ));
             doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, web.file, task));
         }
         Ok((driver, doors))

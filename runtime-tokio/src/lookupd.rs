@@ -62,7 +62,7 @@ impl Lookupd {
     }
 
     pub(crate) fn open(self, lanes: Arc<Lanes>) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
-        let Bound { options, tcp, http: web } = self.0;
+        let Bound { options, tcp, http: web, https: _ } = self.0;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [RegistrarActions::default(), RegistrarActions::default()];
         let driver = Driver::new(Clock::start(), ShardId(0), registrar, actions, (), lanes);
@@ -72,8 +72,13 @@ impl Lookupd {
         if let Some(web) = web {
             let listener = Listener::from_std(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-            let task =
-                driver.spawn(http::serve(Rc::clone(&driver), listener, HTTP_CONNECTIONS_MAX, site));
+            let task = driver.spawn(http::serve(
+                Rc::clone(&driver),
+                listener,
+                HTTP_CONNECTIONS_MAX,
+                site,
+                None,
+            ));
             doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, web.file, task));
         }
         Ok((driver, doors))

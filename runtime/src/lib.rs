@@ -16,6 +16,7 @@
 //! ```
 
 mod bind;
+pub mod call;
 mod clock;
 pub mod http;
 mod impatient;

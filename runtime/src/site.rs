@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use sansq_core::http::{HttpReply, Request};
@@ -21,9 +22,14 @@ use crate::metrics::{self, NsqdPage};
 ///
 /// `A` asks the shard: the reply, or `None` if the node ends before it comes.
 pub struct NsqdSite<A> {
+    shared: Rc<Shared<A>>,
+    is_https: bool,
+}
+
+/// What the listeners of one nsqd answer from.
+struct Shared<A> {
     clock: Clock,
     options: NsqdOptions,
-    is_https: bool,
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
     lanes: Arc<Lanes>,
@@ -34,16 +40,17 @@ impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
     pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { clock, options, is_https: false, shown, lanes, ask }
+        Self { shared: Rc::new(Shared { clock, options, shown, lanes, ask }), is_https: false }
     }
 
     /// The same behind a listener that speaks TLS.
     #[must_use]
-    pub const fn over_https(mut self) -> Self {
-        self.is_https = true;
-        self
+    pub fn over_https(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared), is_https: true }
     }
+}
 
+impl<A> Shared<A> {
     /// What the mapping can't know by itself.
     fn context(&self, form: &ReplyForm) -> Context {
         let now = self.clock.now();
@@ -61,17 +68,18 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     const PROGRAM: Program = Program::Nsqd;
 
     fn body_limit(&self, method: &str, path: &str) -> usize {
-        http::body_limit(method, path, &self.options.config)
+        http::body_limit(method, path, &self.shared.options.config)
     }
 
     async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
-        match http::parse(request, too_big, self.is_https, &self.options.config) {
+        let shared = &self.shared;
+        match http::parse(request, too_big, self.is_https, &shared.options.config) {
             Parsed::Reply(reply) => reply,
-            Parsed::Option(request) => self.option(&request).await,
-            Parsed::Metrics { aggregate } => self.metrics(aggregate).await,
+            Parsed::Option(request) => shared.option(&request).await,
+            Parsed::Metrics { aggregate } => shared.metrics(aggregate).await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
-                let _ = (self.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
+                let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
                 reply
             }
             Parsed::Admin(request, form) => {
@@ -79,8 +87,8 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
                     Self::PROGRAM.log(Level::Warn, warning);
                 }
                 let is_publish = matches!(request, AdminRequest::Publish { .. });
-                match (self.ask)(request).await {
-                    Some(reply) => http::reply(reply, &form, &self.context(&form)),
+                match (shared.ask)(request).await {
+                    Some(reply) => http::reply(reply, &form, &shared.context(&form)),
                     None if is_publish => HttpReply::message(503, "EXITING").unlogged(),
                     None => HttpReply::message(503, "EXITING"),
                 }
@@ -89,7 +97,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     }
 }
 
-impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
+impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
     /// `/metrics`.
     async fn metrics(&self, aggregate: bool) -> HttpReply {
         let filter = StatsFilter::default();
@@ -129,6 +137,6 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
 
 impl<A> fmt::Debug for NsqdSite<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NsqdSite").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("NsqdSite").field("options", &self.shared.options).finish_non_exhaustive()
     }
 }

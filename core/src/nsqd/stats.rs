@@ -145,6 +145,12 @@ pub struct ClientStats {
     pub topology_zone: String,
     /// From IDENTIFY.
     pub topology_region: String,
+    /// Whether it has authorized.
+    pub authed: bool,
+    /// What the auth server calls it; empty if it does not say.
+    pub auth_identity: String,
+    /// Where the auth server has more about it; empty if it does not say.
+    pub auth_identity_url: String,
     /// What it published, by topic.
     pub pub_counts: Vec<(TopicName, u64)>,
     /// Whether it has negotiated Deflate.

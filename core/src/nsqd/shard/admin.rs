@@ -1,6 +1,7 @@
 //! The admin API: what is carried out here, what goes to a topic's home, what all shards answer together.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -374,6 +375,8 @@ impl Shard {
 fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientStats {
     let consumer = consumer.unwrap_or_default();
     let identity = &conn.identity;
+    let auth = conn.auth.as_ref();
+    let grant = auth.and_then(|auth| auth.grant.as_ref());
     ClientStats {
         client_id: identity.client_id.clone(),
         hostname: identity.hostname.clone(),
@@ -389,6 +392,9 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         sample_rate: conn.settings.sample_rate,
         topology_zone: identity.topology_zone.clone(),
         topology_region: identity.topology_region.clone(),
+        authed: auth.is_some_and(|auth| auth.is_authorized()),
+        auth_identity: grant.map_or_else(String::new, |grant| grant.identity.clone()),
+        auth_identity_url: grant.map_or_else(String::new, |grant| grant.identity_url.clone()),
         pub_counts: conn.pub_counts.clone(),
         deflate: conn.is_deflated(),
         snappy: conn.is_snappy(),
