@@ -52,6 +52,8 @@ pub enum Event {
     },
     /// An nsqd is started again.
     NodeUp(usize),
+    /// An nsqlookupd gets an HTTP request of an nsqd, by number.
+    Call(u64),
     /// A machine's deadline.
     Deadline(Machine),
     /// A producer publishes.

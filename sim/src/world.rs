@@ -17,6 +17,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use sansq_core::arena::CallId;
+use sansq_core::http::call::{Call, CallFailure};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Batch, ChannelOp, ChannelStats, Config, ReplyToken, ServerStats,
@@ -33,7 +35,7 @@ use crate::env::Env;
 use crate::events::{Event, Machine};
 use crate::model::{MessageNumber, Outcome, Place};
 use crate::net::{End, Endpoint, LinkId, Side};
-use crate::node::{Node, host_of, lookupd_address};
+use crate::node::{Node, host_of, lookupd_address, lookupd_of};
 use crate::oracles::{Oracles, Violation};
 use crate::swarm::{Fault, Options};
 use crate::trace::Trace;
@@ -69,6 +71,11 @@ pub struct World {
     /// Which messages an admin request publishes, and on which nsqd.
     tokens: BTreeMap<ReplyToken, (usize, Vec<MessageNumber>)>,
     next_token: u64,
+    /// HTTP requests under way.
+    calls: BTreeMap<u64, UnderWay>,
+    next_call: u64,
+    /// How long they take.
+    http: Rng,
     /// The statistics of each nsqd, asked for when everything else is done.
     stats: Vec<Option<ServerStats>>,
     stats_wanted: bool,
@@ -79,6 +86,15 @@ pub struct World {
     /// Everything was consumed, the nsqds shut down: until then all connections have to end.
     stopping_until: Option<Instant>,
     done: bool,
+}
+
+/// An HTTP request of an nsqd's shard; `None` if it takes too long.
+#[derive(Debug)]
+struct UnderWay {
+    node: usize,
+    shard: usize,
+    id: CallId,
+    call: Option<Call>,
 }
 
 /// Runs what `options` describe; the trace goes where `trace` says.
@@ -148,6 +164,9 @@ impl World {
             lookups: rng.fork(stream::LOOKUPS),
             tokens: BTreeMap::new(),
             next_token: 0,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            http: rng.fork(stream::HTTP),
             events: 0,
             stopping_until: None,
             done: false,
@@ -195,9 +214,11 @@ impl World {
         self.take_replies();
         for node in 0..self.nodes.len() {
             if self.nodes[node].go_on(&mut self.env) {
+                self.drop_calls(node);
                 self.start_later(node);
             }
         }
+        self.take_calls();
         true
     }
 
@@ -219,6 +240,7 @@ impl World {
             Event::Moved { node, link, shard } => self.nodes[node].moved(link, shard, env),
             Event::Disk { node, shard } => self.nodes[node].disk_done(shard, env),
             Event::NodeUp(node) => self.nodes[node].start_again(env),
+            Event::Call(number) => self.call(number),
             Event::Deadline(Machine::Shard { node, shard }) => {
                 self.nodes[node].deadline(shard, env);
             }
@@ -356,6 +378,40 @@ impl World {
         ReplyToken(self.next_token)
     }
 
+    /// Takes the HTTP requests of the nsqds. Most take milliseconds, some too long.
+    fn take_calls(&mut self) {
+        for node in 0..self.nodes.len() {
+            for (shard, id, call) in core::mem::take(&mut self.nodes[node].calls) {
+                let slow = !self.env.calm && self.http.percent(10);
+                let delay = self.http.within(if slow { 2 * call.timeout } else { HTTP_DELAY_MAX });
+                let at = self.env.now.instant + delay.min(call.timeout);
+                self.env.queue.push(at, Event::Call(self.next_call));
+                let call = (delay < call.timeout).then_some(call);
+                self.calls.insert(self.next_call, UnderWay { node, shard, id, call });
+                self.next_call += 1;
+            }
+        }
+    }
+
+    /// Whoever asked is gone.
+    fn drop_calls(&mut self, node: usize) {
+        self.calls.retain(|_, call| call.node != node);
+        self.nodes[node].calls.clear();
+    }
+
+    /// An nsqlookupd answers an HTTP request. The way back takes no time.
+    fn call(&mut self, number: u64) {
+        let Some(UnderWay { node, shard, id, call }) = self.calls.remove(&number) else { return };
+        let result = match call {
+            None => Err(CallFailure::TimedOut),
+            Some(call) => match lookupd_of(call.url.host()) {
+                Some(index) => self.directories[index].answer(&call, &mut self.env),
+                None => Err(CallFailure::Failed("no such host".into())),
+            },
+        };
+        self.nodes[node].called(shard, id, result, &mut self.env);
+    }
+
     /// Takes the replies of the admin interfaces.
     fn take_replies(&mut self) {
         for node in 0..self.nodes.len() {
@@ -460,6 +516,7 @@ impl World {
             return;
         }
         self.nodes[node].kill(loses_power, &mut self.env);
+        self.drop_calls(node);
         // Whoever waited for an answer gets none.
         let waiting = self.tokens.iter().filter(|(_, (of, _))| *of == node);
         let waiting: Vec<_> = waiting.map(|(token, _)| *token).collect();
@@ -634,6 +691,9 @@ fn ephemeral() -> ChannelName {
 
 /// Far more events than any run has.
 const EVENTS_MAX: u64 = 2_000_000;
+
+/// How long an HTTP request to an nsqlookupd takes, most often.
+const HTTP_DELAY_MAX: Duration = Duration::from_millis(20);
 
 /// How long, once nothing breaks any more, consuming everything may take: the longest time-outs and
 /// back-offs, one behind the other.
