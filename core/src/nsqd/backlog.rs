@@ -22,7 +22,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::message::{Message, MessageId, RecordId};
-use crate::storage::{Answer, DiskOptions, DiskOutput, DiskQueue, Failure, Popped, Ticket};
+use crate::storage::{
+    Answer, DiskOptions, DiskOutput, DiskQueue, Failure, PENDING_MAX, Popped, Ticket,
+};
 use crate::time::{Instant, Now, UnixNanos};
 
 /// How many messages of one queue on disk may have a due time. A topic loses those of further ones, as
@@ -51,6 +53,22 @@ enum Rest {
     Dropped,
     Disk(Box<DiskQueue>),
     Nowhere,
+    /// To the disk, where nothing is or was: most queues never need theirs, and it is not small.
+    Unused(DiskOptions),
+}
+
+impl Rest {
+    const fn is_disk(&self) -> bool {
+        matches!(self, Self::Disk(_) | Self::Unused(_))
+    }
+
+    /// The disk, if there is one.
+    fn disk(&mut self) -> Option<&mut DiskQueue> {
+        if let Self::Unused(options) = *self {
+            *self = Self::Disk(Box::new(DiskQueue::unused(options)));
+        }
+        if let Self::Disk(disk) = self { Some(disk) } else { None }
+    }
 }
 
 /// Messages that wait.
@@ -76,7 +94,7 @@ impl Backlog {
             Beyond::Nowhere => Rest::Nowhere,
         };
         // Without a disk a queue needs room for one message, or nothing would ever wait in it.
-        let limit = if matches!(rest, Rest::Disk(_)) { limit } else { limit.max(1) };
+        let limit = if rest.is_disk() { limit } else { limit.max(1) };
         Self {
             memory: VecDeque::new(),
             limit,
@@ -95,6 +113,7 @@ impl Backlog {
             Rest::Nowhere => memory,
             Rest::Disk(disk) if disk.is_empty() => memory.saturating_add(disk.room()),
             Rest::Disk(disk) => disk.room(),
+            Rest::Unused(_) => memory.saturating_add(PENDING_MAX),
         }
     }
 
@@ -102,14 +121,14 @@ impl Backlog {
     pub(super) fn memory_room(&self) -> usize {
         match &self.rest {
             Rest::Dropped | Rest::Nowhere => usize::MAX,
-            Rest::Disk(disk) if disk.is_empty() => self.limit.saturating_sub(self.memory.len()),
-            Rest::Disk(_) => 0,
+            Rest::Disk(disk) if !disk.is_empty() => 0,
+            Rest::Disk(_) | Rest::Unused(_) => self.limit.saturating_sub(self.memory.len()),
         }
     }
 
     /// Whether fresh messages go to disk before anything else happens to them.
     pub(super) const fn is_disk_first(&self) -> bool {
-        matches!(self.rest, Rest::Disk(_)) && self.limit == 0
+        self.rest.is_disk() && self.limit == 0
     }
 
     /// Whether a message that is to go to disk can have a due time.
@@ -127,22 +146,21 @@ impl Backlog {
         out: &mut impl BacklogOutput,
     ) {
         let is_full = self.memory.len() >= self.limit;
-        match &mut self.rest {
-            Rest::Disk(disk) if is_full || !disk.is_empty() => {
-                if let Some(due) = due
-                    && self.due_times.len() < DUE_TIMES_MAX
-                {
-                    self.due_times.insert(message.id, due);
-                }
-                if disk.is_empty() {
-                    self.older = self.memory.len();
-                }
-                if let Some(ticket) = ticket {
-                    out.hold(ticket);
-                }
-                return disk.push(&message, ticket, now, out);
+        if (is_full || matches!(&self.rest, Rest::Disk(disk) if !disk.is_empty()))
+            && let Some(disk) = self.rest.disk()
+        {
+            if let Some(due) = due
+                && self.due_times.len() < DUE_TIMES_MAX
+            {
+                self.due_times.insert(message.id, due);
             }
-            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere => {}
+            if disk.is_empty() {
+                self.older = self.memory.len();
+            }
+            if let Some(ticket) = ticket {
+                out.hold(ticket);
+            }
+            return disk.push(&message, ticket, now, out);
         }
         if let Some(due) = due {
             self.due_times.insert(message.id, due);
@@ -185,7 +203,7 @@ impl Backlog {
             {
                 disk.pop(now, out)
             }
-            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere => None,
+            Rest::Dropped | Rest::Disk(_) | Rest::Nowhere | Rest::Unused(_) => None,
         };
         self.disk_is_next = from_disk.is_none();
         let (message, mut due) = match from_disk {
@@ -219,6 +237,9 @@ impl Backlog {
     ) {
         if let Rest::Disk(disk) = &mut self.rest {
             disk.handle(result, now, out);
+            if disk.is_unused() {
+                self.rest = Rest::Unused(disk.options());
+            }
         }
         if !self.due_times.is_empty() && self.is_empty() {
             // Those of messages that the disk refused.
@@ -251,7 +272,7 @@ impl Backlog {
     /// Drops everything and removes the files. It takes nothing any more.
     pub(super) fn delete(&mut self, out: &mut impl DiskOutput) {
         self.forget();
-        if let Rest::Disk(disk) = &mut self.rest {
+        if let Some(disk) = self.rest.disk() {
             disk.delete(out);
             self.rest = Rest::Dropped;
         }
@@ -265,7 +286,7 @@ impl Backlog {
         now: Now,
         out: &mut impl DiskOutput,
     ) {
-        let Rest::Disk(disk) = &mut self.rest else { return };
+        let Some(disk) = self.rest.disk() else { return };
         let mut push = |message: &Message| {
             disk.push(message, None, now, out);
             if let Some(record) = message.record {

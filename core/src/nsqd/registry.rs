@@ -1,6 +1,7 @@
 //! Shard 0's list of every topic and channel: what nsqlookupds are told and the metadata file holds.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::name::{ChannelName, TopicName};
 use crate::storage::{ChannelRecord, Metadata, TopicRecord};
@@ -57,8 +58,15 @@ pub struct Registry {
 pub struct TopicEntry {
     /// Whether it is paused.
     pub paused: bool,
-    /// Its channels, and whether they are paused.
-    pub channels: BTreeMap<ChannelName, bool>,
+    /// Its channels by name, and whether they are paused. Most topics have few, and a tree's node has room
+    /// for eleven.
+    pub channels: Vec<(ChannelName, bool)>,
+}
+
+impl TopicEntry {
+    fn find(&self, channel: &ChannelName) -> Option<usize> {
+        self.channels.binary_search_by_key(channel, |(name, _)| *name).ok()
+    }
 }
 
 impl Registry {
@@ -84,18 +92,24 @@ impl Registry {
             }
             Announcement::ChannelCreated(topic, channel) => {
                 let channels = &mut self.topics.entry(topic).or_default().channels;
-                let known = channels.contains_key(&channel);
-                channels.entry(channel).or_default();
-                !known
+                match channels.binary_search_by_key(&channel, |(name, _)| *name) {
+                    Ok(_) => false,
+                    Err(at) => {
+                        channels.insert(at, (channel, false));
+                        true
+                    }
+                }
             }
             Announcement::ChannelDeleted(topic, channel) => self
                 .topics
                 .get_mut(&topic)
-                .is_some_and(|entry| entry.channels.remove(&channel).is_some()),
+                .and_then(|entry| Some(entry.channels.remove(entry.find(&channel)?)))
+                .is_some(),
             Announcement::ChannelPaused(topic, channel, paused) => {
-                let entry = self.topics.get_mut(&topic);
-                if let Some(flag) = entry.and_then(|entry| entry.channels.get_mut(&channel)) {
-                    *flag = paused;
+                if let Some(entry) = self.topics.get_mut(&topic)
+                    && let Some(at) = entry.find(&channel)
+                {
+                    entry.channels[at].1 = paused;
                 }
                 false
             }
@@ -107,7 +121,7 @@ impl Registry {
         let lasting = self.topics.iter().filter(|(name, _)| !name.is_ephemeral());
         let topics = lasting.map(|(name, entry)| {
             let lasting = entry.channels.iter().filter(|(name, _)| !name.is_ephemeral());
-            let channel = |(name, paused): (&ChannelName, &bool)| ChannelRecord {
+            let channel = |(name, paused): &(ChannelName, bool)| ChannelRecord {
                 name: *name,
                 paused: *paused,
             };
@@ -137,7 +151,7 @@ mod tests {
         assert!(!registry.note(Announcement::ChannelPaused(t, c, true)));
         assert!(!registry.note(Announcement::TopicPaused(t, true)));
         let (_, entry) = registry.topics().next().unwrap();
-        assert!(entry.paused && entry.channels[&c]);
+        assert!(entry.paused && entry.channels == [(c, true)]);
         assert!(registry.note(Announcement::ChannelDeleted(t, c)));
         assert!(registry.note(Announcement::TopicDeleted(t)));
         assert!(!registry.note(Announcement::TopicDeleted(t)));

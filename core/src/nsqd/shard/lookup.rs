@@ -55,7 +55,7 @@ impl PeerOutput for Wishes<'_> {
                 all.push(Registration { topic: *topic, channel: None });
             }
             let channel = |channel| Registration { topic: *topic, channel: Some(channel) };
-            all.extend(entry.channels.keys().copied().map(channel));
+            all.extend(entry.channels.iter().map(|(name, _)| channel(*name)));
         }
     }
 

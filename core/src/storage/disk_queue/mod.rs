@@ -204,9 +204,18 @@ impl DiskQueue {
     /// Opens the queue; asks for [`Op::Open`]. Until that is answered nothing is popped, and what is
     /// pushed gathers.
     pub fn open(options: DiskOptions, out: &mut impl DiskOutput) -> Self {
-        let mut queue = Self {
+        let mut queue = Self::unused(options);
+        queue.phase = Phase::Opening;
+        queue.ask(Asked::Open, Op::Open, out);
+        queue
+    }
+
+    /// A queue that is known to have nothing on disk: one that [`is_unused`](Self::is_unused) was true
+    /// of.
+    pub fn unused(options: DiskOptions) -> Self {
+        Self {
             options,
-            phase: Phase::Opening,
+            phase: Phase::Open,
             asked: VecDeque::new(),
             troubles: Troubles::default(),
             files: DataFiles::default(),
@@ -237,9 +246,28 @@ impl DiskQueue {
             meta: None,
             has_side_file: false,
             closing: None,
-        };
-        queue.ask(Asked::Open, Op::Open, out);
-        queue
+        }
+    }
+
+    /// What the operator decided.
+    pub const fn options(&self) -> DiskOptions {
+        self.options
+    }
+
+    /// Whether there is nothing on disk, nor was, and nothing is being done: the queue need not be kept,
+    /// and [`unused`](Self::unused) makes it again.
+    pub fn is_unused(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+            && self.write == Position::default()
+            && self.files.0.is_empty()
+            && self.is_empty()
+            && self.asked.is_empty()
+            && self.troubles.failure().is_none()
+            && self.outstanding.oldest().is_none()
+            && self.sync_at.is_none()
+            && !self.is_sync_due
+            && !self.has_side_file
+            && self.closing.is_none()
     }
 
     /// Puts a message at the end; `message.record` is not looked at. Never fails at once: look at
