@@ -177,6 +177,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
             .iter()
             .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
+        metrics_aggregate: flags.metrics_aggregate,
         max_bytes_per_file: flags.max_bytes_per_file,
         sync_every: flags.sync_every,
         sync_timeout: flags.sync_timeout,

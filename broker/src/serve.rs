@@ -8,7 +8,7 @@ use std::thread;
 use sansq_core::log::Level;
 use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use sansq_smol::Address;
@@ -133,14 +133,21 @@ enum End {
 }
 
 impl Ends {
-    /// From now on SIGINT and SIGTERM are asked for here. A second one during the stop changes nothing,
-    /// like in the reference.
+    /// From now on SIGINT, SIGTERM and SIGHUP are asked for here. A second one during the stop changes
+    /// nothing, like in the reference. SIGHUP kills the reference, and what is in memory is lost; under
+    /// nohup it stays without effect. SIGUSR1 and SIGUSR2 do nothing, and Go's programs survive them too.
     fn new() -> io::Result<Self> {
         let (report, happened) = channel();
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        if !ignores_hangups() {
+            signals.add_signal(SIGHUP)?;
+        }
         let signalled = report.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
-            for _ in signals.forever() {
+            for signal in signals.forever() {
+                if matches!(signal, SIGUSR1 | SIGUSR2) {
+                    continue;
+                }
                 if signalled.send(End::Signal).is_err() {
                     return;
                 }
@@ -174,6 +181,15 @@ impl Ends {
         }
         result
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, as nohup does it. Where the system does not tell,
+/// it was not.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// Why a server did not start or ended early.

@@ -146,7 +146,7 @@ impl Front {
         let (connections, tls) = (options.http_connections, options.config.tls.clone());
         let asked = Rc::clone(driver);
         let ask = async move |request| shard::ask(&asked, request).await;
-        let site = NsqdSite::new(driver.clock, options, ask);
+        let site = NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask);
         let mut serve = |name, listener: Listener, site, tls| -> io::Result<()> {
             let socket = Async::new(listener.socket)?;
             let serve = http::serve(Rc::clone(driver), socket, connections, Rc::new(site), tls);

@@ -66,7 +66,8 @@ pub(crate) fn drive(
         replies: Replies::default(),
         disk,
     };
-    let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
+    let driver =
+        Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
     driver.turn(|shard, now, out| {
         shard.load(metadata, now, out);
         shard.start(now, out);

@@ -65,7 +65,7 @@ impl Lookupd {
         let Bound { options, tcp, http: web, https: _ } = self.0;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [RegistrarActions::default(), RegistrarActions::default()];
-        let driver = Driver::new(Clock::start(), registrar, actions, (), lanes);
+        let driver = Driver::new(Clock::start(), ShardId(0), registrar, actions, (), lanes);
         let listener = Listener::from_std(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
         let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
@@ -112,7 +112,9 @@ impl Site for LookupdSite {
     }
 
     async fn answer(&self, request: &Request<'_>, _too_big: bool) -> HttpReply {
-        self.0.turn(|registrar, now, out| registrar.0.handle_http(request, now, &mut out.machine))
+        self.0.turn_with(|turn| {
+            turn.machine.handle_http(request, &turn.meter, turn.now, &mut turn.out)
+        })
     }
 }
 

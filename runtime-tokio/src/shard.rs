@@ -63,7 +63,7 @@ pub(crate) fn drive(
         replies: Replies::default(),
         disk,
     };
-    let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes));
+    let driver = Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
     driver.turn(|shard, now, out| {
         shard.load(metadata, now, out);
         shard.start(now, out);

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_lite::future;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use sansq_core::http::{self, AccessLine, HttpReply};
@@ -104,6 +105,10 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(reply.body));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if reply.status == 413 {
+        // Its name before RFC 9110, as in the reference: some clients show it.
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"Request Entity Too Large"));
+    }
     for (name, value) in reply.headers {
         // The core makes no others; a header that hyper refuses is better left out than split.
         if let (Ok(name), Ok(value)) =

@@ -3,17 +3,20 @@
 use core::cell::RefCell;
 use core::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, OptionRequest, OptionValues, Parsed, ReplyForm};
-use sansq_core::nsqd::{AdminReply, AdminRequest, TopicOp};
+use sansq_core::nsqd::{AdminReply, AdminRequest, StatsFilter, TopicOp};
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
 use crate::clock::Clock;
 use crate::http::Site;
+use crate::lanes::Lanes;
 use crate::log::Program;
+use crate::metrics::{self, NsqdPage};
 
 /// Maps requests to admin requests of the shard, and its answers back.
 ///
@@ -29,14 +32,15 @@ struct Shared<A> {
     options: NsqdOptions,
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
+    lanes: Arc<Lanes>,
     ask: A,
 }
 
 impl<A> NsqdSite<A> {
-    /// The API of the nsqd that `ask` asks. `clock` is its shards'.
-    pub fn new(clock: Clock, mut options: NsqdOptions, ask: A) -> Self {
+    /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
+    pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { shared: Rc::new(Shared { clock, options, shown, ask }), is_https: false }
+        Self { shared: Rc::new(Shared { clock, options, shown, lanes, ask }), is_https: false }
     }
 
     /// The same behind a listener that speaks TLS.
@@ -72,6 +76,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
         match http::parse(request, too_big, self.is_https, &shared.options.config) {
             Parsed::Reply(reply) => reply,
             Parsed::Option(request) => shared.option(&request).await,
+            Parsed::Metrics { aggregate } => shared.metrics(aggregate).await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
                 let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
@@ -93,6 +98,23 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
 }
 
 impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
+    /// `/metrics`.
+    async fn metrics(&self, aggregate: bool) -> HttpReply {
+        let filter = StatsFilter::default();
+        let Some(AdminReply::Stats(stats)) = (self.ask)(AdminRequest::Stats(filter)).await else {
+            return HttpReply::message(503, "EXITING");
+        };
+        metrics::reply(NsqdPage {
+            stats: *stats,
+            aggregate,
+            start_time: self.options.config.start_time,
+            memory: self.options.memory.map(|measure| measure()),
+            lanes: self.lanes.lengths().collect(),
+            requests: self.lanes.requests().collect(),
+            turns: self.lanes.turns().collect(),
+        })
+    }
+
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
     async fn option(&self, request: &OptionRequest) -> HttpReply {
         if let OptionRequest::SetLogLevel(level) = request {

@@ -8,7 +8,7 @@ use sansq_core::arena::ConnId;
 use sansq_core::http::Request;
 use sansq_core::http::call::{Call, CallAnswer, CallFailure, CallResult};
 use sansq_core::name::TopicName;
-use sansq_core::nsqlookupd::{Actions, Config, Lookupd};
+use sansq_core::nsqlookupd::{Actions, Answer, Config, Lookupd};
 
 use crate::env::Env;
 use crate::events::{Alarm, Machine};
@@ -86,8 +86,11 @@ impl Directory {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let body = Bytes::new();
         let request = Request { method: "GET", path, query: Some(query), body: &body };
-        let reply = self.lookupd.handle_http(&request, env.now, &mut self.actions);
+        let answer = self.lookupd.handle_http(&request, env.now, &mut self.actions);
         self.settle(env);
+        let Answer::Reply(reply) = answer else {
+            return Err(CallFailure::Failed("nobody asks for metrics".into()));
+        };
         Ok(CallAnswer { status: reply.status, body: reply.body })
     }
 

@@ -5,6 +5,7 @@
 //! so that a broken server makes a test fail instead of hang.
 
 mod auth;
+mod bad_lookupds;
 mod client;
 mod connections;
 mod http;

@@ -99,6 +99,8 @@ pub struct Config {
     pub sync_every: u64,
     /// A queue on disk is synced at the latest so long after a record was written or read.
     pub sync_timeout: Duration,
+    /// Whether `/metrics` shows sums over all topics instead of figures for each.
+    pub metrics_aggregate: bool,
     /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or too
     /// slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
@@ -218,6 +220,7 @@ impl Default for Config {
             max_bytes_per_file: 100 * 1024 * 1024,
             sync_every: 2500,
             sync_timeout: Duration::from_secs(2),
+            metrics_aggregate: false,
             publish_wait: Duration::from_secs(5),
         }
     }

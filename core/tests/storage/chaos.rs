@@ -249,7 +249,7 @@ impl Run {
         let number = number(body);
         let sent = number.and_then(|number| self.sent.get(number));
         // Bytes that were not synced may come back as zeros: records have no checksum.
-        if !sent.is_some_and(|sent| sent.topic == key.0) {
+        if sent.is_none_or(|sent| sent.topic != key.0) {
             assert!(
                 self.lost_power && body.contains('\0'),
                 "{body:?} was never published to {key:?}"
@@ -371,10 +371,9 @@ impl Run {
         for client in old {
             self.node.drop_client(client);
         }
-        for topic in 0..TOPICS.len() {
-            for channel in 0..CHANNELS.len() {
+        for (topic, topic_name) in TOPICS.into_iter().enumerate() {
+            for (channel, channel_name) in CHANNELS.into_iter().enumerate() {
                 let client = self.node.client(0);
-                let (topic_name, channel_name) = (TOPICS[topic], CHANNELS[channel]);
                 let command = format!("SUB {topic_name} {channel_name}\nRDY 5\n");
                 self.node.send(client, command.as_bytes());
                 self.consumers.insert((topic, channel), client);
@@ -406,13 +405,12 @@ impl Run {
             if sent.acked.is_none() || sent.may_be_lost {
                 continue;
             }
-            for channel in 0..CHANNELS.len() {
+            for (channel, channel_name) in CHANNELS.into_iter().enumerate() {
                 let key = (number, channel);
                 assert!(
                     self.received.contains(&key) || self.finished.contains(&key),
-                    "{number} is lost on {}:{}: {sent:?}",
+                    "{number} is lost on {}:{channel_name}: {sent:?}",
                     TOPICS[sent.topic],
-                    CHANNELS[channel]
                 );
             }
         }
@@ -435,7 +433,7 @@ fn number(body: &str) -> Option<usize> {
 }
 
 fn run(seed: u64) {
-    let shards = if seed % 2 == 0 { 1 } else { 4 };
+    let shards = if seed.is_multiple_of(2) { 1 } else { 4 };
     let mem_queue_size = [0, 0, 3][seed as usize % 3];
     let mut run = Run::new(seed, shards, mem_queue_size);
     for _ in 0..120 {

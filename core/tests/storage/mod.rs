@@ -200,10 +200,7 @@ fn a_stop_keeps_everything() {
             assert_eq!(ids.len(), 3);
             node.send(consumer, b"RDY 0\n");
             node.send(consumer, format!("FIN {}\nREQ {} 60000\n", ids[0], ids[1]).as_bytes());
-            let head = format!("DPUB t 90000\n");
-            let body = b"later";
-            let command = [head.as_bytes(), &(body.len() as u32).to_be_bytes(), body].concat();
-            node.send(producer, &command);
+            node.send(producer, b"DPUB t 90000\n\0\0\0\x05later");
             assert_eq!(node.frames(producer), [ok()]);
             let stats = channel_stats(&mut node, "t", "c");
             let counts = (stats.depth, stats.in_flight_count, stats.deferred_count);
@@ -409,7 +406,7 @@ fn a_disk_that_hangs_makes_publishers_wait_and_then_refuses_them() {
     let publish = AdminRequest::Publish { topic: name("t"), batch, delay: Duration::ZERO };
     assert_eq!(node.admin(0, publish.clone()), None);
     // The channel has all that it takes at a time, and so has the topic after another one.
-    assert_eq!(node.admin(0, publish.clone()), None);
+    assert_eq!(node.admin(0, publish), None);
     let producer = node.client(0);
     node.send(producer, &pub_command("t", "late"));
     node.wait(Duration::from_millis(4999));
@@ -541,5 +538,5 @@ fn requests_are_few() {
     assert_eq!(node.requests.len(), 1);
     node.release_disk();
     assert_eq!(drain(&mut node, consumer).len(), 100);
-    assert_eq!(node.shards[0].poll_timeout().is_some(), true);
+    assert!(node.shards[0].poll_timeout().is_some());
 }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Shard;
@@ -17,7 +18,7 @@ use crate::nsqd::channel::{Channel, ConsumerStats};
 use crate::nsqd::connection::Connection;
 use crate::nsqd::latency::{Histogram, LatencyStats};
 use crate::nsqd::registry::Announcement;
-use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TopicStats};
 use crate::time::Now;
 use crate::version::NSQ_VERSION;
 
@@ -276,6 +277,7 @@ impl Shard {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
             failure: self.failure(),
+            shards: vec![ShardStats { id: self.id, connections: self.conns.len() as u64 }],
             ..ServerStats::default()
         };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
@@ -333,6 +335,7 @@ impl Shard {
         let mut latencies = Histogram::default();
         channel.add_latencies(&mut latencies, now);
         let counters = channel.counters();
+        let (idle, ready) = channel.idle_and_ready();
         let clients = filter.include_clients.then(|| {
             let consumers = channel.consumers();
             let clients = consumers.filter_map(|(consumer, conn)| {
@@ -355,6 +358,8 @@ impl Shard {
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,
+            idle_client_count: idle,
+            ready_client_count: ready,
             clients,
             paused: channel.is_paused(),
             latency: latencies.stats(&self.config.e2e_processing_latency_percentiles),

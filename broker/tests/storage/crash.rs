@@ -1,23 +1,19 @@
-//! The program is killed again and again while it is busy, and starts again on the same real files:
-//! with `--mem-queue-size=0` nothing is lost of what it acknowledged, and nothing is invented.
+//! The program is killed again and again while it is busy, and starts again on the same files: with
+//! `--mem-queue-size=0` nothing is lost of what it acknowledged, and nothing is invented.
 //!
 //! `CRASH_ROUNDS` (4) says how often, `CRASH_SEED` (1) which moments.
-#![cfg(unix)]
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use core::str::FromStr;
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::str::FromStr;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
-/// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::server::{Nsqd, PATIENCE, connect, frame};
 
 /// Publishes that a publisher has unanswered.
 const WINDOW: usize = 20;
@@ -50,98 +46,6 @@ struct Book {
 
 type Books = Arc<[Mutex<Book>; 3]>;
 
-struct Nsqd {
-    child: Child,
-    tcp: String,
-    http: String,
-    log: JoinHandle<String>,
-}
-
-impl Nsqd {
-    fn start(data_path: &Path, runtime: &str, shards: u64) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sansq"))
-            .args(["nsqd", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])
-            // Files and syncs often end, and so does the program amid all of that.
-            .args(["--mem-queue-size=0", "--max-bytes-per-file=20000", "--sync-every=150"])
-            .args(["--sync-timeout=20ms", "--msg-timeout=1s", "--runtime", runtime])
-            .arg(format!("--data-path={}", data_path.display()))
-            .arg(format!("--shards={shards}"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it was built");
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let (mut log, mut tcp, mut http) = (String::new(), None, None);
-        while tcp.is_none() || http.is_none() {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended early:\n{log}")).unwrap();
-            let address = line.rsplit(' ').next().map(String::from);
-            if line.contains("TCP: listening on") {
-                tcp = address;
-            } else if line.contains("HTTP: listening on") {
-                http = address;
-            }
-            writeln!(log, "{line}").unwrap();
-        }
-        let log = thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                // Each client has lines of its own, of no interest.
-                if !line.contains(" INFO: ") {
-                    writeln!(log, "{line}").unwrap();
-                }
-            }
-            log
-        });
-        Self { child, tcp: tcp.unwrap(), http: http.unwrap(), log }
-    }
-
-    fn get(&self, target: &str) -> String {
-        let mut socket = TcpStream::connect(&self.http).unwrap();
-        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn post(&self, target: &str) {
-        let mut socket = TcpStream::connect(&self.http).unwrap();
-        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-        socket.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
-    }
-
-    /// Kills it without a word.
-    fn kill(mut self) -> String {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.log.join().unwrap()
-    }
-}
-
-fn connect(address: &str) -> io::Result<TcpStream> {
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(b"  V2")?;
-    Ok(socket)
-}
-
-/// The next frame that is no heartbeat: its type and payload.
-fn frame(socket: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
-    loop {
-        let mut head = [0; 8];
-        socket.read_exact(&mut head)?;
-        let size = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let mut payload = vec![0; size - 4];
-        socket.read_exact(&mut payload)?;
-        if payload != b"_heartbeat_" {
-            return Ok((head[7], payload));
-        }
-        socket.write_all(b"NOP\n")?;
-    }
-}
-
 /// Publishes to a topic until the server is gone; reports each answer.
 fn publish(
     mut socket: TcpStream,
@@ -150,7 +54,7 @@ fn publish(
     books: &[&Mutex<Book>],
     answered: &Sender<()>,
 ) -> io::Result<()> {
-    let mut unanswered = std::collections::VecDeque::new();
+    let mut unanswered = VecDeque::new();
     for number in 0.. {
         // Bodies from a few bytes to more than a file may have.
         let filling = if number % 500 == 499 { 30_000 } else { number % 300 };
@@ -203,6 +107,24 @@ fn consume(
     }
 }
 
+fn start(data_path: &Path, runtime: &str, shards: u64) -> Nsqd {
+    let shards = format!("--shards={shards}");
+    Nsqd::start(
+        data_path,
+        &[
+            "--mem-queue-size=0",
+            // Files and syncs often end, and so does the program amid all of that.
+            "--max-bytes-per-file=20000",
+            "--sync-every=150",
+            "--sync-timeout=20ms",
+            "--msg-timeout=1s",
+            "--runtime",
+            runtime,
+            &shards,
+        ],
+    )
+}
+
 #[test]
 fn what_was_acknowledged_outlasts_kill_9() {
     let (rounds, seed) = (setting("CRASH_ROUNDS", 4), setting("CRASH_SEED", 1));
@@ -210,7 +132,7 @@ fn what_was_acknowledged_outlasts_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let books: Books = Arc::default();
 
-    let nsqd = Nsqd::start(folder.path(), "tokio", 2);
+    let nsqd = start(folder.path(), "tokio", 2);
     for (topic, channel) in QUEUES {
         nsqd.post(&format!("/topic/create?topic={topic}"));
         nsqd.post(&format!("/channel/create?topic={topic}&channel={channel}"));
@@ -224,7 +146,7 @@ fn what_was_acknowledged_outlasts_kill_9() {
 
     for round in 0..rounds {
         let runtime = ["tokio", "smol", "async-std"][chance.below(3) as usize];
-        let nsqd = Nsqd::start(folder.path(), runtime, 1 + chance.below(3));
+        let nsqd = start(folder.path(), runtime, 1 + chance.below(3));
         let (answered, answers) = channel();
         let mut clients = Vec::new();
         for topic in ["a", "b"] {
@@ -255,7 +177,7 @@ fn what_was_acknowledged_outlasts_kill_9() {
         assert!(!log.contains("ERROR"), "seed {seed}, round {round}:\n{log}");
     }
 
-    let nsqd = Nsqd::start(folder.path(), "tokio", 2);
+    let nsqd = start(folder.path(), "tokio", 2);
     for (index, queue) in QUEUES.into_iter().enumerate() {
         let (socket, books) = (connect(&nsqd.tcp).unwrap(), Arc::clone(&books));
         thread::spawn(move || consume(socket, queue, &books[index], true));

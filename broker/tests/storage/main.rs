@@ -1,0 +1,6 @@
+//! The built program on real files.
+#![cfg(unix)]
+
+mod crash;
+mod server;
+mod takeover;
