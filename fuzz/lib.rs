@@ -3,9 +3,12 @@
 pub mod channel;
 pub mod command;
 pub mod connection;
+pub mod disk_queue;
 pub mod identify;
 pub mod lookup_command;
+pub mod metadata;
 pub mod mpub;
+pub mod record_file;
 pub mod shard;
 
 /// Takes an input apart that is a stream and where to cut it: a count, so many pairs of bytes that say

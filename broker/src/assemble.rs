@@ -1,22 +1,22 @@
 //! The servers, on the runtime that the user chose.
 
 use core::hash::{BuildHasher, Hasher};
-use core::net::SocketAddr;
 use std::collections::hash_map::RandomState;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sansq_core::nsqd::http::Memory;
+use sansq_core::nsqd::http::{Memory, OptionValue};
 use sansq_core::nsqd::{self, Config, StatsdOptions};
 use sansq_core::upgrade::ServerTls;
 use sansq_core::{nsqlookupd, options};
 use sansq_runtime::storage::DataPath;
 use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
-use sansq_smol::Executor;
+use sansq_smol::{Address, Executor};
 
 use crate::args::{
     NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, TlsVersion, host_name, shown,
 };
+use crate::limits::{Connections, raise_open_files};
 use crate::log::set_nsqd_level;
 
 /// A running server on any runtime.
@@ -34,14 +34,14 @@ pub(crate) enum Stopper {
 }
 
 impl Running {
-    pub(crate) fn tcp_addr(&self) -> SocketAddr {
+    pub(crate) fn tcp_addr(&self) -> &Address {
         match self {
             Self::Smol(server) => server.tcp_addr(),
             Self::Tokio(server) => server.tcp_addr(),
         }
     }
 
-    pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn http_addr(&self) -> Option<&Address> {
         match self {
             Self::Smol(server) => server.http_addr(),
             Self::Tokio(server) => server.http_addr(),
@@ -195,15 +195,21 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
         ..Config::default()
     };
+    let connections = Connections::new(flags.max_connections, raise_open_files(), flags.shards);
+    let mut shown = shown(flags);
+    let max_connections = i64::try_from(connections.clients).unwrap_or(i64::MAX);
+    shown.set("max_connections", OptionValue::Integer(max_connections));
     options::NsqdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: Some(flags.http_address.clone()).filter(|address| !address.is_empty()),
+        max_connections: connections.clients,
+        http_connections: connections.http,
         shards: flags.shards,
         // Chance is only asked for here; everything inside follows from this number.
         seed: RandomState::new().build_hasher().finish(),
         utc_offset: jiff::Zoned::now().offset().seconds(),
         memory: Some(memory),
-        shown: shown(flags),
+        shown,
         set_log_level: Some(set_nsqd_level),
         config,
     }

@@ -6,6 +6,7 @@ pub mod args;
 mod assemble;
 pub mod bench;
 pub mod cli;
+mod limits;
 pub mod log;
 pub mod pages;
 pub mod serve;

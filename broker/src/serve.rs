@@ -11,6 +11,8 @@ use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use sansq_smol::Address;
+
 use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVersion};
 use crate::assemble::{self, Running};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
@@ -69,13 +71,15 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
     let lookup_http =
         nsqlookupd.http_addr().map_or_else(String::new, |address| address.to_string());
     let program = std::env::args().next().unwrap_or_else(|| "sansq".into());
-    let (tcp_port, http_port) =
-        (nsqd.tcp_addr().port(), nsqd.http_addr().map_or(0, |address| address.port()));
-    // The tools' own default is left out of what is to be typed.
-    let tail = if tcp_port == 4150 {
-        String::new()
-    } else {
-        format!(" --nsqd-tcp-address 127.0.0.1:{tcp_port}")
+    // The tools' own default is left out of what is to be typed, and so is what they can't reach.
+    let tail = match nsqd.tcp_addr().port() {
+        None | Some(4150) => String::new(),
+        Some(port) => format!(" --nsqd-tcp-address 127.0.0.1:{port}"),
+    };
+    let (socket, port) = match nsqd.http_addr() {
+        None => (String::new(), 0),
+        Some(Address::Tcp(address)) => (String::new(), address.port()),
+        Some(Address::Unix(path)) => (format!(" --unix-socket {}", path.display()), 80),
     };
     format!(
         "\n\
@@ -85,8 +89,8 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
          \x20 nsqlookupd  for nsqd    {:<22} HTTP {lookup_http}\n\
          \n\
          In a second terminal, read a topic:   {program} tail --topic greetings{tail}\n\
-         In a third one, publish to it:        curl -d 'hello' 'http://127.0.0.1:{http_port}/pub?topic=greetings'\n\
-         What there is:                        curl http://127.0.0.1:{http_port}/stats\n\
+         In a third one, publish to it:        curl{socket} -d 'hello' 'http://127.0.0.1:{port}/pub?topic=greetings'\n\
+         What there is:                        curl{socket} http://127.0.0.1:{port}/stats\n\
          Stop with Ctrl-C.\n\n",
         options.data_path,
         nsqd.tcp_addr().to_string(),

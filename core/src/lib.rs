@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`nsqd::Shard`] | one thread's part of an nsqd: connections, topics, channels; one alone is a whole nsqd |
 //! | [`nsqd::Topic`], [`nsqd::Channel`] | the parts that hold messages |
+//! | [`storage::DiskQueue`] | a queue on disk, as requests and completions |
 //! | [`nsqd::LookupPeer`] | nsqd's connection to one nsqlookupd |
 //! | [`nsqlookupd::Lookupd`] | a whole nsqlookupd |
 //! | [`client::Producer`] | publishes to one nsqd |

@@ -12,6 +12,10 @@ pub struct NsqdOptions {
     pub tcp_address: String,
     /// Where the HTTP API listens, in the same form; `None` switches it off.
     pub http_address: Option<String>,
+    /// How many clients may be connected; more are told so and closed.
+    pub max_connections: usize,
+    /// How many connections to the HTTP API may be open; more wait in the kernel's queue.
+    pub http_connections: usize,
     /// How many shards, and so threads; 1 to 256.
     pub shards: u16,
     /// Everything random follows from it: jitter, sampling, the choice of equals.
@@ -31,11 +35,13 @@ pub struct NsqdOptions {
 }
 
 impl Default for NsqdOptions {
-    /// The reference's addresses, and one shard.
+    /// The reference's addresses, one shard, and no limit to clients.
     fn default() -> Self {
         Self {
             tcp_address: String::from("0.0.0.0:4150"),
             http_address: Some(String::from("0.0.0.0:4151")),
+            max_connections: usize::MAX,
+            http_connections: HTTP_CONNECTIONS_MAX,
             shards: 1,
             seed: 0,
             utc_offset: 0,
@@ -69,6 +75,9 @@ impl Default for LookupdOptions {
         }
     }
 }
+
+/// Connections to an HTTP API that are useful at one time; more wait.
+pub const HTTP_CONNECTIONS_MAX: usize = 1024;
 
 /// The most shards of one nsqd. Beyond the number of cores they only cost.
 pub const SHARDS_MAX: u16 = 256;

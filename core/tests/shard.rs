@@ -5,6 +5,7 @@ mod clients;
 mod common;
 mod golden;
 mod operations;
+mod storage;
 #[cfg(feature = "upgrade")]
 mod upgrade;
 mod weaknesses;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use sansq_core::arena::{ChannelId, Key as _};
-use sansq_core::message::{IdGenerator, Message, MessageId};
+use sansq_core::message::{IdGenerator, Message, MessageId, RecordId};
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{
     BacklogOutput, Batch, Beyond, NotPublished, Origin, Publish, ReplyToken, ShardId, Topic,
@@ -109,6 +109,18 @@ impl TopicOutput for Sink {
 
     fn end(&mut self, ticket: Ticket) {
         self.outcomes.push((self.begun[ticket.0 as usize], Ok(())));
+    }
+
+    fn begin_move(&mut self, record: RecordId) -> Ticket {
+        panic!("{record:?} without a disk");
+    }
+
+    fn memory_room(&self, _: ChannelId) -> usize {
+        usize::MAX
+    }
+
+    fn accepted(&mut self, origin: Origin) {
+        self.outcomes.push((number(origin), Ok(())));
     }
 
     fn refuse(&mut self, origin: Origin, why: NotPublished) {

@@ -1,20 +1,23 @@
 //! nsqd: listeners and one thread per shard.
 
-use core::net::SocketAddr;
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sansq_core::nsqd::{Peer, Shard, ShardId};
+use sansq_core::log::Level;
+use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
+use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
 use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::listen::Listener;
+use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
+use sansq_runtime::socket::{Address, ListenSocket, Stream};
 use sansq_runtime::storage::{DataPath, Disk, Storage};
 use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
 use smol::Async;
 
+use crate::connection::linger;
 use crate::http;
 use crate::net;
 use crate::server::{self, Door, Executor};
@@ -43,12 +46,12 @@ impl Nsqd {
     }
 
     /// Where clients connect.
-    pub const fn tcp_addr(&self) -> SocketAddr {
+    pub const fn tcp_addr(&self) -> &Address {
         self.bound.tcp_addr()
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub fn http_addr(&self) -> Option<SocketAddr> {
+    pub fn http_addr(&self) -> Option<&Address> {
         self.bound.http_addr()
     }
 
@@ -128,29 +131,62 @@ impl Front {
         lanes: &Arc<Lanes>,
         options: NsqdOptions,
     ) -> io::Result<Vec<Door>> {
+        let places = Places::new(options.max_connections);
         let listener = Async::new(self.tcp.socket)?;
-        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
-        let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
+        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
+        let mut doors =
+            vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
         if let Some(http) = self.http {
             let listener = Async::new(http.socket)?;
+            let connections = options.http_connections;
             let asked = Rc::clone(driver);
             let ask = async move |request| shard::ask(&asked, request).await;
             let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
-            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
-            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, connections, site));
+            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, http.file, task));
         }
         Ok(doors)
     }
 }
 
-/// Accepts connections and deals them out to the shards in turn.
-async fn accept(driver: Rc<Driver<Shard>>, lanes: Arc<Lanes>, listener: Async<TcpListener>) {
+/// Accepts connections and deals them out to the shards in turn, as long as there are places.
+async fn accept(
+    driver: Rc<Driver<Shard>>,
+    lanes: Arc<Lanes>,
+    listener: Async<ListenSocket>,
+    places: Arc<Places>,
+) {
+    let (mut refusals, refusing) = (Refusals::default(), Places::new(REFUSING_MAX));
     for target in (0..lanes.shards()).map(ShardId).cycle() {
-        let (socket, address) = net::accept(&listener, Program::Nsqd, "TCP").await;
+        let (stream, peer) = net::accept(&listener, Program::Nsqd, "TCP").await;
+        let Some(place) = places.take() else {
+            if let Some(line) = refusals.note(driver.clock.now().instant, &places) {
+                Program::Nsqd.log(Level::Warn, line);
+            }
+            refuse(&driver, stream, &refusing);
+            continue;
+        };
         if target == ShardId(0) {
-            shard::accept(&driver, socket, Peer::Tcp(address));
-        } else if let Ok(socket) = socket.into_inner() {
-            lanes.send(target, Arrival::Accepted(socket, address));
+            // If the reactor does not take it, it is closed, as if it had never been accepted.
+            if let Ok(socket) = Async::new(stream) {
+                shard::accept(&driver, socket, peer, place);
+            }
+        } else {
+            lanes.send(target, Arrival::Accepted(stream, peer, place));
         }
     }
+}
+
+/// Tells a client that there is no place for it. If many are being told so, it is only closed.
+fn refuse(driver: &Rc<Driver<Shard>>, stream: Stream, refusing: &Arc<Places>) {
+    let (Some(place), Ok(socket)) = (refusing.take(), Async::new(stream)) else { return };
+    let teller = Rc::clone(driver);
+    let telling = driver.spawn(async move {
+        // It is empty, so it takes these few bytes or none.
+        if socket.get_ref().write(TOO_MANY_CONNECTIONS).is_ok() {
+            linger(&teller, &socket).await;
+        }
+        drop(place);
+    });
+    telling.detach();
 }

@@ -5,7 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::mem;
 use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_runtime::Signal;
 use sansq_runtime::lanes::{Arrival, Lanes};
+use sansq_runtime::places::Place;
+use sansq_runtime::socket::Stream;
 use smol::future::yield_now;
 use smol::{Async, Task, Timer};
 
@@ -26,7 +28,8 @@ use crate::turn::{Driven, Driver, Turn};
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnId,
-    socket: Async<TcpStream>,
+    socket: Async<Stream>,
+    place: Place,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Signal,
     departure: RefCell<Option<Departure>>,
@@ -109,7 +112,8 @@ impl<M: Driven> Turn<M> {
     pub(crate) fn admit(
         &mut self,
         driver: &Rc<Driver<M>>,
-        socket: Async<TcpStream>,
+        socket: Async<Stream>,
+        place: Place,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
     ) {
@@ -117,6 +121,7 @@ impl<M: Driven> Turn<M> {
         let connection = Rc::new(Connection {
             id,
             socket,
+            place,
             go_on: Signal::default(),
             departure: RefCell::default(),
             is_closing: Cell::new(false),
@@ -319,7 +324,7 @@ fn read_once<M: Driven>(
 /// Reads into the room there is. A short read says that the socket is empty, which saves the system
 /// call that would find that out.
 fn try_read(
-    socket: &Async<TcpStream>,
+    socket: &Async<Stream>,
     scratch: &mut [u8],
     input: &mut BytesMut,
 ) -> io::Result<(usize, bool)> {
@@ -336,8 +341,9 @@ fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
         .expect("a connection that is let go owes nothing, and so only its reader is left");
     // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
     // that had it has already let go.
-    if let Ok(socket) = connection.socket.into_inner() {
-        lanes.send(target, Arrival::Rehomed(socket, detached, unread));
+    let Connection { socket, place, .. } = connection;
+    if let Ok(socket) = socket.into_inner() {
+        lanes.send(target, Arrival::Rehomed(socket, place, detached, unread));
     }
 }
 
@@ -368,14 +374,13 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
             Written::Gone => return,
         }
     }
-    linger(&driver, &connection).await;
+    linger(&driver, &connection.socket).await;
     driver.turn_with(|turn| turn.end(conn));
 }
 
 /// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
-async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
-    let socket = &connection.socket;
+pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Async<Stream>) {
     if socket.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
@@ -398,7 +403,7 @@ async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
 }
 
 /// Writes the next parts of what is owed.
-fn write_some(socket: &Async<TcpStream>, owed: &Transmit) -> io::Result<usize> {
+fn write_some(socket: &Async<Stream>, owed: &Transmit) -> io::Result<usize> {
     let mut parts = [&[][..]; SLICES_MAX];
     let count = owed.slices(&mut parts);
     let written = if let &[part] = &parts[..count] {

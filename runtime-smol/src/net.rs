@@ -1,33 +1,45 @@
 //! Accepting.
 
-use core::net::SocketAddr;
-use std::net::{TcpListener, TcpStream};
+use std::io::{self, ErrorKind};
 
+use sansq_core::nsqd::Peer;
 use sansq_runtime::Program;
 use sansq_runtime::listen::{AcceptPause, set_options};
+use sansq_runtime::socket::{ListenSocket, Stream};
 use smol::future::yield_now;
 use smol::{Async, Timer};
 
 /// Waits for the next connection and sets its options. A failure is logged and does not end it.
 pub(crate) async fn accept(
-    listener: &Async<TcpListener>,
+    listener: &Async<ListenSocket>,
     program: Program,
     name: &str,
-) -> (Async<TcpStream>, SocketAddr) {
+) -> (Stream, Peer) {
     let mut pause = AcceptPause::new();
     loop {
-        match listener.accept().await {
-            Ok((socket, address)) => {
-                set_options(&socket);
-                // While more are waiting, `accept` never does; others must get their turn.
+        match next(listener).await {
+            Ok((stream, peer)) => {
+                if let Stream::Tcp(stream) = &stream {
+                    set_options(stream);
+                }
+                // While more are waiting, this never waits; others must get their turn.
                 yield_now().await;
-                return (socket, address);
+                return (stream, peer);
             }
             Err(error) => {
                 if let Some(time) = pause.after(&error, program, name) {
                     Timer::after(time).await;
                 }
             }
+        }
+    }
+}
+
+async fn next(listener: &Async<ListenSocket>) -> io::Result<(Stream, Peer)> {
+    loop {
+        match listener.get_ref().accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => listener.readable().await?,
+            accepted => return accepted,
         }
     }
 }

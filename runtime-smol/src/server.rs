@@ -1,7 +1,6 @@
 //! What nsqd and nsqlookupd have in common as servers: the life of one of their threads.
 
 use core::future::Future;
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 use std::rc::{Rc, Weak};
@@ -10,6 +9,8 @@ use std::sync::Arc;
 use sansq_core::log::Level;
 use sansq_core::nsqd::ShardId;
 use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::listen::SocketFile;
+use sansq_runtime::socket::Address;
 use sansq_runtime::storage::Patience;
 use sansq_runtime::{Ending, Program};
 use smol::{LocalExecutor, Task, future};
@@ -22,19 +23,22 @@ use crate::turn::{Driven, Driver};
 pub(crate) struct Door {
     program: Program,
     name: &'static str,
-    address: SocketAddr,
+    address: Address,
     task: Task<()>,
+    /// Goes with the door.
+    _file: Option<SocketFile>,
 }
 
 impl Door {
     pub(crate) fn new(
         program: Program,
         name: &'static str,
-        address: SocketAddr,
+        address: Address,
+        file: Option<SocketFile>,
         task: Task<()>,
     ) -> Self {
         program.info(format_args!("{name}: listening on {address}"));
-        Self { program, name, address, task }
+        Self { program, name, address, task, _file: file }
     }
 
     /// Stops listening.

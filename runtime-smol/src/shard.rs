@@ -1,7 +1,6 @@
 //! nsqd's machine under the turn: what its actions mean here.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +11,8 @@ use sansq_core::nsqd::{
 };
 use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
+use sansq_runtime::places::Place;
+use sansq_runtime::socket::Stream;
 use sansq_runtime::storage::Disk;
 use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
@@ -71,15 +72,15 @@ pub(crate) fn drive(
 /// Takes in a socket that arrived.
 fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, address) => {
+        Arrival::Accepted(socket, peer, place) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
             if let Ok(socket) = Async::new(socket) {
-                accept(driver, socket, Peer::Tcp(address));
+                accept(driver, socket, peer, place);
             }
         }
-        Arrival::Rehomed(socket, detached, input) => {
+        Arrival::Rehomed(socket, place, detached, input) => {
             driver.turn_with(|turn| match Async::new(socket) {
-                Ok(socket) => turn.admit(driver, socket, input, |shard, input, now, out| {
+                Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
                 }),
@@ -93,9 +94,9 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<TcpStream>, peer: Peer) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<Stream>, peer: Peer, place: Place) {
     driver.turn_with(|turn| {
-        turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
+        turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))
         });
     });

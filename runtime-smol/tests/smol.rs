@@ -40,11 +40,11 @@ mod harness {
         }
 
         pub(crate) fn tcp_addr(&self) -> SocketAddr {
-            self.handle.tcp_addr()
+            self.handle.tcp_addr().socket_addr().expect("no unix socket")
         }
 
         pub(crate) fn http_addr(&self) -> Option<SocketAddr> {
-            self.handle.http_addr()
+            self.handle.http_addr()?.socket_addr()
         }
 
         /// Ends it and waits for that.

@@ -1,21 +1,24 @@
 //! nsqd: listeners and one thread per shard.
 
-use core::net::SocketAddr;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sansq_core::nsqd::{Peer, Shard, ShardId};
+use sansq_core::log::Level;
+use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
+use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
 use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::listen::Listener;
+use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
+use sansq_runtime::socket::Address;
 use sansq_runtime::storage::{DataPath, Disk, Storage};
 use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
-use tokio::net::TcpListener;
 
+use crate::connection::linger;
 use crate::http;
-use crate::net;
+use crate::net::{self, Socket};
 use crate::server::{self, Door};
 use crate::shard;
 use crate::turn::Driver;
@@ -42,12 +45,12 @@ impl Nsqd {
     }
 
     /// Where clients connect.
-    pub const fn tcp_addr(&self) -> SocketAddr {
+    pub const fn tcp_addr(&self) -> &Address {
         self.bound.tcp_addr()
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub fn http_addr(&self) -> Option<SocketAddr> {
+    pub fn http_addr(&self) -> Option<&Address> {
         self.bound.http_addr()
     }
 
@@ -119,29 +122,58 @@ impl Front {
         lanes: &Arc<Lanes>,
         options: NsqdOptions,
     ) -> io::Result<Vec<Door>> {
-        let listener = TcpListener::from_std(self.tcp.socket)?;
-        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener));
-        let mut doors = vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, task)];
+        let places = Places::new(options.max_connections);
+        let listener = net::Listener::from_std(self.tcp.socket)?;
+        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
+        let mut doors =
+            vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
         if let Some(http) = self.http {
-            let listener = TcpListener::from_std(http.socket)?;
+            let listener = net::Listener::from_std(http.socket)?;
+            let connections = options.http_connections;
             let asked = Rc::clone(driver);
             let ask = async move |request| shard::ask(&asked, request).await;
             let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
-            let task = driver.spawn(http::serve(Rc::clone(driver), listener, site));
-            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, task));
+            let task = driver.spawn(http::serve(Rc::clone(driver), listener, connections, site));
+            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, http.file, task));
         }
         Ok(doors)
     }
 }
 
-/// Accepts connections and deals them out to the shards in turn.
-async fn accept(driver: Rc<Driver<Shard>>, lanes: Arc<Lanes>, listener: TcpListener) {
+/// Accepts connections and deals them out to the shards in turn, as long as there are places.
+async fn accept(
+    driver: Rc<Driver<Shard>>,
+    lanes: Arc<Lanes>,
+    listener: net::Listener,
+    places: Arc<Places>,
+) {
+    let (mut refusals, refusing) = (Refusals::default(), Places::new(REFUSING_MAX));
     for target in (0..lanes.shards()).map(ShardId).cycle() {
-        let (socket, address) = net::accept(&listener, Program::Nsqd, "TCP").await;
+        let (socket, peer) = listener.accept(Program::Nsqd, "TCP").await;
+        let Some(place) = places.take() else {
+            if let Some(line) = refusals.note(driver.clock.now().instant, &places) {
+                Program::Nsqd.log(Level::Warn, line);
+            }
+            refuse(&driver, socket, &refusing);
+            continue;
+        };
         if target == ShardId(0) {
-            shard::accept(&driver, socket, Peer::Tcp(address));
+            shard::accept(&driver, socket, peer, place);
         } else if let Ok(socket) = socket.into_std() {
-            lanes.send(target, Arrival::Accepted(socket, address));
+            lanes.send(target, Arrival::Accepted(socket, peer, place));
         }
     }
+}
+
+/// Tells a client that there is no place for it. If many are being told so, it is only closed.
+fn refuse(driver: &Rc<Driver<Shard>>, socket: Socket, refusing: &Arc<Places>) {
+    let Some(place) = refusing.take() else { return };
+    let teller = Rc::clone(driver);
+    driver.spawn(async move {
+        // It is empty, so it takes these few bytes or none.
+        if socket.writable().await.is_ok() && socket.try_write(TOO_MANY_CONNECTIONS).is_ok() {
+            linger(&teller, &socket).await;
+        }
+        drop(place);
+    });
 }

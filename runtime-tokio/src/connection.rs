@@ -5,7 +5,6 @@ use core::cell::{Cell, RefCell};
 use core::mem;
 use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,20 +14,20 @@ use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Arrival, Lanes};
-use socket2::SockRef;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
+use sansq_runtime::places::Place;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
+use crate::net::Socket;
 use crate::turn::{Driven, Driver, Turn};
 
 /// What the tasks of a connection share.
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnId,
-    socket: TcpStream,
+    socket: Socket,
+    place: Place,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Notify,
     departure: RefCell<Option<Departure>>,
@@ -120,7 +119,8 @@ impl<M: Driven> Turn<M> {
     pub(crate) fn admit(
         &mut self,
         driver: &Rc<Driver<M>>,
-        socket: TcpStream,
+        socket: Socket,
+        place: Place,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
     ) {
@@ -128,6 +128,7 @@ impl<M: Driven> Turn<M> {
         let connection = Rc::new(Connection {
             id,
             socket,
+            place,
             go_on: Notify::new(),
             departure: RefCell::default(),
             is_closing: Cell::new(false),
@@ -324,12 +325,12 @@ fn read_once<M: Driven>(
 
 /// Reads into the room there is. A short read says that the socket is empty, which saves the system
 /// call that would find that out; tokio is told, or it would not wait for more.
-fn try_read(socket: &TcpStream, input: &mut BytesMut) -> io::Result<(usize, bool)> {
+fn try_read(socket: &Socket, input: &mut BytesMut) -> io::Result<(usize, bool)> {
     let room = input.capacity() - input.len();
     let count = socket.try_read_buf(input)?;
     let is_drained = cfg!(any(target_os = "linux", target_os = "android")) && count < room;
     if is_drained && count > 0 {
-        let _ = socket.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+        socket.note_empty();
     }
     Ok((count, is_drained))
 }
@@ -341,8 +342,9 @@ fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
         .expect("a connection that is let go owes nothing, and so only its reader is left");
     // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
     // that had it has already let go.
-    if let Ok(socket) = connection.socket.into_std() {
-        lanes.send(target, Arrival::Rehomed(socket, detached, unread));
+    let Connection { socket, place, .. } = connection;
+    if let Ok(socket) = socket.into_std() {
+        lanes.send(target, Arrival::Rehomed(socket, place, detached, unread));
     }
 }
 
@@ -373,15 +375,14 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
             Written::Gone => return,
         }
     }
-    linger(&driver, &connection).await;
+    linger(&driver, &connection.socket).await;
     driver.turn_with(|turn| turn.end(conn));
 }
 
 /// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
-async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
-    let socket = &connection.socket;
-    if SockRef::from(socket).shutdown(Shutdown::Write).is_err() {
+pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Socket) {
+    if socket.shut_down_writing().is_err() {
         return;
     }
     let drain = async {
@@ -409,7 +410,7 @@ async fn linger<M: Driven>(driver: &Rc<Driver<M>>, connection: &Connection) {
 }
 
 /// Writes the next parts of what is owed.
-fn write_some(socket: &TcpStream, owed: &Transmit) -> io::Result<usize> {
+fn write_some(socket: &Socket, owed: &Transmit) -> io::Result<usize> {
     let mut parts = [&[][..]; SLICES_MAX];
     let count = owed.slices(&mut parts);
     let written = if let &[part] = &parts[..count] {

@@ -37,5 +37,6 @@ mod turn;
 
 pub use broker::Nsqd;
 pub use lookupd::Lookupd;
+pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 pub use sansq_runtime::{ServerHandle, Stopper};

@@ -1,22 +1,22 @@
 //! nsqlookupd: its machine under the turn, on one thread.
 
-use core::net::SocketAddr;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use sansq_core::http::{HttpReply, Request};
-use sansq_core::nsqd::{Close, ReadState, ShardId};
+use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
 use sansq_core::nsqlookupd::{self};
-use sansq_core::options::LookupdOptions;
+use sansq_core::options::{HTTP_CONNECTIONS_MAX, LookupdOptions};
 use sansq_runtime::http::Site;
 use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::places::Places;
+use sansq_runtime::socket::Address;
 use sansq_runtime::{Bound, Clock, Program, Registrar, RegistrarActions, ServerHandle};
-use tokio::net::TcpListener;
 
 use crate::http;
-use crate::net;
+use crate::net::Listener;
 use crate::server::{self, Door};
 use crate::turn::{Driven, Driver, Turn};
 
@@ -34,12 +34,12 @@ impl Lookupd {
     }
 
     /// Where nsqds connect.
-    pub const fn tcp_addr(&self) -> SocketAddr {
+    pub const fn tcp_addr(&self) -> &Address {
         self.0.tcp_addr()
     }
 
     /// Where consumers look topics up.
-    pub fn http_addr(&self) -> Option<SocketAddr> {
+    pub fn http_addr(&self) -> Option<&Address> {
         self.0.http_addr()
     }
 
@@ -66,24 +66,30 @@ impl Lookupd {
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [RegistrarActions::default(), RegistrarActions::default()];
         let driver = Driver::new(Clock::start(), registrar, actions, (), lanes);
-        let listener = TcpListener::from_std(tcp.socket)?;
+        let listener = Listener::from_std(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
-        let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, task)];
+        let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
         if let Some(web) = web {
-            let listener = TcpListener::from_std(web.socket)?;
+            let listener = Listener::from_std(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-            let task = driver.spawn(http::serve(Rc::clone(&driver), listener, site));
-            doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, task));
+            let task =
+                driver.spawn(http::serve(Rc::clone(&driver), listener, HTTP_CONNECTIONS_MAX, site));
+            doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, web.file, task));
         }
         Ok((driver, doors))
     }
 }
 
-async fn accept(driver: Rc<Driver<Registrar>>, listener: TcpListener) {
+async fn accept(driver: Rc<Driver<Registrar>>, listener: Listener) {
+    // The machine has a limit of its own.
+    let places = Places::new(usize::MAX);
     loop {
-        let (socket, remote) = net::accept(&listener, Program::Nsqlookupd, "TCP").await;
+        let (socket, peer) = listener.accept(Program::Nsqlookupd, "TCP").await;
+        // Nothing else is listened on.
+        let Peer::Tcp(remote) = peer else { continue };
+        let Some(place) = places.take() else { continue };
         driver.turn_with(|turn| {
-            turn.admit(&driver, socket, BytesMut::new(), |registrar, _, now, out| {
+            turn.admit(&driver, socket, place, BytesMut::new(), |registrar, _, now, out| {
                 (registrar.0.accept(remote, now, &mut out.machine), ReadState::More(1))
             });
         });

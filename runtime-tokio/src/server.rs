@@ -1,6 +1,5 @@
 //! What nsqd and nsqlookupd have in common as servers: the life of one of their threads.
 
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 use std::rc::Rc;
@@ -9,6 +8,8 @@ use std::sync::Arc;
 use sansq_core::log::Level;
 use sansq_core::nsqd::ShardId;
 use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::listen::SocketFile;
+use sansq_runtime::socket::Address;
 use sansq_runtime::storage::Patience;
 use sansq_runtime::{Ending, Program};
 use tokio::runtime::Builder;
@@ -22,19 +23,22 @@ use crate::turn::{Driven, Driver};
 pub(crate) struct Door {
     program: Program,
     name: &'static str,
-    address: SocketAddr,
+    address: Address,
     task: JoinHandle<()>,
+    /// Goes with the door.
+    _file: Option<SocketFile>,
 }
 
 impl Door {
     pub(crate) fn new(
         program: Program,
         name: &'static str,
-        address: SocketAddr,
+        address: Address,
+        file: Option<SocketFile>,
         task: JoinHandle<()>,
     ) -> Self {
         program.info(format_args!("{name}: listening on {address}"));
-        Self { program, name, address, task }
+        Self { program, name, address, task, _file: file }
     }
 
     /// Stops listening.

@@ -11,13 +11,14 @@ use sansq_core::nsqd::{
 };
 use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
+use sansq_runtime::places::Place;
 use sansq_runtime::storage::Disk;
 use sansq_runtime::{Clock, Program, StatsdSender};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
+use crate::net::Socket;
 use crate::turn::{Driven, Driver, Turn};
 
 /// What a shard's driver holds besides its sockets.
@@ -68,15 +69,15 @@ pub(crate) fn drive(
 /// Takes in a socket that arrived.
 fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, address) => {
+        Arrival::Accepted(stream, peer, place) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
-            if let Ok(socket) = TcpStream::from_std(socket) {
-                accept(driver, socket, Peer::Tcp(address));
+            if let Ok(socket) = Socket::from_std(stream) {
+                accept(driver, socket, peer, place);
             }
         }
-        Arrival::Rehomed(socket, detached, input) => {
-            driver.turn_with(|turn| match TcpStream::from_std(socket) {
-                Ok(socket) => turn.admit(driver, socket, input, |shard, input, now, out| {
+        Arrival::Rehomed(stream, place, detached, input) => {
+            driver.turn_with(|turn| match Socket::from_std(stream) {
+                Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
                 }),
@@ -90,9 +91,9 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: TcpStream, peer: Peer) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Socket, peer: Peer, place: Place) {
     driver.turn_with(|turn| {
-        turn.admit(driver, socket, BytesMut::new(), |shard, _, now, out| {
+        turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))
         });
     });

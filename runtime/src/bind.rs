@@ -1,6 +1,5 @@
 //! Options checked, listeners opened: what comes before a server's first thread.
 
-use core::net::SocketAddr;
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +8,7 @@ use sansq_core::nsqd::statsd_prefix;
 use sansq_core::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 
 use crate::listen::Listener;
+use crate::socket::Address;
 
 /// A server whose listeners are open and which does not run yet.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ pub struct Bound<O> {
 
 impl<O> Bound<O> {
     /// Where NSQ's protocol is spoken.
-    pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp.address
+    pub const fn tcp_addr(&self) -> &Address {
+        &self.tcp.address
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|http| http.address)
+    pub fn http_addr(&self) -> Option<&Address> {
+        self.http.as_ref().map(|http| &http.address)
     }
 }
 
@@ -47,16 +47,17 @@ impl Bound<NsqdOptions> {
         }
         let tcp = Listener::open(&options.tcp_address)?;
         let http = options.http_address.as_deref().map(Listener::open).transpose()?;
-        let tcp_port = tcp.address.port();
-        let http_port = http.as_ref().map_or(0, |http| http.address.port());
         let config = &mut options.config;
         config.disk = true;
-        (config.tcp_port, config.http_port) = (tcp_port.into(), http_port.into());
+        // -1 for a unix socket; 0 if HTTP is off.
+        let shown = |listener: &Listener| listener.address.port().map_or(-1, i32::from);
+        (config.tcp_port, config.http_port) = (shown(&tcp), http.as_ref().map_or(0, shown));
         if config.broadcast_tcp_port == 0 {
-            config.broadcast_tcp_port = tcp_port;
+            config.broadcast_tcp_port = tcp.address.port().unwrap_or(0);
         }
         if config.broadcast_http_port == 0 {
-            config.broadcast_http_port = http_port;
+            let port = http.as_ref().and_then(|http| http.address.port());
+            config.broadcast_http_port = port.unwrap_or(0);
         }
         for (name, port) in [
             ("broadcast_tcp_port", config.broadcast_tcp_port),
@@ -83,10 +84,10 @@ impl Bound<LookupdOptions> {
     /// # Errors
     /// If an address cannot be listened on; the text names it.
     pub fn lookupd(mut options: LookupdOptions) -> io::Result<Self> {
-        let tcp = Listener::open(&options.tcp_address)?;
-        let http = Listener::open(&options.http_address)?;
-        options.config.tcp_port = tcp.address.port();
-        options.config.http_port = http.address.port();
+        let tcp = Listener::open_tcp(&options.tcp_address)?;
+        let http = Listener::open_tcp(&options.http_address)?;
+        options.config.tcp_port = tcp.address.port().unwrap_or(0);
+        options.config.http_port = http.address.port().unwrap_or(0);
         Ok(Self { options, tcp, http: Some(http) })
     }
 }

@@ -2,7 +2,6 @@
 //! and write; a [`Site`] answers.
 
 use core::future::Future;
-use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -14,6 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use sansq_core::http::{self, AccessLine, HttpReply};
+use sansq_core::nsqd::Peer;
 
 use crate::log::Program;
 
@@ -34,7 +34,7 @@ pub trait Site: 'static {
 /// If the body does not come. The connection is to be closed.
 pub async fn handle<S: Site>(
     site: &S,
-    remote: SocketAddr,
+    peer: Peer,
     request: Request<Incoming>,
     late: impl Future<Output = ()>,
 ) -> io::Result<Response<Full<Bytes>>> {
@@ -61,7 +61,11 @@ pub async fn handle<S: Site>(
     if reply.is_logged {
         let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
         let (status, duration) = (reply.status, start.elapsed());
-        S::PROGRAM.info(AccessLine { status, method, uri, remote: Some(remote), duration });
+        let remote = match peer {
+            Peer::Tcp(address) => Some(address),
+            Peer::Unix => None,
+        };
+        S::PROGRAM.info(AccessLine { status, method, uri, remote, duration });
     }
     Ok(respond(reply))
 }
@@ -110,9 +114,6 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
     }
     response
 }
-
-/// HTTP connections open at a time; more wait in the kernel's queue.
-pub const CONNECTIONS_MAX: usize = 1024;
 
 /// How much of a body that is too long is read and dropped.
 const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;

@@ -12,7 +12,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 ///
 /// hyper has a limit to how long a request's head may take, and none to an answer. Without one, clients
 /// that ask and do not read would hold their places for ever, and there are not many
-/// ([`CONNECTIONS_MAX`](crate::http::CONNECTIONS_MAX)).
+/// ([`HTTP_CONNECTIONS_MAX`](sansq_core::options::HTTP_CONNECTIONS_MAX)).
 #[derive(Debug)]
 pub struct Impatient<T, F, S> {
     inner: T,

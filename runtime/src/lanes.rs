@@ -1,15 +1,16 @@
 //! What arrives at a shard from other threads, and how a node of several threads ends.
 
 use core::mem;
-use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender, bounded};
 use bytes::BytesMut;
-use sansq_core::nsqd::{Detached, ShardId, ShardMessage};
+use sansq_core::nsqd::{Detached, Peer, ShardId, ShardMessage};
 use sansq_core::storage::Done;
+
+use crate::places::Place;
+use crate::socket::Stream;
 
 /// The shards of one node, as they see each other.
 #[derive(Debug)]
@@ -58,9 +59,9 @@ pub struct Mail {
 #[derive(Debug)]
 pub enum Arrival {
     /// Just accepted.
-    Accepted(TcpStream, SocketAddr),
+    Accepted(Stream, Peer, Place),
     /// From another shard, with its unread input.
-    Rehomed(TcpStream, Detached, BytesMut),
+    Rehomed(Stream, Place, Detached, BytesMut),
 }
 
 impl Lanes {

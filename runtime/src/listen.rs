@@ -1,65 +1,161 @@
 //! Listening, and the texts of what can go wrong with sockets.
 
-use core::net::{Ipv6Addr, SocketAddr};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, ToSocketAddrs};
+#[cfg(unix)]
+use std::os::unix::net::{UnixListener, UnixStream};
+#[cfg(unix)]
+use std::path::Path;
 
 use sansq_core::log::Level;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::log::Program;
+use crate::socket::{Address, ListenSocket};
 
 /// A listener that is open and accepts nothing yet.
 #[derive(Debug)]
 pub struct Listener {
     /// The socket, non-blocking.
-    pub socket: TcpListener,
+    pub socket: ListenSocket,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Address,
+    /// The file of a unix socket, which goes when this is dropped.
+    pub file: Option<SocketFile>,
 }
 
 impl Listener {
-    /// Listens on `host:port`; without a host on every interface.
+    /// Listens on `host:port`, without a host on every interface; or on the unix socket at a path, which
+    /// is what has no port (nsqd-protocol.md section 1).
     ///
     /// # Errors
     /// The operating system's reason, in the reference's words around it.
     pub fn open(address: &str) -> io::Result<Self> {
-        let socket = listen(address)?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        if is_path(address) { Self::open_unix(address) } else { Self::open_tcp(address) }
+    }
+
+    /// Listens on `host:port`; without a host on every interface.
+    ///
+    /// # Errors
+    /// The operating system's reason, in the reference's words around it.
+    pub fn open_tcp(address: &str) -> io::Result<Self> {
+        let socket = listen(address).map_err(|error| refused(address, "tcp", &error))?;
+        let address = Address::Tcp(socket.local_addr()?);
+        Ok(Self { socket: ListenSocket::Tcp(socket), address, file: None })
+    }
+
+    #[cfg(unix)]
+    fn open_unix(path: &str) -> io::Result<Self> {
+        let (socket, file) =
+            SocketFile::listen(path.as_ref()).map_err(|error| refused(path, "unix", &error))?;
+        let socket = ListenSocket::Unix(socket);
+        Ok(Self { socket, address: Address::Unix(path.into()), file: Some(file) })
+    }
+
+    #[cfg(not(unix))]
+    fn open_unix(path: &str) -> io::Result<Self> {
+        Err(refused(path, "unix", &ErrorKind::Unsupported.into()))
     }
 }
 
-/// Listens on `host:port`; without a host on every interface.
-///
-/// # Errors
-/// The operating system's reason, in the reference's words around it.
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listen = || -> io::Result<TcpListener> {
-        let mut result = Err(ErrorKind::AddrNotAvailable.into());
-        for candidate in resolve(address)? {
-            result = listen_on(candidate);
-            if result.is_ok() {
-                break;
+/// Whether an address is the path of a unix socket: whatever has no host and port, by Go's rules.
+fn is_path(address: &str) -> bool {
+    match address.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').is_none_or(|(host, port)| {
+            host.contains('[')
+                || !port.starts_with(':')
+                || port.matches([':', '[', ']']).count() > 1
+        }),
+        None => address.matches(':').count() != 1 || address.contains(['[', ']']),
+    }
+}
+
+fn refused(address: &str, network: &str, error: &io::Error) -> io::Error {
+    let text = error_text(error);
+    let text = format!("listen ({address}) failed - listen {network} {address}: bind: {text}");
+    io::Error::new(error.kind(), text)
+}
+
+/// The file of a unix socket. It is removed when this is dropped, if it is still the same.
+#[derive(Debug)]
+pub struct SocketFile {
+    #[cfg(unix)]
+    path: std::path::PathBuf,
+    /// Device and number.
+    #[cfg(unix)]
+    id: (u64, u64),
+}
+
+#[cfg(unix)]
+impl SocketFile {
+    /// Listens at `path`, with the permissions that the process's umask leaves. A socket that a dead
+    /// server left there is replaced: nobody answers at it.
+    fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
+        let socket = match UnixListener::bind(path) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
+                std::fs::remove_file(path)?;
+                UnixListener::bind(path)?
             }
+            bound => bound?,
+        };
+        // The standard library asks for a backlog of 128.
+        SockRef::from(&socket).listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let id = file_id(path)?;
+        Ok((socket, Self { path: path.into(), id }))
+    }
+}
+
+#[cfg(unix)]
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if file_id(&self.path).is_ok_and(|id| id == self.id) {
+            let _ = std::fs::remove_file(&self.path);
         }
-        result
-    };
-    listen().map_err(|error| {
-        let text = error_text(&error);
-        let text = format!("listen ({address}) failed - listen tcp {address}: bind: {text}");
-        io::Error::new(error.kind(), text)
-    })
+    }
+}
+
+#[cfg(unix)]
+fn file_id(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Whether there is a socket at `path` that nobody listens on.
+#[cfg(unix)]
+fn is_stale(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut result = Err(ErrorKind::AddrNotAvailable.into());
+    for candidate in resolve(address)? {
+        result = listen_on(candidate);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    let Some(port) = address.strip_prefix(':') else {
-        return Ok(address.to_socket_addrs()?.collect());
+    let everywhere = |port: &str| -> io::Result<Vec<SocketAddr>> {
+        let invalid = |_| io::Error::new(ErrorKind::InvalidInput, "invalid port");
+        let port = port.parse().map_err(invalid)?;
+        // The first takes IPv4 as well; the second is for hosts without IPv6.
+        Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()])
     };
-    let port = port.parse().map_err(|_| io::Error::new(ErrorKind::InvalidInput, "invalid port"))?;
-    // The first takes IPv4 as well; the second is for hosts without IPv6.
-    Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into(), ([0, 0, 0, 0], port).into()])
+    // In Go, "every IPv4 interface" is every interface, too.
+    match address.strip_prefix(':').or_else(|| address.strip_prefix("0.0.0.0:")) {
+        Some(port) => everywhere(port),
+        None => Ok(address.to_socket_addrs()?.collect()),
+    }
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
@@ -146,7 +242,7 @@ mod tests {
     fn a_port_in_use_is_named() {
         let taken = listen("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let error = listen(&address.to_string()).unwrap_err();
+        let error = Listener::open(&address.to_string()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert_eq!(
             error.to_string(),
@@ -169,8 +265,57 @@ mod tests {
 
     #[test]
     fn no_host_is_every_interface() {
-        let listener = listen(":0").unwrap();
-        assert!(listener.local_addr().unwrap().ip().is_unspecified());
+        for address in [":0", "0.0.0.0:0"] {
+            let listener = listen(address).unwrap();
+            assert!(listener.local_addr().unwrap().ip().is_unspecified());
+        }
         assert!(listen(":nsq").is_err());
+    }
+
+    #[test]
+    fn what_has_no_port_is_a_path() {
+        for (address, expected) in [
+            ("127.0.0.1:4150", false),
+            (":0", false),
+            ("host:", false),
+            ("[::1]:4150", false),
+            ("/run/a:b", false),
+            ("/run/nsqd.sock", true),
+            ("nsqd.sock", true),
+            ("::1", true),
+            ("a:b:c", true),
+            ("[::1]", true),
+            ("[::1]4150", true),
+            ("", true),
+        ] {
+            assert_eq!(is_path(address), expected, "{address}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_left_by_a_dead_server_is_replaced_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("nsqd.sock");
+        let text = path.to_str().unwrap();
+        // What the standard library opens, it does not remove.
+        drop(UnixListener::bind(&path).unwrap());
+        let listener = Listener::open(text).unwrap();
+        assert_eq!((listener.address.to_string().as_str(), listener.address.port()), (text, None));
+        let error = Listener::open(text).unwrap_err().to_string();
+        let reason =
+            format!("listen ({text}) failed - listen unix {text}: bind: address already in use");
+        assert_eq!(error, reason);
+        drop(listener);
+        assert!(!path.exists());
+
+        std::fs::write(&path, "precious").unwrap();
+        assert!(Listener::open(text).is_err());
+        std::fs::remove_file(&path).unwrap();
+        let listener = Listener::open(text).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another's").unwrap();
+        drop(listener);
+        assert!(path.exists());
     }
 }

@@ -1,6 +1,5 @@
 //! A server from outside: its threads, and their end.
 
-use core::net::SocketAddr;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -8,14 +7,15 @@ use std::thread;
 use crate::lanes::Lanes;
 use crate::listen::Listener;
 use crate::log::Program;
+use crate::socket::Address;
 use crate::storage::DiskThread;
 
 /// A running server. Dropping it asks the server to end, without waiting for that.
 #[derive(Debug)]
 pub struct ServerHandle {
     program: Program,
-    tcp_addr: SocketAddr,
-    http_addr: Option<SocketAddr>,
+    tcp_addr: Address,
+    http_addr: Option<Address>,
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
     disks: Vec<thread::JoinHandle<()>>,
@@ -31,8 +31,8 @@ impl ServerHandle {
     ) -> Self {
         Self {
             program,
-            tcp_addr: tcp.address,
-            http_addr: http.map(|http| http.address),
+            tcp_addr: tcp.address.clone(),
+            http_addr: http.map(|http| http.address.clone()),
             lanes,
             threads: Vec::new(),
             disks: Vec::new(),
@@ -63,13 +63,13 @@ impl ServerHandle {
     }
 
     /// Where NSQ's protocol is spoken.
-    pub const fn tcp_addr(&self) -> SocketAddr {
-        self.tcp_addr
+    pub const fn tcp_addr(&self) -> &Address {
+        &self.tcp_addr
     }
 
     /// Where the HTTP API listens, unless it is switched off.
-    pub const fn http_addr(&self) -> Option<SocketAddr> {
-        self.http_addr
+    pub const fn http_addr(&self) -> Option<&Address> {
+        self.http_addr.as_ref()
     }
 
     /// Asks the server to end: it stops listening, sends what it owes, closes its connections.

@@ -146,9 +146,10 @@ fn system_roots() -> io::Result<RootCertStore> {
 }
 
 fn pem_error(error: pem::Error, what: &str) -> String {
-    match error {
-        pem::Error::NoItemsFound => format!("no {what} in it"),
-        error => error.to_string(),
+    if matches!(error, pem::Error::NoItemsFound) {
+        format!("no {what} in it")
+    } else {
+        error.to_string()
     }
 }
 

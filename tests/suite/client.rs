@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 /// How long a read may take before the test fails.
@@ -58,6 +58,11 @@ impl Client {
         self.socket.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Sends, if the server still takes it.
+    pub(super) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.socket.write_all(bytes.as_ref())
+    }
+
     /// Sends nothing more.
     pub(super) fn half_close(&self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
@@ -106,6 +111,18 @@ impl Client {
             Frame::Message(message) => message,
             frame @ (Frame::Response(_) | Frame::Error(_)) => panic!("no message: {frame:?}"),
         }
+    }
+
+    /// The next frame, unless the connection ends first.
+    pub(super) fn try_frame(&mut self) -> Option<Frame> {
+        self.socket.peek(&mut [0]).ok().filter(|count| *count > 0)?;
+        Some(self.any_frame())
+    }
+
+    /// Everything up to the end of the connection, unless it is a reset.
+    pub(super) fn try_rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        self.socket.read_to_end(&mut rest).map(|_| rest)
     }
 
     /// Everything up to the end of the connection.

@@ -11,6 +11,8 @@ mod life;
 mod messages;
 mod storage;
 mod trouble;
+#[cfg(unix)]
+mod unix;
 mod upgrade;
 
 use sansq_core::options::{LookupdOptions, NsqdOptions};

@@ -1,15 +1,18 @@
 //! Clients that behave badly, or that come and go at the worst moment.
 
 use core::net::SocketAddr;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use super::client::{Message, publish, with_body};
+use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
+
+use super::client::{Frame, Message, publish, with_body};
 use super::http::{exchange, get};
 use super::life::until;
-use super::{Client, start, start_lookupd};
+use super::{Client, options, start, start_lookupd};
+use crate::harness::Server;
 
 /// Every state that a connection can be left in, and what the server owes then.
 fn beginnings(topic: usize) -> Vec<Vec<u8>> {
@@ -178,6 +181,47 @@ fn a_body_at_the_limit_is_taken() {
     let mut consumer = Client::new(nsqd.tcp_addr());
     consumer.subscribe("t", "c", 1);
     assert!(consumer.message().body == body.as_bytes());
+    nsqd.stop();
+}
+
+#[test]
+fn a_client_without_a_place_is_told_so_and_places_come_back() {
+    let mut options = options(3);
+    options.max_connections = 4;
+    let nsqd = Server::nsqd(options).unwrap();
+    let (address, http) = (nsqd.tcp_addr(), nsqd.http_addr().unwrap());
+    // Two of them move with their places.
+    let mut clients: Vec<_> = (0..4).map(|_| Client::new(address)).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.publish(&format!("t{n}"), b"body");
+        if n % 2 == 0 {
+            client.subscribe(&format!("t{n}"), "c", 1);
+            assert_eq!(client.message().body, b"body");
+        }
+    }
+    for _ in 0..100 {
+        let mut refused = Client::silent(address);
+        // It may be closed before it has said anything, and at once if there are many of them.
+        let _ = refused.try_send(b"  V2");
+        match refused.try_rest() {
+            Ok(rest) => assert!(rest.is_empty() || rest == TOO_MANY_CONNECTIONS, "{rest:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+    // Once those have been seen to leave, there is time for the next one to read why.
+    let text = Frame::Error(String::from("E_INVALID too many connections"));
+    until(|| Client::silent(address).try_frame().as_ref() == Some(&text));
+    // An operator can look, and those who are in notice nothing.
+    assert!(get(http, "/ping").ends_with("OK"));
+    clients[1].publish("t1", b"more");
+    for client in clients.drain(2..) {
+        drop(client);
+        until(|| {
+            let mut client = Client::silent(address);
+            let _ = client.try_send([b"  V2", &publish("t1", b"in")[..]].concat());
+            matches!(client.try_frame(), Some(Frame::Response(_)))
+        });
+    }
     nsqd.stop();
 }
 

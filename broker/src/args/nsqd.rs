@@ -55,6 +55,8 @@ pub struct NsqdOptions {
     pub max_bytes_per_file: u64,
     /// Consumers per channel; 0 for any number.
     pub max_channel_consumers: u64,
+    /// Clients that may be connected; 0 for as many as the limit on open files allows.
+    pub max_connections: u64,
     /// The highest Deflate level, 1 to 9, which [`Self::check`] makes sure of.
     pub max_deflate_level: i64,
     /// The longest heartbeat interval that a client can ask for.
@@ -158,6 +160,7 @@ impl NsqdOptions {
             max_body_size: 5_242_880,
             max_bytes_per_file: 104_857_600,
             max_channel_consumers: 0,
+            max_connections: 0,
             max_deflate_level: 6,
             max_heartbeat_interval: MINUTE,
             max_msg_size: 1_048_576,
@@ -317,6 +320,7 @@ impl Program for NsqdOptions {
             Flag::new("Clients", "min-output-buffer-timeout", &mut self.min_output_buffer_timeout, "shortest output buffer timeout that a client can ask for"),
             Flag::new("Clients", "output-buffer-timeout", &mut self.output_buffer_timeout, "longest time that output waits for more").at_least(1),
             Flag::new("Clients", "max-channel-consumers", &mut self.max_channel_consumers, "consumers per channel; 0: any number"),
+            Flag::new("Clients", "max-connections", &mut self.max_connections, "clients that may be connected; 0: as many as the limit on open files allows"),
             Flag::new("Clients", "deflate", &mut self.deflate, "let clients negotiate Deflate"),
             Flag::new("Clients", "max-deflate-level", &mut self.max_deflate_level, "highest Deflate level that a client can ask for, 1 to 9"),
             Flag::new("Clients", "snappy", &mut self.snappy, "let clients negotiate Snappy"),

@@ -159,7 +159,7 @@ fn assert_table(flags: &[Flag<'_>], table: &[(&str, &str, &str)], own: &[&str]) 
 #[test]
 fn every_flag_and_default_of_the_reference() {
     let mut options = NsqdOptions::for_host("localhost");
-    assert_table(&options.flags(), &NSQD, &["runtime", "shards"]);
+    assert_table(&options.flags(), &NSQD, &["runtime", "shards", "max-connections"]);
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));
     let mut options = NsqlookupdOptions {
@@ -338,9 +338,9 @@ fn checks_before_the_start_have_the_references_texts() {
 fn flags_that_nothing_heeds_are_named() {
     let (_, warnings) = run_with(&["--sync-every=3", "--https-address=h:1", "--max-rdy-count=1"]);
     assert_eq!(warnings, ["set but without effect so far: --https-address, --sync-every"]);
-    let file = ConfigFile::new("statsd_address = \"127.0.0.1:8125\"\nmax_rdy_count = 1\n");
+    let file = ConfigFile::new("queue_scan_selection_count = 5\nmax_rdy_count = 1\n");
     let (_, warnings) = run_with(&[&file.flag()]);
-    assert_eq!(warnings, ["set but without effect so far: --statsd-address"]);
+    assert_eq!(warnings, ["set but without effect so far: --queue-scan-selection-count"]);
 }
 
 #[test]

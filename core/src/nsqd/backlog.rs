@@ -98,6 +98,15 @@ impl Backlog {
         }
     }
 
+    /// How many fresh messages it takes without asking the disk for anything.
+    pub(super) fn memory_room(&self) -> usize {
+        match &self.rest {
+            Rest::Dropped | Rest::Nowhere => usize::MAX,
+            Rest::Disk(disk) if disk.is_empty() => self.limit.saturating_sub(self.memory.len()),
+            Rest::Disk(_) => 0,
+        }
+    }
+
     /// Whether fresh messages go to disk before anything else happens to them.
     pub(super) const fn is_disk_first(&self) -> bool {
         matches!(self.rest, Rest::Disk(_)) && self.limit == 0
@@ -313,6 +322,12 @@ impl Backlog {
         if self.memory.is_empty() && self.memory.capacity() > KEPT_MAX {
             self.memory = VecDeque::new();
         }
+    }
+
+    /// For how many messages there is room without an allocation.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.memory.capacity()
     }
 }
 

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use super::actions::{Batch, Origin, Publish};
 use super::backlog::{Backlog, BacklogOutput, Beyond};
 use crate::arena::ChannelId;
-use crate::message::{IdGenerator, Message};
+use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
 use crate::storage::{Answer, Failure, Ticket};
 use crate::time::{Instant, Now};
@@ -33,6 +33,8 @@ use crate::time::{Instant, Now};
 pub trait TopicOutput: BacklogOutput {
     /// How many messages a channel takes before the topic should wait.
     fn room(&self, channel: ChannelId) -> usize;
+    /// How many messages a channel takes without any of them going to disk.
+    fn memory_room(&self, channel: ChannelId) -> usize;
     /// Gives a channel its copy of a message; if `due` is given, to be kept back until then. If it has
     /// to be written first, `ticket` waits for that.
     fn put(
@@ -44,8 +46,13 @@ pub trait TopicOutput: BacklogOutput {
     );
     /// Begins a publish: the ticket of its messages.
     fn begin(&mut self, origin: Origin) -> Ticket;
-    /// All messages of a publish are put. Its publisher is told as soon as all are in memory or written.
+    /// Begins to hand a message on that has a record in this topic: its ticket. When all who took it have
+    /// it in memory or written, [`Topic::moved`] is to be called.
+    fn begin_move(&mut self, record: RecordId) -> Ticket;
+    /// All messages of a ticket are put. Its publisher is told as soon as all are in memory or written.
     fn end(&mut self, ticket: Ticket);
+    /// Tells a publisher that its publish is accepted, and all of it in memory.
+    fn accepted(&mut self, origin: Origin);
     /// Tells a publisher that its publish is refused.
     fn refuse(&mut self, origin: Origin, why: NotPublished);
 }
@@ -157,6 +164,11 @@ impl Topic {
         out: &mut impl TopicOutput,
     ) {
         self.backlog.handle(result, now, out);
+    }
+
+    /// A message that had this record is where it belongs, in every channel.
+    pub fn moved(&mut self, record: RecordId, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.finish(Some(record), now, out);
     }
 
     /// Refuses the publishes that have waited too long, and does what the disk is due.
@@ -277,18 +289,29 @@ impl Topic {
         ids: &mut IdGenerator,
         out: &mut impl TopicOutput,
     ) {
-        let ticket = out.begin(publish.origin);
         let due = (!publish.delay.is_zero()).then(|| received.instant + publish.delay);
         let flows = self.backlog.is_empty() && self.flow(out) > 0;
+        let memory_room = if flows {
+            self.channels.iter().map(|channel| out.memory_room(*channel)).min().unwrap_or(0)
+        } else {
+            self.backlog.memory_room()
+        };
+        let ticket = if publish.batch.len() <= memory_room {
+            // A client that consumes what it publishes reads the answer before the message.
+            out.accepted(publish.origin);
+            None
+        } else {
+            Some(out.begin(publish.origin))
+        };
         let mut take = |topic: &mut Self, body: Bytes| {
             topic.message_count += 1;
             topic.message_bytes += body.len() as u64;
             let (id, timestamp) = (ids.next_id(now.unix), received.unix);
             let message = Message { id, timestamp, attempts: 0, record: None, body };
             if flows {
-                topic.fan_out(message, due, Some(ticket), out);
+                topic.fan_out(message, due, ticket, out);
             } else {
-                topic.backlog.put(message, due, Some(ticket), now, out);
+                topic.backlog.put(message, due, ticket, now, out);
             }
         };
         match publish.batch {
@@ -296,7 +319,9 @@ impl Topic {
             Batch::Many(bodies) => bodies.into_iter().for_each(|body| take(self, body)),
         }
         self.backlog.drop_excess();
-        out.end(ticket);
+        if let Some(ticket) = ticket {
+            out.end(ticket);
+        }
     }
 
     /// Moves the backlog to the channels, as far as there is room and it is read.
@@ -308,9 +333,11 @@ impl Topic {
             }
             for _ in 0..room {
                 let Some((mut message, due)) = self.backlog.pop(now, out) else { return };
-                let record = message.record.take();
-                self.fan_out(message, due, None, out);
-                self.backlog.finish(record, now, out);
+                let ticket = message.record.take().map(|record| out.begin_move(record));
+                self.fan_out(message, due, ticket, out);
+                if let Some(ticket) = ticket {
+                    out.end(ticket);
+                }
             }
         }
         self.backlog.shrink();

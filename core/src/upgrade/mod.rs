@@ -19,7 +19,7 @@
 //!
 //! | layer | memory while it is in use | while it is idle ([`Stack::release`]) |
 //! |---|---|---|
-//! | TLS | a record, 16 KiB, in each direction; a handshake message, 64 KiB | some 8 KiB |
+//! | TLS | a record, 16 KiB, in each direction; a handshake message, 64 KiB | a few KiB |
 //! | Snappy | a chunk that is half there, 75 KiB | some bytes |
 //! | Deflate | 43 KiB inwards, 320 KiB outwards | 43 KiB, since the peer may refer to what it sent before |
 //!

@@ -69,8 +69,13 @@ impl Node {
 
     /// A node on what an earlier one has left on its disk.
     pub fn over(files: MemoryFiles, shards: u16, config: Config) -> Self {
+        Self::at(Now::from_millis(1_789_000_000_000), files, shards, config)
+    }
+
+    /// The same, at another time.
+    pub fn at(now: Now, files: MemoryFiles, shards: u16, config: Config) -> Self {
         let mut node = Self {
-            now: Now::from_millis(1_789_000_000_000),
+            now,
             shards: (0..shards)
                 .map(|id| Shard::new(ShardId(id), shards, config.clone(), 7))
                 .collect(),

@@ -112,7 +112,7 @@ fn check_queue(case: &str, store: Store, expected: &Value, files: MemoryFiles) -
     let others = others(&files, &store);
     let mut rig = Rig::over(store, OPTIONS, files);
     let better = |(name, depth): &(&str, u64)| (*name == case).then_some(*depth);
-    let depth = DEPTHS.iter().find_map(better).or(expected["depth"].as_u64());
+    let depth = DEPTHS.iter().find_map(better).or_else(|| expected["depth"].as_u64());
     assert_eq!(Some(rig.queue.depth()), depth, "{case} {store}");
 
     let drained = rig.drain();

@@ -198,6 +198,11 @@ impl Channel {
         self.backlog.room()
     }
 
+    /// How many messages the topic may put without any of them going to disk.
+    pub fn memory_room(&self) -> usize {
+        self.backlog.memory_room()
+    }
+
     /// Takes a message from the topic and delivers it if a consumer is ready. If it has to be written
     /// first, the outcome is told under `ticket`.
     pub fn put(
@@ -524,6 +529,7 @@ impl Channel {
             }
         }
         self.backlog.drop_excess();
+        self.backlog.shrink();
     }
 
     const fn flows(&self) -> bool {

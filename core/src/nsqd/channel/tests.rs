@@ -302,6 +302,19 @@ fn an_ephemeral_channel_keeps_what_can_be_delivered_again() {
 }
 
 #[test]
+fn a_burst_leaves_no_memory_behind() {
+    let options = ChannelOptions { mem_queue_size: 10_000, ..OPTIONS };
+    let (mut channel, mut out) = (make("c", options), Sink::default());
+    for id in 1..=5000 {
+        channel.put(message(id), None, at(0), &mut out);
+    }
+    assert!(channel.backlog.kept() >= 5000);
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 6000, at(0), &mut out);
+    assert_eq!((out.take().len(), channel.backlog.kept()), (5000, 0));
+}
+
+#[test]
 fn a_sampling_consumer_gets_its_share() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
     let a = channel.subscribe(conn(1), TIMEOUT, 25).unwrap();

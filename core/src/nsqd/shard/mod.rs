@@ -392,6 +392,7 @@ impl Shard {
         while let Some(conn) = self.unsettled.pop() {
             self.settle(conn, now, out);
         }
+        self.forget_moved(now, out);
         self.save_metadata(now, out);
     }
 

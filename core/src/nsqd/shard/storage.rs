@@ -84,6 +84,18 @@ impl Shard {
         self.settle_all(now, out);
     }
 
+    /// Lets topics forget what they handed on.
+    pub(super) fn forget_moved(&mut self, now: Now, out: &mut Actions) {
+        if self.tickets.moved.is_empty() {
+            return;
+        }
+        let mut moved = core::mem::take(&mut self.tickets.moved);
+        for (topic, record) in moved.drain(..) {
+            self.on_topic(topic, now, out, |topic, _, now, out| topic.moved(record, now, out));
+        }
+        self.tickets.moved = moved;
+    }
+
     /// Writes what is only in memory to the disk. To be called once after
     /// [`shut_down`](Self::shut_down), when no shard of the node has connections any more; it is done
     /// when [`is_flushed`](Self::is_flushed).

@@ -7,7 +7,7 @@ use super::Shard;
 use super::tickets::Tickets;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
-use crate::message::{IdGenerator, Message};
+use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::{Actions, Origin, PublishKind, ShardId, ShardMessage};
 use crate::nsqd::admin::{AdminError, AdminReply};
@@ -140,6 +140,11 @@ impl TopicOutput for TopicSink<'_, '_> {
         channels.get(channel).map_or(usize::MAX, |entry| entry.channel.room())
     }
 
+    fn memory_room(&self, channel: ChannelId) -> usize {
+        let channels = &self.downstream.channels;
+        channels.get(channel).map_or(usize::MAX, |entry| entry.channel.memory_room())
+    }
+
     fn put(
         &mut self,
         channel: ChannelId,
@@ -157,8 +162,16 @@ impl TopicOutput for TopicSink<'_, '_> {
         self.downstream.world.tickets.begin(origin)
     }
 
+    fn begin_move(&mut self, record: RecordId) -> Ticket {
+        self.downstream.world.tickets.begin_move(self.owner, record)
+    }
+
     fn end(&mut self, ticket: Ticket) {
         self.downstream.world.release(ticket, Ok(()));
+    }
+
+    fn accepted(&mut self, origin: Origin) {
+        self.downstream.world.published(origin, Ok(()));
     }
 
     fn refuse(&mut self, origin: Origin, why: NotPublished) {

@@ -1,32 +1,54 @@
-//! Publishes under way: each is answered when the last of its messages is in memory or on disk.
+//! What is done when the last of its messages is in memory or on disk: publishes are answered, and a topic
+//! forgets what it handed on.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use crate::arena::{Arena, Key, TicketId};
+use crate::arena::{Arena, Key, TicketId, TopicId};
+use crate::message::RecordId;
 use crate::nsqd::actions::Origin;
 use crate::nsqd::topic::NotPublished;
 use crate::storage::{Failure, Ticket};
 
-/// The publishes that wait for the disk, and the one that is being carried out. Bounded by what clients
-/// may have unanswered.
+/// The publishes that wait for the disk, and the one that is being carried out: bounded by what clients
+/// may have unanswered. The messages that topics handed on and channels have not written: bounded by the
+/// room of the channels' disks.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     open: Arena<TicketId, Pending>,
+    /// Records that their topics need no longer; the shard tells them before its call returns.
+    pub(super) moved: Vec<(TopicId, RecordId)>,
 }
 
 #[derive(Debug)]
 struct Pending {
-    origin: Origin,
+    whose: Whose,
     /// The records that are not written yet, and the publish itself until all of it is put.
     missing: u32,
     failure: Option<Box<str>>,
 }
 
+#[derive(Debug)]
+enum Whose {
+    Publisher(Origin),
+    Topic(TopicId, RecordId),
+}
+
 impl Tickets {
     /// A publish begins.
     pub(super) fn begin(&mut self, origin: Origin) -> Ticket {
-        let id = self.open.insert(Pending { origin, missing: 1, failure: None });
-        Ticket(u64::from(id.generation()) << 32 | u64::from(id.index()))
+        Ticket(self.insert(Whose::Publisher(origin)))
+    }
+
+    /// A topic hands on a message that it has a record of.
+    pub(super) fn begin_move(&mut self, topic: TopicId, record: RecordId) -> Ticket {
+        Ticket(self.insert(Whose::Topic(topic, record)) | Ticket::KEPT)
+    }
+
+    fn insert(&mut self, whose: Whose) -> u64 {
+        let id = self.open.insert(Pending { whose, missing: 1, failure: None });
+        // The highest bit stays free. That many tickets are never open.
+        (u64::from(id.generation()) << INDEX_BITS | u64::from(id.index())) & !Ticket::KEPT
     }
 
     /// One record of it goes to disk.
@@ -36,7 +58,8 @@ impl Tickets {
         }
     }
 
-    /// A record of it is written, or all of it is put. If nothing is missing any more: whom to tell what.
+    /// A record of it is written, or all of it is put. If nothing is missing any more of a publish: whom
+    /// to tell what.
     pub(super) fn release(
         &mut self,
         ticket: Ticket,
@@ -50,11 +73,63 @@ impl Tickets {
         if pending.missing > 0 {
             return None;
         }
-        let Pending { origin, failure, .. } = self.open.remove(id(ticket))?;
-        Some((origin, failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text)))))
+        let Pending { whose, failure, .. } = self.open.remove(id(ticket))?;
+        match whose {
+            Whose::Publisher(origin) => {
+                Some((origin, failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text)))))
+            }
+            Whose::Topic(topic, record) => {
+                self.moved.push((topic, record));
+                None
+            }
+        }
     }
 }
 
+/// A ticket's number has its slot in so many bits, and above how often that was used.
+const INDEX_BITS: u32 = 31;
+
 fn id(ticket: Ticket) -> TicketId {
-    TicketId::new(ticket.0 as u32, (ticket.0 >> 32) as u32)
+    let number = ticket.0 & !Ticket::KEPT;
+    TicketId::new((number & ((1 << INDEX_BITS) - 1)) as u32, (number >> INDEX_BITS) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nsqd::actions::{ReplyToken, ShardId};
+    use crate::storage::FailureKind;
+
+    fn origin(token: u64) -> Origin {
+        Origin::Admin { shard: ShardId(0), token: ReplyToken(token) }
+    }
+
+    #[test]
+    fn a_publish_is_complete_when_nothing_is_missing() {
+        let mut tickets = Tickets::default();
+        let (first, second) = (tickets.begin(origin(1)), tickets.begin(origin(2)));
+        tickets.hold(first);
+        tickets.hold(first);
+        assert_eq!(tickets.release(first, Ok(())), None);
+        assert_eq!(tickets.release(second, Ok(())), Some((origin(2), Ok(()))));
+        let failure = Failure { kind: FailureKind::Full, text: "full".into() };
+        assert_eq!(tickets.release(first, Err(&failure)), None);
+        let refused = Err(NotPublished::Disk("full".into()));
+        assert_eq!(tickets.release(first, Ok(())), Some((origin(1), refused)));
+        // It is gone, and its slot used anew.
+        let third = tickets.begin(origin(3));
+        assert_eq!(tickets.release(first, Ok(())), None);
+        assert_eq!(tickets.release(third, Ok(())), Some((origin(3), Ok(()))));
+    }
+
+    #[test]
+    fn a_record_that_was_handed_on_is_reported_in_the_end() {
+        let mut tickets = Tickets::default();
+        let (topic, record) = (TopicId::new(3, 4), RecordId(core::num::NonZeroU32::MIN));
+        let ticket = tickets.begin_move(topic, record);
+        tickets.hold(ticket);
+        assert_eq!((tickets.release(ticket, Ok(())), tickets.moved.len()), (None, 0));
+        assert_eq!(tickets.release(ticket, Ok(())), None);
+        assert_eq!(tickets.moved, [(topic, record)]);
+    }
 }

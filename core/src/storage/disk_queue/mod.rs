@@ -89,6 +89,16 @@ pub struct DiskOptions {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// In the number of a ticket: its records are not given up when the disk fails, but written some
+    /// day, as those without a ticket, and the outcome is told then. For what has been promised already.
+    pub const KEPT: u64 = 1 << 63;
+
+    pub(super) const fn is_kept(self) -> bool {
+        self.0 & Self::KEPT != 0
+    }
+}
+
 /// A message that comes back from the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Popped {

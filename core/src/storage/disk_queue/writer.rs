@@ -173,8 +173,10 @@ impl DiskQueue {
                 // Those who wait for an outcome are told now; what nobody else has stays.
                 let pending_len = &mut self.pending_len;
                 self.pending.retain(|Pending { message, ticket }| {
-                    let Some(ticket) = ticket else { return true };
-                    out.written(*ticket, Err(&failure));
+                    let Some(ticket) = ticket.filter(|ticket| !ticket.is_kept()) else {
+                        return true;
+                    };
+                    out.written(ticket, Err(&failure));
                     *pending_len -= record::len(message);
                     false
                 });

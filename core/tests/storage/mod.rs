@@ -1,20 +1,20 @@
 //! Whole nodes with a disk: what is on it after a stop and after a crash, what a publisher is told, and
 //! what happens when the disk is slow, full or broken. On one shard and on four.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-mod common;
+mod chaos;
 
 use core::time::Duration;
 
 use bytes::Bytes;
-use common::{Client, Frame, Node, pub_command};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Batch, ChannelOp, ChannelStats, Config, StatsFilter, TopicOp,
     TopicStats,
 };
 use sansq_core::storage::memory::MemoryFiles;
-use sansq_core::storage::{FailureKind, Op};
+use sansq_core::storage::{FailureKind, Op, Request, Store};
+
+use crate::common::{Client, Frame, Node, pub_command};
 
 const SHARDS: [u16; 2] = [1, 4];
 
@@ -200,10 +200,7 @@ fn a_stop_keeps_everything() {
             assert_eq!(ids.len(), 3);
             node.send(consumer, b"RDY 0\n");
             node.send(consumer, format!("FIN {}\nREQ {} 60000\n", ids[0], ids[1]).as_bytes());
-            let head = format!("DPUB t 90000\n");
-            let body = b"later";
-            let command = [head.as_bytes(), &(body.len() as u32).to_be_bytes(), body].concat();
-            node.send(producer, &command);
+            node.send(producer, b"DPUB t 90000\n\0\0\0\x05later");
             assert_eq!(node.frames(producer), [ok()]);
             let stats = channel_stats(&mut node, "t", "c");
             let counts = (stats.depth, stats.in_flight_count, stats.deferred_count);
@@ -254,6 +251,35 @@ fn with_mem_queue_size_0_a_crash_loses_nothing_that_was_acknowledged() {
         let consumer = subscribe(&mut node, 0, "t", "c", 1);
         assert_eq!(bodies(drain(&mut node, consumer)), numbered(1..20));
         assert_eq!(channel_stats(&mut node, "t", "c").depth, 0);
+    }
+}
+
+#[test]
+fn a_topic_keeps_what_its_channels_have_not_written() {
+    for shards in SHARDS {
+        let mut node = Node::new(shards, config(0));
+        publish_many(&mut node, "t", 0..10);
+        topic_op(&mut node, "t", TopicOp::Pause);
+        for channel in ["a", "b"] {
+            channel_op(&mut node, "t", channel, ChannelOp::Create);
+        }
+        node.wait(Duration::from_secs(3));
+        // The channels' disk does not take what the topic hands on, and the topic's disk is synced.
+        let channel = |request: &Request| matches!(request.store, Store::Queue(_, Some(_)));
+        node.disk_is_stuck = true;
+        topic_op(&mut node, "t", TopicOp::Unpause);
+        while let Some(at) = node.requests.iter().position(|(_, request)| !channel(request)) {
+            let (shard, request) = node.requests.remove(at).unwrap();
+            let done = node.files.carry_out(&request);
+            node.storage_done(shard, done);
+            node.wait(Duration::from_secs(3));
+        }
+        assert_eq!(channel_stats(&mut node, "t", "b").backend_depth, 10);
+        let mut node = Node::over(node.crash(), shards, config(0));
+        for channel in ["a", "b"] {
+            let consumer = subscribe(&mut node, 0, "t", channel, 10);
+            assert_eq!(bodies(drain(&mut node, consumer)), numbered(0..10));
+        }
     }
 }
 
@@ -380,7 +406,7 @@ fn a_disk_that_hangs_makes_publishers_wait_and_then_refuses_them() {
     let publish = AdminRequest::Publish { topic: name("t"), batch, delay: Duration::ZERO };
     assert_eq!(node.admin(0, publish.clone()), None);
     // The channel has all that it takes at a time, and so has the topic after another one.
-    assert_eq!(node.admin(0, publish.clone()), None);
+    assert_eq!(node.admin(0, publish), None);
     let producer = node.client(0);
     node.send(producer, &pub_command("t", "late"));
     node.wait(Duration::from_millis(4999));
@@ -512,5 +538,5 @@ fn requests_are_few() {
     assert_eq!(node.requests.len(), 1);
     node.release_disk();
     assert_eq!(drain(&mut node, consumer).len(), 100);
-    assert_eq!(node.shards[0].poll_timeout().is_some(), true);
+    assert!(node.shards[0].poll_timeout().is_some());
 }

@@ -1,0 +1,76 @@
+//! The limit on open files, and what follows from it.
+
+use sansq_core::options::HTTP_CONNECTIONS_MAX;
+
+/// How many connections an nsqd may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Connections {
+    /// Of clients.
+    pub(crate) clients: usize,
+    /// To the HTTP API.
+    pub(crate) http: usize,
+}
+
+impl Connections {
+    /// `chosen` clients, or as many as fit below `limit` open files if that is 0. HTTP has places of its
+    /// own, so that an operator can look at a server that is full.
+    pub(crate) fn new(chosen: u64, limit: Option<u64>, shards: u16) -> Self {
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let http = (limit / 8).clamp(HTTP_MIN, HTTP_CONNECTIONS_MAX);
+        let kept = KEPT + KEPT_PER_SHARD * usize::from(shards) + http;
+        let clients = match usize::try_from(chosen).unwrap_or(usize::MAX) {
+            0 => limit.saturating_sub(kept).max(CLIENTS_MIN),
+            chosen => chosen,
+        };
+        Self { clients, http }
+    }
+}
+
+/// Raises the limit on open files as far as that needs no permission, as every Go program does, and
+/// returns it; `None` if there is none.
+#[cfg(unix)]
+pub(crate) fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // It stays as it was if the system does not like that.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current
+}
+
+#[cfg(not(unix))]
+pub(crate) fn raise_open_files() -> Option<u64> {
+    None
+}
+
+/// Files that are no connections: the log, the data path, listeners, connections to nsqlookupds and to auth
+/// servers, queue files being written, refused connections that still read why.
+const KEPT: usize = 192;
+
+/// What a shard's thread has open to wait with.
+const KEPT_PER_SHARD: usize = 8;
+
+/// Clients that are let in although the limit has no room for them: a server for nobody is none.
+const CLIENTS_MIN: usize = 16;
+
+/// Connections to the HTTP API, at least.
+const HTTP_MIN: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_follow_from_the_limit_on_open_files() {
+        for (chosen, limit, clients, http) in [
+            (0, Some(1_048_576), 1_048_576 - 192 - 32 - 1024, 1024),
+            (0, Some(1024), 1024 - 192 - 32 - 128, 128),
+            (0, Some(64), 16, 8),
+            (5, Some(1024), 5, 128),
+            (5000, Some(1024), 5000, 128),
+            (0, None, usize::MAX - 192 - 32 - 1024, 1024),
+        ] {
+            assert_eq!(Connections::new(chosen, limit, 4), Connections { clients, http });
+        }
+    }
+}

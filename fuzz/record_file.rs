@@ -1,0 +1,98 @@
+//! Data files and a meta file with any contents: the queue opens them, gives what is in them once and in
+//! order, ends, and leaves a folder that is in order.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use sansq_core::name::TopicName;
+use sansq_core::storage::memory::MemoryFiles;
+use sansq_core::storage::{
+    DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Store, Ticket,
+};
+use sansq_core::time::Now;
+
+const OPTIONS: DiskOptions = DiskOptions {
+    max_bytes_per_file: 1000,
+    sync_every: 3,
+    sync_timeout: Duration::from_secs(2),
+    max_msg_size: 200,
+};
+
+#[derive(Debug, Default)]
+struct Out(VecDeque<Op>);
+
+impl DiskOutput for Out {
+    fn ask(&mut self, op: Op) {
+        self.0.push_back(op);
+    }
+    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn event(&mut self, event: DiskEvent) {
+        assert!(!event.to_string().is_empty());
+    }
+}
+
+/// Takes the input apart at bytes `0xFF 0xFE`: the first piece is the meta file (there is none if it
+/// begins with `-`), the others are data files, the first byte of each being its number.
+///
+/// # Panics
+/// If the queue is wrong.
+pub fn check(data: &[u8]) {
+    let Ok(topic) = TopicName::new("t") else { return };
+    let store = Store::Queue(topic, None);
+    let mut files = MemoryFiles::new();
+    let mut rest = data;
+    let mut at = 0;
+    while at < 9 && !rest.is_empty() {
+        let end = rest.windows(2).position(|pair| pair == [0xFF, 0xFE]).unwrap_or(rest.len());
+        let (piece, behind) = rest.split_at(end);
+        rest = behind.get(2..).unwrap_or_default();
+        if at == 0 {
+            if !piece.starts_with(b"-") {
+                files.insert("t.diskqueue.meta.dat", piece);
+            }
+        } else if let Some((number, contents)) = piece.split_first() {
+            files.insert(&format!("t.diskqueue.{number:06}.dat"), contents);
+        }
+        at += 1;
+    }
+    let bytes: usize = files.names().filter_map(|name| files.get(name)).map(<[u8]>::len).sum();
+    let first = drain(&store, &mut files, false);
+    assert!(first.len() <= bytes / 30, "there is no room for so many records");
+    // Nothing was finished: all of it comes again.
+    let again = drain(&store, &mut files, true);
+    assert_eq!(first, again);
+    assert!(drain(&store, &mut files, true).is_empty());
+}
+
+/// Takes everything out, and finishes it or not; closes the queue.
+fn drain(store: &Store, files: &mut MemoryFiles, finishes: bool) -> Vec<(u64, Vec<u8>)> {
+    let (mut out, now) = (Out::default(), Now::from_millis(1));
+    let mut queue = DiskQueue::open(OPTIONS, &mut out);
+    let mut records = Vec::new();
+    loop {
+        if let Some(popped) = queue.pop(now, &mut out) {
+            records.push((popped.message.id.0, popped.message.body.to_vec()));
+            if let Some(record) = popped.message.record.filter(|_| finishes) {
+                queue.finish(record, now, &mut out);
+            }
+        } else {
+            let Some(op) = out.0.pop_front() else { break };
+            queue.handle(files.execute(store, &op), now, &mut out);
+        }
+    }
+    assert!(queue.is_empty() && queue.depth() == 0, "{queue:?}");
+    queue.close(&[], now, &mut out);
+    while let Some(op) = out.0.pop_front() {
+        queue.handle(files.execute(store, &op), now, &mut out);
+    }
+    assert!(queue.is_closed());
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn seeds() {
+        crate::replay_seeds("record_file", super::check);
+    }
+}

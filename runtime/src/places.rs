@@ -1,0 +1,115 @@
+//! How many connections a server has at most.
+
+use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+use sansq_core::time::Instant;
+
+/// The places of a server, which its threads share.
+#[derive(Debug)]
+pub struct Places {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+/// A connection's place. It goes where the connection goes, and is free when this is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<Places>);
+
+impl Places {
+    /// So many places.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), max })
+    }
+
+    /// Takes a place, if one is free.
+    pub fn take(self: &Arc<Self>) -> Option<Place> {
+        let more = |taken: usize| taken.checked_add(1).filter(|taken| *taken <= self.max);
+        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Place(Arc::clone(self)))
+    }
+
+    /// How many there are.
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Connections that were refused for want of a place, for the log: one line in [`REFUSALS_PERIOD`], however
+/// many come.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    count: u64,
+    said: Option<Instant>,
+}
+
+/// Refused connections since the last line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refused {
+    count: u64,
+    max: usize,
+}
+
+impl Refusals {
+    /// Counts one more. Returns what is to be said about it, if it is time for that.
+    pub fn note(&mut self, now: Instant, places: &Places) -> Option<Refused> {
+        self.count += 1;
+        let is_soon = |said: Instant| now.saturating_since(said) < REFUSALS_PERIOD;
+        if self.said.is_some_and(is_soon) {
+            return None;
+        }
+        self.said = Some(now);
+        Some(Refused { count: core::mem::take(&mut self.count), max: places.max() })
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, max } = self;
+        write!(f, "TCP: refused {count} connections, all of --max-connections={max} are open")
+    }
+}
+
+/// The time between two lines about refused connections.
+pub const REFUSALS_PERIOD: Duration = Duration::from_secs(10);
+
+/// Refused connections that may take a moment to read why. More are closed at once.
+pub const REFUSING_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_come_back() {
+        let places = Places::new(2);
+        let (first, second) = (places.take().unwrap(), places.take().unwrap());
+        assert!(places.take().is_none());
+        drop(first);
+        let third = places.take().unwrap();
+        assert!(places.take().is_none());
+        drop((second, third));
+        assert!(places.take().is_some());
+        assert!(Places::new(0).take().is_none());
+    }
+
+    #[test]
+    fn refusals_are_one_line_now_and_then() {
+        let places = Places::new(7);
+        let mut refusals = Refusals::default();
+        let at = Instant::from_millis;
+        let line = refusals.note(at(1), &places).unwrap().to_string();
+        assert_eq!(line, "TCP: refused 1 connections, all of --max-connections=7 are open");
+        assert!((2..10_001).all(|millis| refusals.note(at(millis), &places).is_none()));
+        assert_eq!(refusals.note(at(10_001), &places), Some(Refused { count: 10_000, max: 7 }));
+        assert_eq!(refusals.note(at(10_002), &places), None);
+    }
+}
