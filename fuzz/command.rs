@@ -47,7 +47,7 @@ pub fn check(data: &[u8]) {
 fn decode(pieces: &[&[u8]], heartbeats: bool) -> Decoded {
     let (mut decoder, mut bodies) = (Decoder::default(), Bodies::default());
     let (mut input, mut commands) = (BytesMut::new(), Vec::new());
-    let mut gate = Gate { state: State::Init, heartbeats, lacks_tls: false };
+    let mut gate = Gate { state: State::Init, heartbeats, lacks_tls: false, authorizes: false };
     // The command under way can't be complete before so many bytes have come.
     let mut needed = 1;
     let mut end = Ok(());

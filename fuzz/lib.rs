@@ -1,5 +1,6 @@
 //! The checks behind the fuzz targets, so that a normal test replays the seeds on stable Rust.
 
+pub mod auth_answer;
 pub mod channel;
 pub mod command;
 pub mod connection;

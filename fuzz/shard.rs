@@ -351,6 +351,7 @@ impl Node {
                 }
             }
             assert!(actions.peers.is_empty(), "there is no nsqlookupd");
+            assert!(actions.calls.is_empty(), "there is nobody to ask");
         }
     }
 

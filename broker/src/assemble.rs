@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sansq_core::nsqd::http::{Memory, OptionValue};
-use sansq_core::nsqd::{self, Config, StatsdOptions};
-use sansq_core::upgrade::ServerTls;
+use sansq_core::nsqd::{self, AuthMethod, Config, StatsdOptions};
+use sansq_core::upgrade::{ClientTls, ServerTls};
 use sansq_core::{nsqlookupd, options};
 use sansq_runtime::storage::DataPath;
 use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
@@ -80,6 +80,7 @@ pub(crate) fn start_nsqd(
 ) -> io::Result<Running> {
     let mut options = nsqd_options(flags);
     options.config.tls = tls;
+    options.client_tls = client_tls(flags)?;
     match flags.runtime {
         Runtime::Tokio => sansq_tokio::Nsqd::bind(options, data_path)?.spawn().map(Running::Tokio),
         Runtime::Smol => sansq_smol::Nsqd::bind(options, data_path)?.spawn().map(Running::Smol),
@@ -111,12 +112,6 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
     }
 }
 
-/// A flag that is set and that protects the broker, where sansq does not yet do what it asks for. To
-/// run without would be worse than not to run.
-pub(crate) fn unsafe_without_effect(flags: &NsqdOptions) -> Option<&'static str> {
-    (!flags.auth_http_address.is_empty()).then_some("auth-http-address")
-}
-
 /// What clients get TLS with: `None` without a certificate.
 pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<ServerTls>> {
     if flags.tls_cert.is_empty() {
@@ -137,6 +132,21 @@ pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<ServerTls>> {
     tls::server(&options).map(Some)
 }
 
+/// Whom auth servers and nsqlookupds are believed that are asked over TLS. If the system has no
+/// authorities, nobody is: that is no reason not to start, since few of them are asked so.
+fn client_tls(flags: &NsqdOptions) -> io::Result<Option<ClientTls>> {
+    let min_version = min_version(flags.tls_min_version);
+    if flags.auth_http_address.is_empty() && flags.lookupd_tcp_address.is_empty() {
+        return Ok(None);
+    }
+    if flags.tls_root_ca_file.is_empty() {
+        return Ok(tls::client(None, min_version).ok());
+    }
+    tls::client(Some(Path::new(&flags.tls_root_ca_file)), min_version).map(Some).map_err(|error| {
+        io::Error::new(error.kind(), format!("failed to build client TLS config - {error}"))
+    })
+}
+
 /// TLS 1.0 and 1.1 are not to be had: asking for them as the oldest is asking for 1.2.
 fn min_version(version: TlsVersion) -> MinVersion {
     match version {
@@ -153,6 +163,13 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         broadcast_http_port: flags.broadcast_http_port,
         hostname: host_name(),
         lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
+        auth_http_addresses: flags.auth_http_address.clone(),
+        auth_http_request_method: match flags.auth_http_request_method.as_str() {
+            "post" => AuthMethod::Post,
+            _ => AuthMethod::Get,
+        },
+        http_client_connect_timeout: flags.http_client_connect_timeout,
+        http_client_request_timeout: flags.http_client_request_timeout,
         topology_region: flags.topology_region.clone(),
         topology_zone: flags.topology_zone.clone(),
         topology_aware_consumption: flags
@@ -160,6 +177,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
             .iter()
             .any(|experiment| experiment == "topology-aware-consumption"),
         mem_queue_size: size(flags.mem_queue_size),
+        metrics_aggregate: flags.metrics_aggregate,
         max_bytes_per_file: flags.max_bytes_per_file,
         sync_every: flags.sync_every,
         sync_timeout: flags.sync_timeout,
@@ -202,6 +220,9 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
     options::NsqdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: Some(flags.http_address.clone()).filter(|address| !address.is_empty()),
+        https_address: Some(flags.https_address.clone()).filter(|address| !address.is_empty()),
+        // Whoever starts it reads the files first.
+        client_tls: None,
         max_connections: connections.clients,
         http_connections: connections.http,
         shards: flags.shards,

@@ -131,19 +131,22 @@ fn start<P: Program>(
 }
 
 fn nsqd_logs(options: &NsqdOptions) -> Logs {
-    Logs::new([(NSQD, options.log_prefix.as_str(), options.log_level)])
+    Logs::new(options.log_format, [(NSQD, options.log_prefix.as_str(), options.log_level)])
 }
 
 fn nsqlookupd_logs(options: &NsqlookupdOptions) -> Logs {
-    Logs::new([(NSQLOOKUPD, options.log_prefix.as_str(), options.log_level)])
+    Logs::new(options.log_format, [(NSQLOOKUPD, options.log_prefix.as_str(), options.log_level)])
 }
 
 fn both_logs(options: &BothOptions) -> Logs {
     let level = options.nsqd.log_level;
-    Logs::new([
-        (NSQD, options.nsqd.log_prefix.as_str(), level),
-        (NSQLOOKUPD, options.nsqlookupd.log_prefix.as_str(), level),
-    ])
+    Logs::new(
+        options.nsqd.log_format,
+        [
+            (NSQD, options.nsqd.log_prefix.as_str(), level),
+            (NSQLOOKUPD, options.nsqlookupd.log_prefix.as_str(), level),
+        ],
+    )
 }
 
 /// Runs a tool whose flags are declared with clap.

@@ -1,27 +1,40 @@
-//! The log: NSQ's line format on standard error.
+//! The log: NSQ's line format on standard error, or one JSON object per line.
 //!
 //! `[nsqd] 2026/11/22 12:27:30.957558 INFO: text` is prefix, local date and time with microseconds,
 //! level and text (http-and-ops.md section 7). The servers emit `tracing` events with their program's
 //! name as target; the event's message is the text. `tracing` knows no level above ERROR: an event
 //! with a field `fatal` is logged as FATAL.
+//!
+//! An object has `time` (RFC 3339, local, with microseconds), `level`, `program`, `message`, and an event's
+//! other fields by their names.
 
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Zoned;
 use sansq_core::log::Level;
+use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
+use crate::args::LogFormat;
+
 /// The settings of the log, shared with the [`LogLayer`]: levels can be changed while it runs.
 ///
 /// Cloning gives another handle to the same settings.
 #[derive(Clone, Debug)]
-pub struct Logs(Arc<[Target]>);
+pub struct Logs(Arc<Settings>);
+
+#[derive(Debug)]
+struct Settings {
+    format: LogFormat,
+    targets: Box<[Target]>,
+}
 
 /// One program's log.
 #[derive(Debug)]
@@ -32,14 +45,18 @@ struct Target {
 }
 
 impl Logs {
-    /// A log per program: its name (the events' target), prefix and level.
-    pub fn new<'a>(programs: impl IntoIterator<Item = (&'static str, &'a str, Level)>) -> Self {
+    /// A log per program: its name (the events' target), prefix and level. Only lines of text have a prefix.
+    pub fn new<'a>(
+        format: LogFormat,
+        programs: impl IntoIterator<Item = (&'static str, &'a str, Level)>,
+    ) -> Self {
         let target = |(name, prefix, level): (_, &str, _)| Target {
             name,
             prefix: prefix.into(),
             level: AtomicU8::new(rank(level)),
         };
-        Self(programs.into_iter().map(target).collect())
+        let targets = programs.into_iter().map(target).collect();
+        Self(Arc::new(Settings { format, targets }))
     }
 
     /// Makes this the process's log, on standard error. Later calls have no effect.
@@ -70,7 +87,7 @@ impl Logs {
     }
 
     fn target(&self, program: &str) -> Option<&Target> {
-        self.0.iter().find(|target| target.name == program)
+        self.0.targets.iter().find(|target| target.name == program)
     }
 }
 
@@ -136,7 +153,10 @@ impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for LogLayer<W> {
         if rank(level) < target.level.load(Ordering::Relaxed) {
             return;
         }
-        let line = line(&target.prefix, &Zoned::now(), level, &text.message);
+        let line = match self.logs.0.format {
+            LogFormat::Text => line(&target.prefix, &Zoned::now(), level, &text.message),
+            LogFormat::Json => json_line(target.name, &Zoned::now(), level, &text),
+        };
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         // A log that can't be written must not end the broker.
         let _ = sink.write_all(line.as_bytes());
@@ -148,6 +168,7 @@ impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for LogLayer<W> {
 struct Text {
     message: String,
     fatal: bool,
+    others: BTreeMap<&'static str, String>,
 }
 
 impl Visit for Text {
@@ -155,11 +176,17 @@ impl Visit for Text {
         if field.name() == "message" {
             // Writing into a String can't fail.
             let _ = write!(self.message, "{value:?}");
+        } else {
+            self.others.insert(field.name(), format!("{value:?}"));
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.fatal |= field.name() == "fatal" && value;
+        if field.name() == "fatal" {
+            self.fatal |= value;
+        } else {
+            self.record_debug(field, &value);
+        }
     }
 }
 
@@ -185,6 +212,30 @@ fn line(prefix: &str, now: &Zoned, level: Level, text: &str) -> String {
             line.push(c);
         }
     }
+    line.push('\n');
+    line
+}
+
+/// One object, newline included. JSON escapes whatever could end it.
+fn json_line(program: &str, now: &Zoned, level: Level, text: &Text) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: String,
+        level: String,
+        program: &'a str,
+        message: &'a str,
+        #[serde(flatten)]
+        others: &'a BTreeMap<&'static str, String>,
+    }
+    let line = Line {
+        time: now.strftime("%Y-%m-%dT%H:%M:%S.%6f%:z").to_string(),
+        level: level.to_string(),
+        program,
+        message: &text.message,
+        others: &text.others,
+    };
+    // Texts always have a form in JSON.
+    let mut line = serde_json::to_string(&line).unwrap_or_default();
     line.push('\n');
     line
 }
@@ -274,9 +325,41 @@ mod tests {
     }
 
     #[test]
+    fn the_object() {
+        let time = civil::date(2026, 1, 2).at(3, 4, 5, 6_007_999);
+        let time = time.to_zoned(TimeZone::fixed(jiff::tz::offset(1))).unwrap();
+        let text = Text { message: "a \"b\"\n\u{1b}".into(), ..Text::default() };
+        assert_eq!(
+            json_line("nsqd", &time, Level::Warn, &text),
+            "{\"time\":\"2026-01-02T03:04:05.006007+01:00\",\"level\":\"WARNING\",\"program\":\"nsqd\",\
+             \"message\":\"a \\\"b\\\"\\n\\u001b\"}\n"
+        );
+
+        let writes = Writes::default();
+        let logs = Logs::new(LogFormat::Json, [(NSQD, "[nsqd] ", Level::Warn)]);
+        let subscriber = tracing_subscriber::registry().with(logs.layer(writes.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "nsqd", "too quiet");
+            tracing::error!(target: "nsqd", fatal = true, port = 4150, "no {}", "port");
+        });
+        let lines = writes.take();
+        assert_eq!(lines.len(), 1);
+        let mut object: BTreeMap<String, String> = serde_json::from_str(&lines[0]).unwrap();
+        assert!(object.remove("time").is_some());
+        let object: Vec<_> = object.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(
+            object,
+            [("level", "FATAL"), ("message", "no port"), ("port", "4150"), ("program", "nsqd")]
+        );
+    }
+
+    #[test]
     fn levels_per_program_change_while_running() {
         let writes = Writes::default();
-        let logs = Logs::new([(NSQD, "d:", Level::Warn), (NSQLOOKUPD, "l:", Level::Fatal)]);
+        let logs = Logs::new(
+            LogFormat::Text,
+            [(NSQD, "d:", Level::Warn), (NSQLOOKUPD, "l:", Level::Fatal)],
+        );
         let subscriber = tracing_subscriber::registry().with(logs.layer(writes.clone()));
         let words = |lines: Vec<String>| -> Vec<String> {
             lines
@@ -305,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_closed_sink_is_no_reason_to_panic() {
-        let logs = Logs::new([(NSQD, "", Level::Debug)]);
+        let logs = Logs::new(LogFormat::Text, [(NSQD, "", Level::Debug)]);
         let subscriber = tracing_subscriber::registry().with(logs.layer(Closed));
         tracing::subscriber::with_default(subscriber, || everything(NSQD));
     }

@@ -8,7 +8,7 @@ use std::thread;
 use sansq_core::log::Level;
 use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use sansq_smol::Address;
@@ -106,9 +106,6 @@ fn prepare_nsqd(
 ) -> Result<(DataPath, Option<ServerTls>), ServeError> {
     let data_path = DataPath::open(&options.data_path, create).map_err(ServeError::DataPath)?;
     options.check().map_err(ServeError::Check)?;
-    if let Some(flag) = assemble::unsafe_without_effect(options) {
-        return Err(ServeError::NotYet(flag));
-    }
     let tls = assemble::server_tls(options).map_err(ServeError::Tls)?;
     log(NSQD, Level::Info, version_line(NSQD));
     log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
@@ -136,14 +133,21 @@ enum End {
 }
 
 impl Ends {
-    /// From now on SIGINT and SIGTERM are asked for here. A second one during the stop changes nothing,
-    /// like in the reference.
+    /// From now on SIGINT, SIGTERM and SIGHUP are asked for here. A second one during the stop changes
+    /// nothing, like in the reference. SIGHUP kills the reference, and what is in memory is lost; under
+    /// nohup it stays without effect. SIGUSR1 and SIGUSR2 do nothing, and Go's programs survive them too.
     fn new() -> io::Result<Self> {
         let (report, happened) = channel();
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        if !ignores_hangups() {
+            signals.add_signal(SIGHUP)?;
+        }
         let signalled = report.clone();
         thread::Builder::new().name("signals".into()).spawn(move || {
-            for _ in signals.forever() {
+            for signal in signals.forever() {
+                if matches!(signal, SIGUSR1 | SIGUSR2) {
+                    continue;
+                }
                 if signalled.send(End::Signal).is_err() {
                     return;
                 }
@@ -179,6 +183,15 @@ impl Ends {
     }
 }
 
+/// Whether this process was started with SIGHUP ignored, as nohup does it. Where the system does not tell,
+/// it was not.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+}
+
 /// Why a server did not start or ended early.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -187,8 +200,6 @@ pub enum ServeError {
     Check(CheckError),
     /// The data path can't be used.
     DataPath(DataPathError),
-    /// This flag promises protection that sansq does not give yet.
-    NotYet(&'static str),
     /// A server failed while it ran.
     Run(io::Error),
     /// A server could not be started, most often because its address is in use.
@@ -205,11 +216,7 @@ impl ServeError {
         match self {
             Self::Run(error) => error.to_string(),
             Self::Start(error) if is_metadata(error) => error.to_string(),
-            Self::Check(_)
-            | Self::DataPath(_)
-            | Self::NotYet(_)
-            | Self::Start(_)
-            | Self::Tls(_) => {
+            Self::Check(_) | Self::DataPath(_) | Self::Start(_) | Self::Tls(_) => {
                 format!("failed to instantiate {program} - {self}")
             }
         }
@@ -221,12 +228,6 @@ impl fmt::Display for ServeError {
         match self {
             Self::Check(error) => error.fmt(f),
             Self::DataPath(error) => error.fmt(f),
-            Self::NotYet(flag) => {
-                write!(
-                    f,
-                    "--{flag} is not supported yet, and it would be unsafe to run without what it asks for"
-                )
-            }
             Self::Run(error) | Self::Start(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "failed to build TLS config - {error}"),
         }
@@ -237,7 +238,7 @@ impl core::error::Error for ServeError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Run(error) | Self::Start(error) | Self::Tls(error) => Some(error),
-            Self::Check(_) | Self::DataPath(_) | Self::NotYet(_) => None,
+            Self::Check(_) | Self::DataPath(_) => None,
         }
     }
 }
@@ -264,17 +265,5 @@ mod tests {
         let _held = prepare_nsqd(&mut options, false).unwrap();
         let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
         assert!(error.contains("possibly in use by another instance of nsqd"), "{error}");
-    }
-
-    #[test]
-    fn protection_that_is_not_there_is_not_promised() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = NsqdOptions {
-            data_path: folder.path().to_str().unwrap().into(),
-            auth_http_address: vec!["127.0.0.1:1".into()],
-            ..NsqdOptions::default()
-        };
-        let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
-        assert!(error.starts_with("--auth-http-address is not supported yet"), "{error}");
     }
 }

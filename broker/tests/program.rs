@@ -142,9 +142,13 @@ impl Running {
         behind.split_whitespace().next().expect("an address").to_owned()
     }
 
-    fn stop(mut self, signal: rustix::process::Signal) -> Option<i32> {
+    fn send(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).expect("it runs");
+    }
+
+    fn stop(mut self, signal: rustix::process::Signal) -> Option<i32> {
+        self.send(signal);
         self.child.wait().expect("it ends").code()
     }
 }
@@ -163,7 +167,7 @@ fn sansq_alone_says_what_to_type_and_it_works() {
     use rustix::process::Signal;
 
     for (runtime, signal) in
-        [("tokio", Signal::INT), ("smol", Signal::TERM), ("async-std", Signal::INT)]
+        [("tokio", Signal::INT), ("smol", Signal::TERM), ("async-std", Signal::HUP)]
     {
         let folder = tempfile::tempdir().unwrap();
         let running = Running::start(folder.path(), runtime);
@@ -193,6 +197,11 @@ fn sansq_alone_says_what_to_type_and_it_works() {
         );
         assert!(status == Some(1) && stderr.ends_with(&text), "{stderr}");
 
+        running.send(Signal::USR1);
+        assert_eq!(
+            sansq(&[&["pub", "--topic", "greetings"], &to[..], &["on"]].concat()).0,
+            Some(0)
+        );
         assert_eq!(running.stop(signal), Some(0));
     }
 }

@@ -46,6 +46,8 @@ arena_ids! {
     ConsumerId;
     /// A connection to one nsqlookupd.
     PeerId;
+    /// An HTTP request that a shard asked for.
+    CallId;
     /// A publish whose outcome depends on the disk.
     TicketId;
 }

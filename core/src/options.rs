@@ -12,6 +12,13 @@ pub struct NsqdOptions {
     pub tcp_address: String,
     /// Where the HTTP API listens, in the same form; `None` switches it off.
     pub http_address: Option<String>,
+    /// Where the HTTP API listens over TLS, in the same form; only with a certificate. `None` switches
+    /// it off.
+    pub https_address: Option<String>,
+    /// Whom auth servers and nsqlookupds are believed that are asked over TLS; `None` lets no such
+    /// request succeed.
+    #[cfg(feature = "upgrade")]
+    pub client_tls: Option<crate::upgrade::ClientTls>,
     /// How many clients may be connected; more are told so and closed.
     pub max_connections: usize,
     /// How many connections to the HTTP API may be open; more wait in the kernel's queue.
@@ -40,6 +47,9 @@ impl Default for NsqdOptions {
         Self {
             tcp_address: String::from("0.0.0.0:4150"),
             http_address: Some(String::from("0.0.0.0:4151")),
+            https_address: Some(String::from("0.0.0.0:4152")),
+            #[cfg(feature = "upgrade")]
+            client_tls: None,
             max_connections: usize::MAX,
             http_connections: HTTP_CONNECTIONS_MAX,
             shards: 1,

@@ -1,10 +1,12 @@
 //! Shards as a driver sees them: bytes in, frames out, over one shard and over several.
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod auth;
 mod clients;
 mod common;
 mod golden;
 mod operations;
+mod precreate;
 mod storage;
 #[cfg(feature = "upgrade")]
 mod upgrade;

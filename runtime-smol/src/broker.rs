@@ -55,6 +55,11 @@ impl Nsqd {
         self.bound.http_addr()
     }
 
+    /// Where the HTTP API listens over TLS, if there is a certificate and it is not switched off.
+    pub fn https_addr(&self) -> Option<&Address> {
+        self.bound.https_addr()
+    }
+
     /// Starts one thread per shard. The calling thread needs no runtime.
     ///
     /// # Errors
@@ -68,11 +73,12 @@ impl Nsqd {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn_on(self, executor: Executor) -> io::Result<ServerHandle> {
-        let Self { bound: Bound { options, tcp, http }, mut storage } = self;
+        let Self { bound: Bound { options, tcp, http, https }, mut storage } = self;
         let lanes = Arc::new(Lanes::new(options.shards));
-        let mut handle = ServerHandle::new(Program::Nsqd, &tcp, http.as_ref(), Arc::clone(&lanes));
+        let mut handle = ServerHandle::new(Program::Nsqd, &tcp, http.as_ref(), Arc::clone(&lanes))
+            .with_https(https.as_ref());
         let clock = Clock::start();
-        let mut front = Some(Front { tcp, http });
+        let mut front = Some(Front { tcp, http, https });
         for id in (0..options.shards).map(ShardId) {
             let (disk, disk_thread) = storage.disk(id, &lanes);
             let seat = Seat {
@@ -95,6 +101,7 @@ impl Nsqd {
 struct Front {
     tcp: Listener,
     http: Option<Listener>,
+    https: Option<Listener>,
 }
 
 /// What a shard's thread starts with.
@@ -113,7 +120,7 @@ impl Seat {
         let Self { id, clock, options, lanes, front, disk, metadata } = self;
         server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let world = (options.memory, disk, &*metadata);
+            let world = (&options, disk, &*metadata);
             let driver = shard::drive(clock, shard, id, &lanes, world, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
@@ -136,14 +143,22 @@ impl Front {
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
         let mut doors =
             vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
+        let (connections, tls) = (options.http_connections, options.config.tls.clone());
+        let asked = Rc::clone(driver);
+        let ask = async move |request| shard::ask(&asked, request).await;
+        let site = NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask);
+        let mut serve = |name, listener: Listener, site, tls| -> io::Result<()> {
+            let socket = Async::new(listener.socket)?;
+            let serve = http::serve(Rc::clone(driver), socket, connections, Rc::new(site), tls);
+            let task = driver.spawn(serve);
+            doors.push(Door::new(Program::Nsqd, name, listener.address, listener.file, task));
+            Ok(())
+        };
+        if let Some(https) = self.https {
+            serve("HTTPS", https, site.over_https(), tls)?;
+        }
         if let Some(http) = self.http {
-            let listener = Async::new(http.socket)?;
-            let connections = options.http_connections;
-            let asked = Rc::clone(driver);
-            let ask = async move |request| shard::ask(&asked, request).await;
-            let site = Rc::new(NsqdSite::new(driver.clock, options, ask));
-            let task = driver.spawn(http::serve(Rc::clone(driver), listener, connections, site));
-            doors.push(Door::new(Program::Nsqd, "HTTP", http.address, http.file, task));
+            serve("HTTP", http, site, None)?;
         }
         Ok(doors)
     }

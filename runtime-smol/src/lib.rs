@@ -27,6 +27,7 @@
 //! ```
 
 mod broker;
+mod call;
 mod connection;
 mod http;
 mod lookup_peer;

@@ -12,9 +12,9 @@ use sansq_core::nsqd::{PeerAction, Shard};
 use sansq_core::transmit::Transmit;
 use sansq_runtime::Signal;
 use sansq_runtime::listen::error_text;
-use smol::net::resolve;
 use smol::{Async, Task, future};
 
+use crate::net;
 use crate::time::timeout;
 use crate::turn::Driver;
 
@@ -65,7 +65,7 @@ impl LookupPeers {
 
 /// One connection from the dialling to its end.
 async fn talk(driver: Rc<Driver<Shard>>, id: PeerId, address: Box<str>, outbox: Rc<Outbox>) {
-    let reason = match timeout(DIAL_TIME, connect(&address)).await {
+    let reason = match timeout(DIAL_TIME, net::connect(&*address)).await {
         Some(Ok(socket)) => {
             driver.turn(|shard, now, out| shard.handle_peer_connected(id, now, out));
             match converse(&driver, id, &socket, &outbox).await {
@@ -80,17 +80,6 @@ async fn talk(driver: Rc<Driver<Shard>>, id: PeerId, address: Box<str>, outbox: 
         turn.world.peers.close(id);
         turn.machine.handle_peer_closed(id, &reason, turn.now, &mut turn.out);
     });
-}
-
-async fn connect(address: &str) -> io::Result<Async<TcpStream>> {
-    let mut result = Err(ErrorKind::AddrNotAvailable.into());
-    for candidate in resolve(address).await? {
-        result = Async::<TcpStream>::connect(candidate).await;
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
 }
 
 /// Reads and writes until the other side ends it.

@@ -75,18 +75,23 @@ impl Lookupd {
         lanes: Arc<Lanes>,
         tasks: Tasks,
     ) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
-        let Bound { options, tcp, http: web } = self.0;
+        let Bound { options, tcp, http: web, https: _ } = self.0;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [RegistrarActions::default(), RegistrarActions::default()];
-        let driver = Driver::new(Clock::start(), registrar, actions, (), lanes, tasks);
+        let driver = Driver::new(Clock::start(), ShardId(0), registrar, actions, (), lanes, tasks);
         let listener = Async::new(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
         let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
         if let Some(web) = web {
             let listener = Async::new(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-            let task =
-                driver.spawn(http::serve(Rc::clone(&driver), listener, HTTP_CONNECTIONS_MAX, site));
+            let task = driver.spawn(http::serve(
+                Rc::clone(&driver),
+                listener,
+                HTTP_CONNECTIONS_MAX,
+                site,
+                None,
+            ));
             doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, web.file, task));
         }
         Ok((driver, doors))
@@ -120,7 +125,9 @@ impl Site for LookupdSite {
     }
 
     async fn answer(&self, request: &Request<'_>, _too_big: bool) -> HttpReply {
-        self.0.turn(|registrar, now, out| registrar.0.handle_http(request, now, &mut out.machine))
+        self.0.turn_with(|turn| {
+            turn.machine.handle_http(request, &turn.meter, turn.now, &mut turn.out)
+        })
     }
 }
 

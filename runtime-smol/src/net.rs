@@ -1,12 +1,14 @@
-//! Accepting.
+//! Accepting and connecting.
 
 use std::io::{self, ErrorKind};
+use std::net::TcpStream;
 
 use sansq_core::nsqd::Peer;
 use sansq_runtime::Program;
 use sansq_runtime::listen::{AcceptPause, set_options};
 use sansq_runtime::socket::{ListenSocket, Stream};
 use smol::future::yield_now;
+use smol::net::{AsyncToSocketAddrs, resolve};
 use smol::{Async, Timer};
 
 /// Waits for the next connection and sets its options. A failure is logged and does not end it.
@@ -42,4 +44,16 @@ async fn next(listener: &Async<ListenSocket>) -> io::Result<(Stream, Peer)> {
             accepted => return accepted,
         }
     }
+}
+
+/// Connects to the first of a host's addresses that takes it.
+pub(crate) async fn connect(address: impl AsyncToSocketAddrs) -> io::Result<Async<TcpStream>> {
+    let mut result = Err(ErrorKind::AddrNotAvailable.into());
+    for candidate in resolve(address).await? {
+        result = Async::<TcpStream>::connect(candidate).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }

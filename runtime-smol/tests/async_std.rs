@@ -47,6 +47,10 @@ mod harness {
             self.handle.http_addr()?.socket_addr()
         }
 
+        pub(crate) fn https_addr(&self) -> Option<SocketAddr> {
+            self.handle.https_addr()?.socket_addr()
+        }
+
         /// Ends it and waits for that.
         pub(crate) fn stop(self) {
             self.handle.shut_down();

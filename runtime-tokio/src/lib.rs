@@ -26,6 +26,7 @@
 //! ```
 
 mod broker;
+mod call;
 mod connection;
 mod http;
 mod lookup_peer;

@@ -5,17 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
+use sansq_core::options::NsqdOptions;
 use sansq_core::storage::Metadata;
+use sansq_core::upgrade::ClientTls;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::places::Place;
 use sansq_runtime::storage::Disk;
 use sansq_runtime::{Clock, Program, StatsdSender};
 use tokio::sync::oneshot;
 
+use crate::call;
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
 use crate::net::Socket;
@@ -29,6 +31,8 @@ pub(crate) struct World {
     to_ring: Vec<ShardId>,
     pub(crate) peers: LookupPeers,
     statsd: StatsdSender,
+    /// Whom the servers are believed that are asked over TLS.
+    tls: Option<ClientTls>,
     replies: Replies,
     disk: Disk,
 }
@@ -47,18 +51,19 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    (memory, disk, metadata): (Option<fn() -> Memory>, Disk, &Metadata),
+    (options, disk, metadata): (&NsqdOptions, Disk, &Metadata),
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
-        statsd: StatsdSender::new(memory),
+        statsd: StatsdSender::new(options.memory),
+        tls: options.client_tls.clone(),
         replies: Replies::default(),
         disk,
     };
-    let driver = Driver::new(clock, shard, [actions(), actions()], world, Arc::clone(lanes));
+    let driver = Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
     driver.turn(|shard, now, out| {
         shard.load(metadata, now, out);
         shard.start(now, out);
@@ -150,6 +155,9 @@ impl Driven for Shard {
             if let Some(memory) = world.statsd.carry_out(action) {
                 turn.machine.handle_memory(memory, turn.now, &mut turn.out);
             }
+        }
+        for (id, request) in actions.calls.drain(..) {
+            call::carry_out(driver, world.tls.clone(), id, request);
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {

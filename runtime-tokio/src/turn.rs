@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sansq_core::input::Inputs;
+use sansq_core::nsqd::ShardId;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Lanes, Mail};
-use sansq_runtime::{Clock, Machine};
+use sansq_runtime::{Clock, Machine, Meter};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep_until;
@@ -64,6 +65,7 @@ pub(crate) struct Turn<M: Driven> {
     pub(crate) spare: Transmit,
     pub(crate) world: M::World,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) meter: Arc<Meter>,
     stop: Stop,
     /// How often this turn has carried out actions.
     pub(crate) round: u32,
@@ -87,10 +89,11 @@ impl<M: Driven> fmt::Debug for Turn<M> {
 }
 
 impl<M: Driven> Driver<M> {
-    /// A driver for `machine`. `actions` are two empty ones: one is filled while the other is carried
+    /// A driver for `machine`, the shard `id` of `lanes`. `actions` are two empty ones: one is filled while the other is carried
     /// out.
     pub(crate) fn new(
         clock: Clock,
+        id: ShardId,
         machine: M,
         actions: [M::Actions; 2],
         world: M::World,
@@ -105,6 +108,7 @@ impl<M: Driven> Driver<M> {
             inputs: Inputs::new(),
             spare: Transmit::new(),
             world,
+            meter: lanes.meter(id),
             lanes,
             stop: Stop::No,
             round: 0,
@@ -143,6 +147,7 @@ impl<M: Driven> Driver<M> {
             turn.lanes.note_empty();
         }
         self.timer.arm(turn.machine.poll_timeout());
+        turn.meter.note(self.clock.instant().saturating_since(turn.now.instant));
         result
     }
 

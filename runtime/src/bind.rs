@@ -19,6 +19,8 @@ pub struct Bound<O> {
     pub tcp: Listener,
     /// For the HTTP API, unless it is switched off.
     pub http: Option<Listener>,
+    /// For the HTTP API over TLS, if there is a certificate and it is not switched off.
+    pub https: Option<Listener>,
 }
 
 impl<O> Bound<O> {
@@ -34,6 +36,11 @@ impl<O> Bound<O> {
 }
 
 impl Bound<NsqdOptions> {
+    /// Where the HTTP API listens over TLS, if it does.
+    pub fn https_addr(&self) -> Option<&Address> {
+        self.https.as_ref().map(|https| &https.address)
+    }
+
     /// Opens an nsqd's listeners.
     ///
     /// # Errors
@@ -47,11 +54,14 @@ impl Bound<NsqdOptions> {
         }
         let tcp = Listener::open(&options.tcp_address)?;
         let http = options.http_address.as_deref().map(Listener::open).transpose()?;
+        let https = options.https_address.as_deref().filter(|_| options.config.tls.is_some());
+        let https = https.map(Listener::open_tcp).transpose()?;
         let config = &mut options.config;
         config.disk = true;
         // -1 for a unix socket; 0 if HTTP is off.
         let shown = |listener: &Listener| listener.address.port().map_or(-1, i32::from);
         (config.tcp_port, config.http_port) = (shown(&tcp), http.as_ref().map_or(0, shown));
+        config.https_port = https.as_ref().map_or(0, shown);
         if config.broadcast_tcp_port == 0 {
             config.broadcast_tcp_port = tcp.address.port().unwrap_or(0);
         }
@@ -74,7 +84,7 @@ impl Bound<NsqdOptions> {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             config.start_time = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         }
-        Ok(Self { options, tcp, http })
+        Ok(Self { options, tcp, http, https })
     }
 }
 
@@ -88,6 +98,6 @@ impl Bound<LookupdOptions> {
         let http = Listener::open_tcp(&options.http_address)?;
         options.config.tcp_port = tcp.address.port().unwrap_or(0);
         options.config.http_port = http.address.port().unwrap_or(0);
-        Ok(Self { options, tcp, http: Some(http) })
+        Ok(Self { options, tcp, http: Some(http), https: None })
     }
 }

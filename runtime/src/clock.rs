@@ -19,13 +19,18 @@ impl Clock {
 
     /// Reads both clocks.
     pub fn now(self) -> Now {
-        let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // A wall clock before 1970 is set wrong; timestamps are then 0 until somebody sets it.
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
-            instant: time::Instant::from_nanos(nanos),
+            instant: self.instant(),
             unix: UnixNanos(i64::try_from(unix.as_nanos()).unwrap_or(i64::MAX)),
         }
+    }
+
+    /// Reads the monotonic clock alone.
+    pub fn instant(self) -> time::Instant {
+        let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        time::Instant::from_nanos(nanos)
     }
 
     /// When `instant` is, for the runtime's timers.

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_lite::future;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Version};
 use sansq_core::http::{self, AccessLine, HttpReply};
@@ -104,6 +105,10 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(reply.body));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if reply.status == 413 {
+        // Its name before RFC 9110, as in the reference: some clients show it.
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"Request Entity Too Large"));
+    }
     for (name, value) in reply.headers {
         // The core makes no others; a header that hyper refuses is better left out than split.
         if let (Ok(name), Ok(value)) =
@@ -117,6 +122,18 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
 
 /// How much of a body that is too long is read and dropped.
 const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// Whether these up to three first bytes of a connection are those of a request, and not of TLS.
+pub fn is_plain(first: &[u8]) -> bool {
+    first.iter().all(u8::is_ascii_uppercase)
+}
+
+/// What a client is told that speaks plain HTTP where TLS is spoken (http-and-ops.md section 1.3).
+pub const PLAIN_TO_HTTPS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+/// How long a client may take for the handshake of TLS. It holds one of the listener's places.
+pub const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send a request's head, and may leave a connection idle.
 pub const HEAD_TIME: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use core::mem;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_channel::{Receiver, Sender, bounded};
 use bytes::BytesMut;
@@ -12,10 +12,13 @@ use sansq_core::storage::Done;
 use crate::places::Place;
 use crate::socket::Stream;
 
+use crate::meter::{Meter, Turns};
+
 /// The shards of one node, as they see each other.
 #[derive(Debug)]
 pub struct Lanes {
     inboxes: Box<[Inbox]>,
+    meters: Box<[Arc<Meter>]>,
     stopping: AtomicBool,
     /// Shards that still have connections.
     busy: AtomicUsize,
@@ -69,6 +72,7 @@ impl Lanes {
     pub fn new(shards: u16) -> Self {
         Self {
             inboxes: (0..shards).map(|_| Inbox::new()).collect(),
+            meters: (0..shards).map(|_| Arc::default()).collect(),
             stopping: AtomicBool::new(false),
             busy: AtomicUsize::new(usize::from(shards)),
             failed: AtomicBool::new(false),
@@ -78,6 +82,30 @@ impl Lanes {
     /// How many shards there are.
     pub const fn shards(&self) -> u16 {
         self.inboxes.len() as u16
+    }
+
+    /// What a shard measures its turns with.
+    pub fn meter(&self, shard: ShardId) -> Arc<Meter> {
+        self.meters.get(usize::from(shard.0)).map(Arc::clone).unwrap_or_default()
+    }
+
+    /// The turns of each shard.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = Turns> {
+        self.meters.iter().map(|meter| meter.turns())
+    }
+
+    /// Of each shard: requests that its storage thread has got, and those that are not done.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.meters.iter().map(|meter| meter.requests())
+    }
+
+    /// How many messages of others each shard has not taken in yet.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
+        (0..self.shards()).map(|shard| {
+            let mut length = 0;
+            self.with_mail(ShardId(shard), |mail| length = mail.batch.len() as u64);
+            length
+        })
     }
 
     /// Hands a batch over whole and leaves it empty. [`ring`](Self::ring) afterwards.

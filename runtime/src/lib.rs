@@ -16,6 +16,7 @@
 //! ```
 
 mod bind;
+pub mod call;
 mod clock;
 pub mod http;
 mod impatient;
@@ -23,6 +24,8 @@ pub mod lanes;
 pub mod listen;
 mod log;
 mod machine;
+mod meter;
+mod metrics;
 pub mod places;
 mod server;
 mod signal;
@@ -37,6 +40,7 @@ pub use clock::Clock;
 pub use impatient::Impatient;
 pub use log::Program;
 pub use machine::{Machine, Registrar, RegistrarActions};
+pub use meter::Meter;
 pub use server::{Ending, ServerHandle, Stopper};
 pub use signal::Signal;
 pub use site::NsqdSite;

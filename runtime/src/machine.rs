@@ -5,12 +5,15 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 use sansq_core::arena::ConnId;
+use sansq_core::http::{HttpReply, Request};
 use sansq_core::nsqd::{Actions, ReadState, Shard};
-use sansq_core::nsqlookupd::{self, CLOSE_TIMEOUT, Lookupd};
+use sansq_core::nsqlookupd::{self, Answer, CLOSE_TIMEOUT, Lookupd};
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 
 use crate::log::Program;
+use crate::meter::Meter;
+use crate::metrics::{self, LookupdPage};
 
 /// What the turn and the connection loops of an adapter need of a machine. The methods are those of
 /// [`Shard`], with its contract.
@@ -104,6 +107,22 @@ impl Machine for Shard {
 /// nsqlookupd's machine, with what a shard's driver expects and it does not say itself.
 #[derive(Debug)]
 pub struct Registrar(pub Lookupd);
+
+impl Registrar {
+    /// Answers a request of the HTTP interface. `meter` is that of its thread.
+    pub fn handle_http(
+        &mut self,
+        request: &Request<'_>,
+        meter: &Meter,
+        now: Now,
+        out: &mut RegistrarActions,
+    ) -> HttpReply {
+        match self.0.handle_http(request, now, &mut out.machine) {
+            Answer::Metrics(stats) => metrics::reply(LookupdPage { stats, turns: meter.turns() }),
+            Answer::Reply(reply) => reply,
+        }
+    }
+}
 
 /// What a [`Registrar`] asks of its driver.
 #[derive(Debug, Default)]

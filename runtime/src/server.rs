@@ -16,6 +16,7 @@ pub struct ServerHandle {
     program: Program,
     tcp_addr: Address,
     http_addr: Option<Address>,
+    https_addr: Option<Address>,
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
     disks: Vec<thread::JoinHandle<()>>,
@@ -33,10 +34,18 @@ impl ServerHandle {
             program,
             tcp_addr: tcp.address.clone(),
             http_addr: http.map(|http| http.address.clone()),
+            https_addr: None,
             lanes,
             threads: Vec::new(),
             disks: Vec::new(),
         }
+    }
+
+    /// The same with a listener for HTTPS.
+    #[must_use]
+    pub fn with_https(mut self, https: Option<&Listener>) -> Self {
+        self.https_addr = https.map(|https| https.address.clone());
+        self
     }
 
     /// Starts a thread.
@@ -70,6 +79,11 @@ impl ServerHandle {
     /// Where the HTTP API listens, unless it is switched off.
     pub const fn http_addr(&self) -> Option<&Address> {
         self.http_addr.as_ref()
+    }
+
+    /// Where the HTTP API listens over TLS, if it does.
+    pub const fn https_addr(&self) -> Option<&Address> {
+        self.https_addr.as_ref()
     }
 
     /// Asks the server to end: it stops listening, sends what it owes, closes its connections.

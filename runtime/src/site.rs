@@ -2,44 +2,55 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, OptionRequest, OptionValues, Parsed, ReplyForm};
-use sansq_core::nsqd::{AdminReply, AdminRequest, TopicOp};
+use sansq_core::nsqd::{AdminReply, AdminRequest, StatsFilter, TopicOp};
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
 use crate::clock::Clock;
 use crate::http::Site;
+use crate::lanes::Lanes;
 use crate::log::Program;
+use crate::metrics::{self, NsqdPage};
 
 /// Maps requests to admin requests of the shard, and its answers back.
 ///
 /// `A` asks the shard: the reply, or `None` if the node ends before it comes.
 pub struct NsqdSite<A> {
+    shared: Rc<Shared<A>>,
+    is_https: bool,
+}
+
+/// What the listeners of one nsqd answer from.
+struct Shared<A> {
     clock: Clock,
     options: NsqdOptions,
-    is_https: bool,
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
+    lanes: Arc<Lanes>,
     ask: A,
 }
 
 impl<A> NsqdSite<A> {
-    /// The API of the nsqd that `ask` asks. `clock` is its shards'.
-    pub fn new(clock: Clock, mut options: NsqdOptions, ask: A) -> Self {
+    /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
+    pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { clock, options, is_https: false, shown, ask }
+        Self { shared: Rc::new(Shared { clock, options, shown, lanes, ask }), is_https: false }
     }
 
     /// The same behind a listener that speaks TLS.
     #[must_use]
-    pub const fn over_https(mut self) -> Self {
-        self.is_https = true;
-        self
+    pub fn over_https(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared), is_https: true }
     }
+}
 
+impl<A> Shared<A> {
     /// What the mapping can't know by itself.
     fn context(&self, form: &ReplyForm) -> Context {
         let now = self.clock.now();
@@ -57,16 +68,18 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     const PROGRAM: Program = Program::Nsqd;
 
     fn body_limit(&self, method: &str, path: &str) -> usize {
-        http::body_limit(method, path, &self.options.config)
+        http::body_limit(method, path, &self.shared.options.config)
     }
 
     async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
-        match http::parse(request, too_big, self.is_https, &self.options.config) {
+        let shared = &self.shared;
+        match http::parse(request, too_big, self.is_https, &shared.options.config) {
             Parsed::Reply(reply) => reply,
-            Parsed::Option(request) => self.option(&request).await,
+            Parsed::Option(request) => shared.option(&request).await,
+            Parsed::Metrics { aggregate } => shared.metrics(aggregate).await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
-                let _ = (self.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
+                let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
                 reply
             }
             Parsed::Admin(request, form) => {
@@ -74,8 +87,8 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
                     Self::PROGRAM.log(Level::Warn, warning);
                 }
                 let is_publish = matches!(request, AdminRequest::Publish { .. });
-                match (self.ask)(request).await {
-                    Some(reply) => http::reply(reply, &form, &self.context(&form)),
+                match (shared.ask)(request).await {
+                    Some(reply) => http::reply(reply, &form, &shared.context(&form)),
                     None if is_publish => HttpReply::message(503, "EXITING").unlogged(),
                     None => HttpReply::message(503, "EXITING"),
                 }
@@ -84,7 +97,24 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     }
 }
 
-impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
+impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
+    /// `/metrics`.
+    async fn metrics(&self, aggregate: bool) -> HttpReply {
+        let filter = StatsFilter::default();
+        let Some(AdminReply::Stats(stats)) = (self.ask)(AdminRequest::Stats(filter)).await else {
+            return HttpReply::message(503, "EXITING");
+        };
+        metrics::reply(NsqdPage {
+            stats: *stats,
+            aggregate,
+            start_time: self.options.config.start_time,
+            memory: self.options.memory.map(|measure| measure()),
+            lanes: self.lanes.lengths().collect(),
+            requests: self.lanes.requests().collect(),
+            turns: self.lanes.turns().collect(),
+        })
+    }
+
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
     async fn option(&self, request: &OptionRequest) -> HttpReply {
         if let OptionRequest::SetLogLevel(level) = request {
@@ -107,6 +137,6 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> NsqdSite<A> {
 
 impl<A> fmt::Debug for NsqdSite<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NsqdSite").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("NsqdSite").field("options", &self.shared.options).finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
@@ -112,6 +112,14 @@ pub fn client(root_ca_file: Option<&Path>, min_version: MinVersion) -> io::Resul
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(ClientTls::new(Arc::new(config)))
+}
+
+/// Whose certificate a server has to have that is asked at `host`.
+///
+/// # Errors
+/// If `host` is no name and no address.
+pub fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).map_err(invalid)
 }
 
 /// The certificates of a file, of which there is at least one.

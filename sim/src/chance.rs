@@ -13,6 +13,7 @@ pub(crate) mod stream {
     pub(crate) const FAULTS: u64 = 5;
     pub(crate) const LOOKUPS: u64 = 6;
     pub(crate) const MACHINES: u64 = 7;
+    pub(crate) const HTTP: u64 = 8;
     /// Each producer and consumer has a stream of its own, from here on.
     pub(crate) const PRODUCERS: u64 = 1_000;
     pub(crate) const CONSUMERS: u64 = 2_000;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
+use sansq_core::http::Request;
+use sansq_core::http::call::{Call, CallAnswer, CallFailure, CallResult};
 use sansq_core::name::TopicName;
-use sansq_core::nsqlookupd::{Actions, Config, Lookupd};
+use sansq_core::nsqlookupd::{Actions, Answer, Config, Lookupd};
 
 use crate::env::Env;
 use crate::events::{Alarm, Machine};
@@ -73,6 +75,23 @@ impl Directory {
         let lookup = self.lookupd.lookup(topic, env.now)?;
         let nodes = lookup.producers.iter().filter_map(|p| node_of(&p.info.broadcast_address));
         Some(nodes.collect())
+    }
+
+    /// Answers an HTTP request, unless it does not run.
+    pub(crate) fn answer(&mut self, call: &Call, env: &mut Env) -> CallResult {
+        if !self.is_up {
+            return Err(CallFailure::Failed("connection refused".into()));
+        }
+        let target = call.url.target();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let body = Bytes::new();
+        let request = Request { method: "GET", path, query: Some(query), body: &body };
+        let answer = self.lookupd.handle_http(&request, env.now, &mut self.actions);
+        self.settle(env);
+        match answer {
+            Answer::Reply(reply) => Ok(CallAnswer { status: reply.status, body: reply.body }),
+            Answer::Metrics(_) => Err(CallFailure::Failed("no nsqd asks for metrics".into())),
+        }
     }
 
     pub(crate) fn accept(&mut self, link: LinkId, env: &mut Env) {

@@ -43,6 +43,8 @@ pub enum Event {
         /// Where it moves to.
         shard: usize,
     },
+    /// An nsqlookupd gets an HTTP request of an nsqd, by number.
+    Call(u64),
     /// A machine's deadline.
     Deadline(Machine),
     /// A producer publishes.

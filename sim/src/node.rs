@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use sansq_core::arena::{ConnId, PeerId};
+use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::client::frame::Frame;
+use sansq_core::http::call::{Call, CallResult};
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Detached, Event as LogEvent, Peer,
@@ -42,6 +43,8 @@ pub(crate) struct Node {
     /// Clients of which more commands can be given to their shard in this turn.
     unfed: VecDeque<LinkId>,
     pub(crate) replies: Vec<(ReplyToken, AdminReply)>,
+    /// HTTP requests, with the shard that asks for each.
+    pub(crate) calls: Vec<(usize, CallId, Call)>,
     stopped: bool,
     /// Which shard accepts a connection.
     rng: Rng,
@@ -113,6 +116,7 @@ impl Node {
             pending: Vec::new(),
             unfed: VecDeque::new(),
             replies: Vec::new(),
+            calls: Vec::new(),
             stopped: false,
             rng: Rng::new(seed).fork(u64::MAX),
             config,
@@ -225,6 +229,11 @@ impl Node {
     pub(crate) fn admin(&mut self, request: AdminRequest, token: ReplyToken, env: &mut Env) {
         let shard = self.rng.below(self.shards.len() as u64) as usize;
         self.turn(shard, env, |shard, now, out| shard.handle_admin(request, token, now, out));
+    }
+
+    /// The outcome of an HTTP request.
+    pub(crate) fn called(&mut self, shard: usize, id: CallId, result: CallResult, env: &mut Env) {
+        self.turn(shard, env, |shard, now, out| shard.handle_called(id, result, now, out));
     }
 
     pub(crate) fn shut_down(&mut self, env: &mut Env) {
@@ -467,6 +476,7 @@ impl Node {
         for (peer, action) in actions.peers {
             self.peer_action(peer, action, env);
         }
+        self.calls.extend(actions.calls.into_iter().map(|(id, call)| (shard, id, call)));
         for action in actions.statsd {
             // Nobody listens here, and there is nothing to measure.
             if action == StatsdAction::Measure {
@@ -630,7 +640,7 @@ pub(crate) fn lookupd_address(lookupd: usize) -> String {
     format!("lookupd-{lookupd}:4160")
 }
 
-fn lookupd_of(address: &str) -> Option<usize> {
+pub(crate) fn lookupd_of(address: &str) -> Option<usize> {
     address.strip_prefix("lookupd-")?.split(':').next()?.parse().ok()
 }
 

@@ -16,6 +16,8 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use sansq_core::arena::CallId;
+use sansq_core::http::call::{Call, CallFailure};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Batch, ChannelOp, ChannelStats, Config, ReplyToken, ServerStats,
@@ -31,7 +33,7 @@ use crate::env::Env;
 use crate::events::{Event, Machine};
 use crate::model::{MessageNumber, Outcome, Place};
 use crate::net::{End, Endpoint, LinkId, Side};
-use crate::node::{Node, host_of, lookupd_address};
+use crate::node::{Node, host_of, lookupd_address, lookupd_of};
 use crate::oracles::{Oracles, Violation};
 use crate::swarm::{Fault, Options};
 use crate::trace::Trace;
@@ -67,6 +69,11 @@ pub struct World {
     /// Which messages an admin request publishes.
     tokens: BTreeMap<ReplyToken, Vec<MessageNumber>>,
     next_token: u64,
+    /// HTTP requests under way.
+    calls: BTreeMap<u64, UnderWay>,
+    next_call: u64,
+    /// How long they take.
+    http: Rng,
     /// The statistics of each nsqd, asked for when everything else is done.
     stats: Vec<Option<ServerStats>>,
     stats_wanted: bool,
@@ -77,6 +84,15 @@ pub struct World {
     /// Everything was consumed, the nsqds shut down: until then all connections have to end.
     stopping_until: Option<Instant>,
     done: bool,
+}
+
+/// An HTTP request of an nsqd's shard; `None` if it takes too long.
+#[derive(Debug)]
+struct UnderWay {
+    node: usize,
+    shard: usize,
+    id: CallId,
+    call: Option<Call>,
 }
 
 /// Runs what `options` describe; the trace goes where `trace` says.
@@ -146,6 +162,9 @@ impl World {
             lookups: rng.fork(stream::LOOKUPS),
             tokens: BTreeMap::new(),
             next_token: 0,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            http: rng.fork(stream::HTTP),
             events: 0,
             stopping_until: None,
             done: false,
@@ -191,6 +210,7 @@ impl World {
         self.env.line(format_args!("{event:?}"));
         self.dispatch(event);
         self.take_replies();
+        self.take_calls();
         true
     }
 
@@ -210,6 +230,7 @@ impl World {
             }
             Event::Lane { node, from, to } => self.nodes[node].lane(from, to, env),
             Event::Moved { node, link, shard } => self.nodes[node].moved(link, shard, env),
+            Event::Call(number) => self.call(number),
             Event::Deadline(Machine::Shard { node, shard }) => {
                 self.nodes[node].deadline(shard, env);
             }
@@ -342,6 +363,34 @@ impl World {
     fn token(&mut self) -> ReplyToken {
         self.next_token += 1;
         ReplyToken(self.next_token)
+    }
+
+    /// Takes the HTTP requests of the nsqds. Most take milliseconds, some too long.
+    fn take_calls(&mut self) {
+        for node in 0..self.nodes.len() {
+            for (shard, id, call) in core::mem::take(&mut self.nodes[node].calls) {
+                let slow = !self.env.calm && self.http.percent(10);
+                let delay = self.http.within(if slow { 2 * call.timeout } else { HTTP_DELAY_MAX });
+                let at = self.env.now.instant + delay.min(call.timeout);
+                self.env.queue.push(at, Event::Call(self.next_call));
+                let call = (delay < call.timeout).then_some(call);
+                self.calls.insert(self.next_call, UnderWay { node, shard, id, call });
+                self.next_call += 1;
+            }
+        }
+    }
+
+    /// An nsqlookupd answers an HTTP request. The way back takes no time.
+    fn call(&mut self, number: u64) {
+        let Some(UnderWay { node, shard, id, call }) = self.calls.remove(&number) else { return };
+        let result = match call {
+            None => Err(CallFailure::TimedOut),
+            Some(call) => match lookupd_of(call.url.host()) {
+                Some(index) => self.directories[index].answer(&call, &mut self.env),
+                None => Err(CallFailure::Failed("no such host".into())),
+            },
+        };
+        self.nodes[node].called(shard, id, result, &mut self.env);
     }
 
     /// Takes the replies of the admin interfaces.
@@ -567,6 +616,9 @@ fn ephemeral() -> ChannelName {
 
 /// Far more events than any run has.
 const EVENTS_MAX: u64 = 2_000_000;
+
+/// How long an HTTP request to an nsqlookupd takes, most often.
+const HTTP_DELAY_MAX: Duration = Duration::from_millis(20);
 
 /// How long, once nothing breaks any more, consuming everything may take: the longest time-outs and
 /// back-offs, one behind the other.

@@ -164,7 +164,7 @@ fn nsqlookupd_answers_whoever_asks_faster_than_it_listens() {
 }
 
 /// Asks until an nsqd has the topic, and says where it is.
-fn find(lookup: SocketAddr, topic: &str) -> SocketAddr {
+pub(super) fn find(lookup: SocketAddr, topic: &str) -> SocketAddr {
     let mut port = None;
     until(|| {
         let answer = get(lookup, &format!("/lookup?topic={topic}"));

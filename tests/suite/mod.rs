@@ -4,6 +4,8 @@
 //! No test sleeps or says how fast something has to be. The patience of a blocking read is only there
 //! so that a broken server makes a test fail instead of hang.
 
+mod auth;
+mod bad_lookupds;
 mod client;
 mod connections;
 mod http;
@@ -30,6 +32,7 @@ fn options(shards: u16) -> NsqdOptions {
     NsqdOptions {
         tcp_address: String::from("127.0.0.1:0"),
         http_address: Some(String::from("127.0.0.1:0")),
+        https_address: Some(String::from("127.0.0.1:0")),
         shards,
         seed: 7,
         config: nsqd::Config {

@@ -27,7 +27,7 @@ pub use error::{ArgsError, nearest};
 pub use host::{default_node_id, host_name};
 pub use nsqd::{CheckError, NsqdOptions};
 pub use nsqlookupd::{BothOptions, NsqlookupdOptions};
-pub use value::{Kind, Runtime, TlsRequired, TlsVersion, Unfit, Value};
+pub use value::{Kind, LogFormat, Runtime, TlsRequired, TlsVersion, Unfit, Value};
 
 /// A program with NSQ's kind of flags.
 pub trait Program: Default {
@@ -78,9 +78,13 @@ pub fn load<P: Program>(args: &[OsString]) -> Result<Request<P>, ArgsError> {
     if !file.is_empty() {
         config::apply(&file, &mut options.flags(), &mut set, &mut warnings)?;
     }
-    let idle: Vec<_> = (options.flags().iter().zip(&set))
-        .filter(|(flag, set)| **set && flag.without_effect)
-        .map(|(flag, _)| format!("--{}", flag.name))
+    let mut defaults = P::default();
+    // Who writes a default into a file asks for nothing.
+    let idle: Vec<_> = (options.flags().iter().zip(&set).zip(&defaults.flags()))
+        .filter(|((flag, set), default)| {
+            **set && flag.without_effect && flag.show() != default.show()
+        })
+        .map(|((flag, _), _)| format!("--{}", flag.name))
         .collect();
     if !idle.is_empty() {
         warnings.push(format!("set but without effect so far: {}", idle.join(", ")));

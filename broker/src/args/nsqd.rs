@@ -7,7 +7,8 @@ use core::time::Duration;
 use sansq_core::log::Level;
 
 use super::{
-    Flag, HOST_NAME, Program, Runtime, TlsRequired, TlsVersion, default_node_id, host_name,
+    Flag, HOST_NAME, LogFormat, Program, Runtime, TlsRequired, TlsVersion, default_node_id,
+    host_name,
 };
 
 /// What nsqd runs with. The fields are the flags of the same names.
@@ -43,6 +44,8 @@ pub struct NsqdOptions {
     pub http_client_request_timeout: Duration,
     /// `host:port` to serve HTTPS at, given a certificate and key; empty for none.
     pub https_address: String,
+    /// The form of the log.
+    pub log_format: LogFormat,
     /// The quietest level that is logged.
     pub log_level: Level,
     /// What each log line begins with.
@@ -75,6 +78,8 @@ pub struct NsqdOptions {
     pub max_req_timeout: Duration,
     /// Messages in memory per topic and per channel; 0 puts all on disk.
     pub mem_queue_size: u64,
+    /// Whether `/metrics` shows sums over all topics instead of figures for each.
+    pub metrics_aggregate: bool,
     /// The shortest output buffer timeout that a client can ask for.
     pub min_output_buffer_timeout: Duration,
     /// How long a message is in flight unless the client says otherwise.
@@ -154,6 +159,7 @@ impl NsqdOptions {
             http_client_connect_timeout: Duration::from_secs(2),
             http_client_request_timeout: Duration::from_secs(5),
             https_address: "0.0.0.0:4152".into(),
+            log_format: LogFormat::Text,
             log_level: Level::Info,
             log_prefix: "[nsqd] ".into(),
             lookupd_tcp_address: vec![],
@@ -170,6 +176,7 @@ impl NsqdOptions {
             max_rdy_count: 2_500,
             max_req_timeout: MINUTE * 60,
             mem_queue_size: 10_000,
+            metrics_aggregate: false,
             min_output_buffer_timeout: Duration::from_millis(25),
             msg_timeout: MINUTE,
             node_id: default_node_id(host),
@@ -297,7 +304,7 @@ impl Program for NsqdOptions {
             Flag::new("General", "shards", &mut self.shards, "threads among which the topics are divided; by default one per core").within(1, SHARDS_MAX).by_default(""),
             Flag::new("Listening", "tcp-address", &mut self.tcp_address, "host:port for clients, or the path of a unix socket"),
             Flag::new("Listening", "http-address", &mut self.http_address, "host:port for HTTP, or the path of a unix socket; empty for none"),
-            Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none").without_effect(),
+            Flag::new("Listening", "https-address", &mut self.https_address, "host:port for HTTPS, used with --tls-cert and --tls-key; empty for none"),
             Flag::new("Listening", "broadcast-address", &mut self.broadcast_address, "address that nsqlookupd passes on to consumers").by_default(HOST_NAME),
             Flag::new("Listening", "broadcast-tcp-port", &mut self.broadcast_tcp_port, "TCP port that nsqlookupd passes on; 0: the port of --tcp-address"),
             Flag::new("Listening", "broadcast-http-port", &mut self.broadcast_http_port, "HTTP port that nsqlookupd passes on; 0: the port of --http-address"),
@@ -327,8 +334,8 @@ impl Program for NsqdOptions {
             Flag::new("nsqlookupd", "lookupd-tcp-address", &mut self.lookupd_tcp_address, "host:port of an nsqlookupd").key("nsqlookupd_tcp_addresses"),
             Flag::new("nsqlookupd", "http-client-connect-timeout", &mut self.http_client_connect_timeout, "time to connect to nsqlookupd and auth servers over HTTP"),
             Flag::new("nsqlookupd", "http-client-request-timeout", &mut self.http_client_request_timeout, "time for a request to nsqlookupd and auth servers"),
-            Flag::new("Authorization", "auth-http-address", &mut self.auth_http_address, "host:port or URL of an auth server; any switches authorization on").key("auth_http_addresses").without_effect(),
-            Flag::new("Authorization", "auth-http-request-method", &mut self.auth_http_request_method, "get or post").without_effect(),
+            Flag::new("Authorization", "auth-http-address", &mut self.auth_http_address, "host:port or URL of an auth server; any switches authorization on").key("auth_http_addresses"),
+            Flag::new("Authorization", "auth-http-request-method", &mut self.auth_http_request_method, "get or post"),
             Flag::new("TLS", "tls-cert", &mut self.tls_cert, "PEM file of the certificate"),
             Flag::new("TLS", "tls-key", &mut self.tls_key, "PEM file of the key"),
             Flag::new("TLS", "tls-client-auth-policy", &mut self.tls_client_auth_policy, "client certificates: require (any) or require-verify; also turns --tls-required on"),
@@ -343,11 +350,13 @@ impl Program for NsqdOptions {
             Flag::new("Statistics", "statsd-exclude-ephemeral", &mut self.statsd_exclude_ephemeral, "leave out ephemeral topics and channels"),
             Flag::new("Statistics", "e2e-processing-latency-percentile", &mut self.e2e_processing_latency_percentile, "percentiles of end-to-end latency to keep, each in (0, 1], as 0.99,0.95").key("e2e_processing_latency_percentiles"),
             Flag::new("Statistics", "e2e-processing-latency-window-time", &mut self.e2e_processing_latency_window_time, "time that the percentiles cover"),
+            Flag::new("Statistics", "metrics-aggregate", &mut self.metrics_aggregate, "let /metrics show sums over all topics instead of figures for each topic and channel"),
             Flag::new("Topology", "enable-experiment", &mut self.enable_experiment, "experiment to switch on: topology-aware-consumption"),
             Flag::new("Topology", "topology-region", &mut self.topology_region, "region this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Topology", "topology-zone", &mut self.topology_zone, "zone this nsqd is in, told to clients and nsqlookupd"),
             Flag::new("Log", "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
             Flag::new("Log", "log-prefix", &mut self.log_prefix, "what each log line begins with"),
+            Flag::new("Log", "log-format", &mut self.log_format, "text, or json: one object per line, without prefix"),
         ]
     }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use sansq_core::log::Level;
 
-use super::{Flag, HOST_NAME, NsqdOptions, Program, Runtime, host_name};
+use super::{Flag, HOST_NAME, LogFormat, NsqdOptions, Program, Runtime, host_name};
 
 /// What nsqlookupd runs with. The fields are the flags of the same names.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub struct NsqlookupdOptions {
     pub http_address: String,
     /// How long a silent producer counts as alive.
     pub inactive_producer_timeout: Duration,
+    /// The form of the log.
+    pub log_format: LogFormat,
     /// The quietest level that is logged.
     pub log_level: Level,
     /// What each log line begins with.
@@ -42,6 +44,7 @@ impl Default for NsqlookupdOptions {
             config: String::new(),
             http_address: "0.0.0.0:4161".into(),
             inactive_producer_timeout: Duration::from_secs(300),
+            log_format: LogFormat::Text,
             log_level: Level::Info,
             log_prefix: "[nsqlookupd] ".into(),
             runtime: Runtime::Tokio,
@@ -104,6 +107,12 @@ impl Program for NsqlookupdOptions {
             ),
             Flag::new(log, "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
             Flag::new(log, "log-prefix", &mut self.log_prefix, "what each log line begins with"),
+            Flag::new(
+                log,
+                "log-format",
+                &mut self.log_format,
+                "text, or json: one object per line, without prefix",
+            ),
         ]
     }
 
@@ -139,6 +148,7 @@ impl BothOptions {
     /// Fills in what one server takes from the other: log level, and nsqlookupd's address for nsqd
     /// unless one was given. An nsqlookupd at port 0 is for the caller to add once its port is known.
     pub fn settle(&mut self) {
+        self.nsqlookupd.log_format = self.nsqd.log_format;
         self.nsqlookupd.log_level = self.nsqd.log_level;
         let address = &self.nsqlookupd.tcp_address;
         if self.nsqd.lookupd_tcp_address.is_empty() && !address.ends_with(":0") {

@@ -159,14 +159,18 @@ fn assert_table(flags: &[Flag<'_>], table: &[(&str, &str, &str)], own: &[&str]) 
 #[test]
 fn every_flag_and_default_of_the_reference() {
     let mut options = NsqdOptions::for_host("localhost");
-    assert_table(&options.flags(), &NSQD, &["runtime", "shards", "max-connections"]);
+    assert_table(
+        &options.flags(),
+        &NSQD,
+        &["runtime", "shards", "max-connections", "metrics-aggregate", "log-format"],
+    );
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));
     let mut options = NsqlookupdOptions {
         broadcast_address: "lookup.example".into(),
         ..NsqlookupdOptions::default()
     };
-    assert_table(&options.flags(), &NSQLOOKUPD, &["runtime"]);
+    assert_table(&options.flags(), &NSQLOOKUPD, &["runtime", "log-format"]);
 }
 
 #[test]
@@ -336,8 +340,17 @@ fn checks_before_the_start_have_the_references_texts() {
 
 #[test]
 fn flags_that_nothing_heeds_are_named() {
-    let (_, warnings) = run_with(&["--sync-every=3", "--https-address=h:1", "--max-rdy-count=1"]);
-    assert_eq!(warnings, ["set but without effect so far: --https-address, --sync-every"]);
+    let (_, warnings) = run_with(&[
+        "--queue-scan-worker-pool-max=3",
+        "--queue-scan-selection-count=1",
+        "--max-rdy-count=1",
+    ]);
+    assert_eq!(
+        warnings,
+        [
+            "set but without effect so far: --queue-scan-worker-pool-max, --queue-scan-selection-count"
+        ]
+    );
     let file = ConfigFile::new("queue_scan_selection_count = 5\nmax_rdy_count = 1\n");
     let (_, warnings) = run_with(&[&file.flag()]);
     assert_eq!(warnings, ["set but without effect so far: --queue-scan-selection-count"]);
@@ -446,6 +459,45 @@ fn keys_that_are_none_are_named_with_the_nearest() {
     let mut expected = expected.map(|text| format!("{}: {text}", file.path()));
     expected.sort();
     assert_eq!(warnings, expected);
+}
+
+/// The keys that the reference's example files have, in the forms that they have them in.
+#[test]
+fn the_keys_of_the_references_examples() {
+    let file = ConfigFile::new(
+        "log_level = \"debug\"\nid = 7\ntcp_address = \"0.0.0.0:5150\"\nhttp_address = \"0.0.0.0:5151\"\n\
+         https_address = \"0.0.0.0:4152\"\nbroadcast_address = \"nsqd.example\"\n\
+         nsqlookupd_tcp_addresses = [\n    \"10.0.0.1:4160\",\n    \"10.0.0.2:4160\"\n]\n\
+         http_client_connect_timeout = \"3s\"\nhttp_client_request_timeout = \"6s\"\ndata_path = \"/data\"\n\
+         mem_queue_size = 20000\nmax_bytes_per_file = 104857600\nsync_every = 2500\nsync_timeout = \"2s\"\n\
+         msg_timeout = \"90s\"\nmax_msg_timeout = \"20m\"\nmax_msg_size = 1000000\nmax_req_timeout = \"2h\"\n\
+         max_body_size = 5000000\nmax_heartbeat_interval = \"50s\"\nmax_rdy_count = 2000\n\
+         max_output_buffer_size = 60000\nmax_output_buffer_timeout = \"1s\"\nstatsd_address = \"\"\n\
+         statsd_prefix = \"nsq.%s\"\nstatsd_interval = \"60s\"\nstatsd_mem_stats = true\n\
+         statsd_udp_packet_size = 508\ne2e_processing_latency_percentiles = [\n    1.0,\n    0.95\n]\n\
+         e2e_processing_latency_window_time = \"10m\"\ntls_cert = \"\"\ntls_key = \"\"\n\
+         tls_client_auth_policy = \"\"\ntls_root_ca_file = \"\"\ntls_required = false\n\
+         tls_min_version = \"\"\ndeflate = true\nmax_deflate_level = 5\nsnappy = false\n",
+    );
+    let (options, warnings) = run_with(&[&file.flag()]);
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(options.lookupd_tcp_address, ["10.0.0.1:4160", "10.0.0.2:4160"]);
+    assert_eq!(
+        (options.node_id, options.mem_queue_size, options.max_deflate_level),
+        (7, 20_000, 5)
+    );
+    assert_eq!(options.max_output_buffer_timeout, Duration::from_secs(1));
+    assert_eq!(options.e2e_processing_latency_percentile, [1.0, 0.95]);
+    assert!(options.deflate && !options.snappy);
+
+    let file = ConfigFile::new(
+        "log_level = \"warn\"\ntcp_address = \"0.0.0.0:5160\"\nhttp_address = \"0.0.0.0:5161\"\n\
+         broadcast_address = \"lookup.example\"\ninactive_producer_timeout = \"250s\"\n\
+         tombstone_lifetime = \"40s\"\n",
+    );
+    let request = request::<NsqlookupdOptions>(&[&file.flag()]);
+    let Ok(Request::Run(options, warnings)) = request else { panic!("{request:?}") };
+    assert_eq!((options.tombstone_lifetime, warnings), (Duration::from_secs(40), vec![]));
 }
 
 #[test]

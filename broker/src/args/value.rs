@@ -303,6 +303,15 @@ word_value! {
 }
 
 word_value! {
+    /// The form of the log.
+    LogFormat Word:
+    /// NSQ's lines.
+    Text "text",
+    /// One JSON object per line.
+    Json "json",
+}
+
+word_value! {
     /// What drives the servers.
     Runtime Word:
     /// tokio, one current-thread runtime per shard.

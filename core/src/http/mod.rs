@@ -6,6 +6,7 @@
 //! `X-Nsq-Content-Type: nsq; version=1.0`; clients take an answer without it for one of the time
 //! before 1.0. An empty body has no `Content-Type`. The adapter adds `Content-Length` and `Date`.
 
+pub mod call;
 mod query;
 mod reply;
 mod router;

@@ -37,6 +37,11 @@ impl HttpReply {
         Self::new(200, Some(TEXT), body.into()).with_header(NSQ_CONTENT_TYPE, VERSION_1)
     }
 
+    /// 200 with metrics in the text form of OpenMetrics 1.0.
+    pub fn metrics(body: impl Into<Bytes>) -> Self {
+        Self::new(200, Some(OPEN_METRICS), body.into())
+    }
+
     /// 200 with an empty body.
     pub fn empty() -> Self {
         Self::text(Bytes::new())
@@ -118,6 +123,7 @@ impl fmt::Display for AccessLine<'_> {
 
 const CONTENT_TYPE: &str = "Content-Type";
 const JSON: &str = "application/json; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The spelling of the reference's wire; HTTP does not care about the letter case.
 const NSQ_CONTENT_TYPE: &str = "X-Nsq-Content-Type";

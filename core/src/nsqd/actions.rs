@@ -1,6 +1,7 @@
 //! What a shard asks of its driver, and what shards say to each other.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
@@ -14,7 +15,8 @@ use super::event::Event;
 use super::registry::Announcement;
 use super::stats::ServerStats;
 use super::statsd::StatsdAction;
-use crate::arena::{ConnId, PeerId};
+use crate::arena::{CallId, ConnId, PeerId};
+use crate::http::call::Call;
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
 use crate::storage;
@@ -46,6 +48,9 @@ pub struct Actions {
     pub lanes: Vec<Vec<ShardMessage>>,
     /// What to do with the connections to the nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
+    /// HTTP requests to carry out. Exactly one outcome of each goes to
+    /// [`handle_called`](super::Shard::handle_called).
+    pub calls: Vec<(CallId, Call)>,
     /// Statistics on their way to statsd, in order.
     pub statsd: Vec<StatsdAction>,
     /// Answers to [`handle_admin`](super::Shard::handle_admin).
@@ -66,6 +71,7 @@ impl Actions {
             resume: Vec::new(),
             lanes: (0..shards).map(|_| Vec::new()).collect(),
             peers: Vec::new(),
+            calls: Vec::new(),
             statsd: Vec::new(),
             replies: Vec::new(),
             storage: Vec::new(),
@@ -81,6 +87,7 @@ impl Actions {
             && self.resume.is_empty()
             && self.lanes.iter().all(Vec::is_empty)
             && self.peers.is_empty()
+            && self.calls.is_empty()
             && self.statsd.is_empty()
             && self.replies.is_empty()
             && self.storage.is_empty()
@@ -234,6 +241,17 @@ pub struct Publish {
     pub delay: Duration,
 }
 
+/// What is known of the nsqlookupds, for new topics that ask them for their channels.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Lookupds {
+    /// Where they answer HTTP, as `host:port`, as they said when they were last reached.
+    pub(super) known: Vec<String>,
+    /// How many are being reached for the first time.
+    pub(super) undecided: usize,
+    /// How many could not be reached, or did not say where.
+    pub(super) unreached: usize,
+}
+
 /// What shards of one node say to each other. Batches between two shards keep their order.
 #[derive(Debug)]
 pub enum ShardMessage {
@@ -282,6 +300,8 @@ pub enum ShardMessage {
         /// The part.
         part: Box<ServerStats>,
     },
+    /// To every shard: where the nsqlookupds are.
+    Lookupds(Lookupds),
     /// To shard 0: a topic or channel came, went, or was paused.
     Announce(Announcement),
     /// To shard 0: answer this admin request once what was announced before is in the metadata file.

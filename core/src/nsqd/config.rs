@@ -32,6 +32,14 @@ pub struct Config {
     pub start_time: i64,
     /// The nsqlookupds to register with, as `host:port`.
     pub lookupd_tcp_addresses: Vec<String>,
+    /// The auth servers, as `host:port` or as a URL. With any, clients need AUTH.
+    pub auth_http_addresses: Vec<String>,
+    /// How they are asked.
+    pub auth_http_request_method: AuthMethod,
+    /// How long a connection to an auth server, or to an nsqlookupd over HTTP, may take to be made.
+    pub http_client_connect_timeout: Duration,
+    /// How long a request to one of them may take, its connection included.
+    pub http_client_request_timeout: Duration,
     /// Told to clients and nsqlookupd.
     pub topology_region: String,
     /// Told to clients and nsqlookupd.
@@ -91,9 +99,21 @@ pub struct Config {
     pub sync_every: u64,
     /// A queue on disk is synced at the latest so long after a record was written or read.
     pub sync_timeout: Duration,
+    /// Whether `/metrics` shows sums over all topics instead of figures for each.
+    pub metrics_aggregate: bool,
     /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or too
     /// slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
+}
+
+/// How auth servers are asked.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AuthMethod {
+    /// The facts are in the URL.
+    #[default]
+    Get,
+    /// The facts are in the body, as JSON.
+    Post,
 }
 
 /// Whom an nsqd refuses without TLS (section 17).
@@ -130,6 +150,10 @@ pub const LINE_LEN_MAX: usize = 16 * 1024;
 /// connection's next command is not decoded, and so the socket's window closes.
 pub const PENDING_REPLIES_MAX: usize = 256;
 
+/// HTTP requests of one shard under way at a time, to auth servers and nsqlookupds. More wait; their
+/// queue is bounded by who asks: each connection has at most one, each new topic one per nsqlookupd.
+pub const CALLS_MAX: usize = 64;
+
 /// Bytes that are decrypted and unpacked for one connection in one call: beyond it, others come first. A
 /// few bytes can be packed that expand a thousandfold.
 pub const DECODED_LEN_MAX: usize = 256 * 1024;
@@ -163,6 +187,10 @@ impl Default for Config {
             https_port: 0,
             start_time: 0,
             lookupd_tcp_addresses: Vec::new(),
+            auth_http_addresses: Vec::new(),
+            auth_http_request_method: AuthMethod::Get,
+            http_client_connect_timeout: Duration::from_secs(2),
+            http_client_request_timeout: Duration::from_secs(5),
             topology_region: String::new(),
             topology_zone: String::new(),
             topology_aware_consumption: false,
@@ -192,6 +220,7 @@ impl Default for Config {
             max_bytes_per_file: 100 * 1024 * 1024,
             sync_every: 2500,
             sync_timeout: Duration::from_secs(2),
+            metrics_aggregate: false,
             publish_wait: Duration::from_secs(5),
         }
     }
@@ -225,6 +254,11 @@ impl Config {
             return Err(ConfigError::StatsdInterval);
         }
         Ok(())
+    }
+
+    /// Whether clients need AUTH.
+    pub const fn is_auth_enabled(&self) -> bool {
+        !self.auth_http_addresses.is_empty()
     }
 
     /// Whether clients may have TLS.

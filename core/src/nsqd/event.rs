@@ -15,6 +15,8 @@ use crate::storage::{DiskEvent, Failure, Store};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
+    /// A client was not authorized, because no auth server gave a valid answer; the text says why.
+    AuthFailed(Peer, String),
     /// A channel came into being.
     ChannelCreated(TopicName, ChannelName),
     /// A channel is deleted.
@@ -33,8 +35,14 @@ pub enum Event {
     Identified(Peer, String),
     /// Something about an nsqlookupd.
     Lookup(Box<LookupPeerEvent>),
+    /// An nsqlookupd is asked this for the channels of a new topic.
+    LookupAsked(String),
+    /// Not every nsqlookupd told the channels of this new topic, and why.
+    LookupFailed(TopicName, String),
     /// A client said which protocol it speaks.
     Magic(Peer, [u8; 4]),
+    /// No nsqlookupd could be asked for the channels of this new topic.
+    NobodyAsked(TopicName),
     /// The list of topics and channels can't be written. It is retried; once per change of state.
     MetadataFailed(Failure),
     /// Nothing more is pushed to statsd.
@@ -79,10 +87,12 @@ impl Event {
     /// How loud the line is.
     pub fn level(&self) -> Level {
         match self {
-            Self::ClientRefused(..) | Self::ClientFailed(..) | Self::MetadataFailed(_) => {
-                Level::Error
-            }
+            Self::ClientRefused(..)
+            | Self::ClientFailed(..)
+            | Self::MetadataFailed(_)
+            | Self::NobodyAsked(_) => Level::Error,
             Self::Disk(event) => event.1.level(),
+            Self::AuthFailed(..) | Self::LookupFailed(..) => Level::Warn,
             Self::Lookup(event) => event.level(),
             #[cfg(feature = "upgrade")]
             Self::Upgrading(..) => Level::Info,
@@ -91,6 +101,7 @@ impl Event {
             | Self::ClientConnected(..)
             | Self::ClientLeft(..)
             | Self::Identified(..)
+            | Self::LookupAsked(..)
             | Self::Magic(..)
             | Self::StatsdClosed
             | Self::TopicCreated(..)
@@ -102,6 +113,9 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AuthFailed(peer, why) => {
+                write!(f, "PROTOCOL(V2): [{peer}] AUTH failed {why}")
+            }
             Self::ChannelCreated(topic, channel) => {
                 write!(f, "TOPIC({topic}): new channel({channel})")
             }
@@ -115,6 +129,15 @@ impl fmt::Display for Event {
             Self::Disk(event) => write!(f, "DISKQUEUE({}) {}", event.0, event.1),
             Self::Identified(peer, body) => write!(f, "[{peer}] IDENTIFY: {body}"),
             Self::Lookup(event) => event.fmt(f),
+            Self::LookupAsked(url) => write!(f, "CI: querying nsqlookupd {url}"),
+            Self::LookupFailed(topic, why) => write!(
+                f,
+                "failed to query nsqlookupd for channels to pre-create for topic {topic} - {why}"
+            ),
+            Self::NobodyAsked(topic) => write!(
+                f,
+                "no available nsqlookupd to query for channels to pre-create for topic {topic}"
+            ),
             Self::Magic(peer, [b' ', b' ', b'V', b'2']) => {
                 write!(f, "CLIENT({peer}): desired protocol magic '  V2'")
             }

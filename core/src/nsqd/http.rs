@@ -46,6 +46,7 @@ pub const IGNORED_BODY_LEN_MAX: usize = 4096;
 enum Handler {
     Channel(ChannelOp),
     Info,
+    Metrics,
     Mpub,
     Ping,
     Pub,
@@ -55,12 +56,13 @@ enum Handler {
     Topic(TopicOp),
 }
 
-static ROUTES: [Route<Handler>; 17] = [
+static ROUTES: [Route<Handler>; 18] = [
     get("/ping", Handler::Ping),
     get("/info", Handler::Info),
     post("/pub", Handler::Pub),
     post("/mpub", Handler::Mpub),
     get("/stats", Handler::Stats),
+    get("/metrics", Handler::Metrics),
     get("/config/:opt", Handler::ShowOption),
     Route { path: "/config/:opt", methods: &["PUT"], handler: Handler::SetOption },
     post("/topic/create", Handler::Topic(TopicOp::Create)),
@@ -91,6 +93,12 @@ pub enum Parsed {
     /// Have the topic made ([`TopicOp::Create`]), then answer this, whatever came of it: the
     /// reference makes the topic before it looks at the rest of the request.
     CreateThenReply(TopicName, HttpReply),
+    /// Have the statistics gathered ([`StatsFilter::default`]) and shown as metrics. The text's form is
+    /// not NSQ's, so it is made where a library for it can be used.
+    Metrics {
+        /// Sums over all topics instead of figures for each.
+        aggregate: bool,
+    },
     /// Have [`OptionValues::answer`] answer this, and do what it asks for: a list of nsqlookupds is
     /// for shard 0 ([`AdminRequest::Lookupds`]), a level is for the log.
     Option(OptionRequest),
@@ -219,6 +227,7 @@ pub fn parse(request: &Request<'_>, too_big: bool, is_https: bool, config: &Conf
             }
             Handler::ShowOption => Ok(Parsed::Option(OptionRequest::Show(parameter))),
             Handler::Stats => parse_stats(request),
+            Handler::Metrics => parse_metrics(request, config),
             Handler::Topic(op) => parse_topic(request, op),
             Handler::Channel(op) => parse_channel(request, op),
         }
@@ -346,6 +355,17 @@ fn parse_stats(request: &Request<'_>) -> Result<Parsed, HttpReply> {
         include_clients: is_on("include_clients") && !form.no_topic,
     };
     Ok(Parsed::Admin(AdminRequest::Stats(filter), ReplyForm(Form::Stats(form))))
+}
+
+/// `/metrics`, which the reference does not have.
+fn parse_metrics(request: &Request<'_>, config: &Config) -> Result<Parsed, HttpReply> {
+    let aggregate = match query(request)?.first("aggregate") {
+        None => config.metrics_aggregate,
+        Some("true" | "1" | "") => true,
+        Some("false" | "0") => false,
+        Some(_) => return Err(refusal("INVALID_ARG_AGGREGATE")),
+    };
+    Ok(Parsed::Metrics { aggregate })
 }
 
 /// `/topic/*` (section 2.5).

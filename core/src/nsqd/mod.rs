@@ -2,6 +2,7 @@
 
 mod actions;
 mod admin;
+pub mod auth;
 mod backlog;
 mod channel;
 pub mod config;
@@ -20,8 +21,8 @@ mod statsd;
 mod topic;
 
 pub use self::actions::{
-    Actions, Batch, Close, Collector, Detached, Origin, Peer, PeerAction, Publish, PublishKind,
-    ReadState, ReplyToken, ShardId, ShardMessage,
+    Actions, Batch, Close, Collector, Detached, Lookupds, Origin, Peer, PeerAction, Publish,
+    PublishKind, ReadState, ReplyToken, ShardId, ShardMessage,
 };
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
@@ -30,14 +31,14 @@ pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX};
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };
-pub use self::config::{Config, ConfigError, TlsRequired};
+pub use self::config::{AuthMethod, Config, ConfigError, TlsRequired};
 pub use self::event::{ClientFailure, Event};
 pub use self::in_flight::NotInFlight;
 pub use self::latency::LatencyStats;
 pub use self::line::Nearness;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
-pub use self::shard::Shard;
-pub use self::stats::{ChannelStats, ClientStats, ServerStats, TlsInfo, TopicStats};
+pub use self::shard::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, Shard};
+pub use self::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TlsInfo, TopicStats};
 pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};
 pub use self::topic::{NotPublished, Topic, TopicOutput};

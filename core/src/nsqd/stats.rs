@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::actions::Peer;
+use super::actions::{Peer, ShardId};
 use super::latency::LatencyStats;
 use crate::name::{ChannelName, TopicName};
 
@@ -18,6 +18,17 @@ pub struct ServerStats {
     pub producers: Vec<ClientStats>,
     /// What ails the broker; `None` if it is well.
     pub failure: Option<String>,
+    /// The shards, by number.
+    pub shards: Vec<ShardStats>,
+}
+
+/// A shard as such.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShardStats {
+    /// Its number.
+    pub id: ShardId,
+    /// Its clients' connections.
+    pub connections: u64,
 }
 
 impl ServerStats {
@@ -27,6 +38,8 @@ impl ServerStats {
         self.topics.sort_by_key(|topic| topic.name);
         self.topic_known |= part.topic_known;
         self.producers.extend(part.producers);
+        self.shards.extend(part.shards);
+        self.shards.sort_by_key(|shard| shard.id);
         if self.failure.is_none() {
             self.failure = part.failure;
         }
@@ -81,12 +94,24 @@ pub struct ChannelStats {
     pub timeout_count: u64,
     /// Subscribed connections.
     pub client_count: u64,
+    /// Those of them with RDY 0.
+    pub idle_client_count: u64,
+    /// Those of them that would take a message now: less in flight than RDY, and not behind with
+    /// reading.
+    pub ready_client_count: u64,
     /// The subscribed connections, if wanted.
     pub clients: Option<Vec<ClientStats>>,
     /// Whether it delivers nothing.
     pub paused: bool,
     /// How long messages take from publishing to FIN.
     pub latency: LatencyStats,
+}
+
+impl ChannelStats {
+    /// Whether messages wait and nobody would take one.
+    pub const fn is_starved(&self) -> bool {
+        self.depth > 0 && self.ready_client_count == 0 && !self.paused
+    }
 }
 
 /// A connection.
@@ -120,6 +145,12 @@ pub struct ClientStats {
     pub topology_zone: String,
     /// From IDENTIFY.
     pub topology_region: String,
+    /// Whether it has authorized.
+    pub authed: bool,
+    /// What the auth server calls it; empty if it does not say.
+    pub auth_identity: String,
+    /// Where the auth server has more about it; empty if it does not say.
+    pub auth_identity_url: String,
     /// What it published, by topic.
     pub pub_counts: Vec<(TopicName, u64)>,
     /// Whether it has negotiated Deflate.

@@ -1,7 +1,7 @@
 //! A topic: gives messages their ids, and a copy of each to every channel.
 //!
-//! Messages flow while there is a channel and the topic is not paused; else they collect in the topic's
-//! backlog, and the first channel gets them all (nsqd-protocol.md section 11).
+//! Messages flow while there is a channel and the topic is neither paused nor held; else they collect in
+//! the topic's backlog, and the first channel gets them all (nsqd-protocol.md section 11).
 //!
 //! A publish is answered when its messages are in memory, or written where they are not: each holds a
 //! ticket, which is complete when the last queue that took one to disk has it there.
@@ -84,6 +84,7 @@ impl fmt::Display for NotPublished {
 pub struct Topic {
     name: TopicName,
     paused: bool,
+    held: bool,
     publish_wait: Duration,
     /// By name.
     channels: Vec<ChannelId>,
@@ -113,6 +114,7 @@ impl Topic {
         Self {
             name,
             paused: false,
+            held: false,
             publish_wait,
             channels: Vec::new(),
             backlog: Backlog::new(mem_queue_size, beyond, out),
@@ -216,6 +218,12 @@ impl Topic {
     /// Keeps messages back from the channels, or goes on. The owner pumps afterwards.
     pub const fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
+    }
+
+    /// Keeps messages back until the topic has all its channels, or goes on. Not shown as a pause. The
+    /// owner pumps afterwards.
+    pub const fn set_held(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Drops what is in the topic itself. The owner pumps afterwards.
@@ -345,7 +353,7 @@ impl Topic {
 
     /// How many messages every channel has room for; 0 if messages do not flow.
     fn flow(&self, out: &impl TopicOutput) -> usize {
-        if self.paused {
+        if self.paused || self.held {
             return 0;
         }
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
-use super::registrations::{Producer, sort_and_dedup};
+use super::registrations::{Producer, Topic, sort_and_dedup};
 use super::{Actions, Event, Lookupd};
 use crate::arena::ConnId;
 use crate::name::{ChannelName, TopicName};
@@ -18,10 +18,30 @@ impl Lookupd {
         self.registrations.topics().map(|(name, _)| *name).collect()
     }
 
+    /// What there is and what was asked of it.
+    pub fn stats(&self, now: Now) -> LookupdStats {
+        let producers = self.registrations.producers();
+        let active = producers.filter(|(_, producer)| self.is_active(producer, now)).count();
+        let lifetime = self.config.tombstone_lifetime;
+        let tombstones = self.registrations.tombstones();
+        LookupdStats {
+            topics: self.registrations.keys() - self.registrations.channel_count(),
+            channels: self.registrations.channel_count(),
+            registrations: self.registrations.pairs(),
+            producers: active,
+            inactive_producers: self.registrations.producers().count() - active,
+            tombstones: tombstones
+                .filter(|tombstone| tombstone.hides(lifetime, now.instant))
+                .count(),
+            connections: self.connections.len(),
+            counters: self.counters,
+        }
+    }
+
     /// The channels of a topic, sorted; none if the topic is unknown.
     pub fn channels(&self, topic: &TopicName) -> Vec<ChannelName> {
         let topic = self.registrations.topic(topic);
-        topic.map(|topic| topic.channels.keys().copied().collect()).unwrap_or_default()
+        topic.map(|topic| topic.channel_names().copied().collect()).unwrap_or_default()
     }
 
     /// Where a topic is: its channels, and its producers that are active and not hidden by a
@@ -29,19 +49,17 @@ impl Lookupd {
     pub fn lookup(&self, topic: &TopicName, now: Now) -> Option<Lookup<'_>> {
         let topic = self.registrations.topic(topic)?;
         let mut producers = Vec::new();
-        for (conn, tombstone) in &topic.producers {
-            let hidden =
-                tombstone.is_some_and(|t| t.hides(self.config.tombstone_lifetime, now.instant));
+        for conn in &topic.producers {
             if let Some(producer) = self.registrations.producer(*conn)
                 && self.is_active(producer, now)
-                && !hidden
+                && !self.is_hidden(topic, *conn, now)
             {
                 producers.push((*conn, producer));
             }
         }
         sort_and_dedup(&mut producers);
         let producers = producers.into_iter().map(|(_, producer)| producer.into()).collect();
-        Some(Lookup { channels: topic.channels.keys().copied().collect(), producers })
+        Some(Lookup { channels: topic.channel_names().copied().collect(), producers })
     }
 
     /// All active nsqds, sorted by broadcast address and TCP port, with their topics.
@@ -49,14 +67,9 @@ impl Lookupd {
         let mut producers: Vec<_> =
             self.registrations.producers().filter(|(_, p)| self.is_active(p, now)).collect();
         sort_and_dedup(&mut producers);
-        let lifetime = self.config.tombstone_lifetime;
-        let is_hidden = |conn: ConnId, topic: &TopicName| {
-            let topic = self.registrations.topic(topic);
-            let tombstone = topic.and_then(|topic| *topic.producers.get(&conn)?);
-            tombstone.is_some_and(|tombstone| tombstone.hides(lifetime, now.instant))
-        };
         let topics = |conn, producer: &Producer| {
-            producer.topics().map(|topic| (*topic, is_hidden(conn, topic))).collect()
+            let topics = self.registrations.topics_of(producer).into_iter();
+            topics.map(|topic| (*topic.name(), self.is_hidden(topic, conn, now))).collect()
         };
         producers
             .into_iter()
@@ -133,8 +146,7 @@ impl Lookupd {
 
     fn create(&mut self, registration: &Registration) -> Result<(), Full> {
         let topic = self.registrations.topic(&registration.topic);
-        let has_channel =
-            |channel| topic.is_some_and(|topic| topic.channels.contains_key(&channel));
+        let has_channel = |channel| topic.is_some_and(|topic| topic.has_channel(&channel));
         let keys = usize::from(topic.is_none())
             + usize::from(registration.channel.is_some_and(|channel| !has_channel(channel)));
         if self.registrations.keys().saturating_add(keys) > self.config.keys_max {
@@ -142,6 +154,11 @@ impl Lookupd {
         }
         self.registrations.create(registration);
         Ok(())
+    }
+
+    fn is_hidden(&self, topic: &Topic, conn: ConnId, now: Now) -> bool {
+        let tombstone = self.registrations.tombstone_of(topic, conn);
+        tombstone.is_some_and(|t| t.hides(self.config.tombstone_lifetime, now.instant))
     }
 
     fn is_active(&self, producer: &Producer, now: Now) -> bool {
@@ -180,6 +197,46 @@ impl<'a> From<&'a Producer> for ProducerInfo<'a> {
     fn from(producer: &'a Producer) -> Self {
         Self { remote: producer.remote, info: &producer.info }
     }
+}
+
+/// What an nsqlookupd has and did. To gather it costs the number of producers and of tombstones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LookupdStats {
+    /// Topics, with producers or without.
+    pub topics: usize,
+    /// Channels of all topics.
+    pub channels: usize,
+    /// Pairs of a topic or channel and a producer of it.
+    pub registrations: usize,
+    /// nsqds that have shown life in time.
+    pub producers: usize,
+    /// nsqds that are connected and have not.
+    pub inactive_producers: usize,
+    /// Pairs of a topic and a producer of it that a tombstone hides from look-ups.
+    pub tombstones: usize,
+    /// Connections, identified or not.
+    pub connections: usize,
+    /// What was asked of it.
+    pub counters: Counters,
+}
+
+/// What was asked of an nsqlookupd since its start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// IDENTIFY commands.
+    pub identifies: u64,
+    /// PING commands.
+    pub pings: u64,
+    /// REGISTER commands, refused ones included.
+    pub registers: u64,
+    /// UNREGISTER commands.
+    pub unregisters: u64,
+    /// What was answered with an error, which ends the connection.
+    pub errors: u64,
+    /// `/lookup` over HTTP.
+    pub lookups: u64,
+    /// Any other request over HTTP.
+    pub other_requests: u64,
 }
 
 /// There are as many topics and channels as the configuration allows.

@@ -5,7 +5,7 @@
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use super::{Actions, Lookupd, ProducerInfo};
+use super::{Actions, Lookupd, LookupdStats, ProducerInfo};
 use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::json;
@@ -23,19 +23,21 @@ enum Handler {
     DeleteTopic,
     Info,
     Lookup,
+    Metrics,
     Nodes,
     Ping,
     Tombstone,
     Topics,
 }
 
-static ROUTES: [Route<Handler>; 12] = [
+static ROUTES: [Route<Handler>; 13] = [
     Route { path: "/ping", methods: &["GET"], handler: Handler::Ping },
     Route { path: "/info", methods: &["GET"], handler: Handler::Info },
     Route { path: "/topics", methods: &["GET"], handler: Handler::Topics },
     Route { path: "/channels", methods: &["GET"], handler: Handler::Channels },
     Route { path: "/lookup", methods: &["GET"], handler: Handler::Lookup },
     Route { path: "/nodes", methods: &["GET"], handler: Handler::Nodes },
+    Route { path: "/metrics", methods: &["GET"], handler: Handler::Metrics },
     Route { path: "/debug", methods: &["GET"], handler: Handler::Debug },
     Route { path: "/topic/create", methods: &["POST"], handler: Handler::CreateTopic },
     Route { path: "/topic/delete", methods: &["POST"], handler: Handler::DeleteTopic },
@@ -44,14 +46,29 @@ static ROUTES: [Route<Handler>; 12] = [
     Route { path: "/channel/delete", methods: &["POST"], handler: Handler::DeleteChannel },
 ];
 
+/// What a request is answered with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// These figures as metrics. The text's form is not NSQ's, so it is made where a library for it can
+    /// be used.
+    Metrics(LookupdStats),
+    /// This.
+    Reply(HttpReply),
+}
+
 impl Lookupd {
     /// Answers a request of the HTTP interface. It leaves events in `out`, nothing else.
-    pub fn handle_http(&mut self, request: &Request<'_>, now: Now, out: &mut Actions) -> HttpReply {
-        match Router(&ROUTES).route(request) {
+    pub fn handle_http(&mut self, request: &Request<'_>, now: Now, out: &mut Actions) -> Answer {
+        let routed = Router(&ROUTES).route(request);
+        *match &routed {
+            Routed::Handler { handler: Handler::Lookup, .. } => &mut self.counters.lookups,
+            Routed::Handler { .. } | Routed::Reply(_) => &mut self.counters.other_requests,
+        } += 1;
+        match routed {
             Routed::Handler { handler, .. } => {
-                self.answer_http(handler, request, now, out).unwrap_or_else(|reply| reply)
+                self.answer_http(handler, request, now, out).unwrap_or_else(Answer::Reply)
             }
-            Routed::Reply(reply) => reply,
+            Routed::Reply(reply) => Answer::Reply(reply),
         }
     }
 
@@ -61,9 +78,9 @@ impl Lookupd {
         request: &Request<'_>,
         now: Now,
         out: &mut Actions,
-    ) -> Result<HttpReply, HttpReply> {
+    ) -> Result<Answer, HttpReply> {
         let query = || request.parameters().map_err(|_| refusal("INVALID_REQUEST"));
-        Ok(match handler {
+        let reply = match handler {
             Handler::Ping => HttpReply::plain(200, "OK"),
             Handler::Info => HttpReply::json(alloc::format!(
                 "{{\"version\":\"{NSQ_VERSION}\",\"sansq_version\":\"{SANSQ_VERSION}\"}}"
@@ -100,6 +117,7 @@ impl Lookupd {
                 HttpReply::json(body)
             }
             Handler::Nodes => HttpReply::json(self.nodes_json(now)),
+            Handler::Metrics => return Ok(Answer::Metrics(self.stats(now))),
             Handler::Debug => HttpReply::json(self.debug_json()),
             Handler::CreateTopic => {
                 let query = query()?;
@@ -146,7 +164,8 @@ impl Lookupd {
                 }
                 HttpReply::empty()
             }
-        })
+        };
+        Ok(Answer::Reply(reply))
     }
 
     fn nodes_json(&self, now: Now) -> String {
@@ -182,7 +201,7 @@ impl Lookupd {
         };
         let producer = |conn, tombstoned_at| self.debug_producer(conn, tombstoned_at);
         for (topic, entry) in self.registrations.topics() {
-            for (channel, conns) in &entry.channels {
+            for (channel, conns) in self.registrations.channels(entry) {
                 let producers: alloc::vec::Vec<_> =
                     conns.iter().filter_map(|conn| producer(*conn, None)).collect();
                 push_key(&alloc::format!("channel:{topic}:{channel}"), &producers);
@@ -195,7 +214,10 @@ impl Lookupd {
             let producers: alloc::vec::Vec<_> = entry
                 .producers
                 .iter()
-                .filter_map(|(conn, tombstone)| producer(*conn, tombstone.map(|t| t.at.unix.0)))
+                .filter_map(|conn| {
+                    let tombstone = self.registrations.tombstone_of(entry, *conn);
+                    producer(*conn, tombstone.map(|t| t.at.unix.0))
+                })
                 .collect();
             push_key(&alloc::format!("topic:{topic}:"), &producers);
         }

@@ -27,8 +27,9 @@ mod event;
 mod http;
 mod registrations;
 
-pub use admin::{Full, Lookup, Node, ProducerInfo};
+pub use admin::{Counters, Full, Lookup, LookupdStats, Node, ProducerInfo};
 pub use event::{Category, DropReason, Event};
+pub use http::Answer;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -121,6 +122,7 @@ pub struct Lookupd {
     registrations: Registrations,
     /// Of connections that have to send their magic.
     deadlines: Deadlines<ConnId>,
+    counters: Counters,
     is_shutting_down: bool,
 }
 
@@ -142,6 +144,7 @@ impl Lookupd {
             connections: Arena::new(),
             registrations: Registrations::default(),
             deadlines: Deadlines::new(),
+            counters: Counters::default(),
             is_shutting_down: false,
         }
     }
@@ -280,6 +283,13 @@ impl Lookupd {
     fn command(&mut self, conn: ConnId, command: Command, now: Now, out: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let remote = connection.remote;
+        let counters = &mut self.counters;
+        *match command {
+            Command::Identify(_) => &mut counters.identifies,
+            Command::Ping => &mut counters.pings,
+            Command::Register(_) => &mut counters.registers,
+            Command::Unregister(_) => &mut counters.unregisters,
+        } += 1;
         match command {
             Command::Ping => {
                 if let Some(age) = self.registrations.refresh(conn, now) {
@@ -355,6 +365,7 @@ impl Lookupd {
     fn refuse(&mut self, conn: ConnId, error: ProtocolError, out: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (remote, text) = (connection.remote, error.text());
+        self.counters.errors += 1;
         if let ProtocolError::BadMagic(magic) = &error {
             out.events.push(Event::Magic(remote, *magic));
         }
@@ -409,8 +420,9 @@ const CONNECTIONS_MAX: usize = 65_536;
 /// The default of [`Config::keys_max`]: some 200 MB.
 const KEYS_MAX: usize = 1_000_000;
 
-/// The default of [`Config::registrations_max`]: some 400 MB on both sides of the index.
-const REGISTRATIONS_MAX: usize = 2_000_000;
+/// The default of [`Config::registrations_max`]: twice a thousand nsqds with a thousand topics of five
+/// channels each, some 900 MB.
+const REGISTRATIONS_MAX: usize = 12_000_000;
 
 #[cfg(test)]
 mod tests;

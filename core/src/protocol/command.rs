@@ -44,6 +44,8 @@ pub enum Command {
         /// The messages.
         bodies: Vec<Bytes>,
     },
+    /// The line of an `MPUB`, whose body follows; only if the [`Gate`] asks for it.
+    MpubLine(TopicName),
     /// `NOP`, or `RDY` on a closing subscription, which is ignored unread.
     Nop,
     /// `PUB`
@@ -93,6 +95,9 @@ pub struct Gate {
     pub state: State,
     /// Whether heartbeats are on; without them SUB is refused.
     pub heartbeats: bool,
+    /// Whether clients need a permission to publish: that of an MPUB is judged before its body is read
+    /// (section 7.6), so its line is told first.
+    pub authorizes: bool,
     /// Whether TLS is required and not there; without it only IDENTIFY is allowed.
     pub lacks_tls: bool,
 }
@@ -194,10 +199,13 @@ impl Decoder {
             match parsed {
                 Line::Complete(command) => return Ok(Some(command)),
                 Line::Awaits(head) => {
+                    self.awaited = Some(Awaited { head, len: None, mpub: MpubCursor::default() });
                     if let Head::Mpub(topic) = head {
                         self.opened = Some(topic);
+                        if gate.authorizes {
+                            return Ok(Some(Command::MpubLine(topic)));
+                        }
                     }
-                    self.awaited = Some(Awaited { head, len: None, mpub: MpubCursor::default() });
                 }
             }
         }

@@ -12,6 +12,10 @@ use crate::name::TopicName;
 pub enum ErrorCode {
     /// `E_AUTH_DISABLED`
     AuthDisabled,
+    /// `E_AUTH_FAILED`
+    AuthFailed,
+    /// `E_AUTH_FIRST`
+    AuthFirst,
     /// `E_BAD_BODY`
     BadBody,
     /// `E_BAD_CHANNEL`
@@ -40,6 +44,8 @@ pub enum ErrorCode {
     SubFailed,
     /// `E_TOUCH_FAILED`
     TouchFailed,
+    /// `E_UNAUTHORIZED`
+    Unauthorized,
 }
 
 impl ErrorCode {
@@ -47,6 +53,8 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AuthDisabled => "E_AUTH_DISABLED",
+            Self::AuthFailed => "E_AUTH_FAILED",
+            Self::AuthFirst => "E_AUTH_FIRST",
             Self::BadBody => "E_BAD_BODY",
             Self::BadChannel => "E_BAD_CHANNEL",
             Self::BadMessage => "E_BAD_MESSAGE",
@@ -61,6 +69,7 @@ impl ErrorCode {
             Self::ReqFailed => "E_REQ_FAILED",
             Self::SubFailed => "E_SUB_FAILED",
             Self::TouchFailed => "E_TOUCH_FAILED",
+            Self::Unauthorized => "E_UNAUTHORIZED",
         }
     }
 

@@ -156,7 +156,7 @@ impl Settings {
         let mut json = alloc::format!(
             "{{\"max_rdy_count\":{},\"version\":\"{NSQ_VERSION}\",\"max_msg_timeout\":{},\"msg_timeout\":{},\
              \"tls_v1\":{},\"deflate\":{},\"deflate_level\":{},\"max_deflate_level\":{},\
-             \"snappy\":{},\"sample_rate\":{},\"auth_required\":false,\"output_buffer_size\":{},\
+             \"snappy\":{},\"sample_rate\":{},\"auth_required\":{},\"output_buffer_size\":{},\
              \"output_buffer_timeout\":{},\"topology_region\":",
             config.max_rdy_count,
             config.max_msg_timeout.as_millis(),
@@ -167,6 +167,7 @@ impl Settings {
             config.max_deflate_level,
             upgrades.snappy,
             self.sample_rate,
+            config.is_auth_enabled(),
             self.output_buffer_size,
             self.output_buffer_timeout.as_millis(),
         );

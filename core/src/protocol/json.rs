@@ -7,8 +7,10 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use core::{fmt, mem};
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A JSON object's members that are scalars, by lower-case key; of equal keys the last one counts.
@@ -55,7 +57,7 @@ impl Fields {
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let text = replace_damage(body);
         let mut reader = serde_json::Deserializer::from_slice(&text);
-        let fields = Members.deserialize(&mut reader).map_err(|_| DecodeError)?;
+        let fields = ScalarMembers.deserialize(&mut reader).map_err(|_| DecodeError)?;
         reader.end().map_err(|_| DecodeError)?;
         Ok(Self(fields))
     }
@@ -94,6 +96,73 @@ impl Fields {
             Some(Scalar::Bool(b)) => Ok(*b),
             Some(_) => Err(DecodeError),
         }
+    }
+}
+
+/// An object that takes its members one by one; for what [`Fields`] can't hold.
+pub(crate) trait Members: Default {
+    /// Takes the value of the member `key`, which is in lower case, from `map`.
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
+}
+
+/// Reads one object (or `null`, which is an object without members) and nothing behind it. The error
+/// says what is wrong.
+pub(crate) fn decode<T: Members>(body: &[u8]) -> Result<T, String> {
+    let text = replace_damage(body);
+    let read = || -> Result<T, serde_json::Error> {
+        let mut reader = serde_json::Deserializer::from_slice(&text);
+        let Object(object) = Object::deserialize(&mut reader)?;
+        reader.end()?;
+        Ok(object)
+    };
+    read().map_err(|error| alloc::format!("{error}"))
+}
+
+/// Sets `field` to a member's value; `null` leaves it as it was, like the reference.
+pub(crate) fn set<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    field: &mut T,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if let Some(value) = map.next_value::<Option<T>>()? {
+        *field = value;
+    }
+    Ok(())
+}
+
+/// Passes over a member that nobody asked for.
+pub(crate) fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(|_| ())
+}
+
+/// An object whose members take themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Members> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut object = T::default();
+        while let Some(key) = map.next_key::<String>()? {
+            object.take(&key.to_lowercase(), &mut map)?;
+        }
+        Ok(object)
     }
 }
 
@@ -139,9 +208,9 @@ fn surrogate(text: &[u8], at: usize) -> Option<u16> {
     (0xD800..0xE000).contains(&unit).then_some(unit)
 }
 
-struct Members;
+struct ScalarMembers;
 
-impl<'de> DeserializeSeed<'de> for Members {
+impl<'de> DeserializeSeed<'de> for ScalarMembers {
     type Value = BTreeMap<String, Scalar>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
@@ -149,7 +218,7 @@ impl<'de> DeserializeSeed<'de> for Members {
     }
 }
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for ScalarMembers {
     type Value = BTreeMap<String, Scalar>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -171,7 +171,7 @@ pub struct Failure {
 pub enum FailureKind {
     /// There is no room left.
     Full,
-    /// The file or its folder is not there.
+    /// The file or its folder is not there, or the file ends before the place that it is about.
     Missing,
     /// Anything else, a broken disk among it.
     Other,

@@ -39,13 +39,22 @@ pub(super) struct Deflate {
     has_more: bool,
     /// Whether the peer's stream is over.
     has_ended: bool,
+    /// Whether the peer's stream is broken behind what was unpacked.
+    is_broken: bool,
     /// Made when there is something to pack.
     packer: Option<Box<Compress>>,
 }
 
 impl Deflate {
     pub(super) const fn new(level: u8) -> Self {
-        Self { level, unpacker: None, has_more: false, has_ended: false, packer: None }
+        Self {
+            level,
+            unpacker: None,
+            has_more: false,
+            has_ended: false,
+            is_broken: false,
+            packer: None,
+        }
     }
 
     pub(super) const fn level(&self) -> u8 {
@@ -62,6 +71,9 @@ impl Deflate {
             wire.clear();
             return Ok(Decoded::End);
         }
+        if self.is_broken {
+            return Err(UpgradeError::Deflate);
+        }
         if wire.is_empty() && !self.has_more {
             return Ok(Decoded::All);
         }
@@ -73,9 +85,18 @@ impl Deflate {
             let status = unpacker.decompress(wire, &mut piece, FlushDecompress::None);
             let read = (unpacker.total_in() - read) as usize;
             let written = (unpacker.total_out() - written) as usize;
-            let status = status.map_err(|_| UpgradeError::Deflate)?;
             wire.advance(read);
             plain.extend_from_slice(&piece[..written]);
+            let Ok(status) = status else {
+                // What came out before is as good as if the rest had never come.
+                self.is_broken = true;
+                self.unpacker = None;
+                return if plain.len() > start {
+                    Ok(Decoded::Some)
+                } else {
+                    Err(UpgradeError::Deflate)
+                };
+            };
             self.has_more = written == piece.len();
             if status == Status::StreamEnd {
                 (self.has_ended, self.has_more) = (true, false);

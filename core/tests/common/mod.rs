@@ -6,7 +6,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
-use sansq_core::arena::{ConnId, PeerId};
+use sansq_core::arena::{CallId, ConnId, PeerId};
+use sansq_core::http::call::{Call, CallAnswer, CallResult};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
@@ -48,6 +49,8 @@ pub struct Node {
     pub shards: Vec<Shard>,
     pub events: Vec<Event>,
     pub replies: BTreeMap<u64, AdminReply>,
+    /// HTTP requests that are not answered yet, with the shard that asked for each.
+    pub calls: Vec<(usize, CallId, Call)>,
     /// What was to be done with connections to nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
     /// The disk, if [`Config::disk`] says that there is one.
@@ -81,6 +84,7 @@ impl Node {
                 .collect(),
             events: Vec::new(),
             replies: BTreeMap::new(),
+            calls: Vec::new(),
             peers: Vec::new(),
             files,
             requests: VecDeque::new(),
@@ -274,6 +278,24 @@ impl Node {
         self.replies.remove(&token.0)
     }
 
+    /// Calls a shard as its driver does.
+    pub fn on_shard(&mut self, shard: usize, call: impl FnOnce(&mut Shard, Now, &mut Actions)) {
+        call(&mut self.shards[shard], self.now, &mut self.actions[shard]);
+        self.run();
+    }
+
+    /// The oldest HTTP request that is not answered yet gets this outcome.
+    pub fn called(&mut self, result: CallResult) {
+        let (shard, id, _) = self.calls.remove(0);
+        self.shards[shard].handle_called(id, result, self.now, &mut self.actions[shard]);
+        self.run();
+    }
+
+    /// Answers the oldest HTTP request.
+    pub fn answer(&mut self, status: u16, body: &str) {
+        self.called(Ok(CallAnswer { status, body: body.to_owned().into() }));
+    }
+
     /// Lets time go by, stopping at each deadline on the way.
     pub fn wait(&mut self, duration: Duration) {
         let end = self.now.after(duration);
@@ -344,6 +366,8 @@ impl Node {
                     self.shards[home].handle_shard(&mut batch, self.now, &mut self.actions[home]);
                 }
             }
+            let calls = actions.calls.into_iter();
+            self.calls.extend(calls.map(|(id, call)| (shard, id, call)));
             self.peers.extend(actions.peers);
             self.requests.extend(actions.storage.into_iter().map(|request| (shard, request)));
             for action in actions.statsd {

@@ -12,6 +12,7 @@ use super::executor::{Executor, Mailbox};
 use super::folder::Folder;
 use crate::lanes::Lanes;
 use crate::log::Program;
+use crate::meter::Meter;
 use crate::server::Ending;
 
 /// A shard's end of its storage thread. Dropping it lets the thread end when it has done all that it was
@@ -19,6 +20,7 @@ use crate::server::Ending;
 #[derive(Debug)]
 pub struct Disk {
     inbox: Arc<Inbox>,
+    meter: Arc<Meter>,
     /// Where the metadata is, for the log.
     metadata: PathBuf,
 }
@@ -41,9 +43,10 @@ impl Disk {
     ) -> (Self, DiskThread) {
         let inbox = Arc::new(Inbox::default());
         let metadata = data_path.path().join(Store::Metadata.to_string());
-        let desk = Desk { inbox: Arc::clone(&inbox), lanes, shard };
+        let meter = lanes.meter(shard);
+        let desk = Desk { inbox: Arc::clone(&inbox), meter: Arc::clone(&meter), lanes, shard };
         let executor = Executor::new(folder, desk, asides_max);
-        (Self { inbox, metadata }, DiskThread { executor, data_path })
+        (Self { inbox, meter, metadata }, DiskThread { executor, data_path })
     }
 
     /// Hands requests over, and leaves none. Their completions come with the shard's mail.
@@ -61,6 +64,7 @@ impl Disk {
                 Program::Nsqd.info(line);
             }
         }
+        self.meter.note_requested(requests.len());
         let mut orders = self.inbox.lock();
         orders.requests.append(requests);
         if orders.is_idle {
@@ -124,6 +128,7 @@ impl Inbox {
 #[derive(Debug)]
 pub(super) struct Desk {
     inbox: Arc<Inbox>,
+    meter: Arc<Meter>,
     lanes: Arc<Lanes>,
     shard: ShardId,
 }
@@ -151,6 +156,7 @@ impl Mailbox for Desk {
     }
 
     fn report(&self, done: &mut Vec<Done>) {
+        self.meter.note_done(done.len());
         self.lanes.post_done(self.shard, done);
         self.lanes.ring(self.shard);
     }

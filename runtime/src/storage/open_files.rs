@@ -82,7 +82,8 @@ impl OpenFile {
     pub(super) fn append(&mut self, offset: u64, data: &[Bytes]) -> io::Result<()> {
         if self.len < offset {
             let text = format!("the file ends at {} and not at {offset}", self.len);
-            return Err(io::Error::other(text));
+            // As if the file were missing: what was at its end is, and another one has to be begun.
+            return Err(io::Error::new(ErrorKind::NotFound, text));
         }
         if self.len > offset {
             self.file.set_len(offset)?;

@@ -97,7 +97,7 @@ impl Model {
                 }
                 let contents = self.0.entry(name).or_default();
                 if contents.len() < offset {
-                    return Err(FailureKind::Other);
+                    return Err(FailureKind::Missing);
                 }
                 contents.truncate(offset);
                 contents.extend_from_slice(&data.concat());
@@ -295,7 +295,7 @@ fn a_failure_names_the_file_and_changes_nothing() {
     let short = failed(files.carry_out(&queue, append(0, 4, "x")));
     let text =
         format!("write {}: the file ends at 3 and not at 4", path("t:c.diskqueue.000000.dat"));
-    assert_eq!((short.kind, &*short.text), (FailureKind::Other, text.as_str()));
+    assert_eq!((short.kind, &*short.text), (FailureKind::Missing, text.as_str()));
 
     // Something that can't be replaced: the new contents are not left lying about.
     std::fs::create_dir(folder.path().join("t:c.diskqueue.meta.dat")).unwrap();

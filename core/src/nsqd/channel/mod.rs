@@ -490,6 +490,14 @@ impl Channel {
         self.consumers.len()
     }
 
+    /// How many consumers have RDY 0, and how many would take a message now.
+    pub fn idle_and_ready(&self) -> (u64, u64) {
+        let count = |is: fn(&Consumer) -> bool| {
+            self.consumers.iter().filter(|(_, consumer)| is(consumer)).count() as u64
+        };
+        (count(|consumer| consumer.stats.ready == 0), count(Consumer::can_take))
+    }
+
     /// The numbers of one consumer.
     pub fn consumer_stats(&self, consumer: ConsumerId) -> Option<ConsumerStats> {
         let entry = self.consumers.get(consumer)?;

@@ -30,6 +30,7 @@ use bytes::{Buf, BytesMut};
 use self::upgrade::Upgrade;
 pub(super) use self::upgrade::Workspace;
 use super::actions::{Actions, Close, Peer, ReadState};
+use super::auth::{ClientAuth, Facts};
 use super::config::{
     Config, LINE_LEN_MAX, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX,
     REPLIES_OWED_MAX, TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
@@ -95,6 +96,10 @@ pub(super) struct Connection {
     pub(super) moving: bool,
     /// The topic that a refused or an unfinished command creates (section 7.6).
     pub(super) creates: Option<TopicName>,
+    /// From AUTH on, if authorization is on.
+    pub(super) auth: Option<Box<ClientAuth>>,
+    /// Whether the end of the input came while an auth server was asked.
+    ended_asking: bool,
     /// What it published, by topic.
     pub(super) pub_counts: Vec<(TopicName, u64)>,
 }
@@ -172,6 +177,8 @@ impl Connection {
             subscribing: None,
             moving: false,
             creates: None,
+            auth: None,
+            ended_asking: false,
             pub_counts: Vec::new(),
         }
     }
@@ -195,12 +202,15 @@ impl Connection {
         let gate = Gate {
             state: self.state,
             heartbeats: self.settings.heartbeat_interval.is_some(),
+            authorizes: config.is_auth_enabled(),
             lacks_tls: config.tls_required != TlsRequired::No && !self.has_tls(),
         };
         match self.decoder.decode(input, gate, &limits(config), bodies) {
             Ok(Some(command)) => {
-                // Carrying it out makes the topic.
-                let _ = self.decoder.opened();
+                if !matches!(command, Command::MpubLine(_)) {
+                    // Carrying it out makes the topic.
+                    let _ = self.decoder.opened();
+                }
                 // The deadline runs anew from the end of each command (section 9). The shard looks at it
                 // when it has gone by, so that this costs one store.
                 self.read_deadline =
@@ -350,6 +360,11 @@ impl Connection {
 
     /// The peer sends nothing more. An unfinished command is answered, then the connection ends.
     pub(super) fn handle_eof(&mut self, now: Now, out: &mut Actions) {
+        if self.is_asking() {
+            // The command that waits for an auth server's word is complete, and is answered.
+            self.ended_asking = true;
+            return;
+        }
         if self.fail_handshake("unexpected end of input", now, out) {
             return;
         }
@@ -359,6 +374,34 @@ impl Connection {
             return self.refuse(error, now, out);
         }
         self.end(now, out);
+    }
+
+    /// Whether an auth server is asked about it.
+    fn is_asking(&self) -> bool {
+        self.auth.as_ref().is_some_and(|auth| auth.is_asking())
+    }
+
+    /// The auth servers have been asked, and what waited for them is done.
+    pub(super) fn handle_asked(&mut self, now: Now, out: &mut Actions) {
+        if self.is_open() && !self.is_asking() {
+            // It was the broker that kept the client waiting.
+            self.read_deadline = self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+            if core::mem::take(&mut self.ended_asking) {
+                self.handle_eof(now, out);
+            }
+        }
+        self.resume(out);
+    }
+
+    /// What an auth server is told of it.
+    pub(super) fn facts(&self) -> Facts {
+        let remote_ip = match self.peer {
+            Peer::Tcp(address) => address.ip().to_canonical().to_string(),
+            Peer::Unix => String::new(),
+        };
+        let tls = self.tls_info();
+        let is_tls = tls.is_some();
+        Facts { remote_ip, is_tls, common_name: tls.unwrap_or_default().common_name }
     }
 
     /// What deliveries go by.
@@ -454,6 +497,7 @@ impl Connection {
     /// Whether no command may be decoded now: answers are outstanding, or are not taken.
     fn is_waiting(&self) -> bool {
         self.subscribing.is_some()
+            || self.is_asking()
             || self.awaits_upgrade()
             || self.replies.len() >= PENDING_REPLIES_MAX
             || self.replies_owed > REPLIES_OWED_MAX

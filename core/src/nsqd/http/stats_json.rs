@@ -1,8 +1,5 @@
 //! The statistics as JSON, for programs (http-and-ops.md section 2.8). The order of the members is
 //! the reference's.
-//!
-//! Shown as if 0 or off, until something fills them: what AUTH said of a client.
-
 use alloc::string::String;
 
 use super::json::{Members, push_object};
@@ -99,6 +96,16 @@ fn add_client(members: &mut Members<'_>, client: &ClientStats, form: &StatsForm)
     members.value("deflate", client.deflate);
     members.value("snappy", client.snappy);
     members.text("user_agent", &client.user_agent);
+    // The reference leaves these three out if they are false or empty.
+    if client.authed {
+        members.value("authed", true);
+    }
+    if !client.auth_identity.is_empty() {
+        members.text("auth_identity", &client.auth_identity);
+    }
+    if !client.auth_identity_url.is_empty() {
+        members.text("auth_identity_url", &client.auth_identity_url);
+    }
     members.text("topology_zone", &client.topology_zone);
     members.text("topology_region", &client.topology_region);
     if let Some((topic, count)) = form.pub_count(client) {

@@ -430,6 +430,9 @@ fn client(name: &str, port: u16, agent: &str) -> ClientStats {
         sample_rate: 17,
         topology_zone: "z".into(),
         topology_region: "r".into(),
+        authed: false,
+        auth_identity: String::new(),
+        auth_identity_url: String::new(),
         pub_counts: Vec::new(),
         deflate: false,
         snappy: false,
@@ -451,6 +454,8 @@ fn st1() -> TopicStats {
         requeue_count: 5,
         timeout_count: 7,
         client_count: 1,
+        idle_client_count: 0,
+        ready_client_count: 0,
         clients: Some(vec![client("chost2", 50834, "ua/2")]),
         paused: false,
         latency: LatencyStats::default(),
@@ -481,6 +486,8 @@ fn st2() -> TopicStats {
         requeue_count: 0,
         timeout_count: 0,
         client_count: 0,
+        idle_client_count: 0,
+        ready_client_count: 0,
         clients: None,
         paused: true,
         latency: LatencyStats::default(),
@@ -500,6 +507,7 @@ fn sample() -> ServerStats {
         topic_known: true,
         producers: vec![producer()],
         failure: None,
+        shards: Vec::new(),
     }
 }
 
@@ -722,7 +730,7 @@ proptest! {
     #[test]
     fn any_request_is_judged(
         method in "GET|POST|PUT",
-        path in "/(ping|info|stats|m?pub|topic/(create|delete|empty)|channel/(create|pause)|config/log_level)",
+        path in "/(ping|info|stats|metrics|m?pub|topic/(create|delete|empty)|channel/(create|pause)|config/log_level)",
         query in prop::option::of("((topic|channel|defer|binary|format|x)(=[a-c!%+0-9;-]{0,4})?&){0,4}"),
         body in prop::collection::vec(0_u8..4, 0..30),
         too_big in any::<bool>(),
@@ -740,6 +748,7 @@ proptest! {
                 prop_assert!(is_publish && !reply.is_logged);
             }
             Parsed::Option(_) => prop_assert!(path.starts_with("/config/")),
+            Parsed::Metrics { .. } => prop_assert_eq!(&path, "/metrics"),
             Parsed::Reply(reply) => prop_assert_eq!(reply.is_logged, !is_publish),
         }
     }

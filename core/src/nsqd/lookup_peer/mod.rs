@@ -132,6 +132,13 @@ impl LookupPeer {
         self.info.as_ref()
     }
 
+    /// Whether the nsqlookupd is being reached for the first time, and it is not known yet whether it
+    /// can be.
+    pub const fn is_undecided(&self) -> bool {
+        let tries = matches!(self.state, State::Dialing { .. } | State::Identifying { .. });
+        tries && self.info.is_none() && self.failures == 0
+    }
+
     /// Whether the nsqlookupd has answered IDENTIFY on the present connection.
     pub const fn is_registered(&self) -> bool {
         matches!(self.state, State::Registered(_))

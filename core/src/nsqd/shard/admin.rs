@@ -1,6 +1,8 @@
 //! The admin API: what is carried out here, what goes to a topic's home, what all shards answer together.
 
 use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Shard;
@@ -16,7 +18,7 @@ use crate::nsqd::channel::{Channel, ConsumerStats};
 use crate::nsqd::connection::Connection;
 use crate::nsqd::latency::{Histogram, LatencyStats};
 use crate::nsqd::registry::Announcement;
-use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
+use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TopicStats};
 use crate::time::Now;
 use crate::version::NSQ_VERSION;
 
@@ -275,6 +277,7 @@ impl Shard {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
             failure: self.failure(),
+            shards: vec![ShardStats { id: self.id, connections: self.conns.len() as u64 }],
             ..ServerStats::default()
         };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
@@ -332,6 +335,7 @@ impl Shard {
         let mut latencies = Histogram::default();
         channel.add_latencies(&mut latencies, now);
         let counters = channel.counters();
+        let (idle, ready) = channel.idle_and_ready();
         let clients = filter.include_clients.then(|| {
             let consumers = channel.consumers();
             let clients = consumers.filter_map(|(consumer, conn)| {
@@ -354,6 +358,8 @@ impl Shard {
             requeue_count: counters.requeues,
             timeout_count: counters.timeouts,
             client_count: channel.consumer_count() as u64,
+            idle_client_count: idle,
+            ready_client_count: ready,
             clients,
             paused: channel.is_paused(),
             latency: latencies.stats(&self.config.e2e_processing_latency_percentiles),
@@ -369,6 +375,8 @@ impl Shard {
 fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientStats {
     let consumer = consumer.unwrap_or_default();
     let identity = &conn.identity;
+    let auth = conn.auth.as_ref();
+    let grant = auth.and_then(|auth| auth.grant.as_ref());
     ClientStats {
         client_id: identity.client_id.clone(),
         hostname: identity.hostname.clone(),
@@ -384,6 +392,9 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         sample_rate: conn.settings.sample_rate,
         topology_zone: identity.topology_zone.clone(),
         topology_region: identity.topology_region.clone(),
+        authed: auth.is_some_and(|auth| auth.is_authorized()),
+        auth_identity: grant.map_or_else(String::new, |grant| grant.identity.clone()),
+        auth_identity_url: grant.map_or_else(String::new, |grant| grant.identity_url.clone()),
         pub_counts: conn.pub_counts.clone(),
         deflate: conn.is_deflated(),
         snappy: conn.is_snappy(),

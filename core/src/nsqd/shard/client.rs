@@ -17,6 +17,7 @@ use crate::time::Now;
 
 impl Shard {
     pub(super) fn execute(&mut self, conn: ConnId, command: Command, now: Now, out: &mut Actions) {
+        let Some(command) = self.authorize(conn, command, now, out) else { return };
         match command {
             Command::Fin(id) => {
                 let result = self.answer(conn, id, now, out, Answer::Finish);
@@ -43,7 +44,7 @@ impl Shard {
                 let result = self.answer(conn, id, now, out, Answer::Touch);
                 self.tell_failure(conn, "TOUCH", ErrorCode::TouchFailed, id, result, now, out);
             }
-            Command::Nop => {}
+            Command::MpubLine(_) | Command::Nop => {}
             Command::Cls => {
                 self.ready(conn, 0, now, out);
                 if let Some(connection) = self.conns.get_mut(conn) {
@@ -64,12 +65,7 @@ impl Shard {
                     connection.refuse(error, now, out);
                 }
             }
-            Command::Auth(_) => {
-                if let Some(connection) = self.conns.get_mut(conn) {
-                    let error = ProtocolError::new(ErrorCode::AuthDisabled, *b"AUTH disabled");
-                    connection.refuse(error, now, out);
-                }
-            }
+            Command::Auth(secret) => self.authenticate(conn, secret, now, out),
         }
     }
 

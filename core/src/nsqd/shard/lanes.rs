@@ -39,6 +39,7 @@ impl Shard {
             ShardMessage::Collected { collector, part } => {
                 self.collected(collector, *part, now, out);
             }
+            ShardMessage::Lookupds(lookupds) => self.set_known_lookupds(lookupds, now, out),
             ShardMessage::Persist { from, token } => self.persist(from, token, out),
             ShardMessage::Flushing => self.shard_flushed(),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),

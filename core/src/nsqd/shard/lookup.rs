@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use super::Shard;
 use super::tables::Timer;
 use crate::arena::{Arena, PeerId};
-use crate::nsqd::actions::{Actions, PeerAction, ShardId, ShardMessage};
+use crate::nsqd::actions::{Actions, Lookupds, PeerAction, ShardId, ShardMessage};
 use crate::nsqd::admin::AdminError;
 use crate::nsqd::event::Event;
 use crate::nsqd::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 use crate::nsqd::registry::{Announcement, Registry};
-use crate::protocol::lookup::{PeerInfo, Registration};
+use crate::protocol::lookup::{LookupdInfo, PeerInfo, Registration};
 use crate::time::{Instant, Now};
 use crate::version::NSQ_VERSION;
 
@@ -24,6 +24,8 @@ use crate::version::NSQ_VERSION;
 pub(super) struct PeerEntry {
     peer: LookupPeer,
     armed: Option<Instant>,
+    /// What the shards were told of it: whether it is undecided, and its answer to IDENTIFY.
+    told: Option<(bool, Option<LookupdInfo>)>,
 }
 
 /// Where a peer's wishes go.
@@ -66,6 +68,7 @@ impl Shard {
     /// The connection to an nsqlookupd that was asked for is made.
     pub fn handle_peer_connected(&mut self, peer: PeerId, now: Now, out: &mut Actions) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_connected(now, out));
+        self.settle_all(now, out);
     }
 
     /// An nsqlookupd sent something. What is left in `input` waits there for more.
@@ -77,12 +80,14 @@ impl Shard {
         out: &mut Actions,
     ) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_input(input, now, out));
+        self.settle_all(now, out);
     }
 
     /// The connection to an nsqlookupd could not be made, or has ended; `reason` says why, for the log.
     /// Not to be called for one that was closed by [`PeerAction::Close`].
     pub fn handle_peer_closed(&mut self, peer: PeerId, reason: &str, now: Now, out: &mut Actions) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_closed(reason, now, out));
+        self.settle_all(now, out);
     }
 
     pub(super) fn handle_peer_timeout(
@@ -125,6 +130,7 @@ impl Shard {
             self.peers.remove(id);
         }
         self.add_peers(addresses, now, out);
+        self.tell_lookupds(now, out);
         Ok(())
     }
 
@@ -149,7 +155,7 @@ impl Shard {
             }
             let seed = self.rng.next_u64();
             let peer = LookupPeer::new(address.clone(), &info, self.config.max_body_size, seed);
-            let id = self.peers.insert(PeerEntry { peer, armed: None });
+            let id = self.peers.insert(PeerEntry { peer, armed: None, told: None });
             self.on_peer(id, now, out, |peer, now, out| peer.start(now, out));
         }
     }
@@ -207,5 +213,30 @@ impl Shard {
         call(&mut entry.peer, now, &mut Wishes { id, address, registry: &self.registry, out });
         let due = entry.peer.poll_timeout();
         self.deadlines.arm_by(due, &mut entry.armed, Timer::Peer(id));
+        let known = entry.told.as_ref().is_some_and(|(undecided, info)| {
+            *undecided == entry.peer.is_undecided() && info.as_ref() == entry.peer.info()
+        });
+        if !known {
+            entry.told = Some((entry.peer.is_undecided(), entry.peer.info().cloned()));
+            self.tell_lookupds(now, out);
+        }
+    }
+
+    /// Lets every shard know where the nsqlookupds are.
+    fn tell_lookupds(&mut self, now: Now, out: &mut Actions) {
+        let mut lookupds = Lookupds::default();
+        for (_, PeerEntry { peer, .. }) in self.peers.iter() {
+            match peer.info().and_then(LookupdInfo::http_address) {
+                // Of two names of one nsqlookupd one is asked.
+                Some(address) if lookupds.known.contains(&address) => {}
+                Some(address) => lookupds.known.push(address),
+                None if peer.is_undecided() => lookupds.undecided += 1,
+                None => lookupds.unreached += 1,
+            }
+        }
+        for shard in (1..self.shards).map(ShardId) {
+            out.tell(shard, ShardMessage::Lookupds(lookupds.clone()));
+        }
+        self.set_known_lookupds(lookupds, now, out);
     }
 }

@@ -12,9 +12,12 @@
 //! goes to a list that is emptied before the call returns.
 
 mod admin;
+mod auth;
+mod calls;
 mod client;
 mod lanes;
 mod lookup;
+mod precreate;
 mod statsd;
 mod storage;
 mod tables;
@@ -29,11 +32,15 @@ use core::fmt;
 use bytes::BytesMut;
 
 use self::admin::Collecting;
+use self::calls::Calls;
+pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT};
+
 use self::lookup::PeerEntry;
 use self::statsd::StatsdEntry;
 use self::tables::{ChannelEntry, Timer, TopicEntry};
 use self::tickets::Tickets;
-use super::actions::{Actions, Collector, Detached, Peer, ReadState, ShardId};
+use super::actions::{Actions, Collector, Detached, Lookupds, Peer, ReadState, ShardId};
+use super::auth::Patterns;
 use super::config::{Config, DECODED_LEN_MAX};
 use super::connection::{Connection, Workspace};
 use super::event::Event;
@@ -71,6 +78,16 @@ pub struct Shard {
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
     peers: Arena<PeerId, PeerEntry>,
+    /// Where the nsqlookupds are, as shard 0 says.
+    lookupds: Lookupds,
+    /// New topics that wait for that.
+    precreating: Vec<TopicId>,
+    /// HTTP requests, under way and waiting.
+    calls: Calls,
+    /// What the auth servers' patterns are compiled to.
+    patterns: Patterns,
+    /// Topics that were there before are no new ones.
+    started: bool,
     /// Shard 0 only, and only if there is a statsd.
     statsd: Option<StatsdEntry>,
     collecting: BTreeMap<Collector, Collecting>,
@@ -98,6 +115,8 @@ impl Shard {
     /// If `id` is not below `shards`.
     pub fn new(id: ShardId, shards: u16, config: Config, seed: u64) -> Self {
         assert!(id.0 < shards, "a node's shards are numbered from 0");
+        let undecided = config.lookupd_tcp_addresses.len();
+        let lookupds = Lookupds { undecided, ..Lookupds::default() };
         Self {
             id,
             shards,
@@ -114,8 +133,13 @@ impl Shard {
             unsettled: Vec::new(),
             registry: Registry::new(),
             peers: Arena::new(),
+            lookupds,
+            precreating: Vec::new(),
             statsd: None,
             collecting: BTreeMap::new(),
+            calls: Calls::default(),
+            patterns: Patterns::default(),
+            started: false,
             tickets: Tickets::default(),
             metadata: MetadataFile::new(),
             ailing: BTreeMap::new(),
@@ -130,6 +154,7 @@ impl Shard {
     /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To be
     /// called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
+        self.started = true;
         if self.id.0 == 0 {
             self.start_peers(now, out);
             self.start_statsd(now, out);
@@ -324,6 +349,7 @@ impl Shard {
                     let Some(entry) = self.topics.get_mut(topic) else { continue };
                     if entry.armed == Some(at) {
                         entry.armed = None;
+                        self.handle_precreate_timeout(topic, now, out);
                         let flushing = self.flushing;
                         self.on_topic(topic, now, out, |topic, ids, now, out| {
                             topic.handle_timeout(now, out);
@@ -356,6 +382,10 @@ impl Shard {
     /// nothing new is taken.
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.exiting = true;
+        // What new topics hold back stays where it is; nobody is asked for their channels any more.
+        for (_, entry) in self.topics.iter_mut() {
+            entry.precreate = None;
+        }
         let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
         for topic in topics {
             self.on_topic(topic, now, out, |topic, _, _, out| topic.exit(out));
@@ -368,6 +398,7 @@ impl Shard {
             self.unsettled.push(conn);
         }
         self.stop_peers(out);
+        self.calls.forget();
         self.stop_statsd(out);
         self.settle_all(now, out);
     }
@@ -389,8 +420,13 @@ impl Shard {
     /// Brings the connections up to date that this call touched: those that end leave their channel,
     /// those that wait to subscribe do so if they can, all are armed.
     fn settle_all(&mut self, now: Now, out: &mut Actions) {
-        while let Some(conn) = self.unsettled.pop() {
-            self.settle(conn, now, out);
+        loop {
+            while let Some(conn) = self.unsettled.pop() {
+                self.settle(conn, now, out);
+            }
+            if !self.start_calls(now, out) {
+                break;
+            }
         }
         self.forget_moved(now, out);
         self.save_metadata(now, out);

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Shard;
+use super::precreate::Precreate;
 use super::tickets::Tickets;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
@@ -40,6 +41,13 @@ pub(super) struct TopicEntry {
     pub(super) topic: Topic,
     pub(super) store: Store,
     pub(super) armed: Option<Instant>,
+    /// While it waits for the channels that it has elsewhere.
+    pub(super) precreate: Option<Box<Precreate>>,
+}
+
+/// When a topic is next worth a look.
+fn due(topic: &Topic, precreate: Option<&Precreate>) -> Option<Instant> {
+    precreate.map(Precreate::poll_timeout).into_iter().chain(topic.poll_timeout()).min()
 }
 
 /// A channel, its files, and the time at which the shard will look at it.
@@ -306,13 +314,20 @@ impl Shard {
         out: &mut Actions,
         call: impl FnOnce(&mut Topic, &mut IdGenerator, Now, &mut TopicSink<'_, '_>) -> R,
     ) -> Option<R> {
-        let TopicEntry { topic, store, armed } = self.topics.get_mut(id)?;
+        let TopicEntry { topic, store, armed, precreate } = self.topics.get_mut(id)?;
         let mut downstream = downstream!(self, now, out);
         let mut sink = TopicSink { owner: id, store, downstream: &mut downstream };
         let result = call(topic, &mut self.ids, now, &mut sink);
-        let due = topic.poll_timeout();
+        let due = due(topic, precreate.as_deref());
         self.deadlines.arm_by(due, armed, Timer::Topic(id));
         Some(result)
+    }
+
+    /// Sees to a topic's deadline.
+    pub(super) fn arm_topic(&mut self, id: TopicId) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let due = due(&entry.topic, entry.precreate.as_deref());
+        self.deadlines.arm_by(due, &mut entry.armed, Timer::Topic(id));
     }
 
     /// Lets a topic hand on what it can.
@@ -332,11 +347,12 @@ impl Shard {
         let id = self.topics.insert_with(|owner| {
             let mut sink = TopicSink { owner, store: &store, downstream: &mut downstream };
             let topic = Topic::new(name, limit, beyond, wait, &mut sink);
-            TopicEntry { topic, store, armed: None }
+            TopicEntry { topic, store, armed: None, precreate: None }
         });
         self.topic_names.insert(name, id);
         out.events.push(Event::TopicCreated(name));
         self.announce(Announcement::TopicCreated(name), now, out);
+        self.begin_precreate(id, now, out);
         id
     }
 

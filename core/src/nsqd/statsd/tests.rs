@@ -20,6 +20,8 @@ fn channel(name: &str, count: u64) -> ChannelStats {
         requeue_count: 2 * count,
         timeout_count: 3 * count,
         client_count: 5,
+        idle_client_count: 0,
+        ready_client_count: 0,
         clients: None,
         paused: false,
         latency: LatencyStats { count: 1, percentiles: vec![(0.99, 7), (0.999, 8), (0.5, 9)] },

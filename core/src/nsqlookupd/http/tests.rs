@@ -23,7 +23,8 @@ impl World {
     fn ask(&mut self, method: &str, uri: &str) -> (u16, String) {
         let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
         let request = Request { method, path, query, body: &Bytes::new() };
-        let reply = self.lookupd.handle_http(&request, self.now, &mut self.out);
+        let answer = self.lookupd.handle_http(&request, self.now, &mut self.out);
+        let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
         assert!(self.out.transmit.is_empty() && self.out.close.is_empty());
         assert_eq!(reply.header("X-NSQ-Content-Type").is_some(), path != "/ping");
         let body = core::str::from_utf8(&reply.body).unwrap().to_string();
@@ -192,4 +193,17 @@ fn debug_shows_everything_that_has_producers() {
         w.get("/debug"),
         alloc::format!("{{\"channel:t:c\":{never},\"client::\":{never},\"topic:t:\":{once}}}")
     );
+}
+
+#[test]
+fn metrics_count_what_there_is() {
+    let mut world = World::new();
+    let request = Request { method: "GET", path: "/metrics", query: None, body: &Bytes::new() };
+    world.ask("POST", "/channel/create?topic=t&channel=c");
+    world.ask("GET", "/lookup?topic=t");
+    world.ask("GET", "/lookup");
+    let answer = world.lookupd.handle_http(&request, world.now, &mut world.out);
+    let Answer::Metrics(stats) = answer else { panic!("{answer:?}") };
+    assert_eq!((stats.topics, stats.channels, stats.producers), (1, 1, 0));
+    assert_eq!((stats.counters.lookups, stats.counters.other_requests), (2, 2));
 }

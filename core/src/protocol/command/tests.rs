@@ -13,9 +13,12 @@ const LIMITS: Limits = Limits {
     max_rdy_count: 2500,
     line_len_max: 16 * 1024,
 };
-const INIT: Gate = Gate { state: State::Init, heartbeats: true, lacks_tls: false };
-const SUBSCRIBED: Gate = Gate { state: State::Subscribed, heartbeats: true, lacks_tls: false };
-const CLOSING: Gate = Gate { state: State::Closing, heartbeats: true, lacks_tls: false };
+const INIT: Gate =
+    Gate { state: State::Init, heartbeats: true, lacks_tls: false, authorizes: false };
+const SUBSCRIBED: Gate =
+    Gate { state: State::Subscribed, heartbeats: true, lacks_tls: false, authorizes: false };
+const CLOSING: Gate =
+    Gate { state: State::Closing, heartbeats: true, lacks_tls: false, authorizes: false };
 
 /// All commands of `bytes`, and how it ended.
 fn decode_all(bytes: &[u8], gate: Gate) -> (Vec<Command>, Result<(), DecodeError>) {

@@ -1,0 +1,273 @@
+//! The channels that a new topic has elsewhere (nsqd-protocol.md section 18.5).
+//!
+//! A new topic asks the nsqlookupds over HTTP which channels it has on other nsqds, and makes them before
+//! its first message goes out, so that none of them misses it. The reference lets the publisher wait for
+//! that (weakness W8); here the publisher is answered at once, and the topic holds its messages back.
+//!
+//! ```text
+//!           an nsqlookupd is still being reached          all have answered, or failed, or are late
+//!   new ──────────► Waiting ──────────► Asking ──────────────────────────────────────► flows
+//!       └─────────────────────────────────▲
+//! ```
+//!
+//! After its start nsqd does not yet know where its nsqlookupds are reached over HTTP. A topic that comes
+//! into being in these first moments waits until the first attempt with each of them has succeeded or
+//! failed. One that cannot be reached is not waited for any more.
+//!
+//! Limits: [`LOOKUPD_WAIT`] for the waiting, `--http-client-request-timeout` for the asking, and
+//! [`CHANNELS_ANSWER_LEN_MAX`]. What is held counts to the topic's backlog, with its limit.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use serde::de::MapAccess;
+
+use super::Shard;
+use super::calls::Purpose;
+use crate::arena::TopicId;
+use crate::http::call::{Call, CallFailure, CallResult, Url, push_form_value};
+use crate::name::ChannelName;
+use crate::nsqd::actions::{Actions, Lookupds};
+use crate::nsqd::event::Event;
+use crate::nsqd::lookup_peer::{ANSWER_TIMEOUT, DIAL_TIMEOUT};
+use crate::protocol::json::{self, Members};
+use crate::time::{Instant, Now};
+
+/// How long a new topic waits at most for an nsqlookupd that is being reached for the first time: as long
+/// as such an attempt can take, and a moment for the word to get from one shard to another.
+pub const LOOKUPD_WAIT: Duration = DIAL_TIMEOUT.saturating_add(ANSWER_TIMEOUT.saturating_mul(2));
+
+/// How long an nsqlookupd's list of channels may be, in bytes: 15,000 of the longest names. A longer one
+/// is a failure.
+pub const CHANNELS_ANSWER_LEN_MAX: usize = 1024 * 1024;
+
+/// Where a new topic's question has got to.
+#[derive(Debug)]
+pub(super) struct Precreate {
+    /// When the topic goes on without what is still missing.
+    until: Instant,
+    /// Whether it waits for nsqlookupds that are being reached.
+    is_waiting: bool,
+    asked: Vec<Asked>,
+    missing: usize,
+    found: BTreeSet<ChannelName>,
+    failures: String,
+}
+
+/// An nsqlookupd that is asked.
+#[derive(Debug)]
+struct Asked {
+    address: String,
+    /// Set when it wants to be asked over TLS.
+    url: Option<Url>,
+}
+
+/// The answer's JSON.
+#[derive(Default)]
+struct Answer {
+    channels: Vec<Option<String>>,
+}
+
+impl Members for Answer {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "channels" => json::set(&mut self.channels, map),
+            _ => json::skip(map),
+        }
+    }
+}
+
+impl Precreate {
+    /// When [`Shard::handle_precreate_timeout`] is next worth a call.
+    pub(super) const fn poll_timeout(&self) -> Instant {
+        self.until
+    }
+
+    fn failed(&mut self, at: usize, why: &str) {
+        if !self.failures.is_empty() {
+            self.failures.push_str("; ");
+        }
+        if let Some(asked) = self.asked.get(at) {
+            self.failures.push_str(&asked.address);
+            self.failures.push_str(" - ");
+        }
+        self.failures
+            .extend(why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_LEN_MAX));
+    }
+}
+
+impl Shard {
+    /// Holds a new topic's messages back until it has its channels, if there is anybody to ask.
+    pub(super) fn begin_precreate(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+        if self.exiting || !self.started {
+            return;
+        }
+        if self.lookupds.known.is_empty() && self.lookupds.undecided == 0 {
+            if self.lookupds.unreached > 0 {
+                self.nobody_asked(id, out);
+            }
+            return;
+        }
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        entry.topic.set_held(true);
+        entry.precreate = Some(Box::new(Precreate {
+            until: now.instant + LOOKUPD_WAIT,
+            is_waiting: true,
+            asked: Vec::new(),
+            missing: 0,
+            found: BTreeSet::new(),
+            failures: String::new(),
+        }));
+        if self.lookupds.undecided == 0 {
+            self.ask_for_channels(id, now, out);
+        } else {
+            self.precreating.push(id);
+        }
+        self.arm_topic(id);
+    }
+
+    /// Takes note of where the nsqlookupds are. Topics that waited for that go on.
+    pub(super) fn set_known_lookupds(&mut self, lookupds: Lookupds, now: Now, out: &mut Actions) {
+        self.lookupds = lookupds;
+        if self.lookupds.undecided == 0 {
+            for id in core::mem::take(&mut self.precreating) {
+                self.ask_for_channels(id, now, out);
+            }
+        }
+    }
+
+    fn ask_for_channels(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let Some(precreate) = entry.precreate.as_mut().filter(|precreate| precreate.is_waiting)
+        else {
+            return;
+        };
+        let asked = |address: &String| Asked { address: address.clone(), url: None };
+        precreate.is_waiting = false;
+        precreate.asked = self.lookupds.known.iter().map(asked).collect();
+        precreate.missing = precreate.asked.len();
+        precreate.until = now.instant + self.config.http_client_request_timeout;
+        if precreate.missing == 0 {
+            self.nobody_asked(id, out);
+            return self.end_precreate(id, now, out);
+        }
+        for at in 0..precreate.missing {
+            self.calls.push(Purpose::Channels(id, at));
+        }
+        self.arm_topic(id);
+    }
+
+    fn nobody_asked(&self, id: TopicId, out: &mut Actions) {
+        if let Some(entry) = self.topics.get(id) {
+            out.events.push(Event::NobodyAsked(*entry.topic.name()));
+        }
+    }
+
+    /// The request to one of the nsqlookupds.
+    pub(super) fn channels_call(
+        &mut self,
+        id: TopicId,
+        at: usize,
+        out: &mut Actions,
+    ) -> Option<Result<Call, CallFailure>> {
+        let entry = self.topics.get_mut(id)?;
+        let asked = entry.precreate.as_mut()?.asked.get_mut(at)?;
+        let url = match asked.url.take() {
+            Some(url) => url,
+            None => {
+                let mut url = alloc::format!("http://{}/channels?topic=", asked.address);
+                push_form_value(&mut url, entry.topic.name().as_bytes());
+                match Url::parse(&url) {
+                    Ok(url) => url,
+                    Err(error) => return Some(Err(CallFailure::Url(error))),
+                }
+            }
+        };
+        asked.url = Some(url.clone());
+        out.events.push(Event::LookupAsked(url.to_string()));
+        Some(Ok(Call {
+            url,
+            body: None,
+            connect_timeout: self.config.http_client_connect_timeout,
+            timeout: self.config.http_client_request_timeout,
+            answer_len_max: CHANNELS_ANSWER_LEN_MAX,
+        }))
+    }
+
+    /// An nsqlookupd's answer.
+    pub(super) fn channels_called(
+        &mut self,
+        id: TopicId,
+        at: usize,
+        result: CallResult,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let Some(precreate) = &mut entry.precreate else { return };
+        let Some(asked) = precreate.asked.get_mut(at) else { return };
+        let url = asked.url.take();
+        match result {
+            Ok(answer) if answer.status == 200 => match json::decode::<Answer>(&answer.body) {
+                Ok(Answer { channels }) => {
+                    let names = channels.into_iter().flatten();
+                    let names = names.filter_map(|name| ChannelName::new(name.as_bytes()).ok());
+                    // Without a consumer an ephemeral channel would never go.
+                    precreate.found.extend(names.filter(|name| !name.is_ephemeral()));
+                }
+                Err(why) => precreate.failed(at, &why),
+            },
+            Ok(answer) => {
+                if let Some(url) = url.and_then(|url| url.over_tls(&answer)) {
+                    asked.url = Some(url);
+                    return self.calls.push(Purpose::Channels(id, at));
+                }
+                precreate.failed(at, &alloc::format!("got response {}", answer.status));
+            }
+            Err(failure) => precreate.failed(at, &failure.to_string()),
+        }
+        precreate.missing -= 1;
+        if precreate.missing == 0 {
+            self.end_precreate(id, now, out);
+        }
+    }
+
+    /// Looks whether a topic has waited long enough.
+    pub(super) fn handle_precreate_timeout(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let Some(precreate) = &mut entry.precreate else { return };
+        if precreate.until > now.instant {
+            return;
+        }
+        if precreate.is_waiting {
+            self.precreating.retain(|other| *other != id);
+            return self.ask_for_channels(id, now, out);
+        }
+        let missing = precreate.missing;
+        precreate.failed(usize::MAX, &alloc::format!("{missing} did not answer in time"));
+        self.end_precreate(id, now, out);
+    }
+
+    /// Makes the channels that were found, and lets the messages flow.
+    fn end_precreate(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let Some(precreate) = entry.precreate.take() else { return };
+        if !precreate.failures.is_empty() {
+            let event = Event::LookupFailed(*entry.topic.name(), precreate.failures);
+            out.events.push(event);
+        }
+        for name in precreate.found {
+            self.channel(id, name, now, out);
+        }
+        self.on_topic(id, now, out, |topic, ids, now, out| {
+            topic.set_held(false);
+            topic.pump(now, ids, out);
+        });
+    }
+}
+
+/// How many characters of one nsqlookupd's failure are shown in the log.
+const REASON_LEN_MAX: usize = 200;

@@ -1,0 +1,55 @@
+//! HTTP requests that a shard asks for.
+
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_rustls::TlsConnector;
+use futures_rustls::client::TlsStream;
+use sansq_core::arena::CallId;
+use sansq_core::http::call::{Call, Url};
+use sansq_core::nsqd::Shard;
+use sansq_core::upgrade::ClientTls;
+use sansq_runtime::{call, tls};
+use smol::Async;
+use smol_hyper::rt::FuturesIo;
+
+use crate::net;
+use crate::time::sleep;
+use crate::turn::Driver;
+
+/// Carries out one of [`Actions::calls`](sansq_core::nsqd::Actions::calls).
+pub(crate) fn carry_out(
+    driver: &Rc<Driver<Shard>>,
+    tls: Option<ClientTls>,
+    id: CallId,
+    call: Call,
+) {
+    let caller = Rc::clone(driver);
+    let task = driver.spawn(async move {
+        let url = &call.url;
+        let result = if url.is_https() {
+            call::carry_out(&call, connect_tls(url, tls), sleep).await
+        } else {
+            call::carry_out(&call, connect(url), sleep).await
+        };
+        caller.turn(|shard, now, out| shard.handle_called(id, result, now, out));
+    });
+    task.detach();
+}
+
+async fn connect(url: &Url) -> io::Result<FuturesIo<Async<TcpStream>>> {
+    net::connect((url.host(), url.port())).await.map(FuturesIo::new)
+}
+
+async fn connect_tls(
+    url: &Url,
+    tls: Option<ClientTls>,
+) -> io::Result<FuturesIo<TlsStream<Async<TcpStream>>>> {
+    let tls = tls.ok_or(ErrorKind::Unsupported)?;
+    let name = tls::server_name(url.host())?;
+    let socket = net::connect((url.host(), url.port())).await?;
+    let connector = TlsConnector::from(Arc::clone(tls.config()));
+    Ok(FuturesIo::new(connector.connect(name, socket).await?))
+}

@@ -1,0 +1,67 @@
+//! nsqlookupd's metrics.
+
+use core::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use sansq_core::nsqlookupd::LookupdStats;
+use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
+
+use super::{Figure, counter, gauge, show_family, show_info, show_turns};
+use crate::meter::Turns;
+
+/// What the page shows.
+#[derive(Debug)]
+pub(crate) struct LookupdPage {
+    pub(crate) stats: LookupdStats,
+    /// Of its one thread.
+    pub(crate) turns: Turns,
+}
+
+const FIGURES: [Figure<LookupdStats>; 8] = [
+    gauge("nsqlookupd_topics", "Topics, with producers or without", |stats| stats.topics as u64),
+    gauge("nsqlookupd_channels", "Channels of all topics", |stats| stats.channels as u64),
+    gauge(
+        "nsqlookupd_registrations",
+        "Pairs of a topic or channel and an nsqd that has it",
+        |stats| stats.registrations as u64,
+    ),
+    gauge("nsqlookupd_producers", "nsqds that are alive", |stats| stats.producers as u64),
+    gauge("nsqlookupd_inactive_producers", "nsqds that are connected and silent", |stats| {
+        stats.inactive_producers as u64
+    }),
+    gauge("nsqlookupd_tombstones", "Topics that are hidden at an nsqd, each counted", |stats| {
+        stats.tombstones as u64
+    }),
+    gauge("nsqlookupd_connections", "Connections of nsqds", |stats| stats.connections as u64),
+    counter("nsqlookupd_errors", "Commands that were answered with an error", |stats| {
+        stats.counters.errors
+    }),
+];
+
+impl Collector for LookupdPage {
+    fn encode(&self, mut page: DescriptorEncoder<'_>) -> fmt::Result {
+        let page = &mut page;
+        show_info(
+            page,
+            "nsqlookupd",
+            [("version", NSQ_VERSION), ("sansq_version", SANSQ_VERSION)],
+        )?;
+        for figure in &FIGURES {
+            figure.show_sum(page, core::iter::once(&self.stats))?;
+        }
+        let counters = &self.stats.counters;
+        let commands = [
+            ("IDENTIFY", counters.identifies),
+            ("PING", counters.pings),
+            ("REGISTER", counters.registers),
+            ("UNREGISTER", counters.unregisters),
+        ];
+        let commands = commands.into_iter().map(|(name, count)| ([("command", name)], count));
+        show_family(page, "nsqlookupd_commands", "Commands of nsqds", true, commands)?;
+        let requests = [("lookup", counters.lookups), ("other", counters.other_requests)];
+        let requests = requests.into_iter().map(|(name, count)| ([("request", name)], count));
+        show_family(page, "nsqlookupd_http_requests", "Requests over HTTP", true, requests)?;
+        show_turns(page, "nsqlookupd_turn_seconds", core::iter::once(self.turns))
+    }
+}
