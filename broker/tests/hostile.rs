@@ -144,7 +144,8 @@ fn connections_that_say_nothing_cost_little_each() {
         let memory = nsqd.resident();
         let idle: Vec<_> =
             (0..count).map(|n| if n % 2 == 0 { nsqd.connect() } else { nsqd.client() }).collect();
-        until(|| nsqd.files() >= files + count);
+        // Files of its own come and go.
+        until(|| nsqd.files() + 8 >= files + count);
         work_goes_on(&nsqd, 100);
         let each = nsqd.resident().saturating_sub(memory) / count;
         println!("{runtime}: {each} bytes for each of {count} idle connections");

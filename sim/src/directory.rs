@@ -88,10 +88,10 @@ impl Directory {
         let request = Request { method: "GET", path, query: Some(query), body: &body };
         let answer = self.lookupd.handle_http(&request, env.now, &mut self.actions);
         self.settle(env);
-        match answer {
-            Answer::Reply(reply) => Ok(CallAnswer { status: reply.status, body: reply.body }),
-            Answer::Metrics(_) => Err(CallFailure::Failed("no nsqd asks for metrics".into())),
-        }
+        let Answer::Reply(reply) = answer else {
+            return Err(CallFailure::Failed("nobody asks for metrics".into()));
+        };
+        Ok(CallAnswer { status: reply.status, body: reply.body })
     }
 
     pub(crate) fn accept(&mut self, link: LinkId, env: &mut Env) {

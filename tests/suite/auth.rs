@@ -276,7 +276,7 @@ fn a_grant_is_renewed_and_may_be_revoked() {
         client.send(publish("t#ephemeral", b"x"));
         match client.frame() {
             Frame::Response(_) => {}
-            frame => break frame,
+            frame @ (Frame::Error(_) | Frame::Message(_)) => break frame,
         }
     };
     let text = "E_UNAUTHORIZED AUTH failed for PUB on \"t#ephemeral\" \"\"";

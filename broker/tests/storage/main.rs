@@ -1,4 +1,5 @@
 //! The built program on real files.
+#![cfg(test)]
 #![cfg(unix)]
 
 mod crash;
