@@ -14,6 +14,7 @@ pub(crate) mod stream {
     pub(crate) const LOOKUPS: u64 = 6;
     pub(crate) const MACHINES: u64 = 7;
     pub(crate) const HTTP: u64 = 8;
+    pub(crate) const DISKS: u64 = 9;
     /// Each producer and consumer has a stream of its own, from here on.
     pub(crate) const PRODUCERS: u64 = 1_000;
     pub(crate) const CONSUMERS: u64 = 2_000;

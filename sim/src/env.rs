@@ -27,6 +27,7 @@ pub(crate) struct Env {
     pub(crate) violation: Option<Violation>,
     lanes: Rng,
     lane_delay_max: Duration,
+    pub(crate) disk_latency_max: Duration,
     /// The wall clock is ahead of the other one by so much.
     unix_offset: i64,
 }
@@ -38,12 +39,13 @@ impl Env {
             now: Now::default(),
             queue: Queue::new(rng.fork(stream::TIES)),
             net: Net::new(options.net, rng.fork(stream::NET)),
-            oracles: Oracles::new(max_msg_timeout),
+            oracles: Oracles::new(max_msg_timeout, options.disks.is_some()),
             trace,
             calm: false,
             violation: None,
             lanes: rng.fork(stream::LANES),
             lane_delay_max: options.lane_delay_max,
+            disk_latency_max: options.disks.map_or(Duration::ZERO, |disks| disks.latency_max),
             unix_offset: START_UNIX,
         };
         env.set_instant(Instant::ZERO);
@@ -102,6 +104,9 @@ impl fmt::Display for Brief<'_> {
                 write!(f, "  message {} {outcome:?}", message.0)
             }
             Observation::ChannelCreated(place) => write!(f, "  created {place}"),
+            Observation::ChannelLoaded(place) => write!(f, "  loaded {place}"),
+            Observation::Died { node, .. } => write!(f, "  nsqd {node} died"),
+            Observation::Stopped { node } => write!(f, "  nsqd {node} has stopped"),
             Observation::Subscribed { link, place, .. } => {
                 write!(f, "  link {} SUB {place}", link.0)
             }

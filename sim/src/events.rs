@@ -43,6 +43,15 @@ pub enum Event {
         /// Where it moves to.
         shard: usize,
     },
+    /// The disk is done with the request of a shard that came first.
+    Disk {
+        /// The nsqd.
+        node: usize,
+        /// The shard.
+        shard: usize,
+    },
+    /// An nsqd is started again.
+    NodeUp(usize),
     /// An nsqlookupd gets an HTTP request of an nsqd, by number.
     Call(u64),
     /// A machine's deadline.

@@ -20,6 +20,7 @@
 mod chance;
 mod clients;
 mod directory;
+mod disk;
 mod env;
 pub mod events;
 pub mod model;

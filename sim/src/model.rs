@@ -50,6 +50,11 @@ pub(crate) struct Published {
     /// No delivery before this time.
     pub(crate) not_before: Instant,
     pub(crate) outcome: Outcome,
+    /// Its nsqd died, and had not promised to keep it.
+    pub(crate) may_be_lost: bool,
+    /// Its nsqd died, and may have handed it to its channels, or finished it, without knowing: it may come
+    /// again, or twice.
+    pub(crate) may_repeat: bool,
     /// The name that its nsqd gave it, once that is known.
     pub(crate) id: Option<RawId>,
 }
@@ -64,12 +69,16 @@ pub(crate) struct Channel {
     pub(crate) is_first: bool,
     pub(crate) copies: BTreeMap<MessageNumber, Copy>,
     pub(crate) requeues: u64,
+    /// Its nsqd died and may have forgotten it.
+    pub(crate) is_gone: bool,
 }
 
 /// A message in a channel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy {
     pub(crate) attempts: u16,
+    /// It was finished at least once.
+    pub(crate) is_done: bool,
     pub(crate) state: CopyState,
 }
 
@@ -106,6 +115,12 @@ pub(crate) struct Model {
     pub(crate) ids: BTreeMap<(usize, RawId), MessageNumber>,
     pub(crate) channels: BTreeMap<Place, Channel>,
     pub(crate) subscribers: BTreeMap<LinkId, Subscriber>,
+    /// nsqds that began anew, and their counters with them.
+    pub(crate) restarted: BTreeSet<usize>,
+    /// nsqds that lost power.
+    pub(crate) lost_power: BTreeSet<usize>,
+    /// What was delivered under these names was damaged by that: records have no checksum.
+    pub(crate) damaged: BTreeSet<(usize, RawId)>,
 }
 
 impl Model {
@@ -121,6 +136,7 @@ impl Model {
             place.node == node
                 && place.topic == topic
                 && !place.channel.is_ephemeral()
+                && !channel.is_gone
                 && (channel.is_first || channel.created_at < at)
         })
     }

@@ -19,6 +19,7 @@ use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 
+use crate::disk::Disk;
 use crate::env::Env;
 use crate::events::{Alarm, Event, Machine};
 use crate::model::Place;
@@ -43,11 +44,28 @@ pub(crate) struct Node {
     /// Clients of which more commands can be given to their shard in this turn.
     unfed: VecDeque<LinkId>,
     pub(crate) replies: Vec<(ReplyToken, AdminReply)>,
+    pub(crate) disk: Disk,
+    seed: u64,
+    life: Life,
     /// HTTP requests, with the shard that asks for each.
     pub(crate) calls: Vec<(usize, CallId, Call)>,
-    stopped: bool,
     /// Which shard accepts a connection.
     rng: Rng,
+}
+
+/// How far a node is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    Up,
+    /// It takes nothing new, and waits for its connections to end; then it may be started again.
+    Stopping {
+        again: bool,
+    },
+    /// It writes what it has in memory.
+    Flushing {
+        again: bool,
+    },
+    Down,
 }
 
 #[derive(Debug)]
@@ -101,14 +119,9 @@ struct PeerSocket {
 impl Node {
     pub(crate) fn new(index: usize, shards: u16, config: Config, seed: u64, env: &mut Env) -> Self {
         let count = usize::from(shards);
-        let seats = (0..shards).map(|id| Seat {
-            shard: Shard::new(ShardId(id), shards, config.clone(), seed),
-            actions: Actions::new(shards),
-            alarm: Alarm::default(),
-        });
         let mut node = Self {
             index,
-            shards: seats.collect(),
+            shards: Vec::new(),
             lanes: (0..count * count).map(|_| Lane::default()).collect(),
             sockets: BTreeMap::new(),
             by_conn: BTreeMap::new(),
@@ -116,15 +129,115 @@ impl Node {
             pending: Vec::new(),
             unfed: VecDeque::new(),
             replies: Vec::new(),
+            disk: Disk::new(index, count, Rng::new(seed).fork(u64::MAX - 1)),
+            seed,
+            life: Life::Down,
             calls: Vec::new(),
-            stopped: false,
             rng: Rng::new(seed).fork(u64::MAX),
             config,
         };
-        for shard in 0..count {
-            node.turn(shard, env, |shard, now, out| shard.start(now, out));
-        }
+        node.start(shards, env);
         node
+    }
+
+    /// Starts on what is on the disk.
+    fn start(&mut self, shards: u16, env: &mut Env) {
+        self.seed = Rng::new(self.seed).next_u64();
+        let seats = (0..shards).map(|id| Seat {
+            shard: Shard::new(ShardId(id), shards, self.config.clone(), self.seed),
+            actions: Actions::new(shards),
+            alarm: Alarm::default(),
+        });
+        self.shards = seats.collect();
+        self.life = Life::Up;
+        let metadata = match self.disk.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                let text = format!("nsqd {} does not start: {error}", self.index);
+                return env.judge(Err(Violation::Other(text)));
+            }
+        };
+        for topic in &metadata.topics {
+            for channel in &topic.channels {
+                let (topic, channel) = (topic.name, channel.name);
+                let place = Place { node: self.index, topic, channel };
+                env.observe(Observation::ChannelLoaded(place));
+            }
+        }
+        for shard in 0..self.shards.len() {
+            self.turn(shard, env, |shard, now, out| {
+                shard.load(&metadata, now, out);
+                shard.start(now, out);
+            });
+        }
+    }
+
+    /// Starts again, if it is down.
+    pub(crate) fn start_again(&mut self, env: &mut Env) {
+        if self.life == Life::Down {
+            let shards = self.shards.len() as u16;
+            self.start(shards, env);
+        }
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.life == Life::Down
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.life == Life::Up
+    }
+
+    /// The process dies; with it, perhaps, the machine.
+    pub(crate) fn kill(&mut self, loses_power: bool, env: &mut Env) {
+        let has_all_on_disk = self.config.mem_queue_size == 0 && !loses_power;
+        self.disk.die(loses_power);
+        let links: Vec<_> = self.sockets.keys().copied().collect();
+        for link in links {
+            env.net.reset(server(link), env.now, &mut env.queue);
+        }
+        for socket in self.peers.values() {
+            env.net.reset(client(socket.link), env.now, &mut env.queue);
+        }
+        self.sockets.clear();
+        self.by_conn.clear();
+        self.peers.clear();
+        self.pending.clear();
+        self.unfed.clear();
+        self.replies.clear();
+        self.life = Life::Down;
+        self.lanes.iter_mut().for_each(|lane| lane.batches.clear());
+        env.observe(Observation::Died { node: self.index, has_all_on_disk, loses_power });
+    }
+
+    /// The disk is done with something.
+    pub(crate) fn disk_done(&mut self, shard: usize, env: &mut Env) {
+        let Some(done) = self.disk.carry_out(shard, env) else { return };
+        self.turn(shard, env, |shard, now, out| shard.handle_storage(done, now, out));
+    }
+
+    /// Goes on with a stop in good order. Returns whether it can be started again.
+    pub(crate) fn go_on(&mut self, env: &mut Env) -> bool {
+        if let Life::Stopping { again } = self.life
+            && self.sockets.is_empty()
+            && self.connections() == 0
+        {
+            self.life = Life::Flushing { again };
+            for shard in 0..self.shards.len() {
+                self.turn(shard, env, |shard, now, out| shard.flush(now, out));
+            }
+        }
+        let lanes = self.lanes.iter().all(|lane| lane.batches.is_empty());
+        if let Life::Flushing { again } = self.life
+            && lanes
+            && self.disk.is_idle()
+            && self.shards.iter().all(|seat| seat.shard.is_flushed())
+        {
+            self.life = Life::Down;
+            env.observe(Observation::Stopped { node: self.index });
+            return again;
+        }
+        false
     }
 
     /// How many connections its shards have.
@@ -134,7 +247,7 @@ impl Node {
 
     pub(crate) fn accept(&mut self, link: LinkId, env: &mut Env) {
         let end = server(link);
-        if self.stopped {
+        if !self.is_up() {
             return env.net.reset(end, env.now, &mut env.queue);
         }
         let shard = self.rng.below(self.shards.len() as u64) as usize;
@@ -220,7 +333,7 @@ impl Node {
     }
 
     pub(crate) fn deadline(&mut self, shard: usize, env: &mut Env) {
-        if self.shards[shard].alarm.rings(env.now) {
+        if self.life != Life::Down && self.shards[shard].alarm.rings(env.now) {
             self.turn(shard, env, |shard, now, out| shard.handle_timeout(now, out));
         }
     }
@@ -236,8 +349,8 @@ impl Node {
         self.turn(shard, env, |shard, now, out| shard.handle_called(id, result, now, out));
     }
 
-    pub(crate) fn shut_down(&mut self, env: &mut Env) {
-        self.stopped = true;
+    pub(crate) fn shut_down(&mut self, again: bool, env: &mut Env) {
+        self.life = Life::Stopping { again };
         for shard in 0..self.shards.len() {
             self.turn(shard, env, |shard, now, out| shard.shut_down(now, out));
         }
@@ -366,7 +479,9 @@ impl Node {
             env.observe(Observation::Leaving(*link));
         }
         for event in &actions.events {
-            if let LogEvent::ChannelCreated(topic, channel) = event {
+            if let LogEvent::ChannelCreated(topic, channel) = event
+                && !env.oracles.knows_channel(self.index, topic, channel)
+            {
                 let place = Place { node: self.index, topic: *topic, channel: *channel };
                 env.observe(Observation::ChannelCreated(place));
             }
@@ -483,6 +598,9 @@ impl Node {
                 let seat = &mut self.shards[shard];
                 seat.shard.handle_memory(Memory::default(), env.now, &mut seat.actions);
             }
+        }
+        for request in actions.storage {
+            self.disk.submit(shard, request, env);
         }
         self.replies.extend(actions.replies);
     }

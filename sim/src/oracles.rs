@@ -10,13 +10,18 @@
 //!
 //! In the end, when nothing breaks any more: each accepted message was finished on each channel that it
 //! is owed to.
+//!
+//! An nsqd that stops in good order and starts again counts as one that never stopped, except that delays
+//! may change with the wall clock. One that dies may deliver finished messages again, forgets delays and
+//! attempts, and may lose what it had in memory only: nothing with `--mem-queue-size=0`, unless the power
+//! goes. It may forget a channel that was new; that is owed nothing until it is made again.
 
 use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use sansq_core::name::TopicName;
+use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Instant;
 
 use crate::model::{
@@ -49,6 +54,22 @@ pub enum Observation {
     },
     /// A channel came into being.
     ChannelCreated(Place),
+    /// An nsqd that starts finds this channel in its list.
+    ChannelLoaded(Place),
+    /// An nsqd died.
+    Died {
+        /// The nsqd.
+        node: usize,
+        /// Whether everything that it accepted was written.
+        has_all_on_disk: bool,
+        /// Whether the machine died with it.
+        loses_power: bool,
+    },
+    /// An nsqd has stopped in good order.
+    Stopped {
+        /// The nsqd.
+        node: usize,
+    },
     /// SUB.
     Subscribed {
         /// The connection.
@@ -155,12 +176,15 @@ pub struct Oracles {
     model: Model,
     max_msg_timeout: Duration,
     deliveries: Vec<(Instant, MessageNumber, u16)>,
+    /// Whether a message that is refused is not there. A disk that fails may have written a part.
+    is_refusal_final: bool,
 }
 
 impl Oracles {
     /// Knows nothing yet. `max_msg_timeout` is the nsqds' option of that name.
-    pub fn new(max_msg_timeout: Duration) -> Self {
-        Self { model: Model::default(), max_msg_timeout, deliveries: Vec::new() }
+    pub fn new(max_msg_timeout: Duration, has_disks: bool) -> Self {
+        let (model, deliveries) = (Model::default(), Vec::new());
+        Self { model, max_msg_timeout, deliveries, is_refusal_final: !has_disks }
     }
 
     /// The number of the message that the next [`Observation::Published`] is about.
@@ -193,6 +217,8 @@ impl Oracles {
                     at: now,
                     not_before,
                     outcome: Outcome::Pending,
+                    may_be_lost: false,
+                    may_repeat: false,
                     id: None,
                 });
                 Ok(())
@@ -204,10 +230,39 @@ impl Oracles {
                     .channels
                     .keys()
                     .any(|other| other.node == place.node && other.topic == place.topic);
-                let channel =
-                    Channel { created_at: now, is_first, copies: BTreeMap::new(), requeues: 0 };
-                // An ephemeral channel that comes again begins anew.
+                let mut channel = Channel {
+                    created_at: now,
+                    is_first,
+                    copies: BTreeMap::new(),
+                    requeues: 0,
+                    is_gone: false,
+                };
+                // An ephemeral channel that comes again begins anew; the files of one that was forgotten
+                // may be there.
+                if let Some(forgotten) = self.model.channels.remove(&place)
+                    && forgotten.is_gone
+                {
+                    channel.copies = forgotten.copies;
+                }
                 self.model.channels.insert(place, channel);
+                Ok(())
+            }
+            Observation::ChannelLoaded(place) => {
+                if let Some(channel) = self.model.channels.get_mut(&place) {
+                    channel.is_gone = false;
+                }
+                Ok(())
+            }
+            Observation::Died { node, has_all_on_disk, loses_power } => {
+                self.restarted(now, node);
+                if loses_power {
+                    self.model.lost_power.insert(node);
+                }
+                self.died(now, node, has_all_on_disk);
+                Ok(())
+            }
+            Observation::Stopped { node } => {
+                self.restarted(now, node);
                 Ok(())
             }
             Observation::Subscribed { link, place, msg_timeout } => {
@@ -268,13 +323,12 @@ impl Oracles {
     /// The first message that was not.
     pub fn check_drained(&self) -> Result<(), Violation> {
         for (at, message) in self.model.messages.iter().enumerate() {
-            if message.outcome != Outcome::Accepted {
+            if message.outcome != Outcome::Accepted || message.may_be_lost {
                 continue;
             }
             let number = MessageNumber(at as u32);
             for (place, channel) in self.model.owed_to(message) {
-                let state = channel.copies.get(&number).map(|copy| copy.state);
-                if state != Some(CopyState::Finished) {
+                if !channel.copies.get(&number).is_some_and(|copy| copy.is_done) {
                     return Err(Violation::Lost(number, Box::new(*place)));
                 }
             }
@@ -288,7 +342,7 @@ impl Oracles {
     /// If not.
     pub fn check_count(&self, node: usize, topic: &TopicName, count: u64) -> Result<(), Violation> {
         let (least, most) = self.model.accepted(node, topic);
-        if (least..=most).contains(&count) {
+        if (least..=most).contains(&count) || self.model.restarted.contains(&node) {
             return Ok(());
         }
         let text = format!("nsqd {node} counts {count} messages of {topic}, not {least} to {most}");
@@ -301,10 +355,58 @@ impl Oracles {
     /// If not.
     pub fn check_requeues(&self, place: &Place, count: u64) -> Result<(), Violation> {
         let expected = self.model.channels.get(place).map_or(0, |channel| channel.requeues);
-        if count == expected {
+        if count == expected || self.model.restarted.contains(&place.node) {
             return Ok(());
         }
         Err(Violation::Other(format!("{place:?} counts {count} requeues, not {expected}")))
+    }
+
+    /// Whether a channel exists for all that is known.
+    pub(crate) fn knows_channel(
+        &self,
+        node: usize,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> bool {
+        let place = Place { node, topic: *topic, channel: *channel };
+        let known = self.model.channels.get(&place);
+        !channel.is_ephemeral() && known.is_some_and(|channel| !channel.is_gone)
+    }
+
+    /// An nsqd is down, and will begin anew with what is on its disk.
+    fn restarted(&mut self, now: Instant, node: usize) {
+        self.model.restarted.insert(node);
+        let subscribers = self.model.subscribers.iter();
+        let gone = subscribers.filter(|(_, subscriber)| subscriber.place.node == node);
+        let gone: Vec<_> = gone.map(|(link, _)| *link).collect();
+        gone.into_iter().for_each(|link| self.left(now, link));
+        // Due times are by the wall clock, which may have been set since.
+        for message in self.model.messages.iter_mut().filter(|message| message.node == node) {
+            message.not_before = message.not_before.min(now);
+        }
+        let channels = self.model.channels.iter_mut();
+        for (_, channel) in channels.filter(|(place, _)| place.node == node) {
+            for copy in channel.copies.values_mut() {
+                if let CopyState::Waiting(until) = &mut copy.state {
+                    *until = now.min(*until);
+                }
+            }
+        }
+    }
+
+    /// An nsqd did not stop in good order.
+    fn died(&mut self, now: Instant, node: usize, has_all_on_disk: bool) {
+        for message in self.model.messages.iter_mut().filter(|message| message.node == node) {
+            message.may_be_lost |= !has_all_on_disk;
+            message.may_repeat = true;
+        }
+        let channels = self.model.channels.iter_mut();
+        for (_, channel) in channels.filter(|(place, _)| place.node == node) {
+            channel.is_gone = true;
+            for copy in channel.copies.values_mut() {
+                copy.state = CopyState::Waiting(now);
+            }
+        }
     }
 
     fn completed(&mut self, number: MessageNumber, outcome: Outcome) -> Result<(), Violation> {
@@ -314,8 +416,9 @@ impl Oracles {
         if message.outcome != Outcome::Pending {
             return Err(Violation::Other(format!("{number:?} has two outcomes")));
         }
-        message.outcome = outcome;
-        if outcome == Outcome::Refused && message.id.is_some() {
+        let is_unsure = outcome == Outcome::Refused && !self.is_refusal_final;
+        message.outcome = if is_unsure { Outcome::Unknown } else { outcome };
+        if message.outcome == Outcome::Refused && message.id.is_some() {
             return Err(Violation::Refused(number));
         }
         Ok(())
@@ -323,8 +426,12 @@ impl Oracles {
 
     /// FIN or REQ was acted on.
     fn answered(&mut self, link: LinkId, id: RawId, state: CopyState) -> Result<(), Violation> {
+        if self.is_damaged(link, id) || self.is_repeated(link, id, state) {
+            return Ok(());
+        }
         let (number, copy) = self.in_flight(link, id)?;
         copy.state = state;
+        copy.is_done |= state == CopyState::Finished;
         if let Some(subscriber) = self.model.subscribers.get_mut(&link) {
             subscriber.in_flight.remove(&number);
         }
@@ -334,6 +441,9 @@ impl Oracles {
     fn touched(&mut self, now: Instant, link: LinkId, id: RawId) -> Result<(), Violation> {
         let max = self.max_msg_timeout;
         let timeout = self.model.subscribers.get(&link).map(|subscriber| subscriber.msg_timeout);
+        if self.is_damaged(link, id) || self.may_repeat(link, id) {
+            return Ok(());
+        }
         let (_, copy) = self.in_flight(link, id)?;
         if let CopyState::InFlight { delivered, deadline, .. } = &mut copy.state
             && let Some(timeout) = timeout
@@ -341,6 +451,39 @@ impl Oracles {
             *deadline = (now + timeout).min(*delivered + max);
         }
         Ok(())
+    }
+
+    /// Whether what was delivered under this name was damaged when the power went.
+    fn is_damaged(&self, link: LinkId, id: RawId) -> bool {
+        let subscriber = self.model.subscribers.get(&link);
+        subscriber.is_some_and(|of| self.model.damaged.contains(&(of.place.node, id)))
+    }
+
+    /// Whether it may be in flight several times, so that it is not known which is meant.
+    fn may_repeat(&self, link: LinkId, id: RawId) -> bool {
+        let Some(subscriber) = self.model.subscribers.get(&link) else { return false };
+        let number = self.model.ids.get(&(subscriber.place.node, id));
+        let message = number.and_then(|number| self.model.message(*number));
+        message.is_some_and(|message| message.may_repeat)
+    }
+
+    /// Takes note of the answer to one of several deliveries that can't be told apart.
+    fn is_repeated(&mut self, link: LinkId, id: RawId, state: CopyState) -> bool {
+        if !self.may_repeat(link, id) {
+            return false;
+        }
+        let Model { subscribers, ids, channels, .. } = &mut self.model;
+        if let Some(subscriber) = subscribers.get_mut(&link)
+            && let Some(number) = ids.get(&(subscriber.place.node, id))
+        {
+            subscriber.in_flight.remove(number);
+            let channel = channels.get_mut(&subscriber.place);
+            if let Some(copy) = channel.and_then(|channel| channel.copies.get_mut(number)) {
+                copy.is_done |= state == CopyState::Finished;
+                copy.state = state;
+            }
+        }
+        true
     }
 
     /// The copy of a message that has to be in flight on a connection.
@@ -383,21 +526,31 @@ impl Oracles {
             return Err(Violation::NotSubscribed(link));
         };
         let place = subscriber.place;
-        let number = self.identify(&place, id, body)?;
+        let number = match self.identify(&place, id, body) {
+            Err(Violation::NotPublished(_))
+                if self.model.lost_power.contains(&place.node) && body.contains(&0) =>
+            {
+                self.model.damaged.insert((place.node, id));
+                return Ok(());
+            }
+            identified => identified?,
+        };
         self.deliveries.push((now, number, attempts));
-        let not_before = self.model.messages[number.0 as usize].not_before;
+        let Published { not_before, may_repeat, .. } = self.model.messages[number.0 as usize];
         let Model { channels, subscribers, .. } = &mut self.model;
         let Some(channel) = channels.get_mut(&place) else {
             return Err(Violation::Other(format!("{place:?} delivers and does not exist")));
         };
-        let copy = channel
-            .copies
-            .entry(number)
-            .or_insert(Copy { attempts: 0, state: CopyState::Waiting(not_before) });
+        let copy = channel.copies.entry(number).or_insert(Copy {
+            attempts: 0,
+            is_done: false,
+            state: CopyState::Waiting(not_before),
+        });
         match copy.state {
+            CopyState::Finished if may_repeat => {}
             CopyState::Finished => return Err(Violation::AfterFinish(number, Box::new(place))),
             CopyState::InFlight { link, deadline, .. }
-                if now < deadline && !is_leaving(subscribers, link) =>
+                if now < deadline && !is_leaving(subscribers, link) && !may_repeat =>
             {
                 return Err(Violation::TwiceInFlight(number, Box::new(place)));
             }
@@ -406,16 +559,22 @@ impl Oracles {
                     before.in_flight.remove(&number);
                 }
             }
-            CopyState::Waiting(until) if now < until => return Err(Violation::TooEarly(number)),
+            CopyState::Waiting(until) if now < until && !may_repeat => {
+                return Err(Violation::TooEarly(number));
+            }
             CopyState::Waiting(_) => {}
         }
         let expected = copy.attempts.wrapping_add(1);
-        if attempts != expected {
+        if attempts != expected && !may_repeat {
             return Err(Violation::Attempts { message: number, expected, found: attempts });
         }
         let Some(subscriber) = subscribers.get_mut(&link) else { return Ok(()) };
         let deadline = now + subscriber.msg_timeout;
-        *copy = Copy { attempts, state: CopyState::InFlight { link, delivered: now, deadline } };
+        *copy = Copy {
+            attempts,
+            is_done: copy.is_done,
+            state: CopyState::InFlight { link, delivered: now, deadline },
+        };
         subscriber.in_flight.insert(number);
         let ready =
             if subscriber.ready_at == now { subscriber.ready_in_turn } else { subscriber.ready };

@@ -53,12 +53,25 @@ pub struct Options {
     pub lane_delay_max: Duration,
     /// How bad the network is.
     pub net: NetOptions,
+    /// The nsqds' disks; without them everything is in memory.
+    pub disks: Option<DiskOptions>,
     /// What breaks.
     pub faults: Faults,
     /// How consumers behave.
     pub habits: Habits,
     /// What the first consumer does with its first deliveries, before its habits come in.
     pub script: Vec<Habit>,
+}
+
+/// What disks are like as long as they work, and how they are used.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskOptions {
+    /// The longest that a request takes.
+    pub latency_max: Duration,
+    /// The nsqds' `--max-bytes-per-file`.
+    pub max_bytes_per_file: u64,
+    /// The nsqds' `--sync-every`.
+    pub sync_every: u64,
 }
 
 /// What breaks, and how often.
@@ -83,6 +96,14 @@ pub enum Fault {
     StepClock,
     /// A topic or channel is paused or unpaused.
     Pause,
+    /// An nsqd's disk does not do what it is asked, or does again. Without disks nothing happens.
+    BreakDisk,
+    /// An nsqd dies, perhaps in the middle of a write, and is started again later. Only with disks.
+    KillNode,
+    /// The same with the loss of power: what is not synced may be gone.
+    LosePower,
+    /// An nsqd is stopped in good order, and started again. Only with disks.
+    RestartNode,
 }
 
 /// What a consumer does with a message.
@@ -161,6 +182,7 @@ impl Options {
                 slow_percent: 0,
                 dial_failure_percent: 0,
             },
+            disks: None,
             faults: Faults { every_max: Duration::from_secs(1), kinds: Vec::new() },
             habits: Habits {
                 weights: vec![(1, Habit::Finish)],
@@ -217,6 +239,7 @@ impl Options {
                 Duration::from_millis(20),
             ]),
             net,
+            disks: None,
             faults: Faults::draw(rng),
             habits: Habits {
                 weights: vec![
@@ -241,7 +264,40 @@ impl Options {
             options.mem_queue_size = 10_000;
             options.net.latency_max = options.net.latency_max.min(Duration::from_millis(2));
         }
+        options.draw_disks();
         options
+    }
+
+    /// Most nsqds have disks, and of those most have trouble with them.
+    fn draw_disks(&mut self) {
+        let mut rng = Rng::new(self.seed).fork(stream::DISKS);
+        let rng = &mut rng;
+        if rng.percent(30) {
+            return;
+        }
+        let disks = DiskOptions {
+            latency_max: *rng.pick(&[
+                Duration::ZERO,
+                Duration::from_micros(200),
+                Duration::from_millis(30),
+            ]),
+            max_bytes_per_file: *rng.pick(&[100, 1000, 100_000]),
+            sync_every: *rng.pick(&[1, 10, 2500]),
+        };
+        // One that is so slow can't do as much besides.
+        let slow = DiskOptions {
+            latency_max: Duration::from_millis(900),
+            max_bytes_per_file: 100_000,
+            sync_every: 2500,
+        };
+        self.disks = Some(if rng.percent(10) { slow } else { disks });
+        let kinds = [Fault::BreakDisk, Fault::KillNode, Fault::LosePower, Fault::RestartNode];
+        self.faults.kinds.extend(kinds.into_iter().filter(|_| rng.percent(30)));
+        if self.faults.kinds.contains(&Fault::RestartNode) {
+            // What is deferred over a restart is due by the wall clock; set back by hours, it would wait
+            // for hours.
+            self.faults.kinds.retain(|kind| *kind != Fault::StepClock);
+        }
     }
 }
 

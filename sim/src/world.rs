@@ -10,8 +10,9 @@
 //! In the second one nothing breaks any more: what is published now has to be accepted, and everything
 //! that was accepted has to be consumed. Then the nsqds shut down, and every connection has to end.
 //!
-//! Fault model: see [`net`](crate::net) for the network. An nsqlookupd may die and come back with
-//! nothing. The wall clock may step. nsqds keep messages in memory, so they do not die here.
+//! Fault model: see [`net`](crate::net) for the network and [`disk`](crate::disk) for disks. An nsqlookupd
+//! may die and come back with nothing; an nsqd may die, with or without its machine, or stop in good order,
+//! and comes back with what is on its disk. The wall clock may step.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use sansq_core::time::Instant;
 use crate::chance::{Chance, stream};
 use crate::clients::{AdminPublish, Consumer, Publisher, complete};
 use crate::directory::Directory;
+use crate::disk::DOWN_MAX as NODE_DOWN_MAX;
 use crate::env::Env;
 use crate::events::{Event, Machine};
 use crate::model::{MessageNumber, Outcome, Place};
@@ -66,8 +68,8 @@ pub struct World {
     consumers: Vec<Consumer>,
     faults: Rng,
     lookups: Rng,
-    /// Which messages an admin request publishes.
-    tokens: BTreeMap<ReplyToken, Vec<MessageNumber>>,
+    /// Which messages an admin request publishes, and on which nsqd.
+    tokens: BTreeMap<ReplyToken, (usize, Vec<MessageNumber>)>,
     next_token: u64,
     /// HTTP requests under way.
     calls: BTreeMap<u64, UnderWay>,
@@ -210,6 +212,12 @@ impl World {
         self.env.line(format_args!("{event:?}"));
         self.dispatch(event);
         self.take_replies();
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].go_on(&mut self.env) {
+                self.drop_calls(node);
+                self.start_later(node);
+            }
+        }
         self.take_calls();
         true
     }
@@ -230,6 +238,8 @@ impl World {
             }
             Event::Lane { node, from, to } => self.nodes[node].lane(from, to, env),
             Event::Moved { node, link, shard } => self.nodes[node].moved(link, shard, env),
+            Event::Disk { node, shard } => self.nodes[node].disk_done(shard, env),
+            Event::NodeUp(node) => self.nodes[node].start_again(env),
             Event::Call(number) => self.call(number),
             Event::Deadline(Machine::Shard { node, shard }) => {
                 self.nodes[node].deadline(shard, env);
@@ -347,6 +357,9 @@ impl World {
 
     fn admin_publish(&mut self, node: usize, publish: AdminPublish) {
         let AdminPublish { topic, mut bodies, messages } = publish;
+        if !self.nodes[node].is_up() {
+            return complete(&messages, Outcome::Refused, &mut self.env);
+        }
         let batch = match bodies.pop() {
             Some(body) if bodies.is_empty() => Batch::One(body),
             last => {
@@ -355,7 +368,7 @@ impl World {
             }
         };
         let token = self.token();
-        self.tokens.insert(token, messages);
+        self.tokens.insert(token, (node, messages));
         let request = AdminRequest::Publish { topic, batch, delay: Duration::ZERO };
         self.nodes[node].admin(request, token, &mut self.env);
     }
@@ -380,6 +393,12 @@ impl World {
         }
     }
 
+    /// Whoever asked is gone.
+    fn drop_calls(&mut self, node: usize) {
+        self.calls.retain(|_, call| call.node != node);
+        self.nodes[node].calls.clear();
+    }
+
     /// An nsqlookupd answers an HTTP request. The way back takes no time.
     fn call(&mut self, number: u64) {
         let Some(UnderWay { node, shard, id, call }) = self.calls.remove(&number) else { return };
@@ -398,7 +417,7 @@ impl World {
         for node in 0..self.nodes.len() {
             for (token, reply) in core::mem::take(&mut self.nodes[node].replies) {
                 self.env.line(format_args!("  nsqd {node} replies to {token:?}"));
-                let messages = self.tokens.remove(&token);
+                let messages = self.tokens.remove(&token).map(|(_, messages)| messages);
                 match (reply, messages) {
                     (AdminReply::Published, Some(messages)) => {
                         complete(&messages, Outcome::Accepted, &mut self.env);
@@ -451,6 +470,26 @@ impl World {
                 let nanos = rng.within(CLOCK_STEP_MAX).as_nanos() as i64;
                 env.step_clock(if rng.percent(50) { nanos } else { -nanos });
             }
+            Fault::BreakDisk => {
+                let node = rng.below(self.nodes.len() as u64) as usize;
+                let disk = &mut self.nodes[node].disk;
+                if rng.percent(50) { disk.break_somehow() } else { disk.mend() }
+            }
+            Fault::KillNode => {
+                let node = rng.below(self.nodes.len() as u64) as usize;
+                self.kill(node, false);
+            }
+            Fault::LosePower => {
+                let node = rng.below(self.nodes.len() as u64) as usize;
+                self.kill(node, true);
+            }
+            Fault::RestartNode => {
+                let node = rng.below(self.nodes.len() as u64) as usize;
+                if self.nodes[node].is_up() && self.options.disks.is_some() {
+                    self.nodes[node].disk.mend();
+                    self.nodes[node].shut_down(true, env);
+                }
+            }
             Fault::Pause => {
                 let node = rng.below(self.nodes.len() as u64) as usize;
                 let topic = topic(rng.below(self.options.topics as u64) as usize);
@@ -466,7 +505,33 @@ impl World {
         }
     }
 
+    /// An nsqd that is down is started again after a while.
+    fn start_later(&mut self, node: usize) {
+        let at = self.env.now.instant + self.faults.within(NODE_DOWN_MAX);
+        self.env.queue.push(at, Event::NodeUp(node));
+    }
+
+    fn kill(&mut self, node: usize, loses_power: bool) {
+        if !self.nodes[node].is_up() || self.options.disks.is_none() {
+            return;
+        }
+        self.nodes[node].kill(loses_power, &mut self.env);
+        self.drop_calls(node);
+        // Whoever waited for an answer gets none.
+        let waiting = self.tokens.iter().filter(|(_, (of, _))| *of == node);
+        let waiting: Vec<_> = waiting.map(|(token, _)| *token).collect();
+        for token in waiting {
+            if let Some((_, messages)) = self.tokens.remove(&token) {
+                complete(&messages, Outcome::Unknown, &mut self.env);
+            }
+        }
+        self.start_later(node);
+    }
+
     fn ask(&mut self, node: usize, request: AdminRequest) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
         let token = self.token();
         self.nodes[node].admin(request, token, &mut self.env);
     }
@@ -475,6 +540,7 @@ impl World {
     fn calm_down(&mut self) {
         self.env.calm = true;
         self.env.net.calm_down();
+        self.nodes.iter_mut().for_each(|node| node.disk.mend());
         let now = self.env.now.instant;
         for index in 0..self.publishers.len() {
             self.env.queue.push(now + LAST_AFTER, Event::PublishLast(index));
@@ -499,15 +565,21 @@ impl World {
     fn check(&mut self) {
         let now = self.env.now.instant;
         self.env.queue.push(now + CHECK_EVERY, Event::Check);
+        if self.stopping_until.is_none() && !self.nodes.iter().all(Node::is_up) {
+            if now >= self.calm_until {
+                self.violate("an nsqd does not come back".into());
+            }
+            return;
+        }
         // Not earlier: it must not overtake a request to pause that goes another way.
         if !core::mem::replace(&mut self.unpaused, true) {
             self.unpause();
         }
         if let Some(until) = self.stopping_until {
             let open: usize = self.nodes.iter().map(Node::connections).sum();
-            self.done = open == 0;
-            if open > 0 && now >= until {
-                self.violate(format!("{open} connections are open after the end"));
+            self.done = self.nodes.iter().all(Node::is_down);
+            if !self.done && now >= until {
+                self.violate(format!("an nsqd has not ended, {open} connections are open"));
             }
             return;
         }
@@ -520,7 +592,7 @@ impl World {
                 self.check_stats();
                 self.stopping_until = Some(now + STOP_MAX);
                 for node in &mut self.nodes {
-                    node.shut_down(&mut self.env);
+                    node.shut_down(false, &mut self.env);
                 }
             }
             Some(undone) if now >= self.calm_until => self.env.judge(Err(undone)),
@@ -597,6 +669,9 @@ fn config(options: &Options) -> Config {
     Config {
         lookupd_tcp_addresses: (0..options.lookupds).map(lookupd_address).collect(),
         mem_queue_size: options.mem_queue_size,
+        disk: options.disks.is_some(),
+        max_bytes_per_file: options.disks.map_or(0, |disks| disks.max_bytes_per_file),
+        sync_every: options.disks.map_or(0, |disks| disks.sync_every),
         msg_timeout: options.msg_timeout,
         ..Config::default()
     }

@@ -197,10 +197,6 @@ impl Backlog {
         };
         if !self.due_times.is_empty() {
             due = self.due_times.remove(&message.id).or(due);
-            if self.is_empty() {
-                // Those of messages that the disk refused.
-                self.due_times.clear();
-            }
         }
         Some((message, due))
     }
@@ -223,6 +219,10 @@ impl Backlog {
     ) {
         if let Rest::Disk(disk) = &mut self.rest {
             disk.handle(result, now, out);
+        }
+        if !self.due_times.is_empty() && self.is_empty() {
+            // Those of messages that the disk refused.
+            self.due_times.clear();
         }
     }
 

@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallAnswer, CallResult};
-use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
     ReplyToken, Shard, ShardId, StatsdAction,
 };
 use sansq_core::storage::memory::MemoryFiles;
-use sansq_core::storage::{ChannelRecord, Done, Metadata, Request, TopicRecord};
+use sansq_core::storage::{Done, Metadata, Request};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
@@ -94,7 +93,8 @@ impl Node {
             actions: (0..shards).map(|_| Actions::new(shards)).collect(),
             tokens: 0,
         };
-        let metadata = node.files.get("nsqd.dat").map(metadata);
+        let contents = node.files.get("nsqd.dat");
+        let metadata = contents.map(|contents| Metadata::parse(contents).unwrap().metadata);
         for shard in 0..usize::from(shards) {
             let (shard, actions) = (&mut node.shards[shard], &mut node.actions[shard]);
             if let Some(metadata) = &metadata {
@@ -420,22 +420,4 @@ impl Node {
 pub fn pub_command(topic: &str, body: &str) -> Vec<u8> {
     let head = format!("PUB {topic}\n");
     [head.as_bytes(), &(body.len() as u32).to_be_bytes(), body.as_bytes()].concat()
-}
-
-/// Reads `nsqd.dat`.
-fn metadata(bytes: &[u8]) -> Metadata {
-    let json: serde_json::Value = serde_json::from_slice(bytes).unwrap();
-    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
-    let name = |value: &serde_json::Value| value["name"].as_str().unwrap().to_string();
-    let paused = |value: &serde_json::Value| value["paused"].as_bool().unwrap();
-    let channel = |value: &serde_json::Value| ChannelRecord {
-        name: ChannelName::new(name(value)).unwrap(),
-        paused: paused(value),
-    };
-    let topic = |value: &serde_json::Value| TopicRecord {
-        name: TopicName::new(name(value)).unwrap(),
-        paused: paused(value),
-        channels: list(&value["channels"]).iter().map(channel).collect(),
-    };
-    Metadata { topics: list(&json["topics"]).iter().map(topic).collect() }
 }

@@ -14,7 +14,8 @@ struct Scene {
 impl Scene {
     /// One message of 20 bytes, published a second after the channel was made; one consumer, RDY 1.
     fn new() -> Self {
-        let mut scene = Self { oracles: Oracles::new(Duration::from_secs(60)), now: Instant::ZERO };
+        let mut scene =
+            Self { oracles: Oracles::new(Duration::from_secs(60), false), now: Instant::ZERO };
         let place = place();
         scene.sees(Observation::ChannelCreated(place)).unwrap();
         scene.now = Instant::from_millis(1000);
