@@ -158,6 +158,10 @@ impl Driven for Registrar {
     /// nsqlookupd remembers nothing.
     fn flush(_turn: &mut Turn<Self>) {}
 
+    fn lost(_turn: &Turn<Self>) -> usize {
+        0
+    }
+
     fn receive(_driver: &Rc<Driver<Self>>, _mail: &mut Mail) {}
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct World {
     tls: Option<ClientTls>,
     replies: Replies,
     disk: Disk,
+    /// Messages that queues gave up because the disk did not take them.
+    lost: usize,
 }
 
 /// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
@@ -65,6 +67,7 @@ pub(crate) fn drive(
         tls: options.client_tls.clone(),
         replies: Replies::default(),
         disk,
+        lost: 0,
     };
     let driver =
         Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
@@ -126,6 +129,7 @@ impl Driven for Shard {
 
     fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
         for event in actions.events.drain(..) {
+            turn.world.lost += event.lost_messages();
             Program::Nsqd.log(event.level(), event);
         }
         for conn in actions.transmit.drain(..) {
@@ -187,6 +191,10 @@ impl Driven for Shard {
             Program::Nsqd.info("NSQ: closing topics");
         }
         turn.machine.flush(turn.now, &mut turn.out);
+    }
+
+    fn lost(turn: &Turn<Self>) -> usize {
+        turn.world.lost
     }
 
     fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail) {

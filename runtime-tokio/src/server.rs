@@ -115,14 +115,22 @@ async fn flush<M: Driven>(
     driver.turn_with(M::flush);
     let mut patience = Patience::new(driver.clock.now());
     while !driver.look(|turn| turn.machine.is_flushed()) {
-        let wait = patience.left(driver.clock.now())?;
+        let wait = patience.left(driver.clock.now()).inspect_err(|_| {
+            let queues = driver.look(|turn| turn.machine.unflushed()).join(", ");
+            M::PROGRAM.log(Level::Error, format_args!("NSQ: not written: {queues}"));
+        })?;
         // The time is looked at again, whichever it was.
         let _ = timeout(wait, lanes.wait(id)).await;
         lanes.collect(id, &mut mail);
         patience.note(&mail, driver.clock.now());
         M::receive(driver, &mut mail);
     }
-    Ok(())
+    match driver.look(|turn| M::lost(turn)) {
+        0 => Ok(()),
+        lost => {
+            Err(io::Error::other(format!("{lost} messages could not be written, and are lost")))
+        }
+    }
 }
 
 /// How long a stopping server waits for its clients to take what is owed to them.

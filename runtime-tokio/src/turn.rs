@@ -28,6 +28,8 @@ pub(crate) trait Driven: Machine {
     fn shut_down(turn: &mut Turn<Self>);
     /// There are no connections any more: has the machine write down what is to outlast it.
     fn flush(turn: &mut Turn<Self>);
+    /// How many messages the disk did not take while the machine wrote them down.
+    fn lost(turn: &Turn<Self>) -> usize;
     /// Takes in what has arrived from other threads, and empties it.
     fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail);
     /// Carries out `actions` and empties them. What follows goes into [`Turn::out`].

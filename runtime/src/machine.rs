@@ -49,6 +49,8 @@ pub trait Machine: Sized + 'static {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Whether everything is on the disk that was only in memory when it was flushed.
     fn is_flushed(&self) -> bool;
+    /// What is not, by the names of its files.
+    fn unflushed(&self) -> Vec<String>;
 
     /// Whether there is nothing to do.
     fn is_empty(actions: &Self::Actions) -> bool;
@@ -97,6 +99,10 @@ impl Machine for Shard {
 
     fn is_flushed(&self) -> bool {
         self.is_flushed()
+    }
+
+    fn unflushed(&self) -> Vec<String> {
+        self.unflushed().iter().map(ToString::to_string).collect()
     }
 
     fn is_empty(actions: &Actions) -> bool {
@@ -182,6 +188,10 @@ impl Machine for Registrar {
     /// nsqlookupd remembers nothing.
     fn is_flushed(&self) -> bool {
         true
+    }
+
+    fn unflushed(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn is_empty(actions: &RegistrarActions) -> bool {

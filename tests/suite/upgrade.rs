@@ -265,7 +265,9 @@ fn required_tls_keeps_others_out() {
     let mut answer = String::new();
     http.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
-    assert!(answer.ends_with("{\"message\": \"TLS_REQUIRED\", \"https_port\": 0}"), "{answer}");
+    let port = nsqd.https_addr().unwrap().port();
+    let body = format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {port}}}");
+    assert!(answer.ends_with(&body), "{answer}");
     nsqd.stop();
 }
 

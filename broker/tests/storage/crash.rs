@@ -98,7 +98,7 @@ fn consume(
         let mut book = book.lock().unwrap();
         assert!(book.sent.contains(&body), "{topic}:{channel} was never sent {body}");
         book.received.insert(body.clone());
-        if tidy || book.received.len() % 10 != 0 {
+        if tidy || !book.received.len().is_multiple_of(10) {
             // Beforehand: whether it got there nobody knows.
             book.finished.insert(body);
             drop(book);

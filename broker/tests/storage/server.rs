@@ -70,12 +70,18 @@ impl Nsqd {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
     }
 
-    /// Ends it as an operator would, and returns what it logged that is worth it.
-    pub(crate) fn stop(mut self) -> String {
+    /// Ends it as an operator would.
+    pub(crate) fn stop(self) {
+        let (status, log) = self.end();
+        assert_eq!(status, Some(0), "{log}");
+    }
+
+    /// Ends it, and returns its status and what it logged that is worth it.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-        self.take_log()
+        let status = self.child.wait().unwrap();
+        (status.code(), self.take_log())
     }
 
     fn take_log(&mut self) -> String {

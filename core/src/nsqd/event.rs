@@ -84,6 +84,16 @@ impl fmt::Display for ClientFailure {
 }
 
 impl Event {
+    /// How many messages are lost by this: those that a disk in trouble did not take at the end.
+    pub fn lost_messages(&self) -> usize {
+        if let Self::Disk(about) = self
+            && let DiskEvent::NotWritten { records } = about.1
+        {
+            return records;
+        }
+        0
+    }
+
     /// How loud the line is.
     pub fn level(&self) -> Level {
         match self {

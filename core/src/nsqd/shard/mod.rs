@@ -343,6 +343,7 @@ impl Shard {
                         self.on_channel(channel, now, out, |channel, now, out| {
                             channel.handle_timeout(now, out);
                         });
+                        self.channel_flushed(channel, now, out);
                     }
                 }
                 Timer::Topic(topic) => {
@@ -358,6 +359,7 @@ impl Shard {
                                 topic.pump(now, ids, out);
                             }
                         });
+                        self.topic_flushed(topic);
                     }
                 }
                 Timer::Metadata => {

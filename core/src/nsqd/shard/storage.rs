@@ -76,9 +76,7 @@ impl Shard {
                     }
                 });
                 self.note_health(owner);
-                if self.topics.get(id).is_none_or(|entry| entry.topic.is_flushed()) {
-                    self.unflushed.remove(&owner);
-                }
+                self.topic_flushed(id);
             }
         }
         self.settle_all(now, out);
@@ -166,13 +164,21 @@ impl Shard {
         self.shards_flushing >= self.shards
     }
 
-    fn channel_flushed(&mut self, id: ChannelId, now: Now, out: &mut Actions) {
+    /// Goes on with flushing if this channel is done, or has given up.
+    pub(super) fn channel_flushed(&mut self, id: ChannelId, now: Now, out: &mut Actions) {
         let Some(entry) = self.channels.get(id) else { return };
         if self.flushing && entry.channel.is_flushed() {
             let topic = entry.channel.topic();
             if self.unflushed.remove(&Owner::Channel(id)) {
                 self.flush_topic(topic, now, out);
             }
+        }
+    }
+
+    /// Takes note if this topic is flushed, or has given up.
+    pub(super) fn topic_flushed(&mut self, id: TopicId) {
+        if self.topics.get(id).is_none_or(|entry| entry.topic.is_flushed()) {
+            self.unflushed.remove(&Owner::Topic(id));
         }
     }
 
