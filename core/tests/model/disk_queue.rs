@@ -110,6 +110,9 @@ pub(crate) struct Model {
     has_lost_power: bool,
     /// Something that was synced is gone: a sync had failed, and then the power.
     is_damaged: bool,
+    /// There was trouble, and so perhaps a probe behind the records. Where it is not cut off before a
+    /// crash, it is found.
+    has_probed: bool,
     /// Everything that was asked and said, for comparing runs.
     pub(crate) log: Vec<String>,
 }
@@ -146,6 +149,7 @@ impl Model {
             has_crashed: false,
             has_lost_power: false,
             is_damaged: false,
+            has_probed: false,
             log: Vec::new(),
         };
         model.settle();
@@ -235,6 +239,7 @@ impl Model {
 
     /// The disk does the next thing. `false` if there is none.
     fn disk(&mut self) -> bool {
+        self.has_probed |= self.queue.failure().is_some();
         let Some(op) = self.out.asked.pop_front() else { return false };
         let result = self.files.execute(&self.store, &op);
         self.note(&op, &result);
@@ -370,6 +375,7 @@ impl Model {
     /// Opens the queue anew, and compares what is in it with what should be.
     fn open(&mut self, is_power_lost: bool) {
         let (found, depth, is_damaged) = self.look();
+        self.has_probed |= self.queue.failure().is_some();
         self.is_damaged |= is_damaged || is_power_lost && !self.suspect.is_empty();
         let mut sorted = found.clone();
         sorted.sort_unstable();
@@ -384,7 +390,8 @@ impl Model {
         }
         assert!(self.is_damaged || depth == found.len() as u64, "{depth} is not {}", found.len());
         self.has_lost_power |= is_power_lost;
-        assert!(self.has_lost_power || !is_damaged, "a healthy disk was called damaged");
+        let may_be_damaged = self.has_lost_power || self.has_probed;
+        assert!(may_be_damaged || !is_damaged, "a healthy disk was called damaged");
 
         self.out = Out::default();
         self.queue = DiskQueue::open(self.options, &mut self.out);
@@ -500,9 +507,12 @@ fn message(id: u64, len: u16) -> Message {
     Message { id: MessageId(id), timestamp: UnixNanos(id as i64), attempts: 0, record: None, body }
 }
 
-/// The ids and lengths of the records in the bytes of an append.
+/// The ids and lengths of the records in the bytes of an append. There is none in a probe, which is of zeros.
 fn records(mut bytes: &[u8]) -> Vec<(u64, u64)> {
     let mut records = Vec::new();
+    if bytes.iter().all(|byte| *byte == 0) {
+        return records;
+    }
     while let Some((size, rest)) = bytes.split_first_chunk::<4>() {
         let (record, behind) = rest.split_at(u32::from_be_bytes(*size) as usize);
         let id = MessageId::parse(&record[10..26]).expect("an id").0;

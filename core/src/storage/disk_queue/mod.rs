@@ -375,15 +375,10 @@ impl DiskQueue {
         matches!(self.phase, Phase::Opening | Phase::Counting(_))
     }
 
-    /// How many fresh messages it takes now; 0 while the disk is in trouble. If nothing is left to try
-    /// again with, then 1 from time to time: only a fresh message can show that the disk works again.
+    /// How many fresh messages it takes now; 0 while the disk is in trouble.
     pub fn room(&self) -> usize {
-        if self.pending_len >= PENDING_LEN_MAX {
+        if self.pending_len >= PENDING_LEN_MAX || self.troubles.holds() {
             return 0;
-        }
-        if self.troubles.holds() {
-            let is_idle = self.pending.is_empty() && self.append.is_none();
-            return usize::from(is_idle && self.troubles.is_only(Work::Append));
         }
         PENDING_MAX.saturating_sub(self.pending.len())
     }

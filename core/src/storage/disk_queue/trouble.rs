@@ -67,17 +67,6 @@ impl Troubles {
             || [Work::Open, Work::Append, Work::Meta].into_iter().any(|work| self.has(work))
     }
 
-    /// Whether nothing but this is in trouble, and it may be tried again now.
-    pub(super) fn is_only(&self, work: Work) -> bool {
-        self.0.as_ref().is_some_and(|trouble| {
-            let due = |(other, retry): (usize, &Option<Retry>)| match retry {
-                Some(retry) => other == work as usize && retry.at.is_none(),
-                None => other != work as usize,
-            };
-            trouble.retries.iter().enumerate().all(due)
-        })
-    }
-
     fn retry(&self, work: Work) -> Option<Retry> {
         self.0.as_ref().and_then(|trouble| trouble.retries[work as usize])
     }

@@ -1,5 +1,6 @@
 //! The end of a queue: what is pushed gathers while an append is under way, then goes out as the next.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,10 @@ use crate::time::Now;
 
 /// Bytes of records in one append. One record alone may be larger.
 pub(super) const APPEND_LEN_MAX: u64 = 1024 * 1024;
+
+/// What is written to see whether a disk has room again: a block, so that room at the end of one does not
+/// pass for it. No reader takes zeros for a record.
+static PROBE: [u8; 4096] = [0; 4096];
 
 /// A record that is not written yet.
 #[derive(Debug)]
@@ -30,8 +35,8 @@ pub(super) struct Append {
     records: usize,
     /// The queue was emptied meanwhile.
     pub(super) is_dropped: bool,
-    /// It goes behind something of which nobody knows whether the disk has it, and is to be cut off and
-    /// done again in another file.
+    /// It counts for nothing, and is to be cut off: it went behind something of which nobody knows whether
+    /// the disk has it and is done again in another file, or it is a probe.
     pub(super) is_void: bool,
 }
 
@@ -83,10 +88,8 @@ impl DiskQueue {
         let Some(first) = self.pending.front() else {
             // Everybody was told that it failed. Whether it works again has to be found out without
             // them, because there is no room for others until then.
-            if self.troubles.has(Work::Append) && self.must_roll {
-                self.clear(Work::Append, out);
-            } else if self.troubles.has(Work::Append) {
-                self.cut_tail(out);
+            if self.troubles.has(Work::Append) {
+                self.probe(out);
             }
             return;
         };
@@ -145,6 +148,16 @@ impl DiskQueue {
         self.append =
             Some(Append { at: self.write, len: 0, records: 0, is_dropped: false, is_void: false });
         self.ask(Asked::Append, Op::Append { file, offset, data: Vec::new() }, out);
+    }
+
+    /// Writes something behind the write position that is no record: only that shows that a full disk
+    /// has room again. It is cut off, or written over, by what comes next.
+    fn probe(&mut self, out: &mut impl DiskOutput) {
+        let Position { file, offset } = self.write;
+        self.append =
+            Some(Append { at: self.write, len: 0, records: 0, is_dropped: false, is_void: true });
+        let data = vec![Bytes::from_static(&PROBE)];
+        self.ask(Asked::Append, Op::Append { file, offset, data }, out);
     }
 
     pub(super) fn handle_append(
