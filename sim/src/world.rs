@@ -10,7 +10,7 @@
 //! In the second one nothing breaks any more: what is published now has to be accepted, and everything
 //! that was accepted has to be consumed. Then the nsqds shut down, and every connection has to end.
 //!
-//! Fault model: see [`net`](crate::net) for the network and [`disk`](crate::disk) for disks. An nsqlookupd
+//! Fault model: see `net` for the network and `disk` for disks. An nsqlookupd
 //! may die and come back with nothing; an nsqd may die, with or without its machine, or stop in good order,
 //! and comes back with what is on its disk. The wall clock may step.
 

@@ -20,8 +20,10 @@ pub(crate) struct Nsqd {
 }
 
 impl Nsqd {
+    /// Starts the program, or the one that `SANSQ` names.
     pub(crate) fn start(data_path: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sansq"))
+        let program = std::env::var_os("SANSQ");
+        let mut child = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_sansq").into()))
             .args(["nsqd", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])
             .arg(format!("--data-path={}", data_path.display()))
             .args(flags)

@@ -23,6 +23,7 @@ pub(super) struct Latencies {
     half: Duration,
     /// When the one in use was begun.
     since: Instant,
+    totals: LatencyTotals,
 }
 
 /// Samples by their size.
@@ -42,6 +43,52 @@ pub struct LatencyStats {
     pub count: u64,
     /// Percentiles, each in (0, 1] and in the operator's order, and their values in nanoseconds.
     pub percentiles: Vec<(f64, u64)>,
+    /// All samples since the channel was made, of whatever window; `None` for a topic, and where
+    /// nothing is measured.
+    pub totals: Option<LatencyTotals>,
+}
+
+/// All samples since the channel was made, by their size. These only grow, and so can be added up and
+/// subtracted, which percentiles can't.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LatencyTotals {
+    /// How many are at most as long as the bound of this place in [`LATENCY_BOUNDS`], and longer than the
+    /// one before; the last is for those that are longer than all.
+    pub counts: [u64; LATENCY_BOUNDS.len() + 1],
+    /// All samples together.
+    pub sum: Duration,
+}
+
+/// The bounds of [`LatencyTotals`]: a millisecond to an hour.
+pub const LATENCY_BOUNDS: [Duration; 13] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(60 * 60),
+];
+
+impl LatencyTotals {
+    fn note(&mut self, latency: Duration) {
+        self.counts[LATENCY_BOUNDS.partition_point(|bound| *bound < latency)] += 1;
+        self.sum = self.sum.saturating_add(latency);
+    }
+
+    /// Adds another channel's.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
 }
 
 impl Latencies {
@@ -51,6 +98,7 @@ impl Latencies {
             halves: <[Histogram; 2]>::default(),
             half: (window / 2).max(HALF_MIN),
             since: now.instant,
+            totals: LatencyTotals::default(),
         }
     }
 
@@ -63,11 +111,17 @@ impl Latencies {
                 self.halves[0] = Histogram::default();
                 self.since = self.since + self.half;
             }
-            _ => *self = Self { halves: <[Histogram; 2]>::default(), since: now.instant, ..*self },
+            _ => (self.halves, self.since) = (<[Histogram; 2]>::default(), now.instant),
         }
         // Less than nothing if the wall clock was set back.
         let latency = u64::try_from(now.unix.0.saturating_sub(published.0)).unwrap_or(0);
         self.halves[0].add(latency, 1);
+        self.totals.note(Duration::from_nanos(latency));
+    }
+
+    /// All samples, of whatever window.
+    pub(super) const fn totals(&self) -> LatencyTotals {
+        self.totals
     }
 
     /// Adds the samples that count now.
@@ -116,7 +170,8 @@ impl Histogram {
     /// Shows these percentiles.
     pub(super) fn stats(&self, percentiles: &[f64]) -> LatencyStats {
         let value = |percentile: &f64| (*percentile, self.value(*percentile));
-        LatencyStats { count: self.count, percentiles: percentiles.iter().map(value).collect() }
+        let percentiles = percentiles.iter().map(value).collect();
+        LatencyStats { count: self.count, percentiles, totals: None }
     }
 
     /// The value that this share of the samples does not exceed.
@@ -197,6 +252,21 @@ mod tests {
             assert!(off < 0.01, "{share}: {value}");
         }
         assert_eq!(shown(&Latencies::new(WINDOW, now), now, &[0.5]).percentiles, [(0.5, 0)]);
+    }
+
+    #[test]
+    fn totals_only_grow() {
+        let now = Now::from_millis(1_789_000_000_000);
+        let mut latencies = Latencies::new(WINDOW, now);
+        let lengths = [0, 1, 2, 3, 500, 501, 3_600_000, 3_600_001];
+        for millis in lengths {
+            latencies.note(now.unix, now.after(Duration::from_millis(millis)));
+        }
+        let mut totals = latencies.totals();
+        assert_eq!(totals.counts, [2, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(totals.sum, Duration::from_millis(lengths.iter().sum()));
+        totals.merge(&latencies.totals());
+        assert_eq!(totals.counts.iter().sum::<u64>(), 16);
     }
 
     #[test]

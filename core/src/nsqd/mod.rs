@@ -34,7 +34,7 @@ pub use self::channel::{
 pub use self::config::{AuthMethod, Config, ConfigError, TlsRequired};
 pub use self::event::{ClientFailure, Event};
 pub use self::in_flight::NotInFlight;
-pub use self::latency::LatencyStats;
+pub use self::latency::{LATENCY_BOUNDS, LatencyStats, LatencyTotals};
 pub use self::line::Nearness;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};

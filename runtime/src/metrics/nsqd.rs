@@ -1,12 +1,13 @@
 //! nsqd's metrics.
 
 use core::fmt;
+use core::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use sansq_core::nsqd::http::Memory;
-use sansq_core::nsqd::{ChannelStats, ServerStats, TopicStats};
+use sansq_core::nsqd::{ChannelStats, LATENCY_BOUNDS, LatencyTotals, ServerStats, TopicStats};
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 use super::{Figure, counter, gauge, show_family, show_gauge, show_info, show_turns};
@@ -100,7 +101,7 @@ impl Collector for NsqdPage {
         if !self.aggregate {
             self.show_latencies(&mut page)?;
         }
-        Ok(())
+        self.show_latency_totals(&mut page)
     }
 }
 
@@ -173,6 +174,27 @@ impl NsqdPage {
         })
     }
 
+    /// Histograms can, and those of several nsqds as well.
+    fn show_latency_totals(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let measured =
+            || self.channels().filter_map(|(labels, stats)| Some((labels, stats.latency.totals?)));
+        if measured().next().is_none() {
+            return Ok(());
+        }
+        let name = "nsqd_channel_e2e_latency_seconds";
+        let help = "Time from publishing to FIN, of all messages since the channel was made";
+        let mut family = page.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        if self.aggregate {
+            let mut sum = LatencyTotals::default();
+            measured().for_each(|(_, totals)| sum.merge(&totals));
+            return show_latency_histogram(&mut family, &sum);
+        }
+        for (labels, totals) in measured() {
+            show_latency_histogram(&mut family.encode_family(&labels)?, &totals)?;
+        }
+        Ok(())
+    }
+
     /// Percentiles can't be added up, so there are none of all channels together.
     fn show_latencies(&self, page: &mut DescriptorEncoder<'_>) -> fmt::Result {
         if self.channels().all(|(_, channel)| channel.latency.percentiles.is_empty()) {
@@ -190,4 +212,11 @@ impl NsqdPage {
         }
         Ok(())
     }
+}
+
+fn show_latency_histogram(metric: &mut MetricEncoder<'_>, totals: &LatencyTotals) -> fmt::Result {
+    let bounds = LATENCY_BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::MAX]);
+    let buckets: Vec<_> = bounds.zip(totals.counts).collect();
+    let count = totals.counts.iter().sum();
+    metric.encode_histogram::<NoLabelSet>(totals.sum.as_secs_f64(), count, &buckets, None)
 }

@@ -1,11 +1,21 @@
 use std::collections::BTreeSet;
 
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{ChannelStats, LatencyStats, ServerStats, ShardId, ShardStats, TopicStats};
+use sansq_core::nsqd::{
+    ChannelStats, LATENCY_BOUNDS, LatencyStats, LatencyTotals, ServerStats, ShardId, ShardStats,
+    TopicStats,
+};
 use sansq_core::nsqlookupd::{Counters, LookupdStats};
 
 use super::*;
 use crate::meter::Meter;
+
+/// Two samples of up to a millisecond, and three of more than an hour.
+fn totals() -> LatencyTotals {
+    let mut totals = LatencyTotals { sum: Duration::from_millis(10_500), ..Default::default() };
+    (totals.counts[0], totals.counts[LATENCY_BOUNDS.len()]) = (2, 3);
+    totals
+}
 
 fn nsqd(aggregate: bool) -> String {
     let channel = |name: &str, percentiles| ChannelStats {
@@ -25,7 +35,7 @@ fn nsqd(aggregate: bool) -> String {
         ready_client_count: 1,
         clients: None,
         paused: true,
-        latency: LatencyStats { count: 1, percentiles },
+        latency: LatencyStats { count: 1, percentiles, totals: Some(totals()) },
     };
     let topic = |name: &str, channels| TopicStats {
         name: TopicName::new(name).unwrap(),
@@ -108,6 +118,10 @@ fn figures_of_each_topic_and_channel() {
             "nsqd_channel_starved{topic=\"a\",channel=\"c\"} 0",
             "nsqd_channel_paused{topic=\"a\",channel=\"c\"} 1",
             "nsqd_channel_e2e_processing_latency_seconds{topic=\"a\",channel=\"c\",quantile=\"0.99\"} 0.0015",
+            "nsqd_channel_e2e_latency_seconds_bucket{le=\"0.001\",topic=\"a\",channel=\"c\"} 2",
+            "nsqd_channel_e2e_latency_seconds_bucket{le=\"3600.0\",topic=\"a\",channel=\"c\"} 2",
+            "nsqd_channel_e2e_latency_seconds_bucket{le=\"+Inf\",topic=\"a\",channel=\"c\"} 5",
+            "nsqd_channel_e2e_latency_seconds_sum{topic=\"a\",channel=\"c\"} 10.5",
             "# TYPE nsqd_topic_messages counter",
             "# EOF",
         ],
@@ -119,7 +133,13 @@ fn sums_name_no_topic() {
     let page = nsqd(true);
     has_lines(
         &page,
-        &["nsqd_topics 2", "nsqd_topic_messages_total 20", "nsqd_channel_paused 2", "# EOF"],
+        &[
+            "nsqd_topics 2",
+            "nsqd_topic_messages_total 20",
+            "nsqd_channel_paused 2",
+            "nsqd_channel_e2e_latency_seconds_count 10",
+            "# EOF",
+        ],
     );
     assert!(!page.contains("topic=") && !page.contains("quantile"), "{page}");
 }

@@ -32,7 +32,7 @@ use core::time::Duration;
 use self::deferred::Deferred;
 use super::backlog::{Backlog, BacklogOutput, Beyond};
 use super::in_flight::{InFlight, List, NotInFlight};
-use super::latency::{Histogram, Latencies};
+use super::latency::{Histogram, Latencies, LatencyTotals};
 use super::line::{Line, Nearness, Place};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
@@ -471,6 +471,11 @@ impl Channel {
     /// What it did so far.
     pub const fn counters(&self) -> ChannelCounters {
         self.counters
+    }
+
+    /// How long all messages took since the channel was made, if that is measured.
+    pub(super) fn latency_totals(&self) -> Option<LatencyTotals> {
+        self.latencies.as_ref().map(|latencies| latencies.totals())
     }
 
     /// Adds what is known of how long messages took.

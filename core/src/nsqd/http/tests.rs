@@ -572,8 +572,9 @@ Memory:
 fn latencies_are_shown() {
     let mut topic = st1();
     let values = [(1.0, 2_500_000_000), (0.99, 351_949_000), (0.5, 1_001), (0.1, 1_000)];
-    topic.latency = LatencyStats { count: 7, percentiles: values.to_vec() };
-    topic.channels[0].latency = LatencyStats { count: 0, percentiles: vec![(1.0, 0)] };
+    topic.latency = LatencyStats { count: 7, percentiles: values.to_vec(), totals: None };
+    topic.channels[0].latency =
+        LatencyStats { count: 0, percentiles: vec![(1.0, 0)], totals: None };
     let sample = ServerStats { topics: vec![topic], ..sample() };
     let text = stats("?include_mem=0", sample.clone());
     let shown = "msgs: 6        e2e%: 2.5s, 351.9ms, 1.0us, 1000.0ns\n      [chA ";

@@ -362,7 +362,10 @@ impl Shard {
             ready_client_count: ready,
             clients,
             paused: channel.is_paused(),
-            latency: latencies.stats(&self.config.e2e_processing_latency_percentiles),
+            latency: LatencyStats {
+                totals: channel.latency_totals(),
+                ..latencies.stats(&self.config.e2e_processing_latency_percentiles)
+            },
         }
     }
 

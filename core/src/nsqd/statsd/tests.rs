@@ -24,7 +24,11 @@ fn channel(name: &str, count: u64) -> ChannelStats {
         ready_client_count: 0,
         clients: None,
         paused: false,
-        latency: LatencyStats { count: 1, percentiles: vec![(0.99, 7), (0.999, 8), (0.5, 9)] },
+        latency: LatencyStats {
+            count: 1,
+            percentiles: vec![(0.99, 7), (0.999, 8), (0.5, 9)],
+            totals: None,
+        },
     }
 }
 
