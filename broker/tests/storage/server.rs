@@ -23,7 +23,7 @@ impl Nsqd {
     /// Starts the program, or the one that `SANSQ` names.
     pub(crate) fn start(data_path: &Path, flags: &[&str]) -> Self {
         let program = std::env::var_os("SANSQ");
-        let mut child = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_sansq").into()))
+        let mut child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_sansq").into()))
             .args(["nsqd", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])
             .arg(format!("--data-path={}", data_path.display()))
             .args(flags)
