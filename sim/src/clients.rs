@@ -240,19 +240,19 @@ impl Publisher {
             for event in actions.events {
                 env.line(format_args!("  producer {}: {event}", self.index));
             }
-            for id in actions.close {
+            for id in actions.net.close {
                 if let Some((link, _)) = self.link.take_if(|(_, at)| *at == id) {
                     env.net.close(client(link), env.now, &mut env.queue);
                 }
             }
-            for dial in actions.dial {
+            for dial in actions.net.dial {
                 let (client, server) = (Endpoint::Producer(self.index), Endpoint::Nsqd(self.node));
                 let link = env.net.dial(client, server, env.now, &mut env.queue);
                 self.link = Some((link, dial.id));
                 self.input.clear();
                 self.outbox.clear();
             }
-            if actions.transmit {
+            if !actions.net.transmit.is_empty() {
                 self.flush(env);
             }
             for (id, result) in actions.completed {

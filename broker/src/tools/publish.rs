@@ -237,15 +237,15 @@ impl Publishing {
     fn carry_out(&mut self) -> Result<(), ToolError> {
         for (index, nsqd) in self.nsqds.iter_mut().enumerate() {
             while !nsqd.actions.is_empty() {
-                if !nsqd.actions.close.is_empty() {
+                if !nsqd.actions.net.close.is_empty() {
                     nsqd.hang_up();
                 }
-                for dial in nsqd.actions.dial.drain(..) {
+                for dial in nsqd.actions.net.dial.drain(..) {
                     let id = dial.id;
                     let wrap = move |happening| Event::Link(index, id, happening);
                     link::open(dial.address, CONNECT_TIMEOUT, self.events.clone(), wrap);
                 }
-                if nsqd.actions.transmit {
+                if !nsqd.actions.net.transmit.is_empty() {
                     nsqd.write(self.clock);
                 }
                 let completed = core::mem::take(&mut nsqd.actions.completed);

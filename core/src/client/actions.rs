@@ -7,19 +7,55 @@ use core::time::Duration;
 
 use super::connection::Identity;
 use super::error::ConnectionError;
+use crate::http::call::Call;
 use crate::log::Level;
 
-/// Everything that calls into a [`Producer`](super::Producer) ask of the driver, grouped by who acts
-/// on it. The driver owns it, carries it out in the order of the fields and clears it.
+/// What a client machine asks of the driver about its connections, grouped by who acts on it. The driver
+/// owns it, carries it out in the order of the fields and clears it.
 #[derive(Debug, Default)]
-pub struct ProducerActions {
+pub struct NetActions {
     /// Connections and dials to drop at once; there is no report back about them.
     pub close: Vec<DialId>,
     /// Addresses to connect to. Reported back by `handle_connected` or `handle_connect_failed`.
     pub dial: Vec<Dial>,
-    /// There are bytes to write: call `swap_transmit` until it gives none.
-    pub transmit: bool,
-    /// Publishes that are over, in the order of their ids, each exactly once.
+    /// Connections with bytes to write: call `swap_transmit` until it gives none.
+    pub transmit: Vec<DialId>,
+    /// Requests to nsqlookupds. Each is reported back once, by `handle_called`.
+    pub calls: Vec<(CallId, Call)>,
+}
+
+impl NetActions {
+    /// Whether there is nothing to do.
+    pub const fn is_empty(&self) -> bool {
+        self.close.is_empty()
+            && self.dial.is_empty()
+            && self.transmit.is_empty()
+            && self.calls.is_empty()
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.close.clear();
+        self.dial.clear();
+        self.transmit.clear();
+        self.calls.clear();
+    }
+
+    /// A connection has something to write.
+    pub(super) fn transmit(&mut self, id: DialId) {
+        if !self.transmit.contains(&id) {
+            self.transmit.push(id);
+        }
+    }
+}
+
+/// Everything that calls into a [`Producer`](super::Producer) or a
+/// [`ProducerPool`](super::ProducerPool) ask of the driver.
+#[derive(Debug, Default)]
+pub struct ProducerActions {
+    /// Connections.
+    pub net: NetActions,
+    /// Publishes that are over, each exactly once; those of one nsqd in the order of their ids.
     pub completed: Vec<(PublishId, Result<(), PublishError>)>,
     /// A publish was refused with [`PublishError::Full`] before, and some room has come since.
     pub room: bool,
@@ -30,19 +66,12 @@ pub struct ProducerActions {
 impl ProducerActions {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
-        self.close.is_empty()
-            && self.dial.is_empty()
-            && !self.transmit
-            && self.completed.is_empty()
-            && !self.room
-            && self.events.is_empty()
+        self.net.is_empty() && self.completed.is_empty() && !self.room && self.events.is_empty()
     }
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
-        self.close.clear();
-        self.dial.clear();
-        self.transmit = false;
+        self.net.clear();
         self.completed.clear();
         self.room = false;
         self.events.clear();
@@ -53,6 +82,10 @@ impl ProducerActions {
 /// one that races with a close does no harm.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct DialId(pub(super) u64);
+
+/// Names a request to an nsqlookupd until it is reported back.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallId(pub(super) u64);
 
 /// An address to connect to.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -36,7 +36,7 @@
 //! // A caller publishes. The producer wants a connection first.
 //! let orders = TopicName::new("orders")?;
 //! let id = producer.publish(&orders, Bytes::from("an order"), now, &mut actions)?;
-//! let dial = actions.dial.remove(0);
+//! let dial = actions.net.dial.remove(0);
 //! assert_eq!(dial.address, "127.0.0.1:4150");
 //! actions.clear();
 //!
@@ -46,10 +46,13 @@
 //! let mut socket = Vec::new();
 //! let mut spare = Vec::new();
 //! let mut write = |producer: &mut Producer, actions: &mut ProducerActions, now| {
-//!     while actions.transmit {
-//!         producer.swap_transmit(now, &mut spare);
-//!         actions.transmit = !spare.is_empty();
-//!         socket.extend_from_slice(&spare);
+//!     if actions.net.transmit.pop().is_some() {
+//!         while {
+//!             producer.swap_transmit(now, &mut spare);
+//!             !spare.is_empty()
+//!         } {
+//!             socket.extend_from_slice(&spare);
+//!         }
 //!     }
 //! };
 //! write(&mut producer, &mut actions, now);
@@ -72,16 +75,25 @@
 mod actions;
 mod backoff;
 pub mod connection;
+pub mod consumer;
 mod error;
 pub mod frame;
 mod options;
+pub mod pool;
 pub mod producer;
 mod transactions;
 
-pub use actions::{Dial, DialId, ProducerActions, ProducerEvent, PublishError, PublishId};
+pub use actions::{
+    CallId, Dial, DialId, NetActions, ProducerActions, ProducerEvent, PublishError, PublishId,
+};
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
+pub use consumer::{
+    AnswerError, Consumer, ConsumerActions, ConsumerEvent, ConsumerOptions, ConsumerStats,
+    Delivery, DeliveryKey,
+};
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
+pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions};

@@ -307,7 +307,7 @@ impl Producer {
     pub fn handle_connected(&mut self, id: DialId, now: Now, out: &mut ProducerActions) {
         match self.link_of(id) {
             Some(link) => link.connection.handle_connected(now),
-            None => out.close.push(id),
+            None => out.net.close.push(id),
         }
         self.settle(out);
     }
@@ -351,7 +351,7 @@ impl Producer {
         }
         if let Some(error) = fault.or_else(|| result.err()) {
             input.clear();
-            out.close.push(id);
+            out.net.close.push(id);
             self.end_link(error, now, out);
         }
         self.settle(out);
@@ -388,7 +388,7 @@ impl Producer {
                 result = result.and(Err(ConnectionError::NoAnswer));
             }
             if let Err(error) = result {
-                out.close.push(id);
+                out.net.close.push(id);
                 self.end_link(error, now, out);
             }
         }
@@ -444,7 +444,7 @@ impl Producer {
         self.redial_at = None;
         let connection = Connection::dial(&self.options.connection, now);
         self.link = Some(Link { id, connection, opened_at: None, answered: false });
-        out.dial.push(Dial { id, address: self.address.clone() });
+        out.net.dial.push(Dial { id, address: self.address.clone() });
         out.events.push(ProducerEvent::Connecting);
     }
 
@@ -487,14 +487,16 @@ impl Producer {
         if self.is_closing_done() && !self.stopped {
             self.stopped = true;
             self.redial_at = None;
-            out.close.extend(self.link.take().map(|link| link.id));
+            out.net.close.extend(self.link.take().map(|link| link.id));
             out.events.push(ProducerEvent::Stopped);
         }
         out.room |= self.transactions.take_room();
-        out.transmit |= self.link.as_ref().is_some_and(|link| {
-            link.connection.wants_transmit()
-                || link.connection.is_open() && self.transactions.is_anything_waiting()
-        });
+        if let Some(link) = &self.link
+            && (link.connection.wants_transmit()
+                || link.connection.is_open() && self.transactions.is_anything_waiting())
+        {
+            out.net.transmit(link.id);
+        }
     }
 }
 

@@ -48,8 +48,8 @@ impl Rig {
     }
 
     fn take_dial(&mut self) -> DialId {
-        let dial = self.out.dial.pop().expect("a dial is asked for");
-        assert_eq!((dial.address.as_str(), self.out.dial.len()), ("nsqd:4150", 0));
+        let dial = self.out.net.dial.pop().expect("a dial is asked for");
+        assert_eq!((dial.address.as_str(), self.out.net.dial.len()), ("nsqd:4150", 0));
         self.dial = Some(dial.id);
         dial.id
     }
@@ -62,10 +62,13 @@ impl Rig {
     /// Writes as long as the producer wants to.
     fn write(&mut self) {
         let mut spare = b"left over".to_vec();
-        while self.out.transmit {
-            self.producer.swap_transmit(self.now, &mut spare);
-            self.out.transmit = !spare.is_empty();
-            self.socket.extend_from_slice(&spare);
+        while self.out.net.transmit.pop().is_some() {
+            while {
+                self.producer.swap_transmit(self.now, &mut spare);
+                !spare.is_empty()
+            } {
+                self.socket.extend_from_slice(&spare);
+            }
         }
     }
 
@@ -167,7 +170,7 @@ fn a_publish_connects_and_is_sent_when_the_handshake_is_over() {
     let mut rig = Rig::new(ProducerOptions::default());
     assert_eq!(rig.publish("a"), Ok(PublishId(0)));
     assert_eq!(rig.publish("b"), Ok(PublishId(1)));
-    assert!(!rig.out.transmit, "there is no socket yet");
+    assert!(rig.out.net.transmit.is_empty(), "there is no socket yet");
     rig.come_up();
     rig.write();
     assert_eq!(rig.take_socket(), b"PUB t\n\0\0\0\x01aPUB t\n\0\0\0\x01b");
@@ -261,7 +264,7 @@ fn only_ok_is_success() {
     rig.response(b"WHATEVER");
     let error = ConnectionError::UnexpectedResponse("WHATEVER".into());
     assert_eq!(rig.completed(), [(0, unknown(error.clone()))]);
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
     assert_eq!(rig.disconnected(), error);
 }
 
@@ -270,7 +273,7 @@ fn an_answer_to_nothing_closes() {
     let mut rig = Rig::open();
     rig.publish("not written yet").unwrap();
     rig.response(OK);
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
     assert_eq!(rig.disconnected(), ConnectionError::UnexpectedResponse("OK".into()));
     assert_eq!(rig.completed(), [], "what was not written waits for the next connection");
 
@@ -294,7 +297,7 @@ fn a_refused_publish_leaves_those_sent_behind_in_doubt() {
     rig.input(&[frame(0, OK), frame(1, text.as_bytes()), frame(0, OK)].concat());
     let refused = ConnectionError::Refused(text.into());
     assert_eq!(rig.completed(), [(0, Ok(())), (1, rejected(text)), (2, unknown(refused))]);
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
     assert_eq!(rig.disconnected(), ConnectionError::Refused(text.into()));
     rig.closed();
     assert_eq!(rig.completed(), [], "a late report about the old connection");
@@ -432,7 +435,7 @@ fn a_broker_that_refuses_the_client_fails_what_waits() {
         rig.producer.handle_connected(id, rig.now, &mut rig.out);
         rig.write();
         rig.input(&answer);
-        assert_eq!(rig.out.close, [id]);
+        assert_eq!(rig.out.net.close, [id]);
         let completed = rig.completed();
         assert_eq!(completed, [(0, not_sent(error))]);
         assert_eq!(completed[0].1.clone().unwrap_err().to_string(), shown);
@@ -484,7 +487,7 @@ fn close_waits_for_answers_and_for_what_is_not_sent_yet() {
     rig.response(OK);
     assert_eq!(rig.completed(), [(0, Ok(())), (1, Ok(()))]);
     assert!(rig.producer.is_stopped());
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
     assert_eq!(rig.timeout_millis(), None);
 }
 
@@ -502,13 +505,13 @@ fn close_gives_up_at_its_deadline() {
     let stopped = || ConnectionError::Stopped;
     assert_eq!(rig.completed(), [(0, unknown(stopped())), (1, not_sent(stopped()))]);
     assert!(rig.producer.is_stopped());
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
     // Whatever the world still reports about it is ignored.
     rig.response(OK);
     rig.closed();
     rig.at(100_000);
     assert_eq!(rig.completed(), []);
-    assert_eq!(rig.out.dial, []);
+    assert_eq!(rig.out.net.dial, []);
 }
 
 #[test]
@@ -520,7 +523,7 @@ fn a_loss_while_closing_dials_again_only_for_what_waits() {
     rig.closed();
     assert_eq!(rig.completed(), [(0, unknown(ConnectionError::Closed))]);
     assert!(rig.producer.is_stopped());
-    assert_eq!(rig.out.dial, []);
+    assert_eq!(rig.out.net.dial, []);
 
     let mut rig = Rig::open();
     rig.publish("a").unwrap();
@@ -548,7 +551,7 @@ fn a_loss_completes_what_was_sent_at_once_and_in_order() {
     rig.closed();
     let lost = || unknown(ConnectionError::Closed);
     assert_eq!(rig.completed(), [(0, lost()), (1, lost()), (2, lost())]);
-    assert_eq!(rig.out.close, [], "the broker has closed it already");
+    assert_eq!(rig.out.net.close, [], "the broker has closed it already");
     let redial = rig.timeout_millis().unwrap();
     rig.at(redial);
     rig.take_socket();
@@ -572,7 +575,7 @@ fn a_broken_socket_and_a_bad_frame_are_losses() {
     rig.input(b"HTTP/1.1 400 Bad Request");
     let error = ConnectionError::Frame(FrameError::UnexpectedHttp);
     assert_eq!(rig.completed(), [(0, unknown(error))]);
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
 }
 
 #[test]
@@ -586,12 +589,12 @@ fn a_connection_that_lived_is_replaced_at_once_and_others_after_growing_waits() 
         let id = if failures == 1 { id } else { rig.take_dial() };
         let before = rig.now.instant.as_nanos() / 1_000_000;
         rig.producer.handle_connect_failed(id, "no", rig.now, &mut rig.out);
-        assert_eq!(rig.out.dial, []);
+        assert_eq!(rig.out.net.dial, []);
         let redial = rig.producer.poll_timeout().unwrap();
         let wait = redial.saturating_since(rig.now.instant).as_millis();
         assert!((100..=(100 << failures).min(30_000)).contains(&wait), "{wait} after {failures}");
         rig.at(before + wait as u64);
-        assert_eq!(rig.out.dial, [], "early by less than a millisecond");
+        assert_eq!(rig.out.net.dial, [], "early by less than a millisecond");
         rig.at(before + wait as u64 + 1);
         rig.events();
     }
@@ -642,14 +645,14 @@ fn a_dial_that_takes_too_long_is_dropped() {
     rig.producer.connect(rig.now, &mut rig.out);
     let first = rig.take_dial();
     rig.producer.connect(rig.now, &mut rig.out);
-    assert_eq!(rig.out.dial, [], "one dial at a time");
+    assert_eq!(rig.out.net.dial, [], "one dial at a time");
     rig.at(1000);
-    assert_eq!(rig.out.close, [first]);
+    assert_eq!(rig.out.net.close, [first]);
     assert_eq!(rig.disconnected(), ConnectionError::DialTimeout);
     rig.out.clear();
     // It succeeds all the same, too late: its socket is to be closed.
     rig.producer.handle_connected(first, rig.now, &mut rig.out);
-    assert_eq!(rig.out.close, [first]);
+    assert_eq!(rig.out.net.close, [first]);
     rig.producer.handle_connect_failed(first, "no", rig.now, &mut rig.out);
     assert_eq!(rig.events(), []);
 }
@@ -664,7 +667,7 @@ fn a_silent_line_is_dropped() {
     assert_eq!(rig.timeout_millis(), Some(60_000));
     rig.at(60_000);
     assert_eq!(rig.completed(), [(0, unknown(ConnectionError::ReadTimeout))]);
-    assert_eq!(rig.out.close, [rig.dial.unwrap()]);
+    assert_eq!(rig.out.net.close, [rig.dial.unwrap()]);
 }
 
 #[test]

@@ -43,10 +43,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Does `step` with a driver that does what it is told to.
 fn apply(rig: &mut Rig, step: &Step, taken: &mut u64) {
-    if !rig.out.dial.is_empty() {
+    if !rig.out.net.dial.is_empty() {
         rig.take_dial();
     }
-    rig.out.close.clear();
+    rig.out.net.close.clear();
     let now = rig.now;
     match (step, rig.dial) {
         (Step::Publish, _) => match rig.publish("body") {
@@ -164,7 +164,7 @@ proptest! {
                 rig.producer.handle_input(id, &mut input, rig.now, &mut rig.out);
                 rest = behind;
             }
-            (rig.completed(), rig.events(), rig.out.close, rig.producer.poll_timeout())
+            (rig.completed(), rig.events(), rig.out.net.close, rig.producer.poll_timeout())
         };
         let whole = run(&mut core::iter::repeat(usize::MAX));
         prop_assert_eq!(&run(&mut core::iter::repeat(1)), &whole);
