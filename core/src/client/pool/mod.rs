@@ -22,8 +22,9 @@
 //! - Nsqds that nsqlookupds list come and go as [`Directory`] says; those given stay until they are
 //!   removed. One that goes gets nothing new, and its connection ends with its last publish.
 //!
-//! Limits: publishes and bytes outstanding (`max_outstanding`, `max_outstanding_bytes` of
-//! [`PoolOptions::producer`], for the pool as a whole, then [`PublishError::Full`]); commands that an
+//! Limits: publishes and bytes outstanding (`max_outstanding`, never above [`OUTSTANDING_MAX`], and
+//! `max_outstanding_bytes` of [`PoolOptions::producer`], for the pool as a whole, then
+//! [`PublishError::Full`]); commands that an
 //! nsqd has not answered (`max_outstanding`, those included whose deadline has passed; then it is given
 //! none); [`FOUND_MAX`](super::directory::FOUND_MAX) for the nsqds that are found. Choosing looks at
 //! every nsqd.
@@ -258,8 +259,15 @@ impl ProducerPool {
         }
         let deadline = now.instant + self.options.producer.publish_timeout;
         let id = self.slots.insert(publish.body.len(), deadline)?;
-        self.queue.push_back(id, publish);
-        self.flush(now, out);
+        // The short way, which spares a publish the moves into the queue and out of it.
+        if self.queue.front().is_none()
+            && let Some(at) = self.choose(now)
+        {
+            self.give(at, id, publish, deadline, out);
+        } else {
+            self.queue.push_back(id, publish);
+            self.flush(now, out);
+        }
         Ok(id)
     }
 
@@ -647,12 +655,23 @@ impl ProducerPool {
                 continue;
             };
             let Some(at) = self.choose(now) else { return };
-            let Some(member) = self.members.get_mut(at) else { return };
             let Some((id, publish)) = self.queue.pop_front() else { return };
-            let seq = member.producer.take_as(id, publish, deadline, &mut self.scratch);
-            self.slots.put(id, Place::At { serial: member.serial, seq });
-            pass_on(&mut self.scratch, out);
+            self.give(at, id, publish, deadline, out);
         }
+    }
+
+    fn give(
+        &mut self,
+        at: usize,
+        id: PublishId,
+        publish: Publish,
+        deadline: Instant,
+        out: &mut ProducerActions,
+    ) {
+        let Some(member) = self.members.get_mut(at) else { return };
+        let seq = member.producer.take_as(id, publish, deadline, &mut self.scratch);
+        self.slots.put(id, Place::At { serial: member.serial, seq });
+        pass_on(&mut self.scratch, out);
     }
 
     /// The nsqd for the next publish.
