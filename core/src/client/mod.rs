@@ -3,7 +3,8 @@
 //! A [`Producer`] publishes to one nsqd. It owns no socket and no timer: the driver reports what
 //! happened, carries out the [`ProducerActions`] that the call left behind, and calls
 //! [`Producer::handle_timeout`] when [`Producer::poll_timeout`] says so. One task owns a producer;
-//! callers reach it through whatever queue the runtime has.
+//! callers reach it through whatever queue the runtime has. A [`ProducerPool`] publishes to several
+//! nsqds and is driven in the same way.
 //!
 //! # The turn
 //!
@@ -76,6 +77,7 @@ mod actions;
 mod backoff;
 pub mod connection;
 pub mod consumer;
+pub mod directory;
 mod error;
 pub mod frame;
 mod options;
@@ -91,6 +93,9 @@ pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{
     AnswerError, Consumer, ConsumerActions, ConsumerEvent, ConsumerOptions, ConsumerStats,
     Delivery, DeliveryKey,
+};
+pub use directory::{
+    Directory, DirectoryChanges, DirectoryEvent, DirectoryEventKind, DirectoryOptions, Question,
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
