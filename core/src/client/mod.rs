@@ -94,6 +94,8 @@ pub use consumer::{
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
+#[cfg(feature = "upgrade")]
+pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions};

@@ -428,10 +428,9 @@ impl Producer {
         let Some(link) = &mut self.link else {
             return;
         };
-        link.connection.swap_transmit(spare);
-        if link.connection.is_open() {
+        link.connection.swap_transmit_with(spare, |spare| {
             while spare.len() < TRANSMIT_LEN_MAX && self.transactions.send_next(now, spare) {}
-        }
+        });
     }
 
     fn link_of(&mut self, id: DialId) -> Option<&mut Link> {
@@ -442,7 +441,7 @@ impl Producer {
         let id = DialId(self.dials);
         self.dials += 1;
         self.redial_at = None;
-        let connection = Connection::dial(&self.options.connection, now);
+        let connection = Connection::dial(&self.options.connection, &self.address, now);
         self.link = Some(Link { id, connection, opened_at: None, answered: false });
         out.net.dial.push(Dial { id, address: self.address.clone() });
         out.events.push(ProducerEvent::Connecting);
