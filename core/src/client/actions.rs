@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::connection::Identity;
+use super::connection::{Connection, Identity};
 use super::error::ConnectionError;
 use crate::http::call::Call;
 use crate::log::Level;
@@ -14,6 +14,10 @@ use crate::log::Level;
 /// owns it, carries it out in the order of the fields and clears it.
 #[derive(Debug, Default)]
 pub struct NetActions {
+    /// The last bytes for connections that are in `close` too: commands without an answer, and the end of
+    /// TLS and Deflate. To be written behind what is being written, as far as the socket takes it at once;
+    /// nothing is lost if it does not.
+    pub farewells: Vec<(DialId, Vec<u8>)>,
     /// Connections and dials to drop at once; there is no report back about them.
     pub close: Vec<DialId>,
     /// Addresses to connect to. Reported back by `handle_connected` or `handle_connect_failed`.
@@ -27,7 +31,8 @@ pub struct NetActions {
 impl NetActions {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
-        self.close.is_empty()
+        self.farewells.is_empty()
+            && self.close.is_empty()
             && self.dial.is_empty()
             && self.transmit.is_empty()
             && self.calls.is_empty()
@@ -35,10 +40,21 @@ impl NetActions {
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
+        self.farewells.clear();
         self.close.clear();
         self.dial.clear();
         self.transmit.clear();
         self.calls.clear();
+    }
+
+    /// Drops a connection that is not broken.
+    pub(super) fn close(&mut self, id: DialId, connection: &mut Connection) {
+        let mut last = Vec::new();
+        connection.swap_farewell(&mut last);
+        if !last.is_empty() {
+            self.farewells.push((id, last));
+        }
+        self.close.push(id);
     }
 
     /// A connection has something to write.

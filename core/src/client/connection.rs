@@ -325,11 +325,12 @@ impl Connection {
     }
 
     /// Empties `spare` and swaps it for the last bytes of a connection that its owner is about to drop: those
-    /// owed, and with TLS or Deflate that nothing follows. Servers can do without, some of them noting
-    /// that the connection broke.
+    /// owed, and with TLS or Deflate that nothing follows. None before the handshake is over. Servers can
+    /// do without, some of them noting that the connection broke.
     pub fn swap_farewell(&mut self, spare: &mut Vec<u8>) {
-        self.swap_transmit(spare);
+        spare.clear();
         if self.has_handshaken() {
+            self.swap_transmit(spare);
             self.seal_off(spare);
         }
     }

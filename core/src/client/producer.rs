@@ -486,7 +486,9 @@ impl Producer {
         if self.is_closing_done() && !self.stopped {
             self.stopped = true;
             self.redial_at = None;
-            out.net.close.extend(self.link.take().map(|link| link.id));
+            if let Some(mut link) = self.link.take() {
+                out.net.close(link.id, &mut link.connection);
+            }
             out.events.push(ProducerEvent::Stopped);
         }
         out.room |= self.transactions.take_room();

@@ -598,5 +598,16 @@ fn a_producer_through_every_stack() {
         }
         assert_eq!(out.completed.len(), count, "{layers:?}: {:?}", out.events);
         assert!(out.completed.iter().all(|(_, result)| result.is_ok()));
+        out.clear();
+        producer.close(now, &mut out);
+        assert_eq!(out.net.close, [dial]);
+        let farewell = out.net.farewells.pop().map(|(id, bytes)| {
+            assert_eq!(id, dial);
+            node.send(peer, &bytes);
+        });
+        assert_eq!(farewell.is_some(), layers.0 || matches!(layers.1, Some(Layer::Deflate(_))));
+        assert_eq!(node.is_closed(peer), farewell.is_some());
+        let failures = node.events.iter().filter(|event| matches!(event, Event::ClientFailed(..)));
+        assert_eq!(failures.count(), 0);
     }
 }
