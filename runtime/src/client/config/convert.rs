@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sansq_core::client::directory::DirectoryOptions;
 use sansq_core::client::{
     ConnectionOptions, ConsumerOptions, MAX_FRAME_SIZE, PoolOptions, ProducerOptions, Upgrades,
 };
@@ -81,7 +82,13 @@ impl Config {
     /// # Errors
     /// As [`connection_options`](Self::connection_options).
     pub fn pool_options(&self) -> Result<PoolOptions, ConfigError> {
-        Ok(PoolOptions { producer: self.producer_options()?, retry: self.retry })
+        let producer = self.producer_options()?;
+        let lookupd = DirectoryOptions {
+            poll_interval: self.lookupd_poll_interval,
+            poll_jitter: self.lookupd_poll_interval.mul_f64(self.lookupd_poll_jitter),
+            poll_timeout: self.lookupd_poll_timeout,
+        };
+        Ok(PoolOptions { producer, retry: self.retry, lookupd })
     }
 
     /// What these settings are for a consumer.
