@@ -119,7 +119,8 @@ impl Config {
         if let Some(tls) = &self.tls_config {
             return Ok(tls.clone());
         }
-        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let given =
+            |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         let options = ClientTlsOptions {
             root_ca_file: given(&self.tls_root_ca_file),
             identity: given(&self.tls_cert).zip(given(&self.tls_key)),
