@@ -89,8 +89,8 @@ pub use actions::{
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{
-    AnswerError, Consumer, ConsumerActions, ConsumerEvent, ConsumerOptions, ConsumerStats,
-    Delivery, DeliveryKey,
+    AnswerError, BackoffStrategy, ConnectionStats, Consumer, ConsumerActions, ConsumerEvent,
+    ConsumerOptions, ConsumerStats, Delivery, DeliveryKey,
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
