@@ -46,6 +46,8 @@ pub enum ConnectionError {
     TooManyMessages,
     /// The server refused a command, which ends a connection (nsqd-protocol.md section 6).
     Refused(String),
+    /// No nsqd is known: none was given, and none found yet.
+    NoNsqd,
     /// The deadline of the publish passed.
     TimedOut,
     /// The client was closed.
@@ -91,6 +93,7 @@ impl fmt::Display for ConnectionError {
             Self::UnexpectedMessage => f.write_str("unexpected message"),
             Self::TooManyMessages => f.write_str("many more messages than the RDY count"),
             Self::Refused(text) => write!(f, "the server refused a command: {text}"),
+            Self::NoNsqd => f.write_str("no nsqd is known"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Stopped => f.write_str("stopped"),
         }
