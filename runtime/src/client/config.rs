@@ -20,9 +20,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::path::PathBuf;
 
-use sansq_core::client::pool::RetryPolicy;
 use sansq_core::client::producer::{MAX_OUTSTANDING, MAX_OUTSTANDING_BYTES};
-use sansq_core::client::{Secret, USER_AGENT};
+use sansq_core::client::{BackoffStrategy, RetryPolicy, Secret, USER_AGENT};
 use sansq_core::upgrade::ClientTls;
 use serde::{Deserialize, Serialize};
 
@@ -258,16 +257,6 @@ impl Default for Config {
             upgrade_required: true,
         }
     }
-}
-
-/// How the wait of a backoff level comes about.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum BackoffStrategy {
-    /// `backoff_multiplier` times 2 to the level.
-    #[default]
-    Exponential,
-    /// A random time below that.
-    FullJitter,
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Config {
     /// As [`connection_options`](Self::connection_options).
     pub fn producer_options(&self) -> Result<ProducerOptions, ConfigError> {
         let default = ProducerOptions::default();
-        Ok(ProducerOptions {
+        let options = ProducerOptions {
             connection: self.connection_options()?,
             publish_timeout: self.publish_timeout,
             close_timeout: self.close_timeout,
@@ -74,7 +74,9 @@ impl Config {
             max_req_timeout: self.max_req_timeout,
             backoff_min: self.redial_min,
             backoff_max: self.redial_max,
-        })
+        };
+        options.check()?;
+        Ok(options)
     }
 
     /// What these settings are for a producer of any number of nsqds.
@@ -96,10 +98,29 @@ impl Config {
     /// # Errors
     /// As [`connection_options`](Self::connection_options).
     pub fn consumer_options(&self) -> Result<ConsumerOptions, ConfigError> {
-        Ok(ConsumerOptions {
+        let options = ConsumerOptions {
             connection: self.connection_options()?,
             max_in_flight: self.max_in_flight,
-        })
+            max_attempts: self.max_attempts,
+            default_requeue_delay: self.default_requeue_delay,
+            max_requeue_delay: self.max_requeue_delay,
+            backoff_strategy: self.backoff_strategy,
+            backoff_multiplier: self.backoff_multiplier,
+            max_backoff_duration: self.max_backoff_duration,
+            low_rdy_idle_timeout: self.low_rdy_idle_timeout,
+            low_rdy_timeout: self.low_rdy_timeout,
+            lookupd_poll_interval: self.lookupd_poll_interval,
+            // Checked to be 0 to 1.
+            lookupd_poll_jitter_percent: (self.lookupd_poll_jitter * 100.0).round() as u8,
+            lookupd_poll_timeout: self.lookupd_poll_timeout,
+            lookupd_authorization: self.skip_lookupd_authorization,
+            auto_touch: self.auto_touch,
+            redial_min: self.redial_min,
+            redial_max: self.redial_max,
+            ..ConsumerOptions::default()
+        };
+        options.check()?;
+        Ok(options)
     }
 
     /// What these settings say about sockets, and about nsqlookupds that are asked over HTTPS: whom nsqds

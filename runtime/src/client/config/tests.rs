@@ -252,7 +252,15 @@ fn the_machines_get_what_is_set() {
     assert_eq!(pool.producer.backoff_min, Duration::from_millis(7));
     assert_eq!(pool.lookupd.poll_jitter, Duration::from_secs(5));
     assert_eq!(pool.producer.check(), Ok(()));
-    assert_eq!(config.consumer_options().unwrap().max_in_flight, 12);
+    let consumer = config.consumer_options().unwrap();
+    assert_eq!((consumer.max_in_flight, consumer.lookupd_poll_jitter_percent), (12, 50));
+    assert_eq!(consumer.redial_min, Duration::from_millis(7));
+    // Without heartbeats a producer lives, and a consumer does not.
+    let mut silent = config.clone();
+    silent.set("heartbeat_interval", "-1").unwrap();
+    assert!(silent.pool_options().is_ok());
+    let error = silent.consumer_options().unwrap_err();
+    assert_eq!(error.to_string(), "heartbeat_interval must not be off for a consumer");
     let net = config.net_config().unwrap();
     assert_eq!(net.local_address.map(|ip| ip.to_string()).as_deref(), Some("::1"));
     assert!(net.http_tls.is_none());

@@ -4,13 +4,11 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use sansq_core::client::Secret;
-use sansq_core::client::pool::RetryPolicy;
+use sansq_core::client::{BackoffStrategy, RetryPolicy, Secret};
 use sansq_core::duration::{go_duration, parse_go_duration};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
-use super::BackoffStrategy;
 use crate::tls::MinVersion;
 
 /// A value that is one of a few words.
