@@ -2,18 +2,23 @@
 //! or on a command line.
 //!
 //! ```
-//! use sansq_runtime::client::Config;
+//! use sansq_runtime::client::{Config, ConsumerConfig};
 //!
 //! let mut config = Config::default();
 //! config.set("max-in-flight", "200")?;
 //! config.set("heartbeat_interval", "10s")?;
-//! assert_eq!(config.consumer_options()?.max_in_flight, 200);
+//! config.set("snappy", "true")?;
+//! let consumer = ConsumerConfig::new("orders", "shipping")?
+//!     .nsqd("127.0.0.1:4150")
+//!     .options(config.consumer_options()?)
+//!     .net(config.net_config()?);
+//! assert_eq!(consumer.options.max_in_flight, 200);
 //!
 //! let error = config.set("max_in_fligth", "7").unwrap_err();
 //! assert_eq!(error.to_string(), "unknown option max_in_fligth; did you mean max_in_flight?");
 //! let error = config.set("max_attempts", "-1").unwrap_err();
 //! assert_eq!(error.to_string(), "max_attempts: \"-1\" is not a whole number from 0 to 65535");
-//! # Ok::<(), sansq_runtime::client::ConfigError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use core::net::IpAddr;
