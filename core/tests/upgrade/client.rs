@@ -350,6 +350,21 @@ fn a_certificate_that_is_not_trusted_or_another_s() {
         assert!(cause.to_string().starts_with(what), "{cause}");
         assert!(error.is_refusal() && error.to_string().starts_with("failed to upgrade - tls: "));
         assert!(pair.told().is_empty() && !pair.connection.is_open());
+        // The server hears why, and nothing else.
+        let mut last = Vec::new();
+        pair.connection.swap_farewell(&mut last);
+        if name == Some("no name") {
+            assert_eq!(last, b"");
+            continue;
+        }
+        pair.send(&last);
+        assert!(pair.node.is_closed(pair.peer));
+        let refusals = pair.node.events.iter().filter_map(|event| {
+            if let Event::ClientRefused(_, error) = event { Some(error.to_string()) } else { None }
+        });
+        let refusals: Vec<_> = refusals.collect();
+        assert_eq!(refusals.len(), 1);
+        assert!(refusals[0].contains("tls: received fatal alert: "), "{refusals:?}");
     }
 }
 
