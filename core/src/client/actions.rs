@@ -1,20 +1,27 @@
 //! What a producer asks of whoever drives it, and what it tells.
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::connection::Identity;
+use super::connection::{Connection, Identity};
+use super::directory::DirectoryEvent;
 use super::error::ConnectionError;
 use crate::http::call::Call;
-use crate::log::Level;
+use crate::log::{Level, OneLine};
 use crate::name::InvalidName;
 
 /// What a client machine asks of the driver about its connections, grouped by who acts on it. The driver
 /// owns it, carries it out in the order of the fields and clears it.
 #[derive(Debug, Default)]
 pub struct NetActions {
+    /// The last bytes for connections that are in `close` too: commands without an answer, and the end of
+    /// TLS and Deflate. To be written behind what is being written, as far as the socket takes it at once;
+    /// nothing is lost if it does not.
+    pub farewells: Vec<(DialId, Vec<u8>)>,
     /// Connections and dials to drop at once; there is no report back about them.
     pub close: Vec<DialId>,
     /// Addresses to connect to. Reported back by `handle_connected` or `handle_connect_failed`.
@@ -28,7 +35,8 @@ pub struct NetActions {
 impl NetActions {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
-        self.close.is_empty()
+        self.farewells.is_empty()
+            && self.close.is_empty()
             && self.dial.is_empty()
             && self.transmit.is_empty()
             && self.calls.is_empty()
@@ -36,10 +44,21 @@ impl NetActions {
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
+        self.farewells.clear();
         self.close.clear();
         self.dial.clear();
         self.transmit.clear();
         self.calls.clear();
+    }
+
+    /// Drops a connection that is not broken.
+    pub(super) fn close(&mut self, id: DialId, connection: &mut Connection) {
+        let mut last = Vec::new();
+        connection.swap_farewell(&mut last);
+        if !last.is_empty() {
+            self.farewells.push((id, last));
+        }
+        self.close.push(id);
     }
 
     /// A connection has something to write.
@@ -231,15 +250,33 @@ pub enum ProducerEvent {
     },
     /// The producer is closed and asks for nothing any more.
     Stopped,
+    /// In a pool: this happened with one of its nsqds. The text begins with the address.
+    Nsqd {
+        /// The nsqd, `host:port`.
+        nsqd: Arc<str>,
+        /// What happened.
+        event: Box<Self>,
+    },
+    /// In a pool: nsqlookupds list this nsqd, which is published to from now on.
+    Found(String),
+    /// In a pool: no nsqlookupd lists this nsqd any more, which is published to no longer.
+    Vanished(String),
+    /// In a pool: an nsqlookupd was asked.
+    Directory(DirectoryEvent),
 }
 
 impl ProducerEvent {
     /// How loud it is.
     pub const fn level(&self) -> Level {
         match self {
-            Self::Connecting | Self::Authenticated(_) | Self::Connected { .. } | Self::Stopped => {
-                Level::Info
-            }
+            Self::Connecting
+            | Self::Authenticated(_)
+            | Self::Connected { .. }
+            | Self::Found(_)
+            | Self::Stopped
+            | Self::Vanished(_) => Level::Info,
+            Self::Nsqd { event, .. } => event.level(),
+            Self::Directory(event) => event.level(),
             Self::StrayMessage | Self::Disconnected { .. } => Level::Warn,
             Self::Refused(_) => Level::Error,
         }
@@ -265,6 +302,12 @@ impl fmt::Display for ProducerEvent {
                 write!(f, "not connected: {error}; dialling again in {wait:?}")
             }
             Self::Stopped => f.write_str("stopped"),
+            Self::Nsqd { nsqd, event } => write!(f, "({}) {event}", OneLine(nsqd)),
+            Self::Found(nsqd) => write!(f, "({}) found by nsqlookupd", OneLine(nsqd)),
+            Self::Vanished(nsqd) => {
+                write!(f, "({}) not known to any nsqlookupd any more", OneLine(nsqd))
+            }
+            Self::Directory(event) => event.fmt(f),
         }
     }
 }

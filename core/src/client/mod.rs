@@ -76,6 +76,7 @@ mod actions;
 mod backoff;
 pub mod connection;
 pub mod consumer;
+pub mod directory;
 mod error;
 pub mod frame;
 mod options;
@@ -90,11 +91,16 @@ pub use actions::{
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{
-    AnswerError, Consumer, ConsumerActions, ConsumerEvent, ConsumerOptions, ConsumerStats,
-    Delivery, DeliveryKey,
+    AnswerError, BackoffStrategy, ConnectionStats, Consumer, ConsumerActions, ConsumerEvent,
+    ConsumerOptions, ConsumerStats, Delivery, DeliveryKey,
+};
+pub use directory::{
+    Directory, DirectoryChanges, DirectoryEvent, DirectoryEventKind, DirectoryOptions, Question,
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
+#[cfg(feature = "upgrade")]
+pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions};
