@@ -8,7 +8,7 @@ use sansq_runtime::client::{
     Outcome, ProducerConfig, ProducerEvent, PublishError, RetryPolicy, SetupError,
 };
 
-use super::super::client::{Client, Frame};
+use super::super::client::{Client, Frame, PATIENCE};
 use super::super::{options, start};
 use super::broker::Broker;
 use super::{producer, quick};
@@ -95,7 +95,7 @@ fn a_dropped_publish_leaves_the_answers_of_others_alone() {
         let mut peer = broker.accept();
         let bodies = [peer.publish(), peer.publish(), peer.publish()];
         tell.send(bodies).unwrap();
-        wait.recv().unwrap();
+        wait.recv_timeout(PATIENCE).unwrap();
         peer.ok();
         peer.ok();
         // The third is never answered.
@@ -109,7 +109,7 @@ fn a_dropped_publish_leaves_the_answers_of_others_alone() {
         let mut second = Box::pin(producer.publish("topic", "second"));
         assert_eq!(poll_once(&mut second).await, None);
         let third = producer.enqueue("topic", "third").unwrap();
-        assert_eq!(told.recv().unwrap(), ["first", "second", "third"]);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ["first", "second", "third"]);
         drop(second);
         go_on.send(()).unwrap();
         assert_eq!(first.await, Ok(()));
@@ -125,7 +125,7 @@ fn a_publish_that_is_dropped_in_time_is_not_sent() {
     let (address, broker) = Broker::run(move |broker| {
         let mut peer = broker.accept_silently();
         tell.send(()).unwrap();
-        wait.recv().unwrap();
+        wait.recv_timeout(PATIENCE).unwrap();
         peer.ok();
         let body = peer.publish();
         peer.ok();
@@ -133,7 +133,7 @@ fn a_publish_that_is_dropped_in_time_is_not_sent() {
     });
     block_on(async {
         let producer = producer(address);
-        told.recv().unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
         let mut dropped = Box::pin(producer.publish("topic", "dropped"));
         assert_eq!(poll_once(&mut dropped).await, None);
         drop(dropped);
@@ -152,7 +152,7 @@ fn without_room_publishes_wait_in_order() {
         let mut peer = broker.accept();
         let mut bodies = vec![peer.publish()];
         tell.send(()).unwrap();
-        wait.recv().unwrap();
+        wait.recv_timeout(PATIENCE).unwrap();
         for _ in 0..2 {
             peer.ok();
             bodies.push(peer.publish());
@@ -165,7 +165,7 @@ fn without_room_publishes_wait_in_order() {
         options.producer.max_outstanding = 1;
         let producer = harness::producer(ProducerConfig::new().nsqd(address).options(options));
         let first = producer.enqueue("topic", "first").unwrap();
-        told.recv().unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
         let refused = producer.enqueue("topic", "refused");
         assert!(matches!(refused, Err(PublishError::Full)));
         let mut second = Box::pin(producer.publish("topic", "second"));
@@ -276,7 +276,7 @@ fn what_was_enqueued_is_sent_although_every_handle_is_dropped() {
     });
     block_on(async {
         drop(producer(address).enqueue("topic", "body").unwrap());
-        assert_eq!(told.recv().unwrap(), "body");
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "body");
     });
     broker.join().unwrap();
 }
