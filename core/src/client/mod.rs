@@ -96,7 +96,8 @@ pub mod producer;
 mod transactions;
 
 pub use actions::{
-    CallId, Dial, DialId, NetActions, ProducerActions, ProducerEvent, PublishError, PublishId,
+    CallId, Dial, DialId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
+    PublishId,
 };
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
@@ -109,6 +110,8 @@ pub use directory::{
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
+#[cfg(feature = "upgrade")]
+pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions};

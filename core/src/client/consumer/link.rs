@@ -105,8 +105,8 @@ pub(super) enum Stage {
 impl Link {
     pub(super) fn new(nsqd: Arc<str>, options: &ConsumerOptions, now: Now) -> Self {
         Self {
+            connection: Connection::dial(&options.connection, &nsqd, now),
             nsqd,
-            connection: Connection::dial(&options.connection, now),
             stage: Stage::Handshake,
             subscribed_at: None,
             rdy: 0,

@@ -297,7 +297,12 @@ impl Consumer {
             over.extend(error.map(|error| (*id, error)));
         }
         for (id, error) in over {
-            out.net.close.push(id);
+            match self.links.get_mut(&id) {
+                Some(link) if matches!(link.stage, Stage::Closing { .. }) => {
+                    out.net.close(id, &mut link.connection);
+                }
+                _ => out.net.close.push(id),
+            }
             self.end_link(id, error, now, out);
         }
         let due = |(address, nsqd): (&Arc<str>, &super::Nsqd)| {
