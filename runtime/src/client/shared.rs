@@ -152,7 +152,7 @@ impl<C: Client> Shared<C> {
         state.is_over = true;
         state.work.clear();
         state.close_all(&mut wakers);
-        state.client.abandon(&mut wakers);
+        state.client.end(&mut wakers);
         drop(state);
         wakers.wake();
     }
@@ -189,6 +189,11 @@ impl<C: Client> Shared<C> {
         if spare.is_empty() && link.wants_write {
             client.swap_transmit(id, self.clock.now(), spare);
             link.wants_write = !spare.is_empty();
+            // A connection that is to be closed is closed when all is written, by the timer.
+            let is_written = !link.wants_write && state.needs_driver();
+            let driver = state.driver.take_if(|_| is_written);
+            drop(state);
+            driver.into_iter().for_each(Waker::wake);
         }
         Order::GoOn
     }
@@ -227,7 +232,7 @@ impl<C: Client> State<C> {
         if self.is_over {
             self.work.clear();
             self.close_all(wakers);
-            self.client.abandon(wakers);
+            self.client.end(wakers);
         } else if self.needs_driver() {
             wakers.add(self.driver.take());
         }
