@@ -1,7 +1,7 @@
 //! The consumer as programs see it.
 
 use core::fmt::{self, Display};
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use futures_lite::Stream;
 use futures_util::stream::FuturesUnordered;
-use sansq_core::client::{self, ConsumerEvent, ConsumerStats};
+use sansq_core::client::{self, AnswerError, ConsumerEvent, ConsumerStats};
+use sansq_core::http::call::UrlError;
 use sansq_core::log::Level;
 
 use super::consuming::Consuming;
 use super::drive::{Runtime, drive};
 use super::events::{self, Events};
 use super::message::Message;
-use super::setup::{ConsumerConfig, SetupError};
+use super::setup::{ConsumerConfig, SetupError, fill_in};
 use super::shared::Shared;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
@@ -39,12 +40,14 @@ impl Consumer {
     ///
     /// # Errors
     /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
-    pub fn start<R: Runtime>(runtime: R, config: ConsumerConfig) -> Result<Self, SetupError> {
+    pub fn start<R: Runtime>(runtime: R, mut config: ConsumerConfig) -> Result<Self, SetupError> {
         if config.nsqds.is_empty() && config.nsqlookupds.is_empty() {
             return Err(SetupError::NoAddress);
         }
         let (seed, drop_grace) = (config.net.seed(), config.drop_grace);
         let max_in_flight = config.options.max_in_flight;
+        fill_in(&mut config.options.connection);
+        config.options.hand_over_exhausted |= config.dead_letter.is_some();
         let machine = client::Consumer::new(config.topic, config.channel, config.options, seed)?;
         let shared = Shared::new(Consuming::new(machine, max_in_flight, config.dead_letter));
         shared.turn(|client, now, out| {
@@ -70,40 +73,39 @@ impl Consumer {
 
     fn poll_message(&self, context: &Context<'_>) -> Poll<Option<Message>> {
         let shared = &self.handle.0;
-        let now = shared.clock().now();
         shared
-            .look(|client| client.poll_next(now, context))
+            .look(|client| client.poll_next(context))
             .map(|delivery| Some(Message::new(Arc::clone(shared), delivery?)))
     }
 
-    /// Has `handler` answer messages, up to `limit` of them at once, until the consumer is stopped and the
-    /// last of them is answered. `Ok` finishes the message; an error is logged and requeues it with backoff,
-    /// so that the consumer slows down while everything fails.
+    /// Has `handler` work on messages, up to `limit` of them at once, and answers them by what it says, until
+    /// the consumer is stopped and the last of them is answered. `Ok` finishes the message; an error is logged
+    /// and requeues it with backoff, so that the consumer slows down while everything fails. A handler that
+    /// knows better answers by itself, for example with a delay of its own; then that counts.
     ///
     /// All handlers run within this future. If they compute more than they wait, call it in several tasks.
     ///
     /// # Panics
     /// If the handler does; all messages that are being handled are requeued then.
-    pub async fn run<E, F>(&self, limit: usize, handler: F)
+    pub async fn run<F, R, E>(&self, limit: usize, handler: F)
     where
+        F: Fn(Message) -> R,
+        R: Future<Output = Result<(), E>>,
         E: Display,
-        F: AsyncFn(&Message) -> Result<(), E>,
     {
         let handler = &handler;
-        self.for_each_concurrent(limit, async |message: Message| {
-            let outcome = match handler(&message).await {
+        self.for_each_concurrent(limit, |message| async move {
+            let outcome = match handler(message.lend()).await {
                 Ok(()) => message.finish(),
                 Err(error) => {
-                    let id = String::from_utf8_lossy(message.id());
-                    events::log(
-                        Level::Error,
-                        format_args!("message {id} was not handled: {error}"),
-                    );
+                    let id = message.id().escape_ascii();
+                    events::log(Level::Error, format_args!("message {id} failed: {error}"));
                     message.requeue(None)
                 }
             };
-            if let Err(error) = outcome {
-                events::log(Level::Warn, format_args!("an answer came too late: {error}"));
+            match outcome {
+                Ok(()) | Err(AnswerError::Answered) => {}
+                Err(error) => events::log(Level::Warn, format_args!("not answered: {error}")),
             }
         })
         .await;
@@ -114,9 +116,10 @@ impl Consumer {
     ///
     /// # Panics
     /// If the handler does; all messages that it has not answered are requeued then.
-    pub async fn for_each_concurrent<F>(&self, limit: usize, handler: F)
+    pub async fn for_each_concurrent<F, R>(&self, limit: usize, handler: F)
     where
-        F: AsyncFn(Message),
+        F: Fn(Message) -> R,
+        R: Future<Output = ()>,
     {
         let mut at_work = FuturesUnordered::new();
         let mut has_ended = false;
@@ -240,6 +243,19 @@ impl ConsumerHandle {
     /// Forgets an nsqd: drains and closes its connection. False if it is not known.
     pub fn remove_nsqd(&self, address: &str) -> bool {
         self.0.turn(|client, now, out| client.machine.remove_nsqd(address, now, out))
+    }
+
+    /// Asks the nsqlookupd at `host:port`, or a URL, too; false if it does already.
+    ///
+    /// # Errors
+    /// [`UrlError`] if it cannot be asked.
+    pub fn add_nsqlookupd(&self, address: &str) -> Result<bool, UrlError> {
+        self.0.turn(|client, now, out| client.machine.add_nsqlookupd(address, now, out))
+    }
+
+    /// Asks this nsqlookupd no more; false if it is not known.
+    pub fn remove_nsqlookupd(&self, address: &str) -> bool {
+        self.0.turn(|client, _, _| client.machine.remove_nsqlookupd(address))
     }
 
     /// Whether a handler that gathers messages should not wait for more: some connection has 85 % of what

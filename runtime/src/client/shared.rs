@@ -152,7 +152,7 @@ impl<C: Client> Shared<C> {
         state.is_over = true;
         state.work.clear();
         state.close_all(&mut wakers);
-        state.client.abandon(&mut wakers);
+        state.client.end(&mut wakers);
         drop(state);
         wakers.wake();
     }
@@ -227,7 +227,7 @@ impl<C: Client> State<C> {
         if self.is_over {
             self.work.clear();
             self.close_all(wakers);
-            self.client.abandon(wakers);
+            self.client.end(wakers);
         } else if self.needs_driver() {
             wakers.add(self.driver.take());
         }
