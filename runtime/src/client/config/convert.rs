@@ -89,6 +89,7 @@ impl Config {
             poll_interval: self.lookupd_poll_interval,
             poll_jitter: self.lookupd_poll_interval.mul_f64(self.lookupd_poll_jitter),
             poll_timeout: self.lookupd_poll_timeout,
+            ..DirectoryOptions::default()
         };
         Ok(PoolOptions { producer, retry: self.retry, lookupd })
     }
