@@ -61,6 +61,21 @@ impl NetActions {
         self.close.push(id);
     }
 
+    /// Drops a connection because of `error`.
+    pub(super) fn close_failed(
+        &mut self,
+        id: DialId,
+        connection: &mut Connection,
+        error: &ConnectionError,
+    ) {
+        // Only one that is turned away is whole.
+        if error.is_refusal() {
+            self.close(id, connection);
+        } else {
+            self.close.push(id);
+        }
+    }
+
     /// A connection has something to write.
     pub(super) fn transmit(&mut self, id: DialId) {
         if !self.transmit.contains(&id) {

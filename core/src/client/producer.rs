@@ -407,7 +407,7 @@ impl Producer {
         }
         if let Some(error) = fault.or_else(|| result.err()) {
             input.clear();
-            out.net.close.push(id);
+            out.net.close_failed(id, connection, &error);
             self.end_link(error, now, out);
         }
         self.settle(out);

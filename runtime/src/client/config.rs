@@ -1,20 +1,5 @@
 //! The settings of clients under go-nsq's names (clients.md part 4), for programs that have them in a file
 //! or on a command line.
-//!
-//! ```
-//! use sansq_runtime::client::Config;
-//!
-//! let mut config = Config::default();
-//! config.set("max-in-flight", "200")?;
-//! config.set("heartbeat_interval", "10s")?;
-//! assert_eq!(config.consumer_options()?.max_in_flight, 200);
-//!
-//! let error = config.set("max_in_fligth", "7").unwrap_err();
-//! assert_eq!(error.to_string(), "unknown option max_in_fligth; did you mean max_in_flight?");
-//! let error = config.set("max_attempts", "-1").unwrap_err();
-//! assert_eq!(error.to_string(), "max_attempts: \"-1\" is not a whole number from 0 to 65535");
-//! # Ok::<(), sansq_runtime::client::ConfigError>(())
-//! ```
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -41,6 +26,26 @@ pub use error::ConfigError;
 /// In a file durations are texts as Go writes them (`"1m30s"`) or whole milliseconds, and a name that is
 /// none is an error; [`set`](Self::set) takes the same as text. Bounds are checked when the settings are
 /// used, or by [`check`](Self::check).
+///
+/// ```
+/// use sansq_runtime::client::{Config, ConsumerConfig};
+///
+/// let mut config = Config::default();
+/// config.set("max-in-flight", "200")?;
+/// config.set("heartbeat_interval", "10s")?;
+/// config.set("snappy", "true")?;
+/// let consumer = ConsumerConfig::new("orders", "shipping")?
+///     .nsqd("127.0.0.1:4150")
+///     .options(config.consumer_options()?)
+///     .net(config.net_config()?);
+/// assert_eq!(consumer.options.max_in_flight, 200);
+///
+/// let error = config.set("max_in_fligth", "7").unwrap_err();
+/// assert_eq!(error.to_string(), "unknown option max_in_fligth; did you mean max_in_flight?");
+/// let error = config.set("max_attempts", "-1").unwrap_err();
+/// assert_eq!(error.to_string(), "max_attempts: \"-1\" is not a whole number from 0 to 65535");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

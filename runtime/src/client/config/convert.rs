@@ -89,6 +89,7 @@ impl Config {
             poll_interval: self.lookupd_poll_interval,
             poll_jitter: self.lookupd_poll_interval.mul_f64(self.lookupd_poll_jitter),
             poll_timeout: self.lookupd_poll_timeout,
+            ..DirectoryOptions::default()
         };
         Ok(PoolOptions { producer, retry: self.retry, lookupd })
     }
@@ -130,10 +131,8 @@ impl Config {
     /// As [`connection_options`](Self::connection_options).
     pub fn net_config(&self) -> Result<NetConfig, ConfigError> {
         self.check()?;
-        let mut net = NetConfig::default();
-        net.local_address = self.local_addr;
-        net.http_tls = self.tls_v1.then(|| self.tls()).transpose()?;
-        Ok(net)
+        let http_tls = self.tls_v1.then(|| self.tls()).transpose()?;
+        Ok(NetConfig { local_address: self.local_addr, http_tls, ..NetConfig::default() })
     }
 
     fn tls(&self) -> Result<ClientTls, ConfigError> {
