@@ -176,8 +176,15 @@ pub(super) fn is_permanent(error: &ConnectionError) -> bool {
         let code = text.split(' ').next().unwrap_or_default();
         return PERMANENT.contains(&code);
     }
-    // Whatever else speaks there now may be an nsqd again later.
-    error.is_refusal() && *error != ConnectionError::IdentifyAnswer
+    // Not a damaged layer or a strange answer: whatever sends that now may be an nsqd again later.
+    matches!(
+        error,
+        ConnectionError::AuthRefused(_)
+            | ConnectionError::AuthRequired
+            | ConnectionError::IdentifyRefused(_)
+            | ConnectionError::UnexpectedUpgrade(_)
+            | ConnectionError::UpgradeRefused(_)
+    )
 }
 
 /// Refusals of SUB that depend on nothing but the name, the secret and the options.
