@@ -84,7 +84,7 @@ impl RetryPolicy {
 }
 
 /// The settings of a pool.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PoolOptions {
     /// Those of each producer in it; the limits on what is outstanding are the pool's.
     pub producer: ProducerOptions,
@@ -92,6 +92,20 @@ pub struct PoolOptions {
     pub retry: RetryPolicy,
     /// When nsqlookupds are asked for nsqds.
     pub lookupd: DirectoryOptions,
+    /// The secret that goes to the nsqlookupds as `Authorization: Bearer`, if `auth_secret` of the
+    /// producer's connection is set.
+    pub lookupd_authorization: bool,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            producer: ProducerOptions::default(),
+            retry: RetryPolicy::default(),
+            lookupd: DirectoryOptions::default(),
+            lookupd_authorization: true,
+        }
+    }
 }
 
 /// Publishes to the nsqds that it is given, or that nsqlookupds know.
@@ -133,6 +147,12 @@ impl ProducerPool {
             return Err(InvalidOption { name: "lookupd_poll_interval", reason });
         }
         let mut rng = Rng::new(seed);
+        let mut directory = Directory::new(Question::Nodes, options.lookupd, rng.next_u64());
+        if let Some(secret) = &options.producer.connection.auth_secret
+            && options.lookupd_authorization
+        {
+            directory.authorize(secret.clone());
+        }
         let ProducerOptions { max_outstanding, max_outstanding_bytes, .. } = options.producer;
         Ok(Self {
             members: Vec::new(),
@@ -140,7 +160,7 @@ impl ProducerPool {
             serials: 0,
             slots: Slots::new(max_outstanding, max_outstanding_bytes),
             queue: Queue::default(),
-            directory: Directory::new(Question::Nodes, options.lookupd, rng.next_u64()),
+            directory,
             rng,
             failure: None,
             close_at: None,

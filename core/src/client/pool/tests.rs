@@ -3,6 +3,7 @@ use alloc::string::ToString;
 use alloc::{format, vec};
 
 use super::*;
+use crate::client::{ConnectionOptions, Secret};
 use crate::http::call::{CallAnswer, CallFailure};
 
 mod properties;
@@ -708,4 +709,19 @@ fn reports_about_nobody_are_ignored() {
     let mut spare = b"x".to_vec();
     rig.pool.swap_transmit(nobody, rig.now, &mut spare);
     assert!(spare.is_empty());
+}
+
+#[test]
+fn nsqlookupds_get_the_secret_unless_it_is_kept_from_them() {
+    for (lookupd_authorization, is_sent) in [(true, true), (false, false)] {
+        let auth_secret = Some(Secret::new("hunter2"));
+        let connection = ConnectionOptions { auth_secret, ..ConnectionOptions::default() };
+        let producer = ProducerOptions { connection, ..ProducerOptions::default() };
+        let mut rig =
+            Rig::new(PoolOptions { producer, lookupd_authorization, ..PoolOptions::default() });
+        rig.pool.add_nsqlookupd("l:1", rig.now, &mut rig.out).unwrap();
+        let (_, call) = &rig.out.net.calls[0];
+        assert_eq!(call.authorization.as_ref().map(Secret::expose), is_sent.then_some("hunter2"));
+        assert!(!format!("{:?} {:?}", rig.pool, rig.out).contains("hunter2"));
+    }
 }

@@ -91,7 +91,8 @@ impl Config {
             poll_timeout: self.lookupd_poll_timeout,
             ..DirectoryOptions::default()
         };
-        Ok(PoolOptions { producer, retry: self.retry, lookupd })
+        let lookupd_authorization = self.skip_lookupd_authorization;
+        Ok(PoolOptions { producer, retry: self.retry, lookupd, lookupd_authorization })
     }
 
     /// What these settings are for a consumer.

@@ -239,6 +239,7 @@ fn the_machines_get_what_is_set() {
         ("max_in_flight", "12"),
         ("local_addr", "::1"),
         ("auth_secret", "s"),
+        ("skip_lookupd_authorization", "false"),
     ] {
         config.set(name, value).unwrap();
     }
@@ -252,8 +253,10 @@ fn the_machines_get_what_is_set() {
     assert_eq!(pool.producer.backoff_min, Duration::from_millis(7));
     assert_eq!(pool.lookupd.poll_jitter, Duration::from_secs(5));
     assert_eq!(pool.producer.check(), Ok(()));
+    assert!(!pool.lookupd_authorization);
     let consumer = config.consumer_options().unwrap();
     assert_eq!((consumer.max_in_flight, consumer.lookupd_poll_jitter_percent), (12, 50));
+    assert!(!consumer.lookupd_authorization);
     assert_eq!(consumer.redial_min, Duration::from_millis(7));
     // Without heartbeats a producer lives, and a consumer does not.
     let mut silent = config.clone();
