@@ -35,7 +35,9 @@ use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::actions::{CallId, DialId, ProducerActions, ProducerEvent, PublishError, PublishId};
+use super::actions::{
+    CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
+};
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
@@ -74,9 +76,7 @@ impl RetryPolicy {
         match (self, error) {
             (Self::Never, _) => false,
             (_, PublishError::NotSent(_)) => true,
-            (_, PublishError::Rejected(text)) => {
-                RETRIED_CODES.contains(&text.split(' ').next().unwrap_or_default())
-            }
+            (_, PublishError::Rejected(_)) => error.outcome() == Outcome::NotStored,
             (Self::Always, PublishError::Unknown(_)) => true,
             _ => false,
         }
@@ -478,10 +478,6 @@ impl ProducerPool {
         }
     }
 }
-
-/// What nsqd says when it could not store a message (nsqd-protocol.md section 6): nothing is wrong with
-/// the message, so another nsqd may take it. `E_PUT_FAILED` is that of versions before 0.2.20.
-const RETRIED_CODES: [&str; 4] = ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED", "E_PUT_FAILED"];
 
 #[cfg(test)]
 mod tests;
