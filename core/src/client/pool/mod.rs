@@ -284,7 +284,7 @@ impl ProducerPool {
         if self.queue.front().is_none()
             && let Some(at) = self.choose(now)
         {
-            self.give(at, id, publish, deadline, out);
+            self.give(at, id, publish, now, deadline, out);
         } else {
             self.queue.push_back(id, publish);
             self.flush(now, out);

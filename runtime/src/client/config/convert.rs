@@ -72,6 +72,7 @@ impl Config {
             },
             max_body_size: self.max_body_size as usize,
             max_req_timeout: self.max_req_timeout,
+            linger: self.linger,
             backoff_min: self.redial_min,
             backoff_max: self.redial_max,
         };
