@@ -18,7 +18,7 @@
 //! all the same.
 
 mod chance;
-mod clients;
+pub mod client;
 mod directory;
 mod disk;
 mod env;

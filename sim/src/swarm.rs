@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use sansq_core::client::ConnectionOptions;
 use sansq_core::rng::Rng;
 
 use crate::chance::{Chance, stream};
@@ -35,6 +36,8 @@ pub struct Options {
     pub burst: bool,
     /// The longest body in bytes.
     pub body_len_max: usize,
+    /// Whether somebody harms the nsqds as he can.
+    pub hostile: bool,
     /// So many publishes of a hundred go through the admin interface.
     pub admin_percent: u64,
     /// How many consumers each channel has.
@@ -81,13 +84,25 @@ pub struct Faults {
     pub every_max: Duration,
     /// Which kinds; none: nothing breaks.
     pub kinds: Vec<Fault>,
+    /// How many there are at most.
+    pub count_max: Option<u64>,
 }
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
     /// A connection breaks.
     LoseLink,
+    /// A connection breaks, and neither end notices: it is half-open on both sides.
+    SilenceLink,
+    /// Two machines are cut off from each other for a while, or one from the other only.
+    Partition,
+    /// A process stands still for a while.
+    PauseProcess,
+    /// A client dies and starts anew.
+    KillClient,
+    /// An nsqd's wall clock goes wrong by hours; others' do not.
+    SkewClock,
     /// Nothing comes through a connection for a while.
     StallLink,
     /// An nsqlookupd stops, loses all it knows, and comes back later.
@@ -167,6 +182,7 @@ impl Options {
             messages: 1,
             burst: false,
             body_len_max: 100,
+            hostile: false,
             admin_percent: 0,
             consumers: 1,
             mem_queue_size: 10_000,
@@ -183,7 +199,11 @@ impl Options {
                 dial_failure_percent: 0,
             },
             disks: None,
-            faults: Faults { every_max: Duration::from_secs(1), kinds: Vec::new() },
+            faults: Faults {
+                every_max: Duration::from_secs(1),
+                kinds: Vec::new(),
+                count_max: None,
+            },
             habits: Habits {
                 weights: vec![(1, Habit::Finish)],
                 work_max: Duration::from_millis(1),
@@ -226,6 +246,7 @@ impl Options {
             messages: rng.between(3, 25) as usize,
             burst,
             body_len_max: if tiny { 40 } else { *rng.pick(&[20, 300, 6000]) },
+            hostile: false,
             admin_percent: *rng.pick(&[0, 10, 50]),
             consumers: rng.between(1, 2) as usize,
             mem_queue_size: *rng.pick(&[0, 1, 3, 10, 10_000]),
@@ -265,7 +286,26 @@ impl Options {
             options.net.latency_max = options.net.latency_max.min(Duration::from_millis(2));
         }
         options.draw_disks();
+        options.draw_more();
         options
+    }
+
+    /// What came later, from a stream of its own.
+    fn draw_more(&mut self) {
+        let mut rng = Rng::new(self.seed).fork(stream::CLIENTS_DRAWN);
+        let rng = &mut rng;
+        self.hostile = rng.percent(20);
+        let kinds = [
+            Fault::SilenceLink,
+            Fault::Partition,
+            Fault::PauseProcess,
+            Fault::KillClient,
+            Fault::SkewClock,
+        ];
+        self.faults.kinds.extend(kinds.into_iter().filter(|_| rng.percent(25)));
+        if self.faults.kinds.contains(&Fault::RestartNode) {
+            self.faults.kinds.retain(|kind| *kind != Fault::SkewClock);
+        }
     }
 
     /// Most nsqds have disks, and of those most have trouble with them.
@@ -301,6 +341,15 @@ impl Options {
     }
 }
 
+/// What clients tell their servers.
+pub(crate) fn connection_options(options: &Options) -> ConnectionOptions {
+    ConnectionOptions {
+        hostname: "client".into(),
+        heartbeat_interval: Some(options.heartbeat_interval),
+        ..ConnectionOptions::default()
+    }
+}
+
 impl Faults {
     fn draw(rng: &mut Rng) -> Self {
         const ALL: [Fault; 5] = [
@@ -312,6 +361,6 @@ impl Faults {
         ];
         let every_max = *rng.pick(&[Duration::from_millis(500), Duration::from_secs(5)]);
         let kinds = ALL.into_iter().filter(|_| rng.percent(50)).collect();
-        Self { every_max, kinds }
+        Self { every_max, kinds, count_max: None }
     }
 }
