@@ -5,7 +5,10 @@
 
 use core::time::Duration;
 
-use sansq_core::client::ConnectionOptions;
+use sansq_core::client::directory::DirectoryOptions;
+use sansq_core::client::{
+    ConnectionOptions, ConsumerOptions, PoolOptions, ProducerOptions, RetryPolicy,
+};
 use sansq_core::rng::Rng;
 
 use crate::chance::{Chance, stream};
@@ -30,6 +33,8 @@ pub struct Options {
     pub ephemeral: bool,
     /// How many producers there are; each publishes to one nsqd.
     pub producers: usize,
+    /// The pools of producers, besides.
+    pub pools: Vec<PoolDraw>,
     /// How many messages each publishes.
     pub messages: usize,
     /// Whether producers end with more publishes at once than an nsqd takes on at a time.
@@ -42,6 +47,8 @@ pub struct Options {
     pub admin_percent: u64,
     /// How many consumers each channel has.
     pub consumers: usize,
+    /// How many of the core's consumers each channel has besides, which have these options.
+    pub workers: (usize, ConsumerOptions),
     /// The nsqds' `--mem-queue-size`.
     pub mem_queue_size: usize,
     /// The nsqds' `--msg-timeout`.
@@ -75,6 +82,17 @@ pub struct DiskOptions {
     pub max_bytes_per_file: u64,
     /// The nsqds' `--sync-every`.
     pub sync_every: u64,
+}
+
+/// A pool of producers.
+#[derive(Clone, Debug)]
+pub struct PoolDraw {
+    /// Its settings.
+    pub options: PoolOptions,
+    /// Whether it asks nsqlookupds for nsqds, and is not given them.
+    pub finds: bool,
+    /// Whether its publishes have time enough to be accepted if nothing breaks.
+    pub is_patient: bool,
 }
 
 /// What breaks, and how often.
@@ -179,12 +197,14 @@ impl Options {
             channels: 1,
             ephemeral: false,
             producers: 1,
+            pools: Vec::new(),
             messages: 1,
             burst: false,
             body_len_max: 100,
             hostile: false,
             admin_percent: 0,
             consumers: 1,
+            workers: (0, ConsumerOptions::default()),
             mem_queue_size: 10_000,
             msg_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(30),
@@ -243,12 +263,14 @@ impl Options {
             channels: rng.between(1, 2) as usize,
             ephemeral: rng.percent(20),
             producers: rng.between(1, 3) as usize,
+            pools: Vec::new(),
             messages: rng.between(3, 25) as usize,
             burst,
             body_len_max: if tiny { 40 } else { *rng.pick(&[20, 300, 6000]) },
             hostile: false,
             admin_percent: *rng.pick(&[0, 10, 50]),
             consumers: rng.between(1, 2) as usize,
+            workers: (0, ConsumerOptions::default()),
             mem_queue_size: *rng.pick(&[0, 1, 3, 10, 10_000]),
             msg_timeout: Duration::from_secs(rng.between(1, 10)),
             heartbeat_interval: Duration::from_secs(*rng.pick(&[2, 5, 30])),
@@ -295,6 +317,7 @@ impl Options {
         let mut rng = Rng::new(self.seed).fork(stream::CLIENTS_DRAWN);
         let rng = &mut rng;
         self.hostile = rng.percent(20);
+        self.draw_clients(rng);
         let kinds = [
             Fault::SilenceLink,
             Fault::Partition,
@@ -306,6 +329,51 @@ impl Options {
         if self.faults.kinds.contains(&Fault::RestartNode) {
             self.faults.kinds.retain(|kind| *kind != Fault::SkewClock);
         }
+    }
+
+    /// The clients that programs use.
+    fn draw_clients(&mut self, rng: &mut Rng) {
+        let policies = [RetryPolicy::Never, RetryPolicy::NotStored, RetryPolicy::Always];
+        for _ in 0..*rng.pick(&[0, 0, 1, 2]) {
+            let is_patient = rng.percent(60);
+            let publish_timeout = Duration::from_secs(if is_patient { 30 } else { 3 });
+            let producer = ProducerOptions {
+                connection: connection_options(self),
+                publish_timeout,
+                backoff_max: Duration::from_secs(*rng.pick(&[1, 10])),
+                ..ProducerOptions::default()
+            };
+            let lookupd = DirectoryOptions {
+                poll_interval: Duration::from_secs(2),
+                poll_jitter: Duration::from_millis(600),
+                poll_timeout: Duration::from_secs(5),
+            };
+            let options = PoolOptions { producer, retry: *rng.pick(&policies), lookupd };
+            self.pools.push(PoolDraw { options, finds: rng.percent(50), is_patient });
+        }
+        let workers = *rng.pick(&[0, 1, 1, 2]);
+        if workers > 0 && rng.percent(50) {
+            self.consumers = 0;
+        }
+        let options = ConsumerOptions {
+            connection: connection_options(self),
+            max_in_flight: self.ready_max,
+            // Nothing is finished but by the program.
+            max_attempts: 0,
+            default_requeue_delay: *rng.pick(&[Duration::ZERO, Duration::from_secs(1)]),
+            backoff_multiplier: *rng.pick(&[Duration::ZERO, Duration::from_millis(200)]),
+            max_backoff_duration: *rng.pick(&[Duration::from_secs(1), Duration::from_secs(20)]),
+            low_rdy_idle_timeout: Duration::from_secs(rng.between(1, 10)),
+            low_rdy_timeout: Duration::from_secs(rng.between(1, 30)),
+            // Before a topic that is new to an nsqd has no room any more.
+            lookupd_poll_interval: Duration::from_secs(rng.between(1, 2)),
+            lookupd_poll_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
+            auto_touch: rng.percent(30),
+            redial_max: Duration::from_secs(*rng.pick(&[1, 10])),
+            ..ConsumerOptions::default()
+        };
+        self.workers = (workers, options);
     }
 
     /// Most nsqds have disks, and of those most have trouble with them.

@@ -5,7 +5,7 @@
 //! have itself woken. It has no clock and no chance but the context's, so that a seed replays it.
 //!
 //! [`publisher`] and [`subscriber`] are the clients that try everything the protocol allows,
-//! [`pool`] and [`consumer`] the ones that programs use, [`raw`] those that keep to no protocol.
+//! [`pool`] and [`worker`] the ones that programs use, [`raw`] those that keep to no protocol.
 
 use core::fmt;
 use core::time::Duration;
@@ -24,9 +24,12 @@ use crate::model::{MessageNumber, Outcome, body_of};
 use crate::net::{End, Endpoint, LinkId, Side};
 use crate::oracles::{Observation, Target, Violation};
 
+pub mod pool;
 pub mod publisher;
 pub mod raw;
 pub mod subscriber;
+mod wires;
+pub mod worker;
 
 /// A program outside the servers. All methods have defaults that do nothing.
 ///

@@ -19,7 +19,7 @@ impl Oracles {
         id: RawId,
         state: CopyState,
     ) -> Result<(), Violation> {
-        if self.is_damaged(link, id) || self.is_repeated(link, id, state) {
+        if self.is_repeated(link, id, state) || self.is_damaged(link, id) {
             return Ok(());
         }
         let (number, copy) = self.in_flight(link, id)?;

@@ -27,9 +27,11 @@ use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 
 use crate::chance::{Chance, stream};
+use crate::client::pool::{Pool, PoolPlan};
 use crate::client::publisher::Publisher;
 use crate::client::raw::Hostile;
 use crate::client::subscriber::Subscriber;
+use crate::client::worker::{Worker, WorkerPlan};
 use crate::client::{Client, Gone, Request, Slot};
 use crate::directory::Directory;
 use crate::env::Env;
@@ -201,6 +203,32 @@ impl World {
         for (index, (topic, channel)) in subscriptions.into_iter().enumerate() {
             let script = if index == 0 { options.script.clone() } else { Vec::new() };
             self.add_client(Subscriber::new(topic, channel, script, &options));
+        }
+        for draw in &options.pools {
+            let nodes = if draw.finds { Vec::new() } else { (0..options.nodes).collect() };
+            self.add_client(Pool::new(PoolPlan {
+                options: draw.options.clone(),
+                nsqds: nodes,
+                topics: topics.clone(),
+                messages: options.messages,
+                every_max: options.chaos * 2 / (options.messages as u32 + 1),
+                body_len_max: options.body_len_max,
+                burst: options.burst,
+                is_patient: draw.is_patient,
+            }));
+        }
+        for topic in &topics {
+            for channel in (0..options.channels).map(channel) {
+                for _ in 0..options.workers.0 {
+                    self.add_client(Worker::new(WorkerPlan {
+                        options: options.workers.1.clone(),
+                        nsqds: Vec::new(),
+                        topic: *topic,
+                        channel,
+                        habits: options.habits.clone(),
+                    }));
+                }
+            }
         }
         if options.hostile && options.topics > 0 && options.channels > 0 {
             self.add_client(Hostile::new(topic(0), channel(0)));
