@@ -312,6 +312,15 @@ impl Options {
         options
     }
 
+    /// Whether, when nothing breaks, everything has to be accepted. If the core's consumers have fewer messages
+    /// in flight than there are nsqds, RDY goes around, and one that has neither RDY nor disk may have no room
+    /// for longer than a publish is kept waiting.
+    pub(crate) fn has_room(&self) -> bool {
+        let (workers, options) = &self.workers;
+        let goes_around = *workers > 0 && (options.max_in_flight as usize) < self.nodes;
+        self.consumers > 0 || self.disks.is_some() || !goes_around
+    }
+
     /// What came later, from a stream of its own.
     fn draw_more(&mut self) {
         let mut rng = Rng::new(self.seed).fork(stream::CLIENTS_DRAWN);

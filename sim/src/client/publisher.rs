@@ -30,6 +30,8 @@ pub struct Publisher {
     burst: usize,
     /// What has to be accepted; `None` until it is published.
     last: Option<BTreeSet<MessageNumber>>,
+    /// Whether that has to be accepted.
+    has_room: bool,
     body_len_max: usize,
     admin_percent: u64,
     every_max: Duration,
@@ -61,6 +63,7 @@ impl Publisher {
             left: options.messages,
             burst: if options.burst { BURST } else { 0 },
             last: None,
+            has_room: options.has_room(),
             body_len_max: options.body_len_max,
             admin_percent: options.admin_percent,
             every_max: options.chaos / (options.messages as u32 + 1),
@@ -76,7 +79,9 @@ impl Publisher {
         for topic in topics {
             let (number, body) =
                 context.publishing(self.node, topic, SMALLEST_BODY_LEN, Duration::ZERO);
-            self.last.get_or_insert_default().insert(number);
+            if self.has_room {
+                self.last.get_or_insert_default().insert(number);
+            }
             self.send(topic, Duration::ZERO, vec![(number, body)], context);
         }
         self.settle(context);

@@ -214,7 +214,7 @@ impl World {
                 every_max: options.chaos * 2 / (options.messages as u32 + 1),
                 body_len_max: options.body_len_max,
                 burst: options.burst,
-                is_patient: draw.is_patient,
+                is_patient: draw.is_patient && options.has_room(),
             }));
         }
         for topic in &topics {
