@@ -152,6 +152,7 @@ impl fmt::Display for Brief<'_> {
             Observation::ChannelCreated(place) => write!(f, "  created {place}"),
             Observation::ChannelLoaded(place) => write!(f, "  loaded {place}"),
             Observation::Died { node, .. } => write!(f, "  nsqd {node} died"),
+            Observation::Gone { node } => write!(f, "  nsqd {node} does not come back"),
             Observation::Stopped { node, .. } => write!(f, "  nsqd {node} has stopped"),
             Observation::Subscribed { link, place, .. } => {
                 write!(f, "  link {} SUB {place}", link.0)

@@ -170,6 +170,17 @@ pub struct Habits {
 }
 
 impl Habits {
+    /// Finishes every message within a millisecond.
+    pub fn good() -> Self {
+        Self {
+            weights: vec![(1, Habit::Finish)],
+            work_max: Duration::from_millis(1),
+            requeue_delay_max: Duration::ZERO,
+            ready_percent: 0,
+            close_percent: 0,
+        }
+    }
+
     /// What to do with a message.
     pub(crate) fn draw(&self, rng: &mut Rng) -> Habit {
         let total = self.weights.iter().map(|(weight, _)| weight).sum();
@@ -224,15 +235,16 @@ impl Options {
                 kinds: Vec::new(),
                 count_max: None,
             },
-            habits: Habits {
-                weights: vec![(1, Habit::Finish)],
-                work_max: Duration::from_millis(1),
-                requeue_delay_max: Duration::ZERO,
-                ready_percent: 0,
-                close_percent: 0,
-            },
+            habits: Habits::good(),
             script: Vec::new(),
         }
+    }
+
+    /// nsqds and nsqlookupds without clients, where nothing breaks by itself and the calm begins when
+    /// [`World::finish`](crate::World::finish) says so: a world to be filled.
+    pub fn empty(seed: u64, nodes: usize, lookupds: usize) -> Self {
+        let chaos = Duration::from_secs(u64::from(u32::MAX));
+        Self { nodes, lookupds, producers: 0, consumers: 0, chaos, ..Self::quiet(seed) }
     }
 
     /// The run that `seed` stands for.

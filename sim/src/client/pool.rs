@@ -39,6 +39,19 @@ pub struct PoolPlan {
     pub is_patient: bool,
 }
 
+impl PoolPlan {
+    /// A pool with its defaults that finds nsqds through the nsqlookupds and publishes `messages` messages,
+    /// one after the other with at most `every_max` between two.
+    pub fn new(topics: Vec<TopicName>, messages: usize, every_max: Duration) -> Self {
+        let mut options = PoolOptions::default();
+        options.lookupd.poll_interval = Duration::from_secs(5);
+        options.lookupd.poll_jitter = Duration::from_secs(1);
+        let (nsqds, body_len_max) = (Vec::new(), 100);
+        let (burst, is_patient) = (false, false);
+        Self { options, nsqds, topics, messages, every_max, body_len_max, burst, is_patient }
+    }
+}
+
 /// Publishes with the core's `ProducerPool`: single messages, batches and delayed ones. The judges know
 /// what the pool told it, and that with [`RetryPolicy::Never`] and [`RetryPolicy::NotStored`] nothing may
 /// be stored twice.

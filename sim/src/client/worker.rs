@@ -31,6 +31,19 @@ pub struct WorkerPlan {
     pub habits: Habits,
 }
 
+impl WorkerPlan {
+    /// A consumer that finds nsqds through the nsqlookupds and finishes everything, ten messages at a time.
+    pub fn new(topic: TopicName, channel: ChannelName) -> Self {
+        let options = ConsumerOptions {
+            max_in_flight: 10,
+            max_attempts: 0,
+            lookupd_poll_interval: Duration::from_secs(5),
+            ..ConsumerOptions::default()
+        };
+        Self { options, nsqds: Vec::new(), topic, channel, habits: Habits::good() }
+    }
+}
+
 /// Consumes with the core's `Consumer`. Its handler finishes, requeues with and without backoff, touches,
 /// is slow, or never answers, as one that panics does.
 #[derive(Debug)]

@@ -150,6 +150,10 @@ impl Oracles {
                 self.died(now, node, has_all_on_disk);
                 Ok(())
             }
+            Observation::Gone { node } => {
+                self.died(now, node, false);
+                Ok(())
+            }
             Observation::Stopped { node, has_failed } => {
                 self.restarted(now, node);
                 if has_failed {
@@ -259,6 +263,28 @@ impl Oracles {
             }
         }
         Ok(())
+    }
+
+    /// What was accepted and not finished on a channel that its topic has on some nsqd, whatever the reason.
+    /// That is stricter than [`check_drained`](Self::check_drained), which knows what an nsqd that dies may
+    /// lose, and that a channel gets no messages from before it was there.
+    pub fn unfinished(&self) -> Vec<(MessageNumber, TopicName, ChannelName)> {
+        let places = self.model.channels.keys().filter(|place| !place.channel.is_ephemeral());
+        let channels: BTreeSet<_> = places.map(|place| (place.topic, place.channel)).collect();
+        let mut unfinished = Vec::new();
+        for (at, message) in self.model.messages.iter().enumerate() {
+            let number = MessageNumber(at as u32);
+            for (topic, channel) in &channels {
+                let key = (*topic, *channel, number);
+                if message.outcome == Outcome::Accepted
+                    && message.topic == *topic
+                    && !self.model.done.contains(&key)
+                {
+                    unfinished.push((number, *topic, *channel));
+                }
+            }
+        }
+        unfinished
     }
 
     /// Whether an nsqd counted as many messages of a topic as its publishers were told.

@@ -64,6 +64,11 @@ pub enum Observation {
         /// Whether the machine died with it.
         loses_power: bool,
     },
+    /// An nsqd is down and does not come back.
+    Gone {
+        /// The nsqd.
+        node: usize,
+    },
     /// An nsqd has stopped in good order.
     Stopped {
         /// The nsqd.

@@ -8,7 +8,7 @@ use super::{World, channel, topic};
 use crate::events::Event;
 use crate::model::Place;
 use crate::node::Node;
-use crate::oracles::Violation;
+use crate::oracles::{Observation, Violation};
 
 impl World {
     /// From now on everything has to work.
@@ -18,6 +18,9 @@ impl World {
         self.nodes.iter_mut().for_each(|node| node.disk.mend());
         let now = self.env.now.instant;
         self.calm_until = now + CALM_MAX;
+        for node in self.gone.clone() {
+            self.env.observe(Observation::Gone { node });
+        }
         self.cuts.clear();
         for (from, to) in self.env.net.cuts() {
             self.heal(from, to);
