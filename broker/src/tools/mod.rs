@@ -1,19 +1,26 @@
-//! The small tools: `sansq pub` and `sansq tail`.
+//! The small tools: `sansq pub`, `tail`, `stat` and `top`.
 //!
-//! They drive the client machines of the core with blocking sockets: one thread that reads for each
+//! `stat` and `top` ask nsqds over HTTP. `pub` and `tail` drive the client machines of the core with blocking sockets: one thread that reads for each
 //! connection, and one that does everything else, fed by a channel. No runtime is involved.
 
+mod cluster;
+mod flags;
+mod http;
 mod link;
 mod lookup;
 mod options;
 mod publish;
+mod stat;
 mod tail;
+mod top;
 
 use core::fmt;
 
 pub use options::{PubOptions, TailOptions, normalise};
 pub use publish::run_pub;
+pub use stat::{StatOptions, run_stat};
 pub use tail::run_tail;
+pub use top::{TopOptions, View, run_top};
 
 /// Why a tool ended early.
 #[derive(Debug)]
@@ -23,6 +30,10 @@ pub enum ToolError {
     Input(std::io::Error),
     /// No nsqlookupd could be asked, or none knows an nsqd.
     Lookup(String),
+    /// Standard output is no terminal, and a terminal is needed.
+    NoTerminal,
+    /// The operating system refuses a thread, or signals.
+    Start(std::io::Error),
     /// Standard output does not take what is printed.
     Output(std::io::Error),
     /// A message was not published.
@@ -41,13 +52,26 @@ pub enum ToolError {
         /// Why.
         reason: String,
     },
+    /// The flags don't go together.
+    Usage(String),
+}
+
+impl ToolError {
+    /// What a script is told: 2 if it called the tool in a wrong way, else 1.
+    pub fn exit_status(&self) -> u8 {
+        if matches!(self, Self::Usage(_)) { 2 } else { 1 }
+    }
 }
 
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input(error) => write!(f, "reading the messages failed: {error}"),
-            Self::Lookup(text) => f.write_str(text),
+            Self::NoTerminal => {
+                f.write_str("standard output is no terminal; --once prints one table as text")
+            }
+            Self::Lookup(text) | Self::Usage(text) => f.write_str(text),
+            Self::Start(error) => write!(f, "starting failed: {error}"),
             Self::Output(error) => write!(f, "writing the messages failed: {error}"),
             Self::Publish { address, acknowledged, error } => write!(
                 f,
@@ -63,9 +87,9 @@ impl fmt::Display for ToolError {
 impl core::error::Error for ToolError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Input(error) | Self::Output(error) => Some(error),
+            Self::Input(error) | Self::Output(error) | Self::Start(error) => Some(error),
             Self::Publish { error, .. } => Some(error),
-            Self::Lookup(_) | Self::Subscribe { .. } => None,
+            Self::Lookup(_) | Self::NoTerminal | Self::Subscribe { .. } | Self::Usage(_) => None,
         }
     }
 }

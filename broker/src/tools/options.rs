@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use clap::Parser;
 use sansq_core::name::{ChannelName, TopicName};
 
+use super::flags;
+
 /// What to publish.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -67,7 +69,8 @@ pub struct TailOptions {
     #[arg(long, default_value_t = 0)]
     pub n: u64,
     /// Put the topic in front of each message
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, value_parser = flags::switch)]
+    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub print_topic: bool,
 }
 
@@ -146,6 +149,7 @@ mod tests {
         options.settle();
         assert_eq!(options.topic.len(), 2);
         assert_eq!((options.max_in_flight, options.n, options.print_topic), (5, 5, true));
+        assert!(!parse::<TailOptions>("tail -topic a -print-topic=0").unwrap().print_topic);
         assert_eq!(options.nsqd_tcp_address, ["127.0.0.1:4150"]);
         let mut options: TailOptions = parse("tail -topic a -lookupd-http-address l:1").unwrap();
         options.settle();

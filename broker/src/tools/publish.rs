@@ -15,7 +15,8 @@ use sansq_core::name::TopicName;
 use sansq_core::time::Instant;
 
 use super::link::{self, Clock, EVENTS_MAX, Happening};
-use super::{PubOptions, ToolError, lookup};
+use super::lookup::{self, Port};
+use super::{PubOptions, ToolError, http};
 
 /// Publishes the messages of the arguments or of standard input, to every nsqd that is named, or to
 /// one that an nsqlookupd knows. Returns how many messages were acknowledged by each.
@@ -25,7 +26,8 @@ use super::{PubOptions, ToolError, lookup};
 pub fn run_pub(mut options: PubOptions) -> Result<u64, ToolError> {
     if !options.lookupd_http_address.is_empty() {
         let found =
-            lookup::nsqds(&options.lookupd_http_address, None).map_err(ToolError::Lookup)?;
+            lookup::nsqds(&http::default_agent(), &options.lookupd_http_address, None, Port::Tcp)
+                .map_err(ToolError::Lookup)?;
         let none = || ToolError::Lookup("the nsqlookupds know no nsqd".into());
         options.nsqd_tcp_address = vec![found.into_iter().next().ok_or_else(none)?];
     }

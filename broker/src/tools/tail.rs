@@ -15,7 +15,8 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Instant;
 
 use super::link::{self, Clock, EVENTS_MAX, Happening};
-use super::{TailOptions, ToolError, lookup};
+use super::lookup::{self, Port};
+use super::{TailOptions, ToolError, http};
 
 /// Prints messages until standard output is closed or enough are printed.
 ///
@@ -102,9 +103,11 @@ impl Tail {
         if lookupds.is_empty() {
             return Ok(());
         }
+        let agent = http::default_agent();
         let topics = self.options.topic.clone();
         for topic in &topics {
-            let found = lookup::nsqds(&lookupds, Some(topic)).map_err(ToolError::Lookup)?;
+            let found = lookup::nsqds(&agent, &lookupds, Some(topic), Port::Tcp)
+                .map_err(ToolError::Lookup)?;
             for address in found {
                 self.dial(Place { address, topic: *topic });
             }
@@ -115,7 +118,9 @@ impl Tail {
                 thread::sleep(LOOKUP_INTERVAL);
                 for topic in &topics {
                     // One that does not answer now may answer the next time.
-                    for address in lookup::nsqds(&lookupds, Some(topic)).unwrap_or_default() {
+                    for address in
+                        lookup::nsqds(&agent, &lookupds, Some(topic), Port::Tcp).unwrap_or_default()
+                    {
                         if events.send(Event::Found(Place { address, topic: *topic })).is_err() {
                             return;
                         }
