@@ -17,6 +17,7 @@
 
 mod bind;
 pub mod call;
+pub mod client;
 mod clock;
 pub mod http;
 mod impatient;

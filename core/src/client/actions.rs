@@ -9,6 +9,7 @@ use super::connection::Identity;
 use super::error::ConnectionError;
 use crate::http::call::Call;
 use crate::log::Level;
+use crate::name::InvalidName;
 
 /// What a client machine asks of the driver about its connections, grouped by who acts on it. The driver
 /// owns it, carries it out in the order of the fields and clears it.
@@ -113,6 +114,8 @@ impl fmt::Display for PublishId {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PublishError {
+    /// The topic's name is not valid.
+    Topic(InvalidName),
     /// The producer was closed.
     Closed,
     /// There is no message.
@@ -150,9 +153,38 @@ pub enum PublishError {
     Unknown(ConnectionError),
 }
 
+/// What a failed publish means to somebody who may try again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The broker has not got the messages and will not take them as they are.
+    Rejected,
+    /// The broker has not got the messages; another try cannot duplicate them.
+    NotStored,
+    /// The broker may have the messages; another try may duplicate them.
+    Unknown,
+}
+
+impl PublishError {
+    /// Whether the messages may have been stored, and whether another try makes sense.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Topic(_)
+            | Self::EmptyBatch
+            | Self::EmptyBody
+            | Self::BodyTooBig { .. }
+            | Self::BatchTooBig { .. }
+            | Self::DelayTooLong { .. }
+            | Self::Rejected(_) => Outcome::Rejected,
+            Self::Closed | Self::Full | Self::NotSent(_) => Outcome::NotStored,
+            Self::Unknown(_) => Outcome::Unknown,
+        }
+    }
+}
+
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Topic(error) => write!(f, "invalid topic: {error}"),
             Self::Closed => f.write_str("the producer is closed"),
             Self::EmptyBatch => f.write_str("no message"),
             Self::EmptyBody => f.write_str("a message without body"),

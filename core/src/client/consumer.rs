@@ -68,6 +68,18 @@ pub enum AnswerError {
     TimedOut,
 }
 
+impl core::fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Answered => "the message was answered before",
+            Self::ConnectionLost => "the connection that the message came over is gone",
+            Self::TimedOut => "the message's time in flight is over",
+        })
+    }
+}
+
+impl core::error::Error for AnswerError {}
+
 /// Everything that calls into a [`Consumer`] ask of the driver.
 #[derive(Debug, Default)]
 pub struct ConsumerActions {
@@ -92,6 +104,19 @@ pub enum ConsumerEvent {
         /// Why.
         error: ConnectionError,
     },
+}
+
+impl ConsumerEvent {
+    /// How loud it is.
+    pub const fn level(&self) -> crate::log::Level {
+        crate::log::Level::Info
+    }
+}
+
+impl core::fmt::Display for ConsumerEvent {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self, f)
+    }
 }
 
 /// Counts since the consumer was made.

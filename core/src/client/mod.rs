@@ -84,7 +84,8 @@ pub mod producer;
 mod transactions;
 
 pub use actions::{
-    CallId, Dial, DialId, NetActions, ProducerActions, ProducerEvent, PublishError, PublishId,
+    CallId, Dial, DialId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
+    PublishId,
 };
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
