@@ -1,14 +1,17 @@
 //! What a producer asks of whoever drives it, and what it tells.
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
 use super::connection::Identity;
+use super::directory::DirectoryEvent;
 use super::error::ConnectionError;
 use crate::http::call::Call;
-use crate::log::Level;
+use crate::log::{Level, OneLine};
 use crate::name::InvalidName;
 
 /// What a client machine asks of the driver about its connections, grouped by who acts on it. The driver
@@ -231,15 +234,33 @@ pub enum ProducerEvent {
     },
     /// The producer is closed and asks for nothing any more.
     Stopped,
+    /// In a pool: this happened with one of its nsqds. The text begins with the address.
+    Nsqd {
+        /// The nsqd, `host:port`.
+        nsqd: Arc<str>,
+        /// What happened.
+        event: Box<Self>,
+    },
+    /// In a pool: nsqlookupds list this nsqd, which is published to from now on.
+    Found(String),
+    /// In a pool: no nsqlookupd lists this nsqd any more, which is published to no longer.
+    Vanished(String),
+    /// In a pool: an nsqlookupd was asked.
+    Directory(DirectoryEvent),
 }
 
 impl ProducerEvent {
     /// How loud it is.
     pub const fn level(&self) -> Level {
         match self {
-            Self::Connecting | Self::Authenticated(_) | Self::Connected { .. } | Self::Stopped => {
-                Level::Info
-            }
+            Self::Connecting
+            | Self::Authenticated(_)
+            | Self::Connected { .. }
+            | Self::Found(_)
+            | Self::Stopped
+            | Self::Vanished(_) => Level::Info,
+            Self::Nsqd { event, .. } => event.level(),
+            Self::Directory(event) => event.level(),
             Self::StrayMessage | Self::Disconnected { .. } => Level::Warn,
             Self::Refused(_) => Level::Error,
         }
@@ -265,6 +286,12 @@ impl fmt::Display for ProducerEvent {
                 write!(f, "not connected: {error}; dialling again in {wait:?}")
             }
             Self::Stopped => f.write_str("stopped"),
+            Self::Nsqd { nsqd, event } => write!(f, "({}) {event}", OneLine(nsqd)),
+            Self::Found(nsqd) => write!(f, "({}) found by nsqlookupd", OneLine(nsqd)),
+            Self::Vanished(nsqd) => {
+                write!(f, "({}) not known to any nsqlookupd any more", OneLine(nsqd))
+            }
+            Self::Directory(event) => event.fmt(f),
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum ConnectionError {
     UnexpectedMessage,
     /// The server refused a command, which ends a connection (nsqd-protocol.md section 6).
     Refused(String),
+    /// No nsqd is known: none was given, and none found yet.
+    NoNsqd,
     /// The deadline of the publish passed.
     TimedOut,
     /// The client was closed.
@@ -87,6 +89,7 @@ impl fmt::Display for ConnectionError {
             Self::UnexpectedError(text) => write!(f, "unexpected error {text:?}"),
             Self::UnexpectedMessage => f.write_str("unexpected message"),
             Self::Refused(text) => write!(f, "the server refused a command: {text}"),
+            Self::NoNsqd => f.write_str("no nsqd is known"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Stopped => f.write_str("stopped"),
         }

@@ -76,6 +76,7 @@ mod actions;
 mod backoff;
 pub mod connection;
 pub mod consumer;
+pub mod directory;
 mod error;
 pub mod frame;
 mod options;
@@ -92,6 +93,9 @@ pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{
     AnswerError, Consumer, ConsumerActions, ConsumerEvent, ConsumerOptions, ConsumerStats,
     Delivery, DeliveryKey,
+};
+pub use directory::{
+    Directory, DirectoryChanges, DirectoryEvent, DirectoryEventKind, DirectoryOptions, Question,
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};

@@ -114,6 +114,57 @@ impl ProducerOptions {
         }
         Ok(())
     }
+
+    /// A PUB, if the broker would take it.
+    pub(super) fn message(&self, topic: &TopicName, body: Bytes) -> Result<Publish, PublishError> {
+        self.check_body(&body)?;
+        Ok(Publish { topic: *topic, command: Command::Publish, body })
+    }
+
+    /// A DPUB, if the broker would take it.
+    pub(super) fn message_after(
+        &self,
+        topic: &TopicName,
+        delay: Duration,
+        body: Bytes,
+    ) -> Result<Publish, PublishError> {
+        self.check_body(&body)?;
+        let max = self.max_req_timeout;
+        if delay > max {
+            return Err(PublishError::DelayTooLong { max });
+        }
+        Ok(Publish { topic: *topic, command: Command::PublishAfter(delay), body })
+    }
+
+    /// An MPUB, if the broker would take it.
+    pub(super) fn messages<B: AsRef<[u8]>>(
+        &self,
+        topic: &TopicName,
+        bodies: &[B],
+    ) -> Result<Publish, PublishError> {
+        if bodies.is_empty() {
+            return Err(PublishError::EmptyBatch);
+        }
+        for body in bodies {
+            self.check_body(body.as_ref())?;
+        }
+        let (size, max) = (encode::message_list_len(bodies), self.max_body_size);
+        if size > max {
+            return Err(PublishError::BatchTooBig { size, max });
+        }
+        let mut list = Vec::with_capacity(size);
+        encode::message_list(bodies, &mut list);
+        Ok(Publish { topic: *topic, command: Command::PublishMany, body: Bytes::from(list) })
+    }
+
+    fn check_body(&self, body: &[u8]) -> Result<(), PublishError> {
+        let (size, max) = (body.len(), self.max_msg_size);
+        match size {
+            0 => Err(PublishError::EmptyBody),
+            _ if size > max => Err(PublishError::BodyTooBig { size, max }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Publishes to one nsqd, pipelined, over one connection that it keeps up.
@@ -171,6 +222,41 @@ impl Producer {
         })
     }
 
+    /// Makes it a member of a pool: its dials are numbered from `first_dial`, and what was said of pools
+    /// in [`transactions`](super::transactions) holds.
+    pub(super) fn join_pool(&mut self, first_dial: u64) {
+        self.dials = first_dial;
+        self.transactions.give_to_pool();
+    }
+
+    /// The publishes, for the pool.
+    pub(super) const fn transactions(&mut self) -> &mut Transactions {
+        &mut self.transactions
+    }
+
+    /// The latest dial, or the connection that came of it.
+    pub(super) fn dial_id(&self) -> Option<DialId> {
+        self.link.as_ref().map(|link| link.id)
+    }
+
+    /// How many answers are to come and commands to be sent.
+    pub(super) fn load(&self) -> usize {
+        self.transactions.load()
+    }
+
+    /// Takes a publish of the pool's. Returns what to find it by.
+    pub(super) fn take_as(
+        &mut self,
+        id: PublishId,
+        publish: Publish,
+        deadline: Instant,
+        out: &mut ProducerActions,
+    ) -> u64 {
+        let seq = self.transactions.push_as(id, publish, deadline);
+        self.settle(out);
+        seq
+    }
+
     /// Starts to connect, unless that has begun; a publish does it too.
     pub fn connect(&mut self, now: Now, out: &mut ProducerActions) {
         let begun = self.link.is_some() || self.redial_at.is_some() || self.close_at.is_some();
@@ -191,8 +277,7 @@ impl Producer {
         now: Now,
         out: &mut ProducerActions,
     ) -> Result<PublishId, PublishError> {
-        self.check_body(&body)?;
-        self.take(Publish { topic: *topic, command: Command::Publish, body }, now, out)
+        self.take(self.options.message(topic, body)?, now, out)
     }
 
     /// Publishes a message that the broker holds back for `delay`, in whole milliseconds.
@@ -207,13 +292,7 @@ impl Producer {
         now: Now,
         out: &mut ProducerActions,
     ) -> Result<PublishId, PublishError> {
-        self.check_body(&body)?;
-        let max = self.options.max_req_timeout;
-        if delay > max {
-            return Err(PublishError::DelayTooLong { max });
-        }
-        let command = Command::PublishAfter(delay);
-        self.take(Publish { topic: *topic, command, body }, now, out)
+        self.take(self.options.message_after(topic, delay, body)?, now, out)
     }
 
     /// Publishes several messages with one command: the broker takes all of them or, unless its disk
@@ -228,30 +307,7 @@ impl Producer {
         now: Now,
         out: &mut ProducerActions,
     ) -> Result<PublishId, PublishError> {
-        if bodies.is_empty() {
-            return Err(PublishError::EmptyBatch);
-        }
-        for body in bodies {
-            self.check_body(body.as_ref())?;
-        }
-        let (size, max) = (encode::message_list_len(bodies), self.options.max_body_size);
-        if size > max {
-            return Err(PublishError::BatchTooBig { size, max });
-        }
-        let mut list = Vec::with_capacity(size);
-        encode::message_list(bodies, &mut list);
-        let publish =
-            Publish { topic: *topic, command: Command::PublishMany, body: Bytes::from(list) };
-        self.take(publish, now, out)
-    }
-
-    fn check_body(&self, body: &[u8]) -> Result<(), PublishError> {
-        let (size, max) = (body.len(), self.options.max_msg_size);
-        match size {
-            0 => Err(PublishError::EmptyBody),
-            _ if size > max => Err(PublishError::BodyTooBig { size, max }),
-            _ => Ok(()),
-        }
+        self.take(self.options.messages(topic, bodies)?, now, out)
     }
 
     fn take(
@@ -483,7 +539,7 @@ impl Producer {
     }
 
     /// Ends every call: stops when nothing is left to wait for, and says what the driver has to do.
-    fn settle(&mut self, out: &mut ProducerActions) {
+    pub(super) fn settle(&mut self, out: &mut ProducerActions) {
         if self.is_closing_done() && !self.stopped {
             self.stopped = true;
             self.redial_at = None;
@@ -543,12 +599,10 @@ impl ConnectionOutput for Answers<'_> {
             return;
         }
         let text = readable(&text);
-        match self.transactions.answer(self.now) {
-            Ok(answered) => {
+        match self.transactions.refuse(&text, self.now, &mut self.out.completed) {
+            Ok(()) => {
                 self.answered = true;
                 self.out.events.push(ProducerEvent::Refused(text.clone()));
-                let rejected = Err(PublishError::Rejected(text.clone()));
-                self.out.completed.extend(answered.map(|id| (id, rejected)));
                 self.fault = Some(ConnectionError::Refused(text));
             }
             Err(_) => self.fault = Some(ConnectionError::UnexpectedError(text)),
