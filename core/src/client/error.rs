@@ -31,7 +31,8 @@ pub enum ConnectionError {
     Io(String),
     /// Nothing came, not even a heartbeat, for `read_timeout`.
     ReadTimeout,
-    /// Heartbeats came, but no answer to a command that was sent `publish_timeout` ago.
+    /// Heartbeats came, but no answer to a publish that was sent `publish_timeout` ago, or to SUB within
+    /// `handshake_timeout`.
     NoAnswer,
     /// The server sent something that is not a frame.
     Frame(FrameError),
@@ -41,6 +42,8 @@ pub enum ConnectionError {
     UnexpectedError(String),
     /// The server sent a message before the connection was subscribed.
     UnexpectedMessage,
+    /// The server sent many more messages than it was asked for.
+    TooManyMessages,
     /// The server refused a command, which ends a connection (nsqd-protocol.md section 6).
     Refused(String),
     /// No nsqd is known: none was given, and none found yet.
@@ -88,6 +91,7 @@ impl fmt::Display for ConnectionError {
             Self::UnexpectedResponse(text) => write!(f, "unexpected response {text:?}"),
             Self::UnexpectedError(text) => write!(f, "unexpected error {text:?}"),
             Self::UnexpectedMessage => f.write_str("unexpected message"),
+            Self::TooManyMessages => f.write_str("many more messages than the RDY count"),
             Self::Refused(text) => write!(f, "the server refused a command: {text}"),
             Self::NoNsqd => f.write_str("no nsqd is known"),
             Self::TimedOut => f.write_str("timed out"),

@@ -91,8 +91,8 @@ pub use actions::{
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{
-    AnswerError, Consumer, ConsumerActions, ConsumerEvent, ConsumerOptions, ConsumerStats,
-    Delivery, DeliveryKey,
+    AnswerError, BackoffStrategy, ConnectionStats, Consumer, ConsumerActions, ConsumerEvent,
+    ConsumerOptions, ConsumerStats, Delivery, DeliveryKey,
 };
 pub use directory::{
     Directory, DirectoryChanges, DirectoryEvent, DirectoryEventKind, DirectoryOptions, Question,
