@@ -14,7 +14,7 @@ use crate::args::{
 };
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
-use crate::tools::{ToolError, normalise, run_pub, run_stat, run_tail, run_top};
+use crate::tools::{ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_top};
 use crate::{bench, pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
@@ -39,6 +39,7 @@ pub fn run(args: &[OsString]) -> u8 {
         Command::Pub => tool(tool_name("sansq pub"), args, |it| run_pub(it).map(drop)),
         Command::Stat => tool(tool_name("sansq stat"), args, run_stat),
         Command::Tail => tool(tool_name("sansq tail"), args, run_tail),
+        Command::ToFile => tool(tool_name("sansq to-file"), args, run_to_file),
         Command::Top => tool("sansq top", args, run_top),
         Command::Version => print(&version(SANSQ)),
     }
@@ -56,6 +57,7 @@ enum Command {
     Pub,
     Stat,
     Tail,
+    ToFile,
     Top,
     Version,
 }
@@ -82,11 +84,12 @@ fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>)
 
 /// The program of NSQ that a program of this name stands for, a link that is.
 fn original(program: &OsStr) -> Option<(&'static str, Command)> {
-    const ORIGINALS: [(&str, Command); 5] = [
+    const ORIGINALS: [(&str, Command); 6] = [
         (NSQD, Command::Nsqd),
         (NSQLOOKUPD, Command::Nsqlookupd),
         ("nsq_stat", Command::Stat),
         ("nsq_tail", Command::Tail),
+        ("nsq_to_file", Command::ToFile),
         ("to_nsq", Command::Pub),
     ];
     let name = Path::new(program).file_name().and_then(OsStr::to_str)?;
@@ -95,7 +98,7 @@ fn original(program: &OsStr) -> Option<(&'static str, Command)> {
 }
 
 fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
-    const COMMANDS: [(&str, Command); 10] = [
+    const COMMANDS: [(&str, Command); 11] = [
         ("bench", Command::Bench),
         ("completions", Command::Completions),
         ("help", Command::Help),
@@ -105,6 +108,7 @@ fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
         ("pub", Command::Pub),
         ("stat", Command::Stat),
         ("tail", Command::Tail),
+        ("to-file", Command::ToFile),
         ("top", Command::Top),
     ];
     let found = COMMANDS.iter().find(|(known, _)| name == *known);

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
 use crate::bench::BenchOptions;
-use crate::tools::{PubOptions, StatOptions, TailOptions, TopOptions};
+use crate::tools::{PubOptions, StatOptions, TailOptions, ToFileOptions, TopOptions};
 
 /// What to print completions for.
 #[derive(Clone, Debug, Parser)]
@@ -156,6 +156,7 @@ fn sansq() -> Command {
         subcommand::<PubOptions>("pub"),
         subcommand::<TailOptions>("tail"),
         subcommand::<StatOptions>("stat"),
+        subcommand::<ToFileOptions>("to-file"),
         subcommand::<TopOptions>("top"),
         subcommand::<BenchOptions>("bench"),
         subcommand::<CompletionsOptions>("completions"),
@@ -226,6 +227,7 @@ mod tests {
                 "sansq-pub.1",
                 "sansq-tail.1",
                 "sansq-stat.1",
+                "sansq-to-file.1",
                 "sansq-top.1",
                 "sansq-bench.1",
                 "sansq-completions.1",

@@ -1,5 +1,7 @@
 //! What the values of the tools' flags are made of.
 
+use sansq_core::log::Level;
+
 /// A switch in Go's way: alone it means yes, `--flag=false` means no. For clap's `value_parser`.
 ///
 /// # Errors
@@ -10,6 +12,14 @@ pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("it is true or false"),
     }
+}
+
+/// A level of the log, by its name.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn level(text: &str) -> Result<Level, &'static str> {
+    Level::parse(text).ok_or("it is one of debug, info, warn, error, fatal")
 }
 
 /// `host:port`, without a scheme in front.

@@ -44,6 +44,36 @@ pub(super) fn nsqds(
     Ok(found)
 }
 
+/// The topics that any of `lookupds` knows, by name. Those whose names are not valid are left out.
+///
+/// # Errors
+/// As [`nsqds`].
+pub(super) fn topics(agent: &ureq::Agent, lookupds: &[String]) -> Result<Vec<TopicName>, String> {
+    let mut found: Result<Vec<TopicName>, String> = Err("no nsqlookupd is named".into());
+    for lookupd in lookupds {
+        let url = format!("http://{lookupd}/topics");
+        let answer = http::get_json(agent, &url).map(|list: Option<Topics>| {
+            let names = list.into_iter().flat_map(|list| list.topics);
+            names.filter_map(|name| TopicName::new(name).ok()).collect::<Vec<_>>()
+        });
+        match (answer, &mut found) {
+            (Ok(more), Ok(all)) => all.extend(more),
+            (Ok(more), Err(_)) => found = Ok(more),
+            (Err(error), Err(last)) => *last = format!("nsqlookupd at {lookupd}: {error}"),
+            (Err(_), Ok(_)) => {}
+        }
+    }
+    let mut found = found?;
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+#[derive(Debug, Deserialize)]
+struct Topics {
+    topics: Vec<String>,
+}
+
 fn ask(agent: &ureq::Agent, url: &str, port: Port) -> Result<Vec<String>, String> {
     // An unknown topic is one that nobody produces yet.
     let list: Option<Nsqds> = http::get_json(agent, url)?;

@@ -3,29 +3,38 @@
 //! `stat` and `top` ask nsqds over HTTP. `pub` and `tail` drive the client machines of the core with blocking sockets: one thread that reads for each
 //! connection, and one that does everything else, fed by a channel. No runtime is involved.
 
+mod clients;
 mod cluster;
 mod flags;
 mod http;
 mod link;
 mod lookup;
 mod options;
+mod progress;
 mod publish;
 mod stat;
 mod tail;
+mod to_file;
 mod top;
 
 use core::fmt;
 
+pub use clients::Sources;
 pub use options::{PubOptions, TailOptions, normalise};
 pub use publish::run_pub;
 pub use stat::{StatOptions, run_stat};
 pub use tail::run_tail;
+pub use to_file::{ToFileOptions, run_to_file};
 pub use top::{TopOptions, View, run_top};
 
 /// Why a tool ended early.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ToolError {
+    /// A part of the tool ended by a panic, which is a defect.
+    Failed(&'static str),
+    /// A file can't be written; what was finished before is safe.
+    File(std::io::Error),
     /// The messages to publish could not be read.
     Input(std::io::Error),
     /// No nsqlookupd could be asked, or none knows an nsqd.
@@ -66,6 +75,8 @@ impl ToolError {
 impl fmt::Display for ToolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Failed(what) => write!(f, "{what} failed"),
+            Self::File(error) => write!(f, "writing failed: {error}"),
             Self::Input(error) => write!(f, "reading the messages failed: {error}"),
             Self::NoTerminal => {
                 f.write_str("standard output is no terminal; --once prints one table as text")
@@ -87,9 +98,15 @@ impl fmt::Display for ToolError {
 impl core::error::Error for ToolError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Input(error) | Self::Output(error) | Self::Start(error) => Some(error),
+            Self::File(error) | Self::Input(error) | Self::Output(error) | Self::Start(error) => {
+                Some(error)
+            }
             Self::Publish { error, .. } => Some(error),
-            Self::Lookup(_) | Self::NoTerminal | Self::Subscribe { .. } | Self::Usage(_) => None,
+            Self::Failed(_)
+            | Self::Lookup(_)
+            | Self::NoTerminal
+            | Self::Subscribe { .. }
+            | Self::Usage(_) => None,
         }
     }
 }

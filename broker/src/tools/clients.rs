@@ -1,0 +1,177 @@
+//! What the tools that consume or publish have in common: a runtime, signals, and clients made of flags.
+
+use core::future::{Future, pending};
+use std::collections::BTreeSet;
+
+use clap::Args;
+use sansq_core::log::Level;
+use sansq_core::name::{ChannelName, TopicName};
+use sansq_tokio::{Consumer, ConsumerConfig, ConsumerEvent, Events, consumer};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+use super::lookup::{self, Port};
+use super::progress::Progress;
+use super::{ToolError, flags, http};
+use crate::args::{LogFormat, host_name};
+use crate::log::{CLIENT, Logs, TOOL};
+
+/// Where messages come from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Sources {
+    /// host:port of an nsqd to consume from; repeat for more
+    #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
+    pub nsqd_tcp_address: Vec<String>,
+    /// host:port of an nsqlookupd's HTTP API, which knows the nsqds; repeat for more
+    #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
+    pub lookupd_http_address: Vec<String>,
+}
+
+/// What a tool consumes, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Subscription<'a> {
+    /// The tool's name, for the nsqd's statistics.
+    pub(super) tool: &'static str,
+    pub(super) topic: TopicName,
+    pub(super) channel: ChannelName,
+    pub(super) sources: &'a Sources,
+    pub(super) max_in_flight: u32,
+    /// Attempts after which a message is given up; 0: never.
+    pub(super) max_attempts: u16,
+}
+
+impl Sources {
+    /// Exactly one kind of address is what the reference wants.
+    ///
+    /// # Errors
+    /// [`ToolError::Usage`] for none of them or both.
+    pub(super) fn check(&self) -> Result<(), ToolError> {
+        match (self.nsqd_tcp_address.is_empty(), self.lookupd_http_address.is_empty()) {
+            (true, true) => Err("--nsqd-tcp-address or --lookupd-http-address is needed"),
+            (false, false) => Err("use --nsqd-tcp-address or --lookupd-http-address, not both"),
+            (true, false) | (false, true) => Ok(()),
+        }
+        .map_err(|text| ToolError::Usage(text.into()))
+    }
+
+    /// Asks the nsqlookupds, if there are any, whether one of them answers: a wrong address is to end the
+    /// tool at once, and not to keep it waiting.
+    ///
+    /// # Errors
+    /// [`ToolError::Lookup`] if none does.
+    pub(super) fn reach(&self) -> Result<(), ToolError> {
+        if self.lookupd_http_address.is_empty() {
+            return Ok(());
+        }
+        let agent = http::default_agent();
+        lookup::nsqds(&agent, &self.lookupd_http_address, None, Port::Tcp)
+            .map(drop)
+            .map_err(ToolError::Lookup)
+    }
+}
+
+impl Subscription<'_> {
+    /// Starts consuming, on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// [`ToolError::Usage`] for options that don't go together.
+    pub(super) fn consumer(&self) -> Result<Consumer, ToolError> {
+        let usage = |error: sansq_tokio::SetupError| ToolError::Usage(error.to_string());
+        let mut config = ConsumerConfig::new(self.topic, self.channel).map_err(usage)?;
+        let options = &mut config.options;
+        options.max_attempts = self.max_attempts;
+        options.max_in_flight = self.max_in_flight;
+        options.connection.hostname = host_name();
+        options.connection.user_agent = user_agent(self.tool);
+        config.nsqds.clone_from(&self.sources.nsqd_tcp_address);
+        config.nsqlookupds.clone_from(&self.sources.lookupd_http_address);
+        consumer(config).map_err(usage)
+    }
+}
+
+/// From now on what happens is logged on standard error, above the progress if that is shown.
+pub(super) fn log_to_stderr(prefix: &str, level: Level, progress: &Progress) {
+    let programs = [(TOOL, prefix, level), (CLIENT, prefix, level)];
+    Logs::new(LogFormat::Text, programs).install_to(progress.stderr());
+}
+
+/// How a tool introduces itself.
+pub(super) fn user_agent(tool: &str) -> String {
+    format!("{tool}/{}", sansq_core::version::SANSQ_VERSION)
+}
+
+/// Is over when one of the `named` nsqds can't be subscribed to and never could, or refuses the client
+/// for good. Later losses are the consumer's to mend.
+pub(super) async fn failure(mut events: Events<ConsumerEvent>, named: &[String]) -> ToolError {
+    let mut worked = BTreeSet::new();
+    let is_named = |nsqd: &str| named.iter().any(|address| *address == *nsqd);
+    while let Some(event) = events.next().await {
+        match event {
+            ConsumerEvent::Subscribed { nsqd, .. } => {
+                worked.insert(nsqd);
+            }
+            ConsumerEvent::GaveUp { nsqd, error } if is_named(&nsqd) => {
+                let (address, reason) = ((*nsqd).to_owned(), error.to_string());
+                return ToolError::Subscribe { address, reason };
+            }
+            ConsumerEvent::Disconnected { nsqd, error, .. }
+                if is_named(&nsqd) && !worked.contains(&nsqd) =>
+            {
+                let (address, reason) = ((*nsqd).to_owned(), error.to_string());
+                return ToolError::Subscribe { address, reason };
+            }
+            _ => {}
+        }
+    }
+    pending().await
+}
+
+/// What signals ask for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Orders {
+    /// End in good order.
+    pub(super) stops: bool,
+    /// How often the files were asked to be closed and opened again.
+    pub(super) reopens: u32,
+}
+
+/// Runs `work` on a runtime of its own. SIGINT and SIGTERM ask it to stop, and so does SIGHUP unless it
+/// `reopens`.
+///
+/// # Errors
+/// What `work` fails with, or [`ToolError::Start`].
+pub(super) fn run<F: Future<Output = Result<(), ToolError>>>(
+    reopens: bool,
+    work: impl FnOnce(watch::Sender<Orders>) -> F,
+) -> Result<(), ToolError> {
+    let (sender, _) = watch::channel(Orders::default());
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(ToolError::Start)?;
+    let orders = sender.clone();
+    let waiting = move || {
+        for signal in signals.forever() {
+            orders.send_modify(|orders| {
+                if signal == SIGHUP && reopens {
+                    orders.reopens = orders.reopens.wrapping_add(1);
+                } else {
+                    orders.stops = true;
+                }
+            });
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(waiting).map_err(ToolError::Start)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(ToolError::Start)?;
+    let result = runtime.block_on(work(sender));
+    // Whoever still waits for a server is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Is over when the tool is to stop.
+pub(super) async fn stopped(orders: &mut watch::Receiver<Orders>) {
+    // Fails only if nobody can give orders any more; then nothing is to stop it.
+    if orders.wait_for(|orders| orders.stops).await.is_err() {
+        pending::<()>().await;
+    }
+}

@@ -1,0 +1,5 @@
+//! The tools that consume and publish, as programs, against an nsqd that is one too.
+#![cfg(unix)]
+
+mod server;
+mod to_file;
