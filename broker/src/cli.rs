@@ -14,7 +14,9 @@ use crate::args::{
 };
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
-use crate::tools::{ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_top};
+use crate::tools::{
+    ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_nsq, run_top,
+};
 use crate::{bench, pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
@@ -40,6 +42,7 @@ pub fn run(args: &[OsString]) -> u8 {
         Command::Stat => tool(tool_name("sansq stat"), args, run_stat),
         Command::Tail => tool(tool_name("sansq tail"), args, run_tail),
         Command::ToFile => tool(tool_name("sansq to-file"), args, run_to_file),
+        Command::ToNsq => tool(tool_name("sansq to-nsq"), args, run_to_nsq),
         Command::Top => tool("sansq top", args, run_top),
         Command::Version => print(&version(SANSQ)),
     }
@@ -58,6 +61,7 @@ enum Command {
     Stat,
     Tail,
     ToFile,
+    ToNsq,
     Top,
     Version,
 }
@@ -84,12 +88,13 @@ fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>)
 
 /// The program of NSQ that a program of this name stands for, a link that is.
 fn original(program: &OsStr) -> Option<(&'static str, Command)> {
-    const ORIGINALS: [(&str, Command); 6] = [
+    const ORIGINALS: [(&str, Command); 7] = [
         (NSQD, Command::Nsqd),
         (NSQLOOKUPD, Command::Nsqlookupd),
         ("nsq_stat", Command::Stat),
         ("nsq_tail", Command::Tail),
         ("nsq_to_file", Command::ToFile),
+        ("nsq_to_nsq", Command::ToNsq),
         ("to_nsq", Command::Pub),
     ];
     let name = Path::new(program).file_name().and_then(OsStr::to_str)?;
@@ -98,7 +103,7 @@ fn original(program: &OsStr) -> Option<(&'static str, Command)> {
 }
 
 fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
-    const COMMANDS: [(&str, Command); 11] = [
+    const COMMANDS: [(&str, Command); 12] = [
         ("bench", Command::Bench),
         ("completions", Command::Completions),
         ("help", Command::Help),
@@ -109,6 +114,7 @@ fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
         ("stat", Command::Stat),
         ("tail", Command::Tail),
         ("to-file", Command::ToFile),
+        ("to-nsq", Command::ToNsq),
         ("top", Command::Top),
     ];
     let found = COMMANDS.iter().find(|(known, _)| name == *known);

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 
 use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
 use crate::bench::BenchOptions;
-use crate::tools::{PubOptions, StatOptions, TailOptions, ToFileOptions, TopOptions};
+use crate::tools::{PubOptions, StatOptions, TailOptions, ToFileOptions, ToNsqOptions, TopOptions};
 
 /// What to print completions for.
 #[derive(Clone, Debug, Parser)]
@@ -157,6 +157,7 @@ fn sansq() -> Command {
         subcommand::<TailOptions>("tail"),
         subcommand::<StatOptions>("stat"),
         subcommand::<ToFileOptions>("to-file"),
+        subcommand::<ToNsqOptions>("to-nsq"),
         subcommand::<TopOptions>("top"),
         subcommand::<BenchOptions>("bench"),
         subcommand::<CompletionsOptions>("completions"),
@@ -228,6 +229,7 @@ mod tests {
                 "sansq-tail.1",
                 "sansq-stat.1",
                 "sansq-to-file.1",
+                "sansq-to-nsq.1",
                 "sansq-top.1",
                 "sansq-bench.1",
                 "sansq-completions.1",

@@ -1,12 +1,15 @@
 //! What the tools that consume or publish have in common: a runtime, signals, and clients made of flags.
 
 use core::future::{Future, pending};
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use clap::Args;
 use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_tokio::{Consumer, ConsumerConfig, ConsumerEvent, Events, consumer};
+use sansq_tokio::{
+    AnswerError, Consumer, ConsumerConfig, ConsumerEvent, Events, Message, consumer,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::runtime::Builder;
@@ -16,7 +19,7 @@ use super::lookup::{self, Port};
 use super::progress::Progress;
 use super::{ToolError, flags, http};
 use crate::args::{LogFormat, host_name};
-use crate::log::{CLIENT, Logs, TOOL};
+use crate::log::{CLIENT, Logs, TOOL, log};
 
 /// Where messages come from.
 #[derive(Args, Clone, Debug, Default)]
@@ -104,6 +107,7 @@ pub(super) fn user_agent(tool: &str) -> String {
 
 /// Is over when one of the `named` nsqds can't be subscribed to and never could, or refuses the client
 /// for good. Later losses are the consumer's to mend.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only the first outcome of each matters")]
 pub(super) async fn failure(mut events: Events<ConsumerEvent>, named: &[String]) -> ToolError {
     let mut worked = BTreeSet::new();
     let is_named = |nsqd: &str| named.iter().any(|address| *address == *nsqd);
@@ -127,6 +131,47 @@ pub(super) async fn failure(mut events: Events<ConsumerEvent>, named: &[String])
     }
     pending().await
 }
+
+/// Has `handler` answer the messages of `consumer`, up to `limit` of them at once, until the tool is to
+/// stop. If this one fails, all are to stop.
+///
+/// # Errors
+/// As [`failure`].
+pub(super) async fn consume(
+    consumer: Consumer,
+    named: &[String],
+    limit: usize,
+    orders: &watch::Sender<Orders>,
+    handler: impl AsyncFn(Message),
+) -> Result<(), ToolError> {
+    let handle = consumer.handle();
+    let mut stop = orders.subscribe();
+    let failed = failure(consumer.events(), named);
+    let ending = async {
+        let result = tokio::select! {
+            () = stopped(&mut stop) => Ok(()),
+            error = failed => Err(error),
+        };
+        orders.send_modify(|orders| orders.stops = true);
+        handle.stop(STOP_GRACE).await;
+        result
+    };
+    let (result, ()) = tokio::join!(ending, consumer.for_each_concurrent(limit, handler));
+    result
+}
+
+/// Logs that an answer came too late, which is no reason to end.
+pub(super) fn answered(result: Result<(), AnswerError>) {
+    if let Err(error) = result {
+        log(TOOL, Level::Warn, format_args!("a message comes again: {error}"));
+    }
+}
+
+/// How long messages that are being worked on may take when the tool is to stop.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(30);
+
+/// The reference's `max_attempts`: a message that fails this often is given up.
+pub(super) const MAX_ATTEMPTS: u16 = 5;
 
 /// What signals ask for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -22,6 +22,14 @@ pub(super) fn level(text: &str) -> Result<Level, &'static str> {
     Level::parse(text).ok_or("it is one of debug, info, warn, error, fatal")
 }
 
+/// A text that is not empty.
+///
+/// # Errors
+/// If it is.
+pub(super) fn filled(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("it must not be empty") } else { Ok(text.to_owned()) }
+}
+
 /// `host:port`, without a scheme in front.
 ///
 /// # Errors

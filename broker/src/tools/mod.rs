@@ -13,8 +13,10 @@ mod options;
 mod progress;
 mod publish;
 mod stat;
+mod status;
 mod tail;
 mod to_file;
+mod to_nsq;
 mod top;
 
 use core::fmt;
@@ -25,6 +27,7 @@ pub use publish::run_pub;
 pub use stat::{StatOptions, run_stat};
 pub use tail::run_tail;
 pub use to_file::{ToFileOptions, run_to_file};
+pub use to_nsq::{NsqMode, ToNsqOptions, run_to_nsq};
 pub use top::{TopOptions, View, run_top};
 
 /// Why a tool ended early.

@@ -1,5 +1,7 @@
 //! The tools that consume and publish, as programs, against an nsqd that is one too.
+#![cfg(test)]
 #![cfg(unix)]
 
 mod server;
 mod to_file;
+mod to_nsq;

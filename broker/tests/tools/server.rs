@@ -1,9 +1,10 @@
 //! An nsqd to work with, and tools that run beside the test.
 
+use core::time::Duration;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use serde_json::Value;
 pub(crate) const SANSQ: &str = env!("CARGO_BIN_EXE_sansq");
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running nsqd on free ports, with a data path of its own.
 pub(crate) struct Nsqd {
@@ -67,6 +68,21 @@ impl Nsqd {
         stats["topics"][0]["channels"][0][key].as_i64()
     }
 
+    /// How many messages a topic has had.
+    pub(crate) fn topic_count(&self, topic: &str) -> i64 {
+        let target = format!("/stats?format=json&topic={topic}");
+        let answer = self.ask("GET", &target, "");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let stats: Value = serde_json::from_str(body).expect("JSON");
+        stats["topics"][0]["message_count"].as_i64().unwrap_or(0)
+    }
+
+    /// How many messages of a channel are to be had, now or later.
+    pub(crate) fn waiting(&self, topic: &str, channel: &str) -> i64 {
+        let figure = |key| self.figure(topic, channel, key).unwrap_or(0);
+        figure("depth") + figure("deferred_count")
+    }
+
     /// Waits until the figures of a channel are these.
     pub(crate) fn wait(&self, topic: &str, channel: &str, figures: &[(&str, i64)]) {
         let began = Instant::now();
@@ -86,6 +102,11 @@ impl Nsqd {
     pub(crate) fn stop(self) {
         assert_eq!(self.running.stop(Signal::TERM).0, Some(0));
     }
+}
+
+/// Runs a tool to its end: status, output and log.
+pub(crate) fn sansq(args: &[&str]) -> (Option<i32>, String, String) {
+    Tool::start(args).wait()
 }
 
 /// A program of ours that runs beside the test.

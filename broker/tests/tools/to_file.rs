@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::server::{Nsqd, Tool};
+use crate::server::{Nsqd, PATIENCE, Tool};
 
 /// All files of a folder, unpacked, by name.
 fn files(folder: &Path) -> Vec<(String, String)> {
@@ -35,6 +36,14 @@ fn lines(files: &[(String, String)]) -> Vec<&str> {
     lines
 }
 
+/// Waits until so many lines can be seen in a folder.
+fn wait_for(folder: &Path, count: usize) {
+    let began = Instant::now();
+    while lines(&files(folder)).len() < count {
+        assert!(began.elapsed() < PATIENCE, "{:?}", files(folder));
+    }
+}
+
 fn start(nsqd: &Nsqd, folder: &Path, flags: &[&str]) -> Tool {
     let args = ["to-file", "--topic", "t", "--nsqd-tcp-address", &nsqd.tcp];
     let names = ["--filename-format", "<TOPIC><REV>.log", "--output-dir", folder.to_str().unwrap()];
@@ -60,12 +69,15 @@ fn messages_are_in_the_file_when_they_are_finished() {
 fn a_signal_keeps_everything_and_a_hangup_begins_another_file() {
     let (nsqd, folder) = (Nsqd::start(), tempfile::tempdir().unwrap());
     // Nothing is synced by itself.
-    let tool = start(&nsqd, folder.path(), &["--sync-interval", "1h", "--gzip"]);
+    let flags = ["--sync-interval", "1h", "--rotate-interval", "24h"];
+    let tool = start(&nsqd, folder.path(), &flags);
     nsqd.publish("t", &["a", "b"]);
+    wait_for(folder.path(), 2);
     nsqd.wait("t", "nsq_to_file", &[("in_flight_count", 2)]);
     tool.send(Signal::HUP);
     nsqd.wait_until_done("t", "nsq_to_file", 2);
     nsqd.publish("t", &["c"]);
+    wait_for(folder.path(), 3);
     nsqd.wait("t", "nsq_to_file", &[("in_flight_count", 1)]);
     let (status, _, log) = tool.stop(Signal::INT);
     assert_eq!(status, Some(0), "{log}");
@@ -93,11 +105,10 @@ fn a_crash_loses_nothing_and_leaves_files_that_can_be_read() {
     assert_eq!(tool.stop(Signal::KILL).0, None);
     nsqd.wait("t", "nsq_to_file", &[("client_count", 0)]);
 
-    let tool = start(&nsqd, &output, &flags);
-    nsqd.wait("t", "nsq_to_file", &[("in_flight_count", 1)]);
+    let tool = start(&nsqd, &output, &[&flags[..], &["--sync-interval=10ms"]].concat());
+    nsqd.wait_until_done("t", "nsq_to_file", 3 + 1);
     let (status, _, log) = tool.stop(Signal::TERM);
     assert_eq!(status, Some(0), "{log}");
-    nsqd.wait_until_done("t", "nsq_to_file", 3 + 1);
     // What the first run synced is where it was, and can be read so far.
     let (mut text, left) = (String::new(), File::open(work.join("t-000000.log.gz")).unwrap());
     let _ = flate2::read::MultiGzDecoder::new(left).read_to_string(&mut text);

@@ -233,7 +233,7 @@ async fn run(plan: Arc<Plan>, orders: watch::Sender<Orders>) -> Result<(), ToolE
         tokio::select! {
             () = clients::stopped(&mut stop) => break,
             Some(ended) = tasks.join_next() => {
-                result = ended.unwrap_or_else(|_| Err(ToolError::Failed("a topic's task")));
+                result = ended.unwrap_or(Err(ToolError::Failed("a topic's task")));
                 break;
             }
             _ = refresh.tick(), if is_finding => {
@@ -257,7 +257,7 @@ async fn run(plan: Arc<Plan>, orders: watch::Sender<Orders>) -> Result<(), ToolE
     // One that fails ends all; the others still get what they have to the disk.
     orders.send_modify(|orders| orders.stops = true);
     while let Some(ended) = tasks.join_next().await {
-        let ended = ended.unwrap_or_else(|_| Err(ToolError::Failed("a topic's task")));
+        let ended = ended.unwrap_or(Err(ToolError::Failed("a topic's task")));
         result = result.and(ended);
     }
     result
@@ -331,7 +331,8 @@ impl Writing {
             }
         };
         self.write(Vec::new(), Then::Close).await?;
-        self.consumer.stop(STOP_GRACE).await;
+        // Nothing is unanswered now.
+        self.consumer.stop(clients::STOP_GRACE).await;
         result
     }
 
@@ -365,7 +366,7 @@ impl Writing {
                 .and_then(|()| match then {
                     // A file that was closed has messages from before this call in it.
                     Then::Nothing if has_closed => output.sync(),
-                    Then::Nothing => Ok(()),
+                    Then::Nothing => output.flush(),
                     Then::Sync => output.sync(),
                     Then::Tick => output.sync().and_then(|()| output.tick(&moment)),
                     Then::Close => output.close(),
@@ -380,17 +381,12 @@ impl Writing {
         self.plan.progress.add(count);
         if has_closed || then != Then::Nothing {
             for message in self.unsynced.drain(..) {
-                if let Err(error) = message.finish() {
-                    log(TOOL, Level::Warn, format_args!("a message comes again: {error}"));
-                }
+                clients::answered(message.finish());
             }
         }
         Ok(())
     }
 }
-
-/// How long the end may take; nothing is unanswered then.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Topics that are found; each costs a few connections and an open file.
 const TOPICS_MAX: usize = 10_000;

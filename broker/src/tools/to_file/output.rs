@@ -116,6 +116,17 @@ impl Output {
         self.rotate(now, !self.settings.skips_empty).map(drop)
     }
 
+    /// Lets others see what was written, as far as it is not packed; it is not safe by that.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.open {
+            Some(Open { sink: Sink::Plain(file), path, .. }) => file.flush().map_err(named(path)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Makes everything that was written safe.
     ///
     /// # Errors
