@@ -15,7 +15,8 @@ use crate::args::{
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
 use crate::tools::{
-    ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_nsq, run_top,
+    ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq,
+    run_top,
 };
 use crate::{bench, pages, version_line};
 
@@ -42,6 +43,7 @@ pub fn run(args: &[OsString]) -> u8 {
         Command::Stat => tool(tool_name("sansq stat"), args, run_stat),
         Command::Tail => tool(tool_name("sansq tail"), args, run_tail),
         Command::ToFile => tool(tool_name("sansq to-file"), args, run_to_file),
+        Command::ToHttp => tool(tool_name("sansq to-http"), args, run_to_http),
         Command::ToNsq => tool(tool_name("sansq to-nsq"), args, run_to_nsq),
         Command::Top => tool("sansq top", args, run_top),
         Command::Version => print(&version(SANSQ)),
@@ -61,6 +63,7 @@ enum Command {
     Stat,
     Tail,
     ToFile,
+    ToHttp,
     ToNsq,
     Top,
     Version,
@@ -88,12 +91,13 @@ fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>)
 
 /// The program of NSQ that a program of this name stands for, a link that is.
 fn original(program: &OsStr) -> Option<(&'static str, Command)> {
-    const ORIGINALS: [(&str, Command); 7] = [
+    const ORIGINALS: [(&str, Command); 8] = [
         (NSQD, Command::Nsqd),
         (NSQLOOKUPD, Command::Nsqlookupd),
         ("nsq_stat", Command::Stat),
         ("nsq_tail", Command::Tail),
         ("nsq_to_file", Command::ToFile),
+        ("nsq_to_http", Command::ToHttp),
         ("nsq_to_nsq", Command::ToNsq),
         ("to_nsq", Command::Pub),
     ];
@@ -103,7 +107,7 @@ fn original(program: &OsStr) -> Option<(&'static str, Command)> {
 }
 
 fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
-    const COMMANDS: [(&str, Command); 12] = [
+    const COMMANDS: [(&str, Command); 13] = [
         ("bench", Command::Bench),
         ("completions", Command::Completions),
         ("help", Command::Help),
@@ -114,6 +118,7 @@ fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
         ("stat", Command::Stat),
         ("tail", Command::Tail),
         ("to-file", Command::ToFile),
+        ("to-http", Command::ToHttp),
         ("to-nsq", Command::ToNsq),
         ("top", Command::Top),
     ];

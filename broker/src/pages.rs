@@ -12,7 +12,9 @@ use clap_complete::Shell;
 
 use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
 use crate::bench::BenchOptions;
-use crate::tools::{PubOptions, StatOptions, TailOptions, ToFileOptions, ToNsqOptions, TopOptions};
+use crate::tools::{
+    PubOptions, StatOptions, TailOptions, ToFileOptions, ToHttpOptions, ToNsqOptions, TopOptions,
+};
 
 /// What to print completions for.
 #[derive(Clone, Debug, Parser)]
@@ -157,6 +159,7 @@ fn sansq() -> Command {
         subcommand::<TailOptions>("tail"),
         subcommand::<StatOptions>("stat"),
         subcommand::<ToFileOptions>("to-file"),
+        subcommand::<ToHttpOptions>("to-http"),
         subcommand::<ToNsqOptions>("to-nsq"),
         subcommand::<TopOptions>("top"),
         subcommand::<BenchOptions>("bench"),
@@ -229,6 +232,7 @@ mod tests {
                 "sansq-tail.1",
                 "sansq-stat.1",
                 "sansq-to-file.1",
+                "sansq-to-http.1",
                 "sansq-to-nsq.1",
                 "sansq-top.1",
                 "sansq-bench.1",

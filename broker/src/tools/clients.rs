@@ -1,5 +1,6 @@
 //! What the tools that consume or publish have in common: a runtime, signals, and clients made of flags.
 
+use core::convert::Infallible;
 use core::future::{Future, pending};
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -156,8 +157,16 @@ pub(super) async fn consume(
         handle.stop(STOP_GRACE).await;
         result
     };
-    let (result, ()) = tokio::join!(ending, consumer.for_each_concurrent(limit, handler));
-    result
+    // It ends with the consumer, whose messages are given back by then: nobody waits for a handler that
+    // waits for a server that is not there.
+    let work = async {
+        consumer.for_each_concurrent(limit, handler).await;
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        result = ending => result,
+        never = work => match never {},
+    }
 }
 
 /// Logs that an answer came too late, which is no reason to end.
@@ -168,7 +177,7 @@ pub(super) fn answered(result: Result<(), AnswerError>) {
 }
 
 /// How long messages that are being worked on may take when the tool is to stop.
-pub(super) const STOP_GRACE: Duration = Duration::from_secs(30);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// The reference's `max_attempts`: a message that fails this often is given up.
 pub(super) const MAX_ATTEMPTS: u16 = 5;

@@ -15,6 +15,8 @@ pub(super) fn agent(connect: Duration, request: Duration) -> ureq::Agent {
         .timeout_connect(Some(connect))
         .timeout_global(Some(request))
         .http_status_as_error(false)
+        .max_idle_connections(IDLE_MAX)
+        .max_idle_connections_per_host(IDLE_MAX)
         .build()
         .into()
 }
@@ -39,8 +41,8 @@ pub(super) fn get_json<T: DeserializeOwned>(
     serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
 }
 
-/// `text` as a value in the query of a URL: whatever is not a letter, a digit or one of `-._~` is
-/// written as its bytes.
+/// `text` as a value in the query of a URL: a blank is a plus, and whatever else is not a letter, a digit
+/// or one of `-._~` is written as its bytes.
 pub(super) fn escape(text: &[u8]) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text {
@@ -48,6 +50,7 @@ pub(super) fn escape(text: &[u8]) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 escaped.push(char::from(*byte));
             }
+            b' ' => escaped.push('+'),
             _ => {
                 escaped.push('%');
                 for digit in [byte >> 4, byte & 15] {
@@ -63,6 +66,9 @@ pub(super) fn escape(text: &[u8]) -> String {
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Connections that are kept for the next request: as many as there are requests at a time.
+const IDLE_MAX: usize = 500;
+
 /// Bytes of an answer: room for tens of thousands of nsqds, or channels.
 const ANSWER_LEN_MAX: u64 = 64 * 1024 * 1024;
 
@@ -73,6 +79,6 @@ mod tests {
     #[test]
     fn what_a_query_cannot_hold_is_escaped() {
         assert_eq!(escape(b"a.b-c_d#ephemeral"), "a.b-c_d%23ephemeral");
-        assert_eq!(escape("ä &/\n".as_bytes()), "%C3%A4%20%26%2F%0A");
+        assert_eq!(escape("ä &/\n".as_bytes()), "%C3%A4+%26%2F%0A");
     }
 }

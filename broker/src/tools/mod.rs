@@ -16,6 +16,7 @@ mod stat;
 mod status;
 mod tail;
 mod to_file;
+mod to_http;
 mod to_nsq;
 mod top;
 
@@ -27,6 +28,7 @@ pub use publish::run_pub;
 pub use stat::{StatOptions, run_stat};
 pub use tail::run_tail;
 pub use to_file::{ToFileOptions, run_to_file};
+pub use to_http::{HttpMode, Template, ToHttpOptions, run_to_http};
 pub use to_nsq::{NsqMode, ToNsqOptions, run_to_nsq};
 pub use top::{TopOptions, View, run_top};
 

@@ -4,4 +4,5 @@
 
 mod server;
 mod to_file;
+mod to_http;
 mod to_nsq;

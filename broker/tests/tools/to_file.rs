@@ -130,7 +130,8 @@ fn wrong_flags_and_folders() {
     assert_eq!(status, Some(1));
     assert!(log.contains("writing failed: ") && log.contains(file.to_str().unwrap()), "{log}");
     // The message was not finished.
-    nsqd.wait("t", "nsq_to_file", &[("client_count", 0), ("depth", 1)]);
+    nsqd.wait("t", "nsq_to_file", &[("client_count", 0), ("in_flight_count", 0)]);
+    assert_eq!(nsqd.waiting("t", "nsq_to_file"), 1);
     let (status, _, log) =
         start(&nsqd, folder.path(), &["--gzip", "--filename-format", "x"]).wait();
     assert_eq!((status, log.contains("<REV>")), (Some(2), true), "{log}");
