@@ -114,9 +114,15 @@ fn get() {
 
 #[test]
 fn an_answer_that_is_not_good_brings_the_message_again() {
-    for (flag, suffix, status) in [("--get", "%s", "201 Created"), ("--post", "", "500 Oh")] {
+    for (flag, suffix, status) in
+        [("--get", "%s", "201 Created"), ("--post", "", "500 Internal Server Error")]
+    {
         let nsqd = Nsqd::start();
-        let bad = Web::start(if flag == "--get" { &["201 Created"] } else { &["500 Oh"] });
+        let bad = Web::start(if flag == "--get" {
+            &["201 Created"]
+        } else {
+            &["500 Internal Server Error"]
+        });
         nsqd.publish("t", &["a"]);
         let mut tool = start(&nsqd, &[flag, &format!("http://{}/{suffix}", bad.address)]);
         tool.wait_for(&format!("the answer was {status}"));
