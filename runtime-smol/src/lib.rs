@@ -43,10 +43,11 @@ pub use broker::Nsqd;
 pub use client::{consumer, consumer_on, producer, producer_on};
 pub use lookupd::Lookupd;
 pub use sansq_runtime::client::{
-    AnswerError, ConnectionError, ConnectionOptions, Consumer, ConsumerConfig, ConsumerEvent,
-    ConsumerHandle, ConsumerOptions, ConsumerStats, Events, Message, NetConfig, Outcome,
-    PoolOptions, Producer, ProducerConfig, ProducerEvent, ProducerOptions, ProducerStats, Publish,
-    PublishError, Receipt, RetryPolicy, Secret, SetupError,
+    AnswerError, BackoffStrategy, Config, ConfigError, ConnectionError, ConnectionOptions,
+    Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle, ConsumerOptions, ConsumerStats,
+    Events, Message, NetConfig, Outcome, PoolOptions, Producer, ProducerConfig, ProducerEvent,
+    ProducerOptions, ProducerStats, Publish, PublishError, Receipt, RetryPolicy, Secret,
+    SetupError,
 };
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};

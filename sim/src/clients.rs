@@ -397,7 +397,7 @@ impl Consumer {
             let link = env.net.dial(client, server, env.now, &mut env.queue);
             let conn = Conn {
                 node,
-                connection: Connection::dial(&self.options, env.now),
+                connection: Connection::dial(&self.options, "nsqd", env.now),
                 input: BytesMut::new(),
                 outbox: BytesMut::new(),
                 subscribed: false,

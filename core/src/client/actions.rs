@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::connection::Identity;
+use super::connection::{Connection, Identity};
 use super::directory::DirectoryEvent;
 use super::error::ConnectionError;
 use crate::http::call::Call;
@@ -18,6 +18,10 @@ use crate::name::InvalidName;
 /// owns it, carries it out in the order of the fields and clears it.
 #[derive(Debug, Default)]
 pub struct NetActions {
+    /// The last bytes for connections that are in `close` too: commands without an answer, and the end of
+    /// TLS and Deflate. To be written behind what is being written, as far as the socket takes it at once;
+    /// nothing is lost if it does not.
+    pub farewells: Vec<(DialId, Vec<u8>)>,
     /// Connections and dials to drop at once; there is no report back about them.
     pub close: Vec<DialId>,
     /// Addresses to connect to. Reported back by `handle_connected` or `handle_connect_failed`.
@@ -31,7 +35,8 @@ pub struct NetActions {
 impl NetActions {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
-        self.close.is_empty()
+        self.farewells.is_empty()
+            && self.close.is_empty()
             && self.dial.is_empty()
             && self.transmit.is_empty()
             && self.calls.is_empty()
@@ -39,10 +44,36 @@ impl NetActions {
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
+        self.farewells.clear();
         self.close.clear();
         self.dial.clear();
         self.transmit.clear();
         self.calls.clear();
+    }
+
+    /// Drops a connection that is not broken.
+    pub(super) fn close(&mut self, id: DialId, connection: &mut Connection) {
+        let mut last = Vec::new();
+        connection.swap_farewell(&mut last);
+        if !last.is_empty() {
+            self.farewells.push((id, last));
+        }
+        self.close.push(id);
+    }
+
+    /// Drops a connection because of `error`.
+    pub(super) fn close_failed(
+        &mut self,
+        id: DialId,
+        connection: &mut Connection,
+        error: &ConnectionError,
+    ) {
+        // Only one that is turned away is whole.
+        if error.is_refusal() {
+            self.close(id, connection);
+        } else {
+            self.close.push(id);
+        }
     }
 
     /// A connection has something to write.

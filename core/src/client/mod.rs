@@ -3,7 +3,8 @@
 //! A [`Producer`] publishes to one nsqd. It owns no socket and no timer: the driver reports what
 //! happened, carries out the [`ProducerActions`] that the call left behind, and calls
 //! [`Producer::handle_timeout`] when [`Producer::poll_timeout`] says so. One task owns a producer;
-//! callers reach it through whatever queue the runtime has.
+//! callers reach it through whatever queue the runtime has. A [`ProducerPool`] publishes to several
+//! nsqds and is driven in the same way.
 //!
 //! # The turn
 //!
@@ -18,6 +19,17 @@
 //! the producer, within its limits, and is completed at its deadline.
 //!
 //! No bytes of a server make these machines panic. The `# Panics` sections name mistakes of the caller.
+//!
+//! # Consuming
+//!
+//! A [`Consumer`] takes the messages of one channel from any number of nsqds, those that it is given and
+//! those that nsqlookupds know. It is driven in the same way, with a connection for each nsqd: what the
+//! [`ConsumerActions`] hold is carried out, and each of their [`Delivery`]s is given to the program, which
+//! answers with [`finish`](Consumer::finish) or [`requeue`](Consumer::requeue). The consumer divides
+//! `max_in_flight` among the connections, slows down when the program reports failures, and keeps the
+//! deadlines of what is in flight. The driver has one more duty there: a connection is closed only when its
+//! last bytes were written, so [`Consumer::swap_transmit`] is called until it gives none, and after that the
+//! timer is armed anew, since [`Consumer::poll_timeout`] may be earlier then.
 //!
 //! # Example
 //!
@@ -99,6 +111,8 @@ pub use directory::{
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
+#[cfg(feature = "upgrade")]
+pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions};

@@ -324,8 +324,14 @@ impl Model {
         self.popped.clear();
         self.appended.clear();
         self.promised.clear();
-        self.emptied.push(self.possible.clone());
+        let asked = |out: &Out| out.asked.iter().filter(|op| **op == Op::RemoveAll).count();
+        let before = asked(&self.out);
         self.queue.empty(self.now, &mut self.out);
+        match self.emptied.last_mut() {
+            // The request before does for this one too.
+            Some(last) if asked(&self.out) == before => last.clone_from(&self.possible),
+            _ => self.emptied.push(self.possible.clone()),
+        }
         self.tell();
         assert!(self.queue.is_empty());
     }

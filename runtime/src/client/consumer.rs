@@ -10,13 +10,14 @@ use std::sync::Arc;
 use futures_lite::Stream;
 use futures_util::stream::FuturesUnordered;
 use sansq_core::client::{self, ConsumerEvent, ConsumerStats};
+use sansq_core::http::call::UrlError;
 use sansq_core::log::Level;
 
 use super::consuming::Consuming;
 use super::drive::{Runtime, drive};
 use super::events::{self, Events};
 use super::message::Message;
-use super::setup::{ConsumerConfig, SetupError};
+use super::setup::{ConsumerConfig, SetupError, fill_in};
 use super::shared::Shared;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
@@ -39,12 +40,14 @@ impl Consumer {
     ///
     /// # Errors
     /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
-    pub fn start<R: Runtime>(runtime: R, config: ConsumerConfig) -> Result<Self, SetupError> {
+    pub fn start<R: Runtime>(runtime: R, mut config: ConsumerConfig) -> Result<Self, SetupError> {
         if config.nsqds.is_empty() && config.nsqlookupds.is_empty() {
             return Err(SetupError::NoAddress);
         }
         let (seed, drop_grace) = (config.net.seed(), config.drop_grace);
         let max_in_flight = config.options.max_in_flight;
+        fill_in(&mut config.options.connection);
+        config.options.hand_over_exhausted |= config.dead_letter.is_some();
         let machine = client::Consumer::new(config.topic, config.channel, config.options, seed)?;
         let shared = Shared::new(Consuming::new(machine, max_in_flight, config.dead_letter));
         shared.turn(|client, now, out| {
@@ -70,9 +73,8 @@ impl Consumer {
 
     fn poll_message(&self, context: &Context<'_>) -> Poll<Option<Message>> {
         let shared = &self.handle.0;
-        let now = shared.clock().now();
         shared
-            .look(|client| client.poll_next(now, context))
+            .look(|client| client.poll_next(context))
             .map(|delivery| Some(Message::new(Arc::clone(shared), delivery?)))
     }
 
@@ -240,6 +242,19 @@ impl ConsumerHandle {
     /// Forgets an nsqd: drains and closes its connection. False if it is not known.
     pub fn remove_nsqd(&self, address: &str) -> bool {
         self.0.turn(|client, now, out| client.machine.remove_nsqd(address, now, out))
+    }
+
+    /// Asks the nsqlookupd at `host:port`, or a URL, too; false if it does already.
+    ///
+    /// # Errors
+    /// [`UrlError`] if it cannot be asked.
+    pub fn add_nsqlookupd(&self, address: &str) -> Result<bool, UrlError> {
+        self.0.turn(|client, now, out| client.machine.add_nsqlookupd(address, now, out))
+    }
+
+    /// Asks this nsqlookupd no more; false if it is not known.
+    pub fn remove_nsqlookupd(&self, address: &str) -> bool {
+        self.0.turn(|client, _, _| client.machine.remove_nsqlookupd(address))
     }
 
     /// Whether a handler that gathers messages should not wait for more: some connection has 85 % of what

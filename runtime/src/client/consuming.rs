@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use sansq_core::client::{
-    CallId, Consumer, ConsumerActions, ConsumerEvent, Delivery, DialId, NetActions,
+    CallId, Consumer, ConsumerActions, ConsumerEvent, Delivery, DeliveryKey, DialId, NetActions,
 };
 use sansq_core::http::call::CallResult;
 use sansq_core::time::{Instant, Now};
@@ -24,8 +24,7 @@ use super::shared::Shared;
 pub(super) struct Consuming {
     pub(super) machine: Consumer,
     pub(super) listeners: Listeners<ConsumerEvent>,
-    /// Messages that nobody has taken yet: the machine has not more of them in flight than
-    /// `max_in_flight`, and those that come again are dropped.
+    /// Messages that nobody has taken yet: at most as many as the machine has in flight.
     queue: VecDeque<Delivery>,
     takers: Vec<Waker>,
     /// Messages that were attempted too often, for the hook.
@@ -59,11 +58,9 @@ impl Consuming {
     }
 
     /// The next message; `None`: there will be no more.
-    pub(super) fn poll_next(&mut self, now: Now, context: &Context<'_>) -> Poll<Option<Delivery>> {
-        while let Some(delivery) = self.queue.pop_front() {
-            if is_ours(&delivery, now) {
-                return Poll::Ready(Some(delivery));
-            }
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Delivery>> {
+        if let Some(delivery) = self.queue.pop_front() {
+            return Poll::Ready(Some(delivery));
         }
         if self.is_stopping || self.is_over {
             return Poll::Ready(None);
@@ -107,16 +104,12 @@ impl Consuming {
         }
     }
 
-    /// Drops what came over this connection: the server sends it again.
-    fn lose(&mut self, id: DialId) {
-        self.queue.retain(|delivery| delivery.key.dial != id);
-        self.dead.retain(|delivery| delivery.key.dial != id);
+    /// Drops what the server sends again, so that nobody works on it in vain, and the queue has no more
+    /// than what is in flight.
+    fn lose(&mut self, is_lost: impl Fn(&DeliveryKey) -> bool) {
+        self.queue.retain(|delivery| !is_lost(&delivery.key));
+        self.dead.retain(|delivery| !is_lost(&delivery.key));
     }
-}
-
-/// Whether the server does not send it again already.
-fn is_ours(delivery: &Delivery, now: Now) -> bool {
-    delivery.deadline.is_none_or(|deadline| now.instant < deadline)
 }
 
 impl Client for Consuming {
@@ -158,7 +151,7 @@ impl Client for Consuming {
         out: &mut ConsumerActions,
     ) {
         self.machine.handle_closed(id, error, now, out);
-        self.lose(id);
+        self.lose(|key| key.dial == id);
     }
 
     fn handle_called(
@@ -189,10 +182,6 @@ impl Client for Consuming {
 
     fn settle(&mut self, now: Now, out: &mut ConsumerActions, wakers: &mut Wakers) {
         if !out.messages.is_empty() {
-            // Those whose time is over are in flight no more and count for nothing there.
-            while self.queue.front().is_some_and(|delivery| !is_ours(delivery, now)) {
-                self.queue.pop_front();
-            }
             for delivery in out.messages.drain(..) {
                 if delivery.exhausted && self.dead_letter.is_some() {
                     self.dead.push_back(delivery);
@@ -206,20 +195,22 @@ impl Client for Consuming {
             self.give_back(now, out);
             wakers.append(&mut self.takers);
         }
-        // By index, since each is the machine's to close and ours to forget.
-        for index in 0..out.net.close.len() {
-            self.lose(out.net.close[index]);
+        if !out.net.close.is_empty() {
+            self.lose(|key| out.net.close.contains(&key.dial));
         }
         for event in out.events.drain(..) {
+            if let ConsumerEvent::TimedOut { key: late, .. } = &event {
+                self.lose(|key| key == late);
+            }
             events::log(event.level(), &event);
             self.listeners.tell(&event);
         }
         if self.machine.is_stopped() {
-            self.abandon(wakers);
+            self.end(wakers);
         }
     }
 
-    fn abandon(&mut self, wakers: &mut Wakers) {
+    fn end(&mut self, wakers: &mut Wakers) {
         self.is_over = true;
         self.queue.clear();
         self.dead.clear();

@@ -190,28 +190,37 @@ impl<S: Socket> Talk<S> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Option<End>>> {
         loop {
-            if let Order::Close = shared.poll_order(self.id, &mut self.output, context) {
+            if let Order::Close(last) = shared.poll_order(self.id, &mut self.output, context) {
+                self.output.extend_from_slice(&last);
+                // What it does not take at once, nobody waits for.
+                let _ = self.poll_flush(context);
                 return Poll::Ready(Ok(Some(End::Unwanted)));
             }
             if self.output.is_empty() {
                 return Poll::Ready(Ok(None));
             }
-            while let Some(rest) = self.output.get(self.written..)
-                && !rest.is_empty()
-            {
-                match ready!(self.socket.poll_write(context, rest)) {
-                    Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
-                    Ok(count) => self.written += count,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            self.written = 0;
-            self.output.clear();
-            if self.output.capacity() > OUTPUT_KEPT_MAX {
-                self.output = Vec::new();
+            ready!(self.poll_flush(context))?;
+        }
+    }
+
+    /// Writes all of `output`.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.output.get(self.written..)
+            && !rest.is_empty()
+        {
+            match ready!(self.socket.poll_write(context, rest)) {
+                Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        self.written = 0;
+        self.output.clear();
+        if self.output.capacity() > OUTPUT_KEPT_MAX {
+            self.output = Vec::new();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {

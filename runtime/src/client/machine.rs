@@ -45,7 +45,7 @@ pub(super) trait Client: fmt::Debug + Send + Sized + 'static {
     /// [`net`](Self::net).
     fn settle(&mut self, now: Now, out: &mut Self::Actions, wakers: &mut Wakers);
     /// Nothing drives it any more, stopped or not: nobody must wait for it.
-    fn abandon(&mut self, wakers: &mut Wakers);
+    fn end(&mut self, wakers: &mut Wakers);
 
     /// Whether [`next_task`](Self::next_task) has one.
     fn has_task(&self) -> bool {

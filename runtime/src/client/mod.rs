@@ -4,6 +4,7 @@
 //! share one, the handles that programs use, and the tasks that move bytes. An adapter adds sockets and
 //! timers ([`Runtime`]) and has functions `producer` and `consumer` of its own; programs use those.
 
+mod config;
 mod consumer;
 mod consuming;
 mod drive;
@@ -15,6 +16,7 @@ mod publishing;
 mod setup;
 mod shared;
 
+pub use config::{Config, ConfigError};
 pub use consumer::{Consumer, ConsumerHandle};
 pub use drive::{Runtime, Socket, poll_once};
 pub use events::{EVENTS_MAX, Events};
@@ -23,6 +25,7 @@ pub use producer::{Producer, ProducerStats, Publish, Receipt};
 pub use setup::{ConsumerConfig, NetConfig, ProducerConfig, SetupError};
 
 pub use sansq_core::client::{
-    AnswerError, ConnectionError, ConnectionOptions, ConsumerEvent, ConsumerOptions, ConsumerStats,
-    Outcome, PoolOptions, ProducerEvent, ProducerOptions, PublishError, RetryPolicy, Secret,
+    AnswerError, BackoffStrategy, ConnectionError, ConnectionOptions, ConsumerEvent,
+    ConsumerOptions, ConsumerStats, Outcome, PoolOptions, ProducerEvent, ProducerOptions,
+    PublishError, RetryPolicy, Secret,
 };

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sansq_core::client::{ProducerEvent, ProducerPool, PublishError};
+use sansq_core::http::call::UrlError;
 use sansq_core::name::TopicName;
 
 use super::drive::{Runtime, drive};
 use super::events::Events;
 use super::publishing::{Payload, Place, Publishing, Submission};
-use super::setup::{ProducerConfig, SetupError};
+use super::setup::{ProducerConfig, SetupError, fill_in};
 use super::shared::Shared;
 
 /// Publishes to one nsqd, or to whichever of several has least to do.
@@ -54,11 +55,12 @@ impl Producer {
     ///
     /// # Errors
     /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
-    pub fn start<R: Runtime>(runtime: R, config: ProducerConfig) -> Result<Self, SetupError> {
+    pub fn start<R: Runtime>(runtime: R, mut config: ProducerConfig) -> Result<Self, SetupError> {
         if config.nsqds.is_empty() && config.nsqlookupds.is_empty() {
             return Err(SetupError::NoAddress);
         }
         let seed = config.net.seed();
+        fill_in(&mut config.options.producer.connection);
         let publish_timeout = config.options.producer.publish_timeout;
         let pool = ProducerPool::new(config.options, seed)?;
         let shared = Shared::new(Publishing::new(pool, publish_timeout));
@@ -158,6 +160,19 @@ impl Producer {
         self.0.0.turn(|client, now, out| client.pool.remove_nsqd(address, now, out))
     }
 
+    /// Asks the nsqlookupd at `host:port`, or a URL, for nsqds too; false if it does already.
+    ///
+    /// # Errors
+    /// [`UrlError`] if it cannot be asked.
+    pub fn add_nsqlookupd(&self, address: &str) -> Result<bool, UrlError> {
+        self.0.0.turn(|client, now, out| client.pool.add_nsqlookupd(address, now, out))
+    }
+
+    /// Asks this nsqlookupd no more; false if it is not known.
+    pub fn remove_nsqlookupd(&self, address: &str) -> bool {
+        self.0.0.turn(|client, _, _| client.pool.remove_nsqlookupd(address))
+    }
+
     /// What it is up to.
     pub fn stats(&self) -> ProducerStats {
         self.0.0.look(|client| ProducerStats {
@@ -235,7 +250,7 @@ impl Future for Publish {
 impl Drop for Publish {
     fn drop(&mut self) {
         if let State::Under(place) = core::mem::replace(&mut self.state, State::Over) {
-            self.producer.0.look(|client| client.detach(place));
+            self.producer.0.turn(|client, now, out| client.abandon(place, now, out));
         }
     }
 }

@@ -139,7 +139,7 @@ impl Publishing {
     fn offer(
         &mut self,
         publish: &Submission,
-        _deadline: Instant,
+        deadline: Instant,
         now: Now,
         out: &mut ProducerActions,
     ) -> Result<PublishId, PublishError> {
@@ -147,13 +147,18 @@ impl Publishing {
             return Err(PublishError::Closed);
         }
         let topic = &publish.topic;
-        match &publish.payload {
+        let id = match &publish.payload {
             Payload::One(body) => self.pool.publish(topic, body.clone(), now, out),
             Payload::After(delay, body) => {
                 self.pool.publish_after(topic, *delay, body.clone(), now, out)
             }
             Payload::Many(bodies) => self.pool.publish_many(topic, bodies, now, out),
+        }?;
+        // Also one that has waited for room, since that time counts.
+        if deadline != now.instant + self.publish_timeout {
+            self.pool.set_deadline(id, deadline);
         }
+        Ok(id)
     }
 
     /// The outcome of a publish, once there is one.
@@ -190,21 +195,31 @@ impl Publishing {
         }
     }
 
-    /// Nobody waits for this publish any more. What the pool has taken goes its way.
+    /// Nobody waits for this publish any more; what the pool has taken goes its way.
     pub(super) fn detach(&mut self, place: Place) {
-        match place {
+        self.leave(place);
+    }
+
+    /// As [`detach`](Self::detach), and it is not to be sent any more.
+    pub(super) fn abandon(&mut self, place: Place, now: Now, out: &mut ProducerActions) {
+        if let Some(id) = self.leave(place) {
+            self.pool.abandon(id, now, out);
+        }
+    }
+
+    /// Returns what the pool may know.
+    fn leave(&mut self, place: Place) -> Option<PublishId> {
+        let id = match place {
+            Place::Taken(id) => id,
             Place::Waiting(ticket) => {
                 if let Some(waiting) = self.waiting.remove(&ticket) {
                     self.deadlines.remove(&(waiting.deadline, ticket));
                 }
-                if let Some(Ok(id)) = self.admitted.remove(&ticket) {
-                    self.slots.remove(&id);
-                }
+                self.admitted.remove(&ticket)?.ok()?
             }
-            Place::Taken(id) => {
-                self.slots.remove(&id);
-            }
-        }
+        };
+        self.slots.remove(&id);
+        Some(id)
     }
 
     /// Takes no more publishes; those that wait for room have waited in vain.
@@ -355,12 +370,12 @@ impl Client for Publishing {
             self.listeners.tell(&event);
         }
         if self.pool.is_stopped() {
-            self.abandon(wakers);
+            self.end(wakers);
         }
     }
 
     /// What was taken and not completed may have been sent or not.
-    fn abandon(&mut self, wakers: &mut Wakers) {
+    fn end(&mut self, wakers: &mut Wakers) {
         self.is_over = true;
         self.refuse_waiting(wakers);
         for slot in self.slots.values_mut() {

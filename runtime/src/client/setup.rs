@@ -8,13 +8,15 @@ use core::time::Duration;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use sansq_core::client::{ConsumerOptions, InvalidOption, PoolOptions};
+use sansq_core::client::{ConnectionOptions, ConsumerOptions, InvalidOption, PoolOptions};
 use sansq_core::http::call::UrlError;
 use sansq_core::name::{ChannelName, InvalidName, TopicName};
 use sansq_core::upgrade::ClientTls;
 
+use super::config::{Config, ConfigError};
 use super::machine::Task;
 use super::message::Message;
+use crate::host_name;
 
 /// What makes a producer: where it publishes to, and how.
 ///
@@ -77,6 +79,13 @@ impl NetConfig {
     }
 }
 
+/// The core cannot know where it runs.
+pub(super) fn fill_in(options: &mut ConnectionOptions) {
+    if options.hostname.is_empty() {
+        options.hostname = host_name();
+    }
+}
+
 impl ProducerConfig {
     /// One with nowhere to publish to yet.
     pub fn new() -> Self {
@@ -95,6 +104,14 @@ impl ProducerConfig {
     pub fn nsqlookupd(mut self, address: impl Into<String>) -> Self {
         self.nsqlookupds.push(address.into());
         self
+    }
+
+    /// Takes options and how sockets are made from settings under go-nsq's names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a setting that is wrong, or whose file can't be read.
+    pub fn config(self, config: &Config) -> Result<Self, ConfigError> {
+        Ok(self.options(config.pool_options()?).net(config.net_config()?))
     }
 
     /// Sets the options.
@@ -142,6 +159,14 @@ impl ConsumerConfig {
     pub fn nsqlookupd(mut self, address: impl Into<String>) -> Self {
         self.nsqlookupds.push(address.into());
         self
+    }
+
+    /// Takes options and how sockets are made from settings under go-nsq's names.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a setting that is wrong, or whose file can't be read.
+    pub fn config(self, config: &Config) -> Result<Self, ConfigError> {
+        Ok(self.options(config.consumer_options()?).net(config.net_config()?))
     }
 
     /// Sets the options.

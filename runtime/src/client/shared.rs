@@ -35,6 +35,8 @@ struct State<C: Client> {
     actions: C::Actions,
     /// Dials and connections that the machine has not closed.
     links: BTreeMap<DialId, Link>,
+    /// The last bytes of connections whose task has not seen yet that they are closed.
+    farewells: BTreeMap<DialId, Vec<u8>>,
     work: VecDeque<Work>,
     driver: Option<Waker>,
     /// What the driver's timer is set to.
@@ -57,8 +59,8 @@ pub(super) enum Work {
 
 /// What a connection is to do next.
 pub(super) enum Order {
-    /// Close it.
-    Close,
+    /// Close it, after these bytes if the socket takes them at once.
+    Close(Vec<u8>),
     /// Write, if there is something to write, and read.
     GoOn,
 }
@@ -69,6 +71,7 @@ impl<C: Client> Shared<C> {
             client,
             actions: C::Actions::default(),
             links: BTreeMap::new(),
+            farewells: BTreeMap::new(),
             work: VecDeque::new(),
             driver: None,
             armed: None,
@@ -149,7 +152,7 @@ impl<C: Client> Shared<C> {
         state.is_over = true;
         state.work.clear();
         state.close_all(&mut wakers);
-        state.client.abandon(&mut wakers);
+        state.client.end(&mut wakers);
         drop(state);
         wakers.wake();
     }
@@ -176,29 +179,39 @@ impl<C: Client> Shared<C> {
         context: &Context<'_>,
     ) -> Order {
         let mut state = self.lock();
-        let State { client, links, .. } = &mut *state;
-        let Some(link) = links.get_mut(&id) else { return Order::Close };
+        let State { client, links, farewells, .. } = &mut *state;
+        let Some(link) = links.get_mut(&id) else {
+            return Order::Close(farewells.remove(&id).unwrap_or_default());
+        };
         if !link.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             link.waker = Some(context.waker().clone());
         }
         if spare.is_empty() && link.wants_write {
             client.swap_transmit(id, self.clock.now(), spare);
             link.wants_write = !spare.is_empty();
+            // A connection that is to be closed is closed when all is written, by the timer.
+            let is_written = !link.wants_write && state.needs_driver();
+            let driver = state.driver.take_if(|_| is_written);
+            drop(state);
+            driver.into_iter().for_each(Waker::wake);
         }
         Order::GoOn
     }
 
     /// The socket is gone.
     pub(super) fn forget(&self, id: DialId) {
-        self.lock().links.remove(&id);
+        let mut state = self.lock();
+        state.links.remove(&id);
+        state.farewells.remove(&id);
     }
 }
 
 impl<C: Client> State<C> {
     fn settle(&mut self, now: Now, wakers: &mut Wakers) {
         self.client.settle(now, &mut self.actions, wakers);
-        let Self { links, work, .. } = self;
+        let Self { links, farewells, work, .. } = self;
         let net = C::net(&mut self.actions);
+        farewells.extend(net.farewells.drain(..).filter(|(id, _)| links.contains_key(id)));
         for id in net.close.drain(..) {
             if let Some(link) = links.remove(&id) {
                 wakers.add(link.waker);
@@ -219,7 +232,7 @@ impl<C: Client> State<C> {
         if self.is_over {
             self.work.clear();
             self.close_all(wakers);
-            self.client.abandon(wakers);
+            self.client.end(wakers);
         } else if self.needs_driver() {
             wakers.add(self.driver.take());
         }

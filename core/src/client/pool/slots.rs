@@ -48,12 +48,12 @@ pub(super) struct Removed {
 impl Removed {
     /// What `error` means for it, after all its tries.
     pub(super) fn outcome(self, error: PublishError) -> PublishError {
-        match error {
-            PublishError::NotSent(error) if self.is_in_doubt => PublishError::Unknown(error),
-            PublishError::Rejected(text) if self.is_in_doubt => {
+        match (self.is_in_doubt, error) {
+            (true, PublishError::NotSent(error)) => PublishError::Unknown(error),
+            (true, PublishError::Rejected(text)) => {
                 PublishError::Unknown(ConnectionError::Refused(text))
             }
-            error => error,
+            (_, error) => error,
         }
     }
 }

@@ -389,7 +389,10 @@ impl DiskQueue {
         if matches!(self.phase, Phase::Counting(_)) {
             self.phase = Phase::Open;
         }
-        self.ask(Asked::RemoveAll, Op::RemoveAll, out);
+        // One that nothing was asked behind does for this one too: a disk that hangs does not pile them up.
+        if self.asked.back() != Some(&Asked::RemoveAll) {
+            self.ask(Asked::RemoveAll, Op::RemoveAll, out);
+        }
         self.advance(now, out);
     }
 

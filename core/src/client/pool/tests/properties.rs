@@ -187,7 +187,14 @@ impl World {
                 }
             }
             Step::Close => self.rig.pool.close(now, &mut self.rig.out),
-            _ => {}
+            // What cannot happen now.
+            Step::Connected(_)
+            | Step::DialFailed(_)
+            | Step::RefuseClient(_)
+            | Step::Ok(_)
+            | Step::Failed(_)
+            | Step::BadTopic(_)
+            | Step::Closed(_) => {}
         }
         // A driver drops connections before it does anything else.
         for id in self.rig.out.net.close.drain(..) {
