@@ -33,7 +33,8 @@ fn versions_go_to_standard_output() {
 #[test]
 fn a_link_is_the_program_of_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["nsqd", "nsqlookupd", "nsq_stat", "nsq_tail", "to_nsq"] {
+    let tools = ["nsq_stat", "nsq_tail", "nsq_to_file", "nsq_to_http", "nsq_to_nsq", "to_nsq"];
+    for name in [&["nsqd", "nsqlookupd"][..], &tools].concat() {
         let link = folder.path().join(name);
         std::os::unix::fs::symlink(SANSQ, &link).unwrap();
         let (status, stdout, _) = run(&link, &["--version"]);
@@ -79,6 +80,8 @@ fn usage_errors_are_one_line_and_status_2() {
         &["stat", "--topic", "t", "--channel", "c"],
         &["stat", "--topic", "t", "--channel", "c", "--nsqd-http-address", "http://h:1"],
         &["top", "--sort", "nothing"],
+        &["tail", "--topic", "t", "--consumer-opt", "max_in_fligth,7"],
+        &["pub", "--topic", "t", "--producer-opt", "snappy", "--producer-opt=deflate,true", "x"],
     ] {
         assert_eq!(sansq(args).0, Some(2), "{args:?}");
     }

@@ -9,7 +9,8 @@ use clap::Args;
 use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_tokio::{
-    AnswerError, Consumer, ConsumerConfig, ConsumerEvent, Events, Message, consumer,
+    AnswerError, Config, ConfigError, Consumer, ConsumerConfig, ConsumerEvent, Events, Message,
+    PoolOptions, Producer, ProducerConfig, SetupError, consumer, producer,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use super::lookup::{self, Port};
 use super::progress::Progress;
 use super::{ToolError, flags, http};
-use crate::args::{LogFormat, host_name};
+use crate::args::LogFormat;
 use crate::log::{CLIENT, Logs, TOOL, log};
 
 /// Where messages come from.
@@ -31,6 +32,9 @@ pub struct Sources {
     /// host:port of an nsqlookupd's HTTP API, which knows the nsqds; repeat for more
     #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     pub lookupd_http_address: Vec<String>,
+    /// An option of the consumer, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    #[arg(long, value_name = "NAME,VALUE")]
+    pub consumer_opt: Vec<String>,
 }
 
 /// What a tool consumes, and how.
@@ -44,6 +48,8 @@ pub(super) struct Subscription<'a> {
     pub(super) max_in_flight: u32,
     /// Attempts after which a message is given up; 0: never.
     pub(super) max_attempts: u16,
+    /// How often nsqlookupds are asked at least.
+    pub(super) lookupd_poll_interval: Duration,
 }
 
 impl Sources {
@@ -82,17 +88,58 @@ impl Subscription<'_> {
     /// # Errors
     /// [`ToolError::Usage`] for options that don't go together.
     pub(super) fn consumer(&self) -> Result<Consumer, ToolError> {
-        let usage = |error: sansq_tokio::SetupError| ToolError::Usage(error.to_string());
-        let mut config = ConsumerConfig::new(self.topic, self.channel).map_err(usage)?;
-        let options = &mut config.options;
-        options.max_attempts = self.max_attempts;
-        options.max_in_flight = self.max_in_flight;
-        options.connection.hostname = host_name();
-        options.connection.user_agent = user_agent(self.tool);
-        config.nsqds.clone_from(&self.sources.nsqd_tcp_address);
-        config.nsqlookupds.clone_from(&self.sources.lookupd_http_address);
-        consumer(config).map_err(usage)
+        let mut config = Config::default();
+        config.max_attempts = self.max_attempts;
+        config.lookupd_poll_interval = self.lookupd_poll_interval;
+        set(&mut config, "--consumer-opt", &self.sources.consumer_opt)?;
+        config.max_in_flight = self.max_in_flight;
+        config.user_agent = user_agent(self.tool);
+        let (sources, usage) = (self.sources, |error| usage("--consumer-opt", error));
+        let mut setup = ConsumerConfig::new(self.topic, self.channel).map_err(wrong)?;
+        setup.nsqds.clone_from(&sources.nsqd_tcp_address);
+        setup.nsqlookupds.clone_from(&sources.lookupd_http_address);
+        setup.options = config.consumer_options().map_err(usage)?;
+        setup.net = config.net_config().map_err(usage)?;
+        consumer(setup).map_err(wrong)
     }
+}
+
+/// Starts a producer for some nsqds, of which it chooses one for each message.
+///
+/// # Errors
+/// [`ToolError::Usage`] for options that don't go together.
+pub(super) fn producer_for(
+    tool: &str,
+    nsqds: &[String],
+    options: &[String],
+    change: impl FnOnce(&mut PoolOptions),
+) -> Result<Producer, ToolError> {
+    let mut config = Config::default();
+    set(&mut config, "--producer-opt", options)?;
+    config.user_agent = user_agent(tool);
+    let usage = |error| usage("--producer-opt", error);
+    let mut setup = ProducerConfig::new();
+    setup.nsqds = nsqds.to_vec();
+    setup.options = config.pool_options().map_err(usage)?;
+    setup.net = config.net_config().map_err(usage)?;
+    change(&mut setup.options);
+    producer(setup).map_err(wrong)
+}
+
+/// Sets options as they are given: `name,value`, or `name` for true.
+fn set(config: &mut Config, flag: &str, options: &[String]) -> Result<(), ToolError> {
+    options.iter().try_for_each(|option| {
+        let (name, value) = option.split_once(',').unwrap_or((option, "true"));
+        config.set(name, value).map_err(|error| usage(flag, error))
+    })
+}
+
+fn usage(flag: &str, error: ConfigError) -> ToolError {
+    ToolError::Usage(format!("{flag}: {error}"))
+}
+
+fn wrong(error: SetupError) -> ToolError {
+    ToolError::Usage(error.to_string())
 }
 
 /// From now on what happens is logged on standard error, above the progress if that is shown.
@@ -178,6 +225,9 @@ pub(super) fn answered(result: Result<(), AnswerError>) {
 
 /// How long messages that are being worked on may take when the tool is to stop.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The reference's `lookupd_poll_interval`.
+pub(super) const LOOKUPD_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The reference's `max_attempts`: a message that fails this often is given up.
 pub(super) const MAX_ATTEMPTS: u16 = 5;

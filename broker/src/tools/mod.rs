@@ -1,13 +1,13 @@
-//! The small tools: `sansq pub`, `tail`, `stat` and `top`.
+//! The tools: `sansq pub`, `tail`, `to-file`, `to-http`, `to-nsq`, `stat` and `top`.
 //!
-//! `stat` and `top` ask nsqds over HTTP. `pub` and `tail` drive the client machines of the core with blocking sockets: one thread that reads for each
-//! connection, and one that does everything else, fed by a channel. No runtime is involved.
+//! `stat` and `top` ask nsqds over HTTP, from threads. The others consume and publish with the clients
+//! that programs use, on a runtime of one thread ([`clients`]); what may wait for a disk, a terminal or an
+//! HTTP server does so on other threads, so that heartbeats are answered.
 
 mod clients;
 mod cluster;
 mod flags;
 mod http;
-mod link;
 mod lookup;
 mod options;
 mod progress;

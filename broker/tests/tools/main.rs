@@ -2,6 +2,7 @@
 #![cfg(test)]
 #![cfg(unix)]
 
+mod pipes;
 mod server;
 mod to_file;
 mod to_http;

@@ -123,6 +123,7 @@ fn a_crash_loses_nothing_and_leaves_files_that_can_be_read() {
 fn wrong_flags_and_folders() {
     let nsqd = Nsqd::start();
     nsqd.publish("t", &["a"]);
+    nsqd.post("/channel/create?topic=t&channel=nsq_to_file", "");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();

@@ -293,6 +293,7 @@ impl Writing {
             max_in_flight: plan.options.max_in_flight,
             // Whatever comes is to be in a file.
             max_attempts: 0,
+            lookupd_poll_interval: clients::LOOKUPD_POLL_INTERVAL,
         };
         let output = Output::new(Arc::clone(&plan.settings), plan.naming(&topic));
         Ok(Self {

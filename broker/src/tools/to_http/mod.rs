@@ -143,6 +143,7 @@ async fn run(
         sources: &options.sources,
         max_in_flight: options.max_in_flight,
         max_attempts: clients::MAX_ATTEMPTS,
+        lookupd_poll_interval: clients::LOOKUPD_POLL_INTERVAL,
     };
     let consumer = subscription.consumer()?;
     let named = &options.sources.nsqd_tcp_address;

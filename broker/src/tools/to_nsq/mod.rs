@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use futures_util::future::join_all;
 use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_tokio::{Message, Producer, ProducerConfig, PublishError, producer};
+use sansq_tokio::{Message, Producer, PublishError};
 use tokio::sync::watch;
 
 use self::filter::{Filter, Verdict};
@@ -17,7 +17,6 @@ use super::clients::{self, Orders, Sources, Subscription};
 use super::progress::Progress;
 use super::status::Status;
 use super::{ToolError, flags};
-use crate::args::host_name;
 use crate::log::{TOOL, log};
 
 /// What to publish where.
@@ -45,6 +44,9 @@ pub struct ToNsqOptions {
     /// host:port of an nsqd to publish to; repeat for more
     #[arg(long, required = true, value_name = "ADDRESS", value_parser = flags::address)]
     pub destination_nsqd_tcp_address: Vec<String>,
+    /// An option of the producers, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    #[arg(long, value_name = "NAME,VALUE")]
+    pub producer_opt: Vec<String>,
     /// The topic to publish to [default: that of the message]
     #[arg(long, value_parser = |text: &str| TopicName::new(text))]
     pub destination_topic: Option<TopicName>,
@@ -122,6 +124,7 @@ async fn run(
             sources: &options.sources,
             max_in_flight: options.max_in_flight,
             max_attempts: clients::MAX_ATTEMPTS,
+            lookupd_poll_interval: clients::LOOKUPD_POLL_INTERVAL,
         };
         let consumer = subscription.consumer()?;
         let named = &options.sources.nsqd_tcp_address;
@@ -179,12 +182,7 @@ struct Destinations {
 impl Destinations {
     fn new(options: &ToNsqOptions) -> Result<Self, ToolError> {
         let new = |nsqds: &[String]| {
-            let mut config = ProducerConfig::new();
-            let connection = &mut config.options.producer.connection;
-            connection.hostname = host_name();
-            connection.user_agent = clients::user_agent("nsq_to_nsq");
-            config.nsqds = nsqds.to_vec();
-            producer(config).map_err(|error| ToolError::Usage(error.to_string()))
+            clients::producer_for("nsq_to_nsq", nsqds, &options.producer_opt, |_| {})
         };
         let nsqds = &options.destination_nsqd_tcp_address;
         let producers = match options.mode {
