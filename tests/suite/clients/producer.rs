@@ -40,6 +40,7 @@ fn what_cannot_be_published_is_refused_before_it_is_sent() {
     let (address, broker) = Broker::run(|broker| broker.accept().command());
     block_on(async {
         let producer = producer(address);
+        let mut events = producer.events();
         let invalid = producer.publish("no topic", "body").await.unwrap_err();
         assert!(matches!(invalid, PublishError::Topic(_)), "{invalid}");
         assert_eq!(invalid.outcome(), Outcome::Rejected);
@@ -47,6 +48,9 @@ fn what_cannot_be_published_is_refused_before_it_is_sent() {
         let none: [&str; 0] = [];
         let empty = producer.publish_many("topic", none).await;
         assert_eq!(empty, Err(PublishError::EmptyBatch));
+        while producer.stats().connected == 0 {
+            events.next().await.unwrap();
+        }
         producer.close().await;
     });
     // Nothing was sent before the end.
