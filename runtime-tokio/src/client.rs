@@ -2,6 +2,7 @@
 
 use core::future::Future;
 use core::net::{IpAddr, SocketAddr};
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
@@ -11,7 +12,6 @@ use sansq_core::http::call::{Call, CallResult};
 use sansq_core::upgrade::ClientTls;
 use sansq_runtime::client::{
     Consumer, ConsumerConfig, NetConfig, Producer, ProducerConfig, Runtime, SetupError, Socket,
-    poll_once,
 };
 use sansq_runtime::listen::set_options;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -108,11 +108,12 @@ impl Socket for Tcp {
         context: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        poll_once(self.0.read_buf(input), context)
+        // The future keeps nothing between two polls.
+        pin!(self.0.read_buf(input)).poll(context)
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        core::pin::Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.0).poll_write(context, bytes)
     }
 }
 

@@ -18,7 +18,7 @@ mod shared;
 
 pub use config::{Config, ConfigError};
 pub use consumer::{Consumer, ConsumerHandle};
-pub use drive::{Runtime, Socket, poll_once};
+pub use drive::{Runtime, Socket};
 pub use events::{EVENTS_MAX, Events};
 pub use message::Message;
 pub use producer::{Producer, ProducerStats, Publish, Receipt};

@@ -318,10 +318,7 @@ fn connections_come_from_the_address_that_is_set() {
         let mut net = NetConfig::default();
         net.local_address = Some([127, 0, 0, 2].into());
         let config = ProducerConfig::new().nsqd(address).options(quick()).net(net);
-        let producer = harness::producer(config);
-        // The broker takes one connection and closes it.
-        let mut events = producer.events();
-        while !events.next().await.unwrap().to_string().contains("connected to nsqd") {}
+        let _producer = harness::producer(config);
+        assert_eq!(broker.join().unwrap().to_string(), "127.0.0.2");
     });
-    assert_eq!(broker.join().unwrap().to_string(), "127.0.0.2");
 }
