@@ -1,4 +1,4 @@
-//! A handler for jobs, four at a time; what fails too often goes to a topic of its own.
+//! Handlers for jobs, eight at a time and on all cores; what fails too often goes to a topic of its own.
 //!
 //! ```console
 //! $ cargo run -p sansq-tokio --example worker_pool -- 127.0.0.1:4150
@@ -8,9 +8,10 @@
 use core::error::Error;
 use core::time::Duration;
 use std::env;
+use std::sync::Arc;
 
 use sansq_tokio::{Config, ConsumerConfig, Message, ProducerConfig, consumer, producer};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -26,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     config.set("default_requeue_delay", "10ms")?;
     config.set("backoff_multiplier", "10ms")?;
 
-    let (over, mut all_over) = mpsc::unbounded_channel();
+    let (over, mut all_over) = unbounded_channel();
     let dead = (producer.clone(), over.clone());
     let config = ConsumerConfig::new("jobs", "workers")?
         .nsqd(nsqd)
@@ -43,29 +44,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let _ = over.send(false);
             }
         });
-    let consumer = consumer(config)?;
+    let consumer = Arc::new(consumer(config)?);
 
-    // `Ok` finishes the message. An error is logged and requeues it, and the consumer slows down.
-    let work = consumer.run(4, |message: Message| {
-        let over = &over;
-        async move {
-            let number: u64 = core::str::from_utf8(message.body())?.parse()?;
-            println!("{number} squared is {}", number * number);
-            let _ = over.send(true);
-            Ok::<(), Box<dyn Error>>(())
-        }
-    });
+    // Two tasks with four handlers each. The runtime may have the tasks on two threads; handlers that wait
+    // more than they compute could all be in one.
+    let workers: Vec<_> = (0..2)
+        .map(|_| {
+            let (consumer, over) = (Arc::clone(&consumer), over.clone());
+            tokio::spawn(async move { consumer.run(4, |message| work(message, &over)).await })
+        })
+        .collect();
+
     // A real worker goes on until it is told to stop; this one until its six jobs are over.
-    let stop = async {
-        let mut done = 0;
-        for _ in 0..6 {
-            done += i32::from(all_over.recv().await == Some(true));
-        }
-        consumer.stop(Duration::from_secs(5)).await;
-        done
-    };
-    let ((), done) = tokio::join!(work, stop);
+    let mut done = 0;
+    for _ in 0..6 {
+        done += i32::from(all_over.recv().await == Some(true));
+    }
+    consumer.stop(Duration::from_secs(5)).await;
+    for worker in workers {
+        worker.await?;
+    }
     producer.close().await;
     println!("{done} jobs done, {} dead", 6 - done);
+    Ok(())
+}
+
+/// `Ok` finishes the message. An error is logged and requeues it, and the consumer slows down.
+async fn work(
+    message: Message,
+    over: &UnboundedSender<bool>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let number: u64 = core::str::from_utf8(message.body())?.parse()?;
+    println!("{number} squared is {}", number * number);
+    let _ = over.send(true);
     Ok(())
 }
