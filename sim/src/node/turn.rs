@@ -93,6 +93,15 @@ impl Node {
             env.observe(Observation::Leaving(*link));
         }
         for event in &actions.events {
+            if let LogEvent::TopicDeleted(topic) = event {
+                env.observe(Observation::TopicDeleted { node: self.index, topic: *topic });
+            }
+            if let LogEvent::ChannelDeleted(topic, channel) = event
+                && !channel.is_ephemeral()
+            {
+                let place = Place { node: self.index, topic: *topic, channel: *channel };
+                env.observe(Observation::ChannelDeleted(place));
+            }
             if let LogEvent::ChannelCreated(topic, channel) = event
                 && !env.oracles.knows_channel(self.index, topic, channel)
             {

@@ -177,6 +177,18 @@ impl World {
                     self.nodes[at].shut_down(true, env);
                 }
             }
+            Fault::Discard => {
+                let at = node(rng, self.nodes.len());
+                let topic = topic(node(rng, self.options.topics));
+                let channel = channel(node(rng, self.options.channels));
+                let request = match rng.below(6) {
+                    0 => AdminRequest::Topic(topic, TopicOp::Empty),
+                    1 => AdminRequest::Topic(topic, TopicOp::Delete),
+                    2 | 3 => AdminRequest::Channel(topic, channel, ChannelOp::Empty),
+                    _ => AdminRequest::Channel(topic, channel, ChannelOp::Delete),
+                };
+                self.ask(at, request, None);
+            }
             Fault::Pause => {
                 let at = node(rng, self.nodes.len());
                 let topic = topic(node(rng, self.options.topics));
@@ -244,6 +256,7 @@ impl World {
         let waiting = self.tokens.iter().filter(|(_, (of, _))| *of == node);
         let waiting: Vec<_> = waiting.map(|(token, _)| *token).collect();
         for token in waiting {
+            self.discarded(token);
             if let Some((_, asker)) = self.tokens.remove(&token) {
                 self.replied(asker, Err(Gone::Broken));
             }

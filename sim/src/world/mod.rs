@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use sansq_core::arena::CallId;
 use sansq_core::http::call::{Call, CallFailure};
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{AdminReply, AdminRequest, Config, ReplyToken, ServerStats};
+use sansq_core::nsqd::{
+    AdminReply, AdminRequest, ChannelOp, Config, ReplyToken, ServerStats, TopicOp,
+};
 use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 
@@ -38,7 +40,7 @@ use crate::env::Env;
 use crate::events::{Event, Machine};
 use crate::net::{End, Endpoint, LinkId, Process, Side};
 use crate::node::{Node, host_of, lookupd_address, lookupd_of};
-use crate::oracles::{Observation, Oracles, Violation};
+use crate::oracles::{Discard, Observation, Oracles, Violation};
 use crate::swarm::{Fault, Options};
 use crate::trace::Trace;
 
@@ -86,6 +88,8 @@ pub struct World {
     /// Who asked which nsqd for what; `None` is the world itself.
     tokens: BTreeMap<ReplyToken, (usize, Option<Asker>)>,
     next_token: u64,
+    /// Which of these requests empty or delete what.
+    discards: BTreeMap<ReplyToken, Discard>,
     /// HTTP requests under way.
     calls: BTreeMap<u64, UnderWay>,
     next_call: u64,
@@ -167,6 +171,7 @@ impl World {
             gone: BTreeSet::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
+            discards: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
             asks: BTreeMap::new(),
@@ -544,7 +549,18 @@ impl World {
         self.next_token += 1;
         let token = ReplyToken(self.next_token);
         self.tokens.insert(token, (node, asker));
+        if let Some(discard) = discard_of(node, &request) {
+            self.env.observe(Observation::Discarding(discard));
+            self.discards.insert(token, discard);
+        }
         self.nodes[node].admin(request, token, &mut self.env);
+    }
+
+    /// A request to empty or delete something is answered, or will not be.
+    fn discarded(&mut self, token: ReplyToken) {
+        if let Some(discard) = self.discards.remove(&token) {
+            self.env.observe(Observation::Discarded(discard));
+        }
     }
 
     fn replied(&mut self, asker: Option<Asker>, reply: Result<AdminReply, Gone>) {
@@ -560,6 +576,7 @@ impl World {
         for node in 0..self.nodes.len() {
             for (token, reply) in core::mem::take(&mut self.nodes[node].replies) {
                 self.env.line(format_args!("  nsqd {node} replies to {token:?}"));
+                self.discarded(token);
                 match (reply, self.tokens.remove(&token)) {
                     (reply, Some((_, Some(asker)))) => self.replied(Some(asker), Ok(reply)),
                     (AdminReply::Stats(stats), Some((_, None))) => self.stats[node] = Some(*stats),
@@ -658,6 +675,25 @@ impl World {
 
     fn violate(&mut self, text: String) {
         self.env.judge(Err(Violation::Other(text)));
+    }
+}
+
+/// What a request to an nsqd empties or deletes.
+fn discard_of(node: usize, request: &AdminRequest) -> Option<Discard> {
+    match request {
+        AdminRequest::Topic(topic, TopicOp::Delete | TopicOp::Empty) => {
+            Some(Discard { node, topic: *topic, channel: None })
+        }
+        AdminRequest::Channel(topic, channel, ChannelOp::Delete | ChannelOp::Empty) => {
+            Some(Discard { node, topic: *topic, channel: Some(*channel) })
+        }
+        AdminRequest::Channel(..)
+        | AdminRequest::Info
+        | AdminRequest::Lookupds(_)
+        | AdminRequest::Ping
+        | AdminRequest::Publish { .. }
+        | AdminRequest::Stats(_)
+        | AdminRequest::Topic(..) => None,
     }
 }
 
