@@ -10,7 +10,7 @@ use sansq_core::nsqd::{self, AuthMethod, Config, StatsdOptions};
 use sansq_core::upgrade::{ClientTls, ServerTls};
 use sansq_core::{nsqlookupd, options};
 use sansq_runtime::storage::DataPath;
-use sansq_runtime::tls::{self, ClientAuth, MinVersion, ServerTlsOptions};
+use sansq_runtime::tls::{self, ClientAuth, ClientTlsOptions, MinVersion, ServerTlsOptions};
 use sansq_smol::{Address, Executor};
 
 use crate::args::{
@@ -140,9 +140,12 @@ fn client_tls(flags: &NsqdOptions) -> io::Result<Option<ClientTls>> {
         return Ok(None);
     }
     if flags.tls_root_ca_file.is_empty() {
-        return Ok(tls::client(None, min_version).ok());
+        let options = ClientTlsOptions { min_version, ..ClientTlsOptions::default() };
+        return Ok(tls::client(&options).ok());
     }
-    tls::client(Some(Path::new(&flags.tls_root_ca_file)), min_version).map(Some).map_err(|error| {
+    let root_ca_file = Some(PathBuf::from(&flags.tls_root_ca_file));
+    let options = ClientTlsOptions { root_ca_file, min_version, ..ClientTlsOptions::default() };
+    tls::client(&options).map(Some).map_err(|error| {
         io::Error::new(error.kind(), format!("failed to build client TLS config - {error}"))
     })
 }

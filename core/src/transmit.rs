@@ -30,6 +30,23 @@ impl Transmit {
         Self { flat: Vec::new(), large: VecDeque::new(), written: 0, len: 0 }
     }
 
+    /// Everything in one piece, which costs nothing unless there are large bodies or a part is written.
+    pub fn into_vec(mut self) -> Vec<u8> {
+        if self.written == 0 && self.large.is_empty() {
+            return self.flat;
+        }
+        let mut bytes = Vec::with_capacity(self.len);
+        while !self.is_empty() {
+            let mut part = [&[][..]];
+            self.slices(&mut part);
+            let [part] = part;
+            bytes.extend_from_slice(part);
+            let count = part.len();
+            self.advance(count);
+        }
+        bytes
+    }
+
     /// How many bytes are still to be written.
     pub const fn len(&self) -> usize {
         self.len
@@ -137,6 +154,13 @@ impl Transmit {
     }
 }
 
+impl From<Vec<u8>> for Transmit {
+    /// Owes `flat`, which is not copied.
+    fn from(flat: Vec<u8>) -> Self {
+        Self { len: flat.len(), flat, ..Self::new() }
+    }
+}
+
 /// An emptied buffer keeps this much capacity for the next turn.
 const KEPT_LEN_MAX: usize = 256 * 1024;
 
@@ -177,6 +201,25 @@ mod tests {
                 transmit.advance(count);
             }
             prop_assert_eq!(written, expected);
+        }
+
+        /// Also in one piece.
+        #[test]
+        fn bytes_come_out_in_one_piece(
+            first in prop::collection::vec(any::<u8>(), 0..100),
+            lens in prop::collection::vec(0_usize..10_000, 0..6),
+            written in 0_usize..200,
+        ) {
+            let mut transmit = Transmit::from(first.clone());
+            let mut expected = first;
+            for len in lens {
+                let body = Bytes::from(alloc::vec![len as u8; len]);
+                expected.extend_from_slice(&body);
+                transmit.push_body(&body);
+            }
+            let written = written.min(expected.len());
+            transmit.advance(written);
+            prop_assert_eq!(transmit.into_vec(), &expected[written..]);
         }
     }
 }

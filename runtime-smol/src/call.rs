@@ -1,4 +1,4 @@
-//! HTTP requests that a shard asks for.
+//! HTTP requests that machines ask for.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
 use sansq_core::arena::CallId;
-use sansq_core::http::call::{Call, Url};
+use sansq_core::http::call::{Call, CallResult, Url};
 use sansq_core::nsqd::Shard;
 use sansq_core::upgrade::ClientTls;
 use sansq_runtime::{call, tls};
@@ -20,23 +20,23 @@ use crate::time::sleep;
 use crate::turn::Driver;
 
 /// Carries out one of [`Actions::calls`](sansq_core::nsqd::Actions::calls).
-pub(crate) fn carry_out(
-    driver: &Rc<Driver<Shard>>,
-    tls: Option<ClientTls>,
-    id: CallId,
-    call: Call,
-) {
+pub(crate) fn spawn(driver: &Rc<Driver<Shard>>, tls: Option<ClientTls>, id: CallId, call: Call) {
     let caller = Rc::clone(driver);
     let task = driver.spawn(async move {
-        let url = &call.url;
-        let result = if url.is_https() {
-            call::carry_out(&call, connect_tls(url, tls), sleep).await
-        } else {
-            call::carry_out(&call, connect(url), sleep).await
-        };
+        let result = carry_out(&call, tls).await;
         caller.turn(|shard, now, out| shard.handle_called(id, result, now, out));
     });
     task.detach();
+}
+
+/// Carries out a call, with `tls` if its URL says so.
+pub(crate) async fn carry_out(call: &Call, tls: Option<ClientTls>) -> CallResult {
+    let url = &call.url;
+    if url.is_https() {
+        call::carry_out(call, connect_tls(url, tls), sleep).await
+    } else {
+        call::carry_out(call, connect(url), sleep).await
+    }
 }
 
 async fn connect(url: &Url) -> io::Result<FuturesIo<Async<TcpStream>>> {

@@ -28,6 +28,7 @@
 
 mod broker;
 mod call;
+mod client;
 mod connection;
 mod http;
 mod lookup_peer;
@@ -39,7 +40,15 @@ mod time;
 mod turn;
 
 pub use broker::Nsqd;
+pub use client::{consumer, consumer_on, producer, producer_on};
 pub use lookupd::Lookupd;
+pub use sansq_runtime::client::{
+    AnswerError, BackoffStrategy, Config, ConfigError, ConnectionError, ConnectionOptions,
+    Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle, ConsumerOptions, ConsumerStats,
+    Events, Message, NetConfig, Outcome, PoolOptions, Producer, ProducerConfig, ProducerEvent,
+    ProducerOptions, ProducerStats, Publish, PublishError, Receipt, RetryPolicy, Secret,
+    SetupError,
+};
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 pub use sansq_runtime::{ServerHandle, Stopper};

@@ -165,7 +165,7 @@ impl Driven for Shard {
             }
         }
         for (id, request) in actions.calls.drain(..) {
-            call::carry_out(driver, world.tls.clone(), id, request);
+            call::spawn(driver, world.tls.clone(), id, request);
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {

@@ -6,13 +6,51 @@ mod suite;
 
 /// Starts servers for the suite.
 mod harness {
+    use core::future::Future;
     use core::net::SocketAddr;
+    use core::time::Duration;
     use std::io;
     use std::path::Path;
 
     use sansq_core::options::{LookupdOptions, NsqdOptions};
-    use sansq_smol::{DataPath, Executor, Lookupd, Nsqd, ServerHandle};
+    use sansq_smol::{
+        Consumer, ConsumerConfig, DataPath, Executor, Lookupd, Nsqd, Producer, ProducerConfig,
+        ServerHandle, SetupError,
+    };
+    use smol::{Timer, future};
     use tempfile::TempDir;
+
+    /// Runs `task`, within a time in which anything happens that happens at all.
+    pub(crate) fn block_on<T>(task: impl Future<Output = T>) -> T {
+        let late = async {
+            Timer::after(PATIENCE).await;
+            panic!("it hangs");
+        };
+        async_std::task::block_on(future::or(task, late))
+    }
+
+    pub(crate) fn producer(config: ProducerConfig) -> Producer {
+        try_producer(config).unwrap()
+    }
+
+    pub(crate) fn try_producer(config: ProducerConfig) -> Result<Producer, SetupError> {
+        sansq_smol::producer_on(Executor::AsyncStd, config)
+    }
+
+    pub(crate) fn consumer(config: ConsumerConfig) -> Consumer {
+        try_consumer(config).unwrap()
+    }
+
+    pub(crate) fn try_consumer(config: ConsumerConfig) -> Result<Consumer, SetupError> {
+        sansq_smol::consumer_on(Executor::AsyncStd, config)
+    }
+
+    /// Starts a task on the runtime of [`block_on`].
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        drop(async_std::task::spawn(task));
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     pub(crate) struct Server {
         handle: ServerHandle,

@@ -27,6 +27,7 @@
 
 mod broker;
 mod call;
+mod client;
 mod connection;
 mod http;
 mod lookup_peer;
@@ -37,7 +38,15 @@ mod shard;
 mod turn;
 
 pub use broker::Nsqd;
+pub use client::{consumer, producer};
 pub use lookupd::Lookupd;
+pub use sansq_runtime::client::{
+    AnswerError, BackoffStrategy, Config, ConfigError, ConnectionError, ConnectionOptions,
+    Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle, ConsumerOptions, ConsumerStats,
+    Events, Message, NetConfig, Outcome, PoolOptions, Producer, ProducerConfig, ProducerEvent,
+    ProducerOptions, ProducerStats, Publish, PublishError, Receipt, RetryPolicy, Secret,
+    SetupError,
+};
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 pub use sansq_runtime::{ServerHandle, Stopper};

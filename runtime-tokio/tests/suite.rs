@@ -6,13 +6,49 @@ mod suite;
 
 /// Starts servers for the suite.
 mod harness {
+    use core::future::Future;
     use core::net::SocketAddr;
+    use core::time::Duration;
     use std::io;
     use std::path::Path;
 
     use sansq_core::options::{LookupdOptions, NsqdOptions};
-    use sansq_tokio::{DataPath, Lookupd, Nsqd, ServerHandle};
+    use sansq_tokio::{
+        Consumer, ConsumerConfig, DataPath, Lookupd, Nsqd, Producer, ProducerConfig, ServerHandle,
+        SetupError,
+    };
     use tempfile::TempDir;
+    use tokio::runtime::Runtime;
+    use tokio::time::timeout;
+
+    /// Runs `task`, within a time in which anything happens that happens at all.
+    pub(crate) fn block_on<T>(task: impl Future<Output = T>) -> T {
+        let runtime = Runtime::new().unwrap();
+        runtime.block_on(async { timeout(PATIENCE, task).await.expect("it does not hang") })
+    }
+
+    pub(crate) fn producer(config: ProducerConfig) -> Producer {
+        try_producer(config).unwrap()
+    }
+
+    pub(crate) fn try_producer(config: ProducerConfig) -> Result<Producer, SetupError> {
+        sansq_tokio::producer(config)
+    }
+
+    pub(crate) fn consumer(config: ConsumerConfig) -> Consumer {
+        try_consumer(config).unwrap()
+    }
+
+    pub(crate) fn try_consumer(config: ConsumerConfig) -> Result<Consumer, SetupError> {
+        sansq_tokio::consumer(config)
+    }
+
+    /// Starts a task on the runtime of [`block_on`].
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     pub(crate) struct Server {
         handle: ServerHandle,

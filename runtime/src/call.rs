@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::rt::{Read, Write};
 use sansq_core::http::call::{self, Call, CallAnswer, CallFailure, CallResult};
 use sansq_core::version::SANSQ_VERSION;
@@ -82,6 +82,9 @@ fn request(call: &Call) -> Result<Request<Full<bytes::Bytes>>, CallFailure> {
         .header(USER_AGENT, format!("sansq/{SANSQ_VERSION}"))
         .header(ACCEPT, call::ACCEPT)
         .header(CONNECTION, "close");
+    if let Some(secret) = &call.authorization {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", secret.expose()));
+    }
     if call.body.is_some() {
         request = request.header(CONTENT_TYPE, "application/json");
     }

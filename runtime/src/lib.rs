@@ -17,7 +17,9 @@
 
 mod bind;
 pub mod call;
+pub mod client;
 mod clock;
+mod host;
 pub mod http;
 mod impatient;
 pub mod lanes;
@@ -26,6 +28,7 @@ mod log;
 mod machine;
 mod meter;
 mod metrics;
+mod nearest;
 pub mod places;
 mod server;
 mod signal;
@@ -37,10 +40,12 @@ pub mod tls;
 
 pub use bind::Bound;
 pub use clock::Clock;
+pub use host::host_name;
 pub use impatient::Impatient;
 pub use log::Program;
 pub use machine::{Machine, Registrar, RegistrarActions};
 pub use meter::Meter;
+pub use nearest::nearest;
 pub use server::{Ending, ServerHandle, Stopper};
 pub use signal::Signal;
 pub use site::NsqdSite;

@@ -1,7 +1,7 @@
 //! Sockets of either kind, TCP or unix, as the standard library has them.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 #[cfg(unix)]
@@ -13,6 +13,7 @@ use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::path::{Path, PathBuf};
 
 use sansq_core::nsqd::Peer;
+use socket2::{Domain, Socket, Type};
 
 /// Where a server listens.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -134,6 +135,30 @@ impl ListenSocket {
             }
         }
     }
+}
+
+/// Begins to connect from `local` to `target`. The socket does not block; when it can be written to, it is
+/// connected, or has an error to take.
+///
+/// # Errors
+/// The operating system's reason; most come later.
+pub fn begin_to_connect(target: SocketAddr, local: IpAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(local, 0).into())?;
+    match socket.connect(&target.into()) {
+        // That it is not done yet has a name of its own on every system.
+        Err(error) if !is_under_way(&error) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_under_way = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
+    #[cfg(not(unix))]
+    let is_under_way = error.kind() == io::ErrorKind::WouldBlock;
+    is_under_way
 }
 
 /// The peer at `address`. A socket that listens for both kinds of IP shows IPv4 addresses within IPv6.

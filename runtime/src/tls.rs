@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -74,8 +74,7 @@ impl MinVersion {
 /// If a file can't be read, or has not in it what it should; the text names the file.
 pub fn server(options: &ServerTlsOptions) -> io::Result<ServerTls> {
     let certificates = certificates(&options.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&options.key)
-        .map_err(|error| in_file(&options.key, pem_error(error, "private key")))?;
+    let key = private_key(&options.key)?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.min_version.versions())
@@ -99,18 +98,43 @@ pub fn server(options: &ServerTlsOptions) -> io::Result<ServerTls> {
     Ok(ServerTls::new(Arc::new(config)))
 }
 
-/// Reads what a client speaks TLS with: whom it trusts are the authorities in `root_ca_file`, or without
-/// one those of the system.
+/// What a client's TLS is made of.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClientTlsOptions {
+    /// The authorities that are trusted; `None` for those of the system.
+    pub root_ca_file: Option<PathBuf>,
+    /// The client's own certificate, with those between it and the authority, and the file of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The oldest version.
+    pub min_version: MinVersion,
+    /// Trusts every server, whoever it is: what is sent is hidden from those who listen, and not from
+    /// those who come in between.
+    pub insecure_skip_verify: bool,
+}
+
+/// Reads what a client speaks TLS with.
 ///
 /// # Errors
-/// If the file can't be read, or there is no authority.
-pub fn client(root_ca_file: Option<&Path>, min_version: MinVersion) -> io::Result<ClientTls> {
-    let roots = root_ca_file.map_or_else(system_roots, roots_in)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(min_version.versions())
-        .map_err(invalid)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+/// If a file can't be read, or has not in it what it should, or there is no authority; the text names
+/// the file.
+pub fn client(options: &ClientTlsOptions) -> io::Result<ClientTls> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(options.min_version.versions())
+        .map_err(invalid)?;
+    // The file is read even if no certificate will be held against it: a mistake in it shows now.
+    let roots = options.root_ca_file.as_deref().map(roots_in).transpose()?;
+    let builder = if options.insecure_skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+    } else {
+        builder.with_root_certificates(roots.map_or_else(system_roots, Ok)?)
+    };
+    let config = match &options.identity {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => builder
+            .with_client_auth_cert(certificates(cert)?, private_key(key)?)
+            .map_err(|error| in_file(key, error))?,
+    };
     Ok(ClientTls::new(Arc::new(config)))
 }
 
@@ -130,6 +154,11 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         return Err(in_file(path, "no certificate in it"));
     }
     Ok(certificates)
+}
+
+fn private_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|error| in_file(path, pem_error(error, "private key")))
 }
 
 /// The authorities of a file. Certificates that are no authority's are left out, like in the reference.
@@ -169,7 +198,7 @@ fn invalid(why: impl fmt::Display) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, why.to_string())
 }
 
-/// Takes every client that has a certificate, and the key to it.
+/// Takes every peer that has a certificate, and the key to it.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -185,6 +214,41 @@ impl ClientCertVerifier for Anybody {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

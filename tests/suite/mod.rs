@@ -7,6 +7,7 @@
 mod auth;
 mod bad_lookupds;
 mod client;
+mod clients;
 mod connections;
 mod http;
 mod life;

@@ -1,21 +1,6 @@
-//! The host's name, and the node id that follows from it.
+//! The node id that follows from the host's name.
 
 use md5::{Digest as _, Md5};
-
-/// The host name as the operating system has it; `localhost` if it has none that is text.
-pub fn host_name() -> String {
-    os_name().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
-}
-
-#[cfg(unix)]
-fn os_name() -> Option<String> {
-    rustix::system::uname().nodename().to_str().ok().map(Into::into)
-}
-
-#[cfg(not(unix))]
-fn os_name() -> Option<String> {
-    std::env::var("COMPUTERNAME").ok()
-}
 
 /// The default of `--node-id`: CRC-32 (IEEE) of the MD5 of the host name, modulo 1024
 /// (http-and-ops.md section 4).
@@ -32,6 +17,5 @@ mod tests {
         for (host, id) in [("localhost", 16), ("node-17.example", 96)] {
             assert_eq!(default_node_id(host), id, "{host}");
         }
-        assert!(!host_name().is_empty());
     }
 }

@@ -23,10 +23,11 @@ mod nsqlookupd;
 mod value;
 
 pub use describe::command;
-pub use error::{ArgsError, nearest};
-pub use host::{default_node_id, host_name};
+pub use error::ArgsError;
+pub use host::default_node_id;
 pub use nsqd::{CheckError, NsqdOptions};
 pub use nsqlookupd::{BothOptions, NsqlookupdOptions};
+pub use sansq_runtime::{host_name, nearest};
 pub use value::{Kind, LogFormat, Runtime, TlsRequired, TlsVersion, Unfit, Value};
 
 /// A program with NSQ's kind of flags.

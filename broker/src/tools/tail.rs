@@ -153,7 +153,7 @@ impl Tail {
     }
 
     fn dial(&mut self, place: Place) {
-        let connection = Connection::dial(&self.connection, self.clock.now());
+        let connection = Connection::dial(&self.connection, &place.address, self.clock.now());
         let was_open = self.links.get(&place).is_some_and(|link| link.was_open);
         self.dials += 1;
         let dial = self.dials;

@@ -7,16 +7,21 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::connection::Identity;
+use super::connection::{Connection, Identity};
 use super::directory::DirectoryEvent;
 use super::error::ConnectionError;
 use crate::http::call::Call;
 use crate::log::{Level, OneLine};
+use crate::name::InvalidName;
 
 /// What a client machine asks of the driver about its connections, grouped by who acts on it. The driver
 /// owns it, carries it out in the order of the fields and clears it.
 #[derive(Debug, Default)]
 pub struct NetActions {
+    /// The last bytes for connections that are in `close` too: commands without an answer, and the end of
+    /// TLS and Deflate. To be written behind what is being written, as far as the socket takes it at once;
+    /// nothing is lost if it does not.
+    pub farewells: Vec<(DialId, Vec<u8>)>,
     /// Connections and dials to drop at once; there is no report back about them.
     pub close: Vec<DialId>,
     /// Addresses to connect to. Reported back by `handle_connected` or `handle_connect_failed`.
@@ -30,7 +35,8 @@ pub struct NetActions {
 impl NetActions {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
-        self.close.is_empty()
+        self.farewells.is_empty()
+            && self.close.is_empty()
             && self.dial.is_empty()
             && self.transmit.is_empty()
             && self.calls.is_empty()
@@ -38,10 +44,21 @@ impl NetActions {
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
+        self.farewells.clear();
         self.close.clear();
         self.dial.clear();
         self.transmit.clear();
         self.calls.clear();
+    }
+
+    /// Drops a connection that is not broken.
+    pub(super) fn close(&mut self, id: DialId, connection: &mut Connection) {
+        let mut last = Vec::new();
+        connection.swap_farewell(&mut last);
+        if !last.is_empty() {
+            self.farewells.push((id, last));
+        }
+        self.close.push(id);
     }
 
     /// A connection has something to write.
@@ -116,6 +133,8 @@ impl fmt::Display for PublishId {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PublishError {
+    /// The topic's name is not valid.
+    Topic(InvalidName),
     /// The producer was closed.
     Closed,
     /// There is no message.
@@ -153,9 +172,38 @@ pub enum PublishError {
     Unknown(ConnectionError),
 }
 
+/// What a failed publish means to somebody who may try again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The broker has not got the messages and will not take them as they are.
+    Rejected,
+    /// The broker has not got the messages; another try cannot duplicate them.
+    NotStored,
+    /// The broker may have the messages; another try may duplicate them.
+    Unknown,
+}
+
+impl PublishError {
+    /// Whether the messages may have been stored, and whether another try makes sense.
+    pub const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Topic(_)
+            | Self::EmptyBatch
+            | Self::EmptyBody
+            | Self::BodyTooBig { .. }
+            | Self::BatchTooBig { .. }
+            | Self::DelayTooLong { .. }
+            | Self::Rejected(_) => Outcome::Rejected,
+            Self::Closed | Self::Full | Self::NotSent(_) => Outcome::NotStored,
+            Self::Unknown(_) => Outcome::Unknown,
+        }
+    }
+}
+
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Topic(error) => write!(f, "invalid topic: {error}"),
             Self::Closed => f.write_str("the producer is closed"),
             Self::EmptyBatch => f.write_str("no message"),
             Self::EmptyBody => f.write_str("a message without body"),

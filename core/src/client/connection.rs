@@ -1,19 +1,22 @@
 //! One connection from a client to a nsqd (clients.md part 1).
 //!
 //! ```text
-//!  dial --> Dialing --handle_connected--> Identify --> Auth --> Open --start_close--> Closing
-//!              |      magic + IDENTIFY       |  only if required  |
+//!  dial --> Dialing --handle_connected--> Identify --> Upgrade --> Auth --> Open --start_close--> Closing
+//!              |      magic + IDENTIFY       |   if asked for and if required  |
 //!              +-- any error: the call returns it, the owner drops the connection and the socket
 //! ```
 //!
 //! - The magic and IDENTIFY are one write, so the reference client's states MAGIC and IDENTIFY are one.
-//! - A heartbeat is answered in every state, and is never taken for the answer to a command.
+//! - A heartbeat is never taken for the answer to a command, and is answered in every state, at once but
+//!   for one: if TLS or a compression was asked for, between IDENTIFY and the last upgrade the server throws
+//!   away what it has read of the old layer (nsqd-protocol.md section 8.4), so the answer waits.
 //! - However many heartbeats came, at most one NOP is owed: the server counts any command as a sign
 //!   of life. So a server that does not read costs a client no memory.
-//! - TLS and compression are not asked for. They would come between IDENTIFY and AUTH, in
-//!   `after_identify`; heartbeats would have to go unanswered there, because the server throws away
-//!   what it has read of the old layer (nsqd-protocol.md section 8.4).
+//! - TLS, Snappy and Deflate come between IDENTIFY and AUTH, if [`ConnectionOptions`] ask for them (feature
+//!   `upgrade`). From then on what comes in and goes out here is the bytes of the socket all the same.
+//!   Without them no byte is copied once more.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
@@ -22,13 +25,21 @@ use core::time::Duration;
 
 use super::error::{ConnectionError, readable};
 use super::frame::{self, Frame, Received};
-use super::options::{ConnectionOptions, Secret};
+use super::options::{Asked, ConnectionOptions, Secret};
 use crate::message::MESSAGE_ID_LEN;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::encode;
 use crate::protocol::frame::{HEARTBEAT, OK};
 use crate::protocol::json::{DecodeError, Fields};
 use crate::time::{Instant, Now};
+
+#[cfg(not(feature = "upgrade"))]
+#[path = "connection/plain.rs"]
+mod upgrade;
+#[cfg(feature = "upgrade")]
+mod upgrade;
+
+use upgrade::Upgrade;
 
 /// The client's side of one connection.
 #[derive(Debug)]
@@ -44,13 +55,18 @@ pub struct Connection {
     read_timeout: Option<Duration>,
     max_frame_size: usize,
     secret: Option<Secret>,
+    asked: Asked,
     negotiated: Negotiated,
+    /// `None` if no layers are asked for, or none was granted.
+    upgrade: Option<Box<Upgrade>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Dialing,
     Identify,
+    /// The layer of this name is to be acknowledged.
+    Upgrade(&'static str),
     Auth,
     Open,
     Closing,
@@ -69,6 +85,12 @@ pub struct Negotiated {
     pub max_msg_timeout: Option<Duration>,
     /// Whether the server requires AUTH.
     pub auth_required: bool,
+    /// Whether the connection speaks TLS.
+    pub tls: bool,
+    /// Whether the connection is packed with Snappy.
+    pub snappy: bool,
+    /// Whether the connection is packed with Deflate.
+    pub deflate: bool,
 }
 
 /// What a server said in its answer to AUTH.
@@ -97,8 +119,9 @@ pub trait ConnectionOutput {
 }
 
 impl Connection {
-    /// A connection that is being dialled: at `now` the connect deadline starts.
-    pub fn dial(options: &ConnectionOptions, now: Now) -> Self {
+    /// A connection to `address`, `host:port`, that is being dialled: at `now` the connect deadline starts.
+    /// With TLS the server's certificate has to be the host's, unless the options name another.
+    pub fn dial(options: &ConnectionOptions, address: &str, now: Now) -> Self {
         let mut transmit = Vec::new();
         encode::magic(&mut transmit);
         encode::identify(options.identify_body().as_bytes(), &mut transmit);
@@ -111,7 +134,9 @@ impl Connection {
             read_timeout: options.heartbeat_interval.map(|_| options.read_timeout),
             max_frame_size: options.max_frame_size,
             secret: options.auth_secret.clone(),
+            asked: options.asked(),
             negotiated: Negotiated::default(),
+            upgrade: Upgrade::new(options, address),
         }
     }
 
@@ -123,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Bytes have arrived; takes all complete frames out of `input`.
+    /// Bytes have arrived; takes all complete frames out of `input`, and with layers everything.
     ///
     /// # Errors
     /// [`ConnectionError`] when the connection is of no further use.
@@ -136,7 +161,26 @@ impl Connection {
         if self.has_handshaken() {
             self.await_input(now);
         }
-        while let Some(frame) = frame::decode(input, self.max_frame_size)? {
+        if self.layers() == 0 {
+            self.carry_out(input, now, out)?;
+            if self.layers() == 0 {
+                return Ok(());
+            }
+        }
+        self.handle_wire(input, now, out)
+    }
+
+    /// Takes the complete frames out of `plain`, up to one that puts on a layer: what follows is for that.
+    fn carry_out(
+        &mut self,
+        plain: &mut BytesMut,
+        now: Now,
+        out: &mut impl ConnectionOutput,
+    ) -> Result<(), ConnectionError> {
+        let layers = self.layers();
+        while self.layers() == layers
+            && let Some(frame) = frame::decode(plain, self.max_frame_size)?
+        {
             self.handle_frame(frame, now, out)?;
         }
         Ok(())
@@ -149,14 +193,24 @@ impl Connection {
         out: &mut impl ConnectionOutput,
     ) -> Result<(), ConnectionError> {
         match (frame, self.state) {
-            (Frame::Response(text), _) if text == HEARTBEAT => self.owes_nop = true,
+            (Frame::Response(text), _) if text == HEARTBEAT => {
+                self.owes_nop = true;
+                self.rest();
+            }
             // Without a socket there is nobody who could have sent a frame.
             (_, State::Dialing) => {}
             (Frame::Response(text), State::Identify) => {
-                self.negotiated = Negotiated::decode(&text)?;
-                self.after_identify(now, out)?;
+                self.negotiated = Negotiated::decode(&text, self.asked)?;
+                self.keep_granted();
+                self.upgrade_or_authenticate(now, out)?;
             }
-            (Frame::Error(text), State::Identify) => {
+            (Frame::Response(text), State::Upgrade(layer)) => {
+                if text != OK {
+                    return Err(ConnectionError::UpgradeAnswer(layer));
+                }
+                self.upgrade_or_authenticate(now, out)?;
+            }
+            (Frame::Error(text), State::Identify | State::Upgrade(_)) => {
                 return Err(ConnectionError::IdentifyRefused(readable(&text)));
             }
             (Frame::Response(text), State::Auth) => {
@@ -166,7 +220,7 @@ impl Connection {
             (Frame::Error(text), State::Auth) => {
                 return Err(ConnectionError::AuthRefused(readable(&text)));
             }
-            (Frame::Message(_), State::Identify | State::Auth) => {
+            (Frame::Message(_), State::Identify | State::Upgrade(_) | State::Auth) => {
                 return Err(ConnectionError::UnexpectedMessage);
             }
             (Frame::Response(text), State::Open | State::Closing) => out.response(text),
@@ -176,12 +230,15 @@ impl Connection {
         Ok(())
     }
 
-    /// The seam for TLS and compression: upgrades that the server announced come here, before AUTH.
-    fn after_identify(
+    fn upgrade_or_authenticate(
         &mut self,
         now: Now,
         out: &mut impl ConnectionOutput,
     ) -> Result<(), ConnectionError> {
+        if let Some(layer) = self.climb()? {
+            self.state = State::Upgrade(layer);
+            return Ok(());
+        }
         if !self.negotiated.auth_required {
             self.open(now, out);
             return Ok(());
@@ -212,7 +269,7 @@ impl Connection {
         }
         Err(match self.state {
             State::Dialing => ConnectionError::DialTimeout,
-            State::Identify | State::Auth => ConnectionError::HandshakeTimeout,
+            State::Identify | State::Upgrade(_) | State::Auth => ConnectionError::HandshakeTimeout,
             State::Open | State::Closing => ConnectionError::ReadTimeout,
         })
     }
@@ -238,18 +295,43 @@ impl Connection {
 
     /// Whether bytes wait for [`Self::swap_transmit`].
     pub fn wants_transmit(&self) -> bool {
-        self.state != State::Dialing && (self.owes_nop || !self.transmit.is_empty())
+        self.state != State::Dialing
+            && (self.owes_nop && !self.is_climbing()
+                || !self.transmit.is_empty()
+                || self.owes_wire())
     }
 
     /// Empties `spare` and swaps it for the bytes owed to the server.
     pub fn swap_transmit(&mut self, spare: &mut Vec<u8>) {
+        self.swap_transmit_with(spare, |_| {});
+    }
+
+    /// The same, with commands that `add` appends: as they leave at once, and through the layers if there
+    /// are any. It is called only if [`Self::is_open`].
+    pub fn swap_transmit_with(&mut self, spare: &mut Vec<u8>, add: impl FnOnce(&mut Vec<u8>)) {
         spare.clear();
         if self.state == State::Dialing {
             return;
         }
         mem::swap(&mut self.transmit, spare);
-        if mem::take(&mut self.owes_nop) {
+        if self.owes_nop && !self.is_climbing() {
+            self.owes_nop = false;
             encode::nop(spare);
+        }
+        if self.is_open() {
+            add(spare);
+        }
+        self.seal(spare);
+    }
+
+    /// Empties `spare` and swaps it for the last bytes of a connection that its owner is about to drop: those
+    /// owed, and with TLS or Deflate that nothing follows. None before the handshake is over. Servers can
+    /// do without, some of them noting that the connection broke.
+    pub fn swap_farewell(&mut self, spare: &mut Vec<u8>) {
+        spare.clear();
+        if self.has_handshaken() {
+            self.swap_transmit(spare);
+            self.seal_off(spare);
         }
     }
 
@@ -311,20 +393,27 @@ impl Connection {
 }
 
 impl Negotiated {
-    fn decode(text: &[u8]) -> Result<Self, ConnectionError> {
-        if text == OK {
-            return Ok(Self::default());
-        }
-        if text.first() != Some(&b'{') {
-            return Err(ConnectionError::IdentifyAnswer);
-        }
-        let fields = Fields::decode(text).map_err(|_| ConnectionError::IdentifyAnswer)?;
-        for upgrade in ["tls_v1", "snappy", "deflate"] {
-            if fields.boolean(upgrade).map_err(|_| ConnectionError::IdentifyAnswer)? {
-                return Err(ConnectionError::UnexpectedUpgrade(upgrade));
+    fn decode(text: &[u8], asked: Asked) -> Result<Self, ConnectionError> {
+        let negotiated = match text.first() {
+            _ if text == OK => Self::default(),
+            Some(b'{') => Fields::decode(text)
+                .and_then(|fields| Self::from_fields(&fields))
+                .map_err(|_| ConnectionError::IdentifyAnswer)?,
+            _ => return Err(ConnectionError::IdentifyAnswer),
+        };
+        for (name, asked_for, granted) in [
+            ("tls_v1", asked.tls, negotiated.tls),
+            ("snappy", asked.snappy, negotiated.snappy),
+            ("deflate", asked.deflate.is_some(), negotiated.deflate),
+        ] {
+            if granted && !asked_for {
+                return Err(ConnectionError::UnexpectedUpgrade(name));
+            }
+            if asked_for && !granted && asked.required {
+                return Err(ConnectionError::UpgradeRefused(name));
             }
         }
-        Self::from_fields(&fields).map_err(|_| ConnectionError::IdentifyAnswer)
+        Ok(negotiated)
     }
 
     fn from_fields(fields: &Fields) -> Result<Self, DecodeError> {
@@ -343,6 +432,9 @@ impl Negotiated {
             msg_timeout: duration("msg_timeout")?,
             max_msg_timeout: duration("max_msg_timeout")?,
             auth_required: fields.boolean("auth_required")?,
+            tls: fields.boolean("tls_v1")?,
+            snappy: fields.boolean("snappy")?,
+            deflate: fields.boolean("deflate")?,
         })
     }
 }
@@ -356,6 +448,9 @@ impl Default for Negotiated {
             msg_timeout: None,
             max_msg_timeout: None,
             auth_required: false,
+            tls: false,
+            snappy: false,
+            deflate: false,
         }
     }
 }

@@ -4,6 +4,8 @@ use alloc::string::String;
 use core::fmt;
 
 use super::frame::FrameError;
+#[cfg(feature = "upgrade")]
+use crate::upgrade::UpgradeError;
 
 /// Why a connection ended, or never came about.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,7 +15,7 @@ pub enum ConnectionError {
     Dial(String),
     /// The server did not accept the connection within `dial_timeout`.
     DialTimeout,
-    /// IDENTIFY and AUTH were not answered within `handshake_timeout`.
+    /// IDENTIFY, the upgrades and AUTH were not done within `handshake_timeout`.
     HandshakeTimeout,
     /// The server answered IDENTIFY with an error; the text is the server's.
     IdentifyRefused(String),
@@ -21,6 +23,16 @@ pub enum ConnectionError {
     IdentifyAnswer,
     /// The server announced TLS or a compression that was not asked for.
     UnexpectedUpgrade(&'static str),
+    /// The server does not grant TLS or the compression that is required.
+    UpgradeRefused(&'static str),
+    /// The server answered something other than `OK` once TLS or the compression was there.
+    UpgradeAnswer(&'static str),
+    /// TLS or the compression did not come about: a certificate that is not trusted, for example.
+    #[cfg(feature = "upgrade")]
+    Upgrade(UpgradeError),
+    /// What the server sends through TLS or the compression is broken.
+    #[cfg(feature = "upgrade")]
+    Layer(UpgradeError),
     /// The server wants a secret and there is none.
     AuthRequired,
     /// The server refused the secret; the text is the server's.
@@ -55,9 +67,13 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Whether the server itself turned the client away. Trying again rarely helps before somebody
+    /// Whether server and client turned each other away. Trying again rarely helps before somebody
     /// changes the configuration of one of the two.
     pub const fn is_refusal(&self) -> bool {
+        #[cfg(feature = "upgrade")]
+        if matches!(self, Self::Upgrade(_)) {
+            return true;
+        }
         matches!(
             self,
             Self::AuthRefused(_)
@@ -65,6 +81,8 @@ impl ConnectionError {
                 | Self::IdentifyAnswer
                 | Self::IdentifyRefused(_)
                 | Self::UnexpectedUpgrade(_)
+                | Self::UpgradeAnswer(_)
+                | Self::UpgradeRefused(_)
         )
     }
 }
@@ -74,7 +92,9 @@ impl fmt::Display for ConnectionError {
         match self {
             Self::Dial(text) | Self::Io(text) => f.write_str(text),
             Self::DialTimeout => f.write_str("connecting timed out"),
-            Self::HandshakeTimeout => f.write_str("IDENTIFY or AUTH was not answered in time"),
+            Self::HandshakeTimeout => {
+                f.write_str("IDENTIFY, an upgrade or AUTH was not answered in time")
+            }
             Self::IdentifyRefused(text) => write!(f, "failed to IDENTIFY - {text}"),
             Self::IdentifyAnswer => {
                 f.write_str("failed to IDENTIFY - the answer is not one of nsqd")
@@ -82,6 +102,14 @@ impl fmt::Display for ConnectionError {
             Self::UnexpectedUpgrade(name) => {
                 write!(f, "failed to IDENTIFY - {name} was not asked for")
             }
+            Self::UpgradeRefused(name) => {
+                write!(f, "failed to IDENTIFY - the server does not grant {name}")
+            }
+            Self::UpgradeAnswer(name) => write!(f, "invalid response from {name} upgrade"),
+            #[cfg(feature = "upgrade")]
+            Self::Upgrade(error) => write!(f, "failed to upgrade - {error}"),
+            #[cfg(feature = "upgrade")]
+            Self::Layer(error) => error.fmt(f),
             Self::AuthRequired => f.write_str("Auth Required"),
             Self::AuthRefused(text) => write!(f, "Error authenticating {text}"),
             Self::Closed => f.write_str("the server closed the connection"),
@@ -102,6 +130,10 @@ impl fmt::Display for ConnectionError {
 
 impl core::error::Error for ConnectionError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        #[cfg(feature = "upgrade")]
+        if let Self::Upgrade(error) | Self::Layer(error) = self {
+            return Some(error);
+        }
         if let Self::Frame(error) = self { Some(error) } else { None }
     }
 }

@@ -19,6 +19,17 @@
 //!
 //! No bytes of a server make these machines panic. The `# Panics` sections name mistakes of the caller.
 //!
+//! # Consuming
+//!
+//! A [`Consumer`] takes the messages of one channel from any number of nsqds, those that it is given and
+//! those that nsqlookupds know. It is driven in the same way, with a connection for each nsqd: what the
+//! [`ConsumerActions`] hold is carried out, and each of their [`Delivery`]s is given to the program, which
+//! answers with [`finish`](Consumer::finish) or [`requeue`](Consumer::requeue). The consumer divides
+//! `max_in_flight` among the connections, slows down when the program reports failures, and keeps the
+//! deadlines of what is in flight. The driver has one more duty there: a connection is closed only when its
+//! last bytes were written, so [`Consumer::swap_transmit`] is called until it gives none, and after that the
+//! timer is armed anew, since [`Consumer::poll_timeout`] may be earlier then.
+//!
 //! # Example
 //!
 //! The whole of a driver, with a broker that is played by literal bytes:
@@ -85,7 +96,8 @@ pub mod producer;
 mod transactions;
 
 pub use actions::{
-    CallId, Dial, DialId, NetActions, ProducerActions, ProducerEvent, PublishError, PublishId,
+    CallId, Dial, DialId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
+    PublishId,
 };
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
@@ -98,6 +110,8 @@ pub use directory::{
 };
 pub use error::ConnectionError;
 pub use frame::{Frame, FrameError, Received};
+#[cfg(feature = "upgrade")]
+pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions};

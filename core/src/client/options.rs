@@ -3,10 +3,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use crate::protocol::encode;
 use crate::protocol::json;
+#[cfg(feature = "upgrade")]
+use crate::upgrade::ClientTls;
 
 /// The settings of one connection, with NSQ's names and go-nsq's defaults.
 ///
@@ -49,6 +52,9 @@ pub struct ConnectionOptions {
     /// The largest frame that is accepted, in bytes of its size field. A larger one closes the
     /// connection, so this must grow with the server's `--max-msg-size`.
     pub max_frame_size: usize,
+    /// TLS and compression; nothing by default.
+    #[cfg(feature = "upgrade")]
+    pub upgrades: Upgrades,
 }
 
 impl Default for ConnectionOptions {
@@ -69,6 +75,8 @@ impl Default for ConnectionOptions {
             handshake_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_secs(60),
             max_frame_size: MAX_FRAME_SIZE,
+            #[cfg(feature = "upgrade")]
+            upgrades: Upgrades::default(),
         }
     }
 }
@@ -103,17 +111,36 @@ impl ConnectionOptions {
         if !(FRAME_SIZE_LEAST..=i32::MAX as usize).contains(&self.max_frame_size) {
             return invalid("max_frame_size", "must be 4096 to 2147483647 bytes");
         }
+        let asked = self.asked();
+        if asked.snappy && asked.deflate.is_some() {
+            return invalid("snappy", "must not be asked for together with deflate");
+        }
+        if asked.deflate.is_some_and(|level| !DEFLATE_LEVELS.contains(&level)) {
+            return invalid("deflate_level", "must be 1 to 9");
+        }
         Ok(())
+    }
+
+    #[cfg(feature = "upgrade")]
+    pub(super) const fn asked(&self) -> Asked {
+        let Upgrades { tls, snappy, deflate, required, .. } = &self.upgrades;
+        Asked { tls: tls.is_some(), snappy: *snappy, deflate: *deflate, required: *required }
+    }
+
+    #[cfg(not(feature = "upgrade"))]
+    pub(super) const fn asked(&self) -> Asked {
+        Asked { tls: false, snappy: false, deflate: None, required: true }
     }
 
     /// The JSON body of IDENTIFY, with go-nsq's keys in go-nsq's order (clients.md section 1.2).
     pub fn identify_body(&self) -> String {
         let short = self.hostname.split('.').next().unwrap_or_default();
         let client_id = if self.client_id.is_empty() { short } else { &self.client_id };
+        let asked = self.asked();
         let mut body = Body(String::with_capacity(512));
         body.text("client_id", client_id);
-        body.boolean("deflate", false);
-        body.integer("deflate_level", DEFLATE_LEVEL);
+        body.boolean("deflate", asked.deflate.is_some());
+        body.integer("deflate_level", i64::from(asked.deflate.unwrap_or(DEFLATE_LEVEL)));
         body.boolean("feature_negotiation", true);
         body.integer("heartbeat_interval", millis_or_off(self.heartbeat_interval));
         body.text("hostname", &self.hostname);
@@ -123,14 +150,51 @@ impl ConnectionOptions {
         body.integer("output_buffer_timeout", millis_or_off(self.output_buffer_timeout));
         body.integer("sample_rate", i64::from(self.sample_rate));
         body.text("short_id", client_id);
-        body.boolean("snappy", false);
-        body.boolean("tls_v1", false);
+        body.boolean("snappy", asked.snappy);
+        body.boolean("tls_v1", asked.tls);
         body.text("topology_region", &self.topology_region);
         body.text("topology_zone", &self.topology_zone);
         body.text("user_agent", &self.user_agent);
         body.0.push('}');
         body.0
     }
+}
+
+/// What a connection asks to speak through (clients.md section 1.5). The order is TLS, then Snappy or
+/// Deflate.
+#[cfg(feature = "upgrade")]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Upgrades {
+    /// Speaks TLS, trusting whom this says.
+    pub tls: Option<ClientTls>,
+    /// The name or the IP address that the server's certificate has to have; `None`: the host in the
+    /// address that is dialled.
+    pub tls_server_name: Option<String>,
+    /// Packs with Snappy. Not together with `deflate`.
+    pub snappy: bool,
+    /// Packs with Deflate, at this level, 1 to 9. Servers may pack what they send at a lower one.
+    pub deflate: Option<u8>,
+    /// Whether a server that does not grant what is asked for is turned away, with
+    /// [`UpgradeRefused`](super::ConnectionError::UpgradeRefused). If not, the connection goes on without,
+    /// **in clear text** if that was TLS, as the reference client does.
+    pub required: bool,
+}
+
+#[cfg(feature = "upgrade")]
+impl Default for Upgrades {
+    /// Asks for nothing.
+    fn default() -> Self {
+        Self { tls: None, tls_server_name: None, snappy: false, deflate: None, required: true }
+    }
+}
+
+/// The same without what it takes to do it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Asked {
+    pub(super) tls: bool,
+    pub(super) snappy: bool,
+    pub(super) deflate: Option<u8>,
+    pub(super) required: bool,
 }
 
 /// A JSON object that is written member by member.
@@ -231,8 +295,11 @@ const SAMPLE_RATE_MAX: u8 = 99;
 /// The longest secret in bytes; real ones have tens. The server takes a whole body, 5 MiB.
 const SECRET_LEN_MAX: usize = 64 * 1024;
 
-/// Sent although deflate is not asked for, as go-nsq does.
-const DEFLATE_LEVEL: i64 = 6;
+/// Sent although Deflate is not asked for, as go-nsq does.
+const DEFLATE_LEVEL: u8 = 6;
+
+/// Those that Deflate has.
+const DEFLATE_LEVELS: RangeInclusive<u8> = 1..=9;
 
 /// Switches a negotiated feature off.
 const OFF: i64 = -1;

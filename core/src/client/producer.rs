@@ -484,10 +484,9 @@ impl Producer {
         let Some(link) = &mut self.link else {
             return;
         };
-        link.connection.swap_transmit(spare);
-        if link.connection.is_open() {
+        link.connection.swap_transmit_with(spare, |spare| {
             while spare.len() < TRANSMIT_LEN_MAX && self.transactions.send_next(now, spare) {}
-        }
+        });
     }
 
     fn link_of(&mut self, id: DialId) -> Option<&mut Link> {
@@ -498,7 +497,7 @@ impl Producer {
         let id = DialId(self.dials);
         self.dials += 1;
         self.redial_at = None;
-        let connection = Connection::dial(&self.options.connection, now);
+        let connection = Connection::dial(&self.options.connection, &self.address, now);
         self.link = Some(Link { id, connection, opened_at: None, answered: false });
         out.net.dial.push(Dial { id, address: self.address.clone() });
         out.events.push(ProducerEvent::Connecting);
@@ -543,7 +542,9 @@ impl Producer {
         if self.is_closing_done() && !self.stopped {
             self.stopped = true;
             self.redial_at = None;
-            out.net.close.extend(self.link.take().map(|link| link.id));
+            if let Some(mut link) = self.link.take() {
+                out.net.close(link.id, &mut link.connection);
+            }
             out.events.push(ProducerEvent::Stopped);
         }
         out.room |= self.transactions.take_room();

@@ -13,6 +13,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::client::Secret;
 use crate::protocol::json::Fields;
 
 /// A request to carry out.
@@ -22,6 +23,8 @@ pub struct Call {
     pub url: Url,
     /// The JSON to POST; `None` for a GET.
     pub body: Option<Bytes>,
+    /// What goes into the header `Authorization`, behind `Bearer`.
+    pub authorization: Option<Secret>,
     /// How long the connection may take to be made, its TLS handshake included.
     pub connect_timeout: Duration,
     /// How long everything may take, the making of the connection included.

@@ -66,6 +66,8 @@ impl PartialEq for ClientTls {
     }
 }
 
+impl Eq for ClientTls {}
+
 /// Why TLS can't go on; the text is rustls's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsError(String);

@@ -1,6 +1,8 @@
 //! Upgrades as a driver sees them: wire bytes in, wire bytes out, through the whole ladder
 //! (nsqd-protocol.md sections 8.4 to 8.6, 17 and 25).
 
+mod client;
+
 use core::time::Duration;
 use std::sync::{Arc, OnceLock};
 

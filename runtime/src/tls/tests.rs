@@ -42,6 +42,7 @@ impl Files {
         let client = params("a client").signed_by(&client_key, &issuer).unwrap();
         let stranger_key = KeyPair::generate().unwrap();
         let stranger = params("a stranger").self_signed(&stranger_key).unwrap();
+        fs::write(folder.path().join("stranger.pem"), stranger.pem()).unwrap();
         Self {
             folder,
             client: (client.der().clone(), client_key),
@@ -51,6 +52,11 @@ impl Files {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    fn client_options(&self) -> ClientTlsOptions {
+        let root_ca_file = Some(self.path("ca.pem"));
+        ClientTlsOptions { root_ca_file, ..ClientTlsOptions::default() }
     }
 
     fn options(&self) -> ServerTlsOptions {
@@ -76,7 +82,7 @@ impl Files {
     }
 
     fn client_without(&self) -> ClientTls {
-        client(Some(&self.path("ca.pem")), MinVersion::Tls12).unwrap()
+        client(&self.client_options()).unwrap()
     }
 }
 
@@ -122,6 +128,23 @@ fn what_is_expected_of_clients() {
 }
 
 #[test]
+fn whom_a_client_trusts_and_who_it_is() {
+    let files = Files::new();
+    let server =
+        server(&ServerTlsOptions { client_auth: ClientAuth::Require, ..files.options() }).unwrap();
+    // The server's own certificate will do for a client too.
+    let identity = Some((files.path("cert.pem"), files.path("key.pem")));
+    let known = ClientTlsOptions { identity, ..files.client_options() };
+    let info = shake_hands(&server, &client(&known).unwrap());
+    assert_eq!(info.unwrap().common_name, "a server");
+    let root_ca_file = Some(files.path("stranger.pem"));
+    let distrustful = ClientTlsOptions { root_ca_file, ..known.clone() };
+    assert!(shake_hands(&server, &client(&distrustful).unwrap()).is_err());
+    let careless = ClientTlsOptions { insecure_skip_verify: true, ..distrustful };
+    assert!(shake_hands(&server, &client(&careless).unwrap()).is_ok());
+}
+
+#[test]
 fn the_oldest_version() {
     let files = Files::new();
     let old = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -156,5 +179,18 @@ fn files_that_are_wrong_are_named() {
     for name in ["missing.pem", "empty.pem", "cert.pem", "other.pem"] {
         wrong(|options, path| options.key = path, name);
     }
-    assert!(client(Some(&files.path("empty.pem")), MinVersion::Tls12).is_err());
+    let wrong =
+        |change: fn(&mut ClientTlsOptions, PathBuf, PathBuf), names: [&str; 2], blamed: &str| {
+            let mut options = files.client_options();
+            change(&mut options, files.path(names[0]), files.path(names[1]));
+            let error = client(&options).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{}: ", files.path(blamed).display())), "{error}");
+        };
+    for name in ["missing.pem", "empty.pem", "key.pem"] {
+        wrong(|options, path, _| options.root_ca_file = Some(path), [name, ""], name);
+        wrong(|options, cert, key| options.identity = Some((cert, key)), [name, "key.pem"], name);
+    }
+    for name in ["missing.pem", "empty.pem", "cert.pem", "other.pem"] {
+        wrong(|options, cert, key| options.identity = Some((cert, key)), ["cert.pem", name], name);
+    }
 }

@@ -236,7 +236,7 @@ impl Client for Subscriber {
                 continue;
             }
             let link = context.dial(&nsqd_address(node));
-            let connection = Connection::dial(&self.options, context.now());
+            let connection = Connection::dial(&self.options, "nsqd", context.now());
             self.conns.insert(link, Conn { node, connection, subscribed: false, ready: 0 });
         }
         self.arm(context);

@@ -54,7 +54,7 @@ fn sent(connection: &mut Connection) -> Vec<u8> {
 }
 
 fn connected(options: &ConnectionOptions) -> Connection {
-    let mut connection = Connection::dial(options, Now::from_millis(0));
+    let mut connection = Connection::dial(options, "nsqd.example:4150", Now::from_millis(0));
     connection.handle_connected(Now::from_millis(0));
     assert!(connection.wants_transmit());
     sent(&mut connection);
@@ -74,7 +74,7 @@ fn with_secret() -> ConnectionOptions {
 #[test]
 fn magic_and_identify_wait_for_the_socket_and_leave_together() {
     let options = ConnectionOptions::default();
-    let mut connection = Connection::dial(&options, Now::from_millis(0));
+    let mut connection = Connection::dial(&options, "nsqd.example:4150", Now::from_millis(0));
     assert!(!connection.wants_transmit());
     assert_eq!(sent(&mut connection), b"");
     connection.handle_connected(Now::from_millis(10));
@@ -102,6 +102,7 @@ fn the_reference_servers_answer_opens() {
         msg_timeout: Some(Duration::from_secs(60)),
         max_msg_timeout: Some(Duration::from_secs(900)),
         auth_required: false,
+        ..Negotiated::default()
     };
     assert_eq!(result, Ok(()));
     assert_eq!(*connection.negotiated(), negotiated);
@@ -221,12 +222,12 @@ fn deadlines_of_the_connect_the_handshake_and_of_silence() {
     let at = Instant::from_millis;
     let now = Now::from_millis;
     let options = ConnectionOptions::default();
-    let mut connection = Connection::dial(&options, now(5));
+    let mut connection = Connection::dial(&options, "nsqd.example:4150", now(5));
     assert_eq!(connection.poll_timeout(), Some(at(1005)));
     assert_eq!(connection.handle_timeout(now(1004)), Ok(()));
     assert_eq!(connection.handle_timeout(now(1005)), Err(ConnectionError::DialTimeout));
 
-    let mut connection = Connection::dial(&options, now(0));
+    let mut connection = Connection::dial(&options, "nsqd.example:4150", now(0));
     connection.handle_connected(now(100));
     // A heartbeat proves that the server lives, not that it will answer.
     feed(&mut connection, &frame(0, HEARTBEAT), 20_000).1.unwrap();

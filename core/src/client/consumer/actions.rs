@@ -8,9 +8,10 @@ use core::time::Duration;
 
 use super::super::actions::{DialId, NetActions};
 use super::super::connection::Identity;
+use super::super::directory::DirectoryEvent;
 use super::super::error::ConnectionError;
 use super::super::frame::Received;
-use crate::log::Level;
+use crate::log::{Level, OneLine};
 use crate::message::MESSAGE_ID_LEN;
 use crate::time::Instant;
 
@@ -179,20 +180,8 @@ pub enum ConsumerEvent {
     BackoffTest,
     /// The program copes again.
     BackoffOver,
-    /// An nsqlookupd did not answer, or not as one. What it said before still counts.
-    LookupFailed {
-        /// The nsqlookupd's URL.
-        lookupd: Arc<str>,
-        /// Why.
-        reason: String,
-    },
-    /// An nsqlookupd named addresses that can't be used, or more than the limits allow.
-    LookupIgnored {
-        /// The nsqlookupd's URL.
-        lookupd: Arc<str>,
-        /// How many.
-        count: usize,
-    },
+    /// An nsqlookupd did not answer, or lists too many.
+    Directory(DirectoryEvent),
     /// The consumer is to stop: nothing more is asked for.
     Stopping,
     /// The consumer is stopped and asks for nothing any more.
@@ -215,9 +204,9 @@ impl ConsumerEvent {
             Self::Disconnected { .. }
             | Self::TimedOut { .. }
             | Self::Exhausted { .. }
-            | Self::LookupIgnored { .. }
             | Self::Backoff { .. } => Level::Warn,
-            Self::GaveUp { .. } | Self::Refused { .. } | Self::LookupFailed { .. } => Level::Error,
+            Self::GaveUp { .. } | Self::Refused { .. } => Level::Error,
+            Self::Directory(event) => event.level(),
         }
     }
 }
@@ -245,7 +234,9 @@ impl fmt::Display for ConsumerEvent {
             }
             Self::Draining { nsqd } => write!(f, "({nsqd}) draining"),
             Self::Closed { nsqd } => write!(f, "({nsqd}) closed"),
-            Self::Refused { nsqd, text } => write!(f, "({nsqd}) a command was refused: {text}"),
+            Self::Refused { nsqd, text } => {
+                write!(f, "({nsqd}) a command was refused: {}", OneLine(text))
+            }
             Self::TimedOut { nsqd, key } => {
                 write!(f, "({nsqd}) message {} was not answered in time", key.id.escape_ascii())
             }
@@ -259,12 +250,7 @@ impl fmt::Display for ConsumerEvent {
             }
             Self::BackoffTest => f.write_str("backoff timeout expired, sending RDY 1"),
             Self::BackoffOver => f.write_str("exiting backoff"),
-            Self::LookupFailed { lookupd, reason } => {
-                write!(f, "error querying nsqlookupd ({lookupd}) - {reason}")
-            }
-            Self::LookupIgnored { lookupd, count } => {
-                write!(f, "nsqlookupd ({lookupd}) named {count} producers that are not used")
-            }
+            Self::Directory(event) => event.fmt(f),
             Self::Stopping => f.write_str("stopping"),
             Self::Stopped => f.write_str("stopped"),
         }

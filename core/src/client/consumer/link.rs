@@ -22,8 +22,6 @@ use crate::time::{Instant, Now};
 pub(super) struct Nsqd {
     /// The program has added it; otherwise an nsqlookupd named it.
     pub(super) is_given: bool,
-    /// For how many rounds no nsqlookupd has named it.
-    pub(super) missed: u32,
     pub(super) link: Option<DialId>,
     pub(super) redial_at: Option<Instant>,
     pub(super) backoff: Backoff,
@@ -41,7 +39,6 @@ impl Nsqd {
     pub(super) fn new(is_given: bool, options: &ConsumerOptions, rng: Rng) -> Self {
         Self {
             is_given,
-            missed: 0,
             link: None,
             redial_at: None,
             backoff: Backoff::new(options.redial_min, options.redial_max, rng),
@@ -108,8 +105,8 @@ pub(super) enum Stage {
 impl Link {
     pub(super) fn new(nsqd: Arc<str>, options: &ConsumerOptions, now: Now) -> Self {
         Self {
+            connection: Connection::dial(&options.connection, &nsqd, now),
             nsqd,
-            connection: Connection::dial(&options.connection, now),
             stage: Stage::Handshake,
             subscribed_at: None,
             rdy: 0,
@@ -175,18 +172,19 @@ impl ConnectionOutput for Frames<'_> {
 
 /// Whether trying again is of no use before somebody changes a configuration.
 pub(super) fn is_permanent(error: &ConnectionError) -> bool {
-    match error {
-        ConnectionError::Refused(text) => {
-            let code = text.split(' ').next().unwrap_or_default();
-            PERMANENT.contains(&code)
-        }
-        ConnectionError::AuthRefused(_)
-        | ConnectionError::AuthRequired
-        | ConnectionError::IdentifyRefused(_)
-        | ConnectionError::UnexpectedUpgrade(_) => true,
-        // Whatever speaks there now may be an nsqd again later.
-        _ => false,
+    if let ConnectionError::Refused(text) = error {
+        let code = text.split(' ').next().unwrap_or_default();
+        return PERMANENT.contains(&code);
     }
+    // Not a damaged layer or a strange answer: whatever sends that now may be an nsqd again later.
+    matches!(
+        error,
+        ConnectionError::AuthRefused(_)
+            | ConnectionError::AuthRequired
+            | ConnectionError::IdentifyRefused(_)
+            | ConnectionError::UnexpectedUpgrade(_)
+            | ConnectionError::UpgradeRefused(_)
+    )
 }
 
 /// Refusals of SUB that depend on nothing but the name, the secret and the options.

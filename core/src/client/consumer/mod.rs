@@ -32,8 +32,8 @@
 //!
 //! Limits: messages in flight (`max_in_flight`; a server that sends more than twice its RDY count and a few
 //! loses its connection, with [`TooManyMessages`](super::ConnectionError::TooManyMessages)); the frame size
-//! (`max_frame_size`); the nsqds that nsqlookupds name ([`NSQDS_MAX`]) and their answers
-//! ([`LOOKUP_ANSWER_LEN_MAX`]). The nsqds and nsqlookupds that the program adds are its own business.
+//! (`max_frame_size`); the nsqds that nsqlookupds name, and their answers (see
+//! [`directory`](super::directory)). The nsqds and nsqlookupds that the program adds are its own business.
 
 mod actions;
 mod answers;
@@ -52,6 +52,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::actions::{Dial, DialId};
+use super::directory::{Directory, DirectoryChanges, Question};
 use super::options::InvalidOption;
 use super::producer::HEALTHY_AFTER;
 use crate::name::{ChannelName, TopicName};
@@ -62,12 +63,10 @@ pub use actions::{
     AnswerError, ConnectionStats, ConsumerActions, ConsumerEvent, ConsumerStats, Delivery,
     DeliveryKey,
 };
-pub use lookup::{LOOKUP_ANSWER_LEN_MAX, LOOKUP_SOON, NSQDS_MAX};
 pub use options::{BackoffStrategy, ConsumerOptions};
 
 use in_flight::InFlight;
 use link::{Link, Nsqd, Stage};
-use lookup::Lookups;
 use rdy::{Budget, Seat, Timers};
 use slowdown::Slowdown;
 
@@ -84,7 +83,9 @@ pub struct Consumer {
     links: BTreeMap<DialId, Link>,
     in_flight: InFlight,
     slowdown: Slowdown,
-    lookups: Lookups,
+    directory: Directory,
+    /// Kept for its memory.
+    changes: DirectoryChanges,
     spread: Spread,
     totals: ConsumerStats,
     dials: u64,
@@ -127,6 +128,13 @@ impl Consumer {
     ) -> Result<Self, InvalidOption> {
         options.check()?;
         let rng = Rng::new(seed);
+        let question = Question::Lookup(topic);
+        let mut directory = Directory::new(question, options.directory(), rng.fork(2).next_u64());
+        if let Some(secret) = &options.connection.auth_secret
+            && options.lookupd_authorization
+        {
+            directory.authorize(secret.clone());
+        }
         Ok(Self {
             topic,
             channel,
@@ -135,7 +143,8 @@ impl Consumer {
             links: BTreeMap::new(),
             in_flight: InFlight::default(),
             slowdown: Slowdown::new(&options, rng.fork(1)),
-            lookups: Lookups::new(rng.fork(2)),
+            directory,
+            changes: DirectoryChanges::default(),
             spread: Spread::default(),
             totals: ConsumerStats::default(),
             dials: 0,
@@ -172,8 +181,8 @@ impl Consumer {
         is_new
     }
 
-    /// Forgets an nsqd: drains and closes its connection. False if it is not known. An nsqlookupd that still
-    /// names it brings it back.
+    /// Forgets an nsqd, however it was come by: drains and closes its connection. False if it is not known.
+    /// It comes back when it is added again, or vanishes from the nsqlookupds and is found again.
     pub fn remove_nsqd(&mut self, address: &str, now: Now, out: &mut ConsumerActions) -> bool {
         let is_known = self.is_running() && self.nsqds.contains_key(address);
         if is_known {
@@ -204,7 +213,7 @@ impl Consumer {
                 Phase::Stopping(at)
             }
         };
-        self.lookups.stop();
+        self.directory.stop();
         for nsqd in self.nsqds.values_mut() {
             nsqd.redial_at = None;
         }
@@ -272,7 +281,7 @@ impl Consumer {
             }
         }
         self.handle_link_timeouts(now, out);
-        self.handle_lookup_timeout(now, out);
+        self.directory.handle_timeout(now, &mut out.net);
         self.settle(now, out);
     }
 
@@ -288,7 +297,7 @@ impl Consumer {
             self.in_flight.next_wake(),
             self.slowdown.poll_timeout(),
             self.spread.until,
-            self.lookups.poll_timeout(),
+            self.directory.poll_timeout(),
         ];
         links.chain(redials).chain(others.into_iter().flatten()).min()
     }

@@ -283,17 +283,26 @@ impl Consumer {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
         let mut over = Vec::new();
         for (id, link) in &mut self.links {
-            let error = match link.stage {
-                Stage::Subscribing { until } if until <= now.instant => {
-                    Some(ConnectionError::NoAnswer)
-                }
-                Stage::Closing { until } if until <= now.instant => Some(ConnectionError::Stopped),
-                _ => link.connection.handle_timeout(now).err(),
+            let error = if let Stage::Subscribing { until } = link.stage
+                && until <= now.instant
+            {
+                Some(ConnectionError::NoAnswer)
+            } else if let Stage::Closing { until } = link.stage
+                && until <= now.instant
+            {
+                Some(ConnectionError::Stopped)
+            } else {
+                link.connection.handle_timeout(now).err()
             };
             over.extend(error.map(|error| (*id, error)));
         }
         for (id, error) in over {
-            out.net.close.push(id);
+            match self.links.get_mut(&id) {
+                Some(link) if matches!(link.stage, Stage::Closing { .. }) => {
+                    out.net.close(id, &mut link.connection);
+                }
+                _ => out.net.close.push(id),
+            }
             self.end_link(id, error, now, out);
         }
         let due = |(address, nsqd): (&Arc<str>, &super::Nsqd)| {
@@ -353,7 +362,7 @@ impl Consumer {
         out.events.push(ConsumerEvent::Disconnected { nsqd, error, redial_after });
         if healthy {
             self.dial(&address, now, out);
-            self.lookups.hurry();
+            self.directory.ask_soon(now);
         } else if let Some(nsqd) = self.nsqds.get_mut(&address) {
             nsqd.redial_at = Some(now.instant + wait);
         }

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::super::directory::{DirectoryOptions, VANISHED_AFTER};
 use super::super::options::{ConnectionOptions, InvalidOption};
 
 /// The settings of a consumer, with go-nsq's names, defaults and bounds (clients.md part 4), and a few of
@@ -88,7 +89,7 @@ impl Default for ConsumerOptions {
             lookupd_poll_jitter_percent: 30,
             lookupd_poll_timeout: Duration::from_secs(60),
             lookupd_authorization: true,
-            lookupd_forget_rounds: 3,
+            lookupd_forget_rounds: VANISHED_AFTER,
             drain_timeout: Duration::from_secs(60),
             auto_touch: false,
             redial_min: Duration::from_millis(100),
@@ -98,6 +99,16 @@ impl Default for ConsumerOptions {
 }
 
 impl ConsumerOptions {
+    pub(super) fn directory(&self) -> DirectoryOptions {
+        let percent = u32::from(self.lookupd_poll_jitter_percent);
+        DirectoryOptions {
+            poll_interval: self.lookupd_poll_interval,
+            poll_jitter: self.lookupd_poll_interval * percent / 100,
+            poll_timeout: self.lookupd_poll_timeout,
+            vanished_after: self.lookupd_forget_rounds,
+        }
+    }
+
     /// Checks what could never work, and go-nsq's bounds.
     ///
     /// # Errors

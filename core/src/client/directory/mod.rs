@@ -5,7 +5,7 @@
 //!
 //! - A server that fails, or answers nonsense, keeps its last good answer: an nsqlookupd that is being
 //!   started again does not make nsqds vanish.
-//! - An nsqd that no answer lists for [`VANISHED_AFTER`] regular rounds in a row has vanished.
+//! - An nsqd that no answer lists for `vanished_after` regular rounds in a row has vanished.
 //! - A topic that a server does not know (`TOPIC_NOT_FOUND`) is an answer without nsqds.
 //! - An answer is taken in the form of today and in the one of nsqlookupd before 1.0, which wraps the
 //!   same in `{"status_code":…,"status_txt":…,"data":…}`.
@@ -22,6 +22,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::actions::{CallId, NetActions};
+use super::options::Secret;
 use crate::http::call::{Call, CallResult, Url, UrlError, push_form_value};
 use crate::log::{Level, OneLine};
 use crate::name::TopicName;
@@ -48,15 +49,18 @@ pub struct DirectoryOptions {
     pub poll_jitter: Duration,
     /// How long a request may take.
     pub poll_timeout: Duration,
+    /// So many regular rounds in a row without being listed, and an nsqd has vanished; 0: never.
+    pub vanished_after: u32,
 }
 
 impl Default for DirectoryOptions {
-    /// The intervals of go-nsq: 60 s, three tenths of it, 60 s.
+    /// The intervals of go-nsq: 60 s, three tenths of it, 60 s; and [`VANISHED_AFTER`].
     fn default() -> Self {
         Self {
             poll_interval: Duration::from_secs(60),
             poll_jitter: Duration::from_secs(18),
             poll_timeout: Duration::from_secs(60),
+            vanished_after: VANISHED_AFTER,
         }
     }
 }
@@ -117,6 +121,7 @@ impl fmt::Display for DirectoryEvent {
 pub struct Directory {
     question: Question,
     options: DirectoryOptions,
+    authorization: Option<Secret>,
     servers: Vec<Server>,
     /// How many regular rounds in a row did not list it, by address.
     known: BTreeMap<String, u32>,
@@ -150,6 +155,7 @@ impl Directory {
         Self {
             question,
             options,
+            authorization: None,
             servers: Vec::new(),
             known: BTreeMap::new(),
             rng: Rng::new(seed),
@@ -159,6 +165,11 @@ impl Directory {
             extra_at: None,
             is_counting: false,
         }
+    }
+
+    /// Sends `secret` along with every request from now on, as `Authorization: Bearer`.
+    pub fn authorize(&mut self, secret: Secret) {
+        self.authorization = Some(secret);
     }
 
     /// Asks the nsqlookupd at `address` too, at once for the first time; false if it is known already.
@@ -269,11 +280,11 @@ impl Directory {
 
     /// A regular round is over.
     fn count(&mut self, changes: &mut DirectoryChanges) {
-        let servers = &self.servers;
+        let (servers, vanished_after) = (&self.servers, self.options.vanished_after);
         self.known.retain(|address, missed| {
             let is_listed = servers.iter().any(|server| server.listed.contains(address));
-            *missed = if is_listed { 0 } else { *missed + 1 };
-            let stays = *missed < VANISHED_AFTER;
+            *missed = if is_listed { 0 } else { missed.saturating_add(1) };
+            let stays = vanished_after == 0 || *missed < vanished_after;
             if !stays {
                 changes.vanished.push(address.clone());
             }
@@ -314,7 +325,14 @@ impl Directory {
         let url = server.over_tls.as_ref().unwrap_or(&server.url).clone();
         let timeout = self.options.poll_timeout;
         let answer_len_max = ANSWER_LEN_MAX;
-        let call = Call { url, body: None, connect_timeout: timeout, timeout, answer_len_max };
+        let call = Call {
+            url,
+            body: None,
+            authorization: self.authorization.clone(),
+            connect_timeout: timeout,
+            timeout,
+            answer_len_max,
+        };
         out.calls.push((id, call));
     }
 
@@ -391,8 +409,7 @@ impl Question {
     }
 }
 
-/// So many regular rounds in a row without being listed, and an nsqd has vanished: longer than an
-/// nsqlookupd takes to hear of every nsqd again after its start (nsqds connect again within 15 s).
+/// The default of `vanished_after`: longer than an nsqlookupd takes to hear of every nsqd again after its start (nsqds connect again within 15 s).
 pub const VANISHED_AFTER: u32 = 3;
 
 /// The shortest time between two rounds when somebody wants one: nsqds that end every connection at

@@ -695,6 +695,7 @@ impl ProducerPool {
 fn pass_on(scratch: &mut ProducerActions, out: &mut ProducerActions) {
     scratch.room = false;
     out.net.dial.append(&mut scratch.net.dial);
+    out.net.farewells.append(&mut scratch.net.farewells);
     for id in scratch.net.close.drain(..) {
         // The driver closes before it dials, so a dial that nobody wants any more must not get there.
         match out.net.dial.iter().position(|dial| dial.id == id) {

@@ -172,6 +172,7 @@ impl ClientAuth {
         Some(Ok(Call {
             url,
             body,
+            authorization: None,
             connect_timeout: config.http_client_connect_timeout,
             timeout: config.http_client_request_timeout,
             answer_len_max: AUTH_ANSWER_LEN_MAX,

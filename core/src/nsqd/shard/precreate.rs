@@ -191,6 +191,7 @@ impl Shard {
         Some(Ok(Call {
             url,
             body: None,
+            authorization: None,
             connect_timeout: self.config.http_client_connect_timeout,
             timeout: self.config.http_client_request_timeout,
             answer_len_max: CHANNELS_ANSWER_LEN_MAX,

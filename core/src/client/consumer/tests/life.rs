@@ -1,19 +1,19 @@
 //! Connections, messages and lookups from their beginning to their end.
 
+use super::super::super::options::ConnectionOptions;
 use super::*;
 
 fn disconnected(events: Vec<ConsumerEvent>) -> Vec<(ConnectionError, Option<Duration>)> {
-    let lost = |event| match event {
-        ConsumerEvent::Disconnected { error, redial_after, .. } => Some((error, redial_after)),
-        _ => None,
+    let lost = |event| {
+        let ConsumerEvent::Disconnected { error, redial_after, .. } = event else { return None };
+        Some((error, redial_after))
     };
     events.into_iter().filter_map(lost).collect()
 }
 
 fn given_up(events: Vec<ConsumerEvent>) -> Vec<ConnectionError> {
-    let given_up = |event| match event {
-        ConsumerEvent::GaveUp { error, .. } => Some(error),
-        _ => None,
+    let given_up = |event| {
+        if let ConsumerEvent::GaveUp { error, .. } = event { Some(error) } else { None }
     };
     events.into_iter().filter_map(given_up).collect()
 }
@@ -327,7 +327,8 @@ fn an_nsqd_that_is_removed_is_drained() {
     let mut rig = Rig::with(4);
     let (a, b) = (rig.connect("a:1"), rig.connect("b:1"));
     let key = rig.message(a, 'a', 1);
-    (rig.commands(a), rig.commands(b));
+    rig.commands(a);
+    rig.commands(b);
     assert!(!rig.consumer.remove_nsqd("x:1", rig.now, &mut rig.out));
     assert!(rig.consumer.remove_nsqd("a:1", rig.now, &mut rig.out));
     assert_eq!((rig.commands(a), rig.commands(b)), (vec!["CLS".into()], vec!["RDY 3".into()]));
@@ -406,10 +407,22 @@ fn all_nsqlookupds_are_asked_and_what_they_name_is_joined() {
     rig.answer(calls[1].0, &["again:1"]);
     let dialled: Vec<String> = rig.out.net.dial.drain(..).map(|dial| dial.address).collect();
     assert_eq!(dialled, ["a:1", "b:1", "c:1"]);
-    let next = rig.consumer.lookups.poll_timeout().unwrap();
+    let next = rig.consumer.directory.poll_timeout().unwrap();
     let range = Instant::from_millis(42_000)..=Instant::from_millis(60_000);
     assert!(range.contains(&next), "{next:?}");
     assert!(rig.consumer.remove_nsqlookupd("m:1") && !rig.consumer.remove_nsqlookupd("m:1"));
+}
+
+#[test]
+fn nsqlookupds_get_the_secret_unless_it_is_kept_from_them() {
+    for (lookupd_authorization, is_sent) in [(true, true), (false, false)] {
+        let auth_secret = Some(super::super::super::options::Secret::new("s"));
+        let connection = ConnectionOptions { auth_secret, ..ConnectionOptions::default() };
+        let options = ConsumerOptions { connection, lookupd_authorization, ..Default::default() };
+        let mut rig = Rig::new(options);
+        rig.consumer.add_nsqlookupd("l:1", rig.now, &mut rig.out).unwrap();
+        assert_eq!(rig.out.net.calls[0].1.authorization.is_some(), is_sent);
+    }
 }
 
 #[test]
@@ -425,13 +438,13 @@ fn failures_of_lookups_change_nothing_and_not_found_is_no_failure() {
     let not_found = answer(404, r#"{"message":"TOPIC_NOT_FOUND"}"#);
     assert_eq!(call(&mut rig, not_found), []);
     for result in [Err(CallFailure::TimedOut), Err(CallFailure::TooBig), answer(200, "garbage")] {
-        let next = rig.consumer.lookups.poll_timeout().unwrap();
+        let next = rig.consumer.directory.poll_timeout().unwrap();
         rig.at(next.as_nanos().div_ceil(1_000_000));
         let events = call(&mut rig, result);
-        assert!(matches!(events[..], [ConsumerEvent::LookupFailed { .. }]), "{events:?}");
+        assert!(matches!(events[..], [ConsumerEvent::Directory(_)]), "{events:?}");
     }
     // It wants to be asked over TLS.
-    let next = rig.consumer.lookups.poll_timeout().unwrap();
+    let next = rig.consumer.directory.poll_timeout().unwrap();
     rig.at(next.as_nanos().div_ceil(1_000_000));
     assert_eq!(call(&mut rig, answer(403, r#"{"https_port":9}"#)), []);
     assert_eq!(rig.out.net.calls[0].1.url.authority(), "l:9");
@@ -446,11 +459,13 @@ fn what_nobody_names_any_more_is_drained_after_some_rounds() {
     rig.answer(id, &["a:1", "b:1"]);
     let a = rig.out.net.dial.remove(0).id;
     let b = rig.out.net.dial.remove(0).id;
-    (rig.come_up(a), rig.come_up(b));
+    rig.come_up(a);
+    rig.come_up(b);
     assert!(!rig.consumer.add_nsqd("b:1", rig.now, &mut rig.out), "it is there, and stays now");
-    (rig.commands(a), rig.commands(b));
+    rig.commands(a);
+    rig.commands(b);
     let round = |rig: &mut Rig, nsqds: &[&str]| {
-        let next = rig.consumer.lookups.poll_timeout().unwrap();
+        let next = rig.consumer.directory.poll_timeout().unwrap();
         rig.at(next.as_nanos().div_ceil(1_000_000));
         let id = rig.calls().remove(0).0;
         rig.answer(id, nsqds);

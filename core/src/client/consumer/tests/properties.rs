@@ -303,8 +303,6 @@ impl Server {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn the_budget_holds_and_everything_is_answered_once(
         steps in prop::collection::vec(step(), 1..200),

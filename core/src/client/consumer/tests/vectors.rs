@@ -30,9 +30,9 @@ fn k1_failures_slow_down_and_successes_speed_up() {
     let levels: Vec<(u32, u64)> = rig
         .events()
         .into_iter()
-        .filter_map(|event| match event {
-            ConsumerEvent::Backoff { level, wait } => Some((level, wait.as_millis() as u64)),
-            _ => None,
+        .filter_map(|event| {
+            let ConsumerEvent::Backoff { level, wait } = event else { return None };
+            Some((level, wait.as_millis() as u64))
         })
         .collect();
     assert_eq!(levels, [(1, 20), (2, 40), (1, 20)]);

@@ -1,0 +1,231 @@
+//! A consumer's machine, and the messages that wait for the program.
+
+use core::mem;
+use core::task::{Context, Poll, Waker};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sansq_core::client::{
+    CallId, Consumer, ConsumerActions, ConsumerEvent, Delivery, DeliveryKey, DialId, NetActions,
+};
+use sansq_core::http::call::CallResult;
+use sansq_core::time::{Instant, Now};
+
+use super::events::{self, Listeners};
+use super::machine::{Client, Task, Wakers, remember};
+use super::message::Message;
+use super::setup::DeadLetter;
+use super::shared::Shared;
+
+/// A core [`Consumer`] and those who wait for it.
+#[derive(Debug)]
+pub(super) struct Consuming {
+    pub(super) machine: Consumer,
+    pub(super) listeners: Listeners<ConsumerEvent>,
+    /// Messages that nobody has taken yet: at most as many as the machine has in flight.
+    queue: VecDeque<Delivery>,
+    takers: Vec<Waker>,
+    /// Messages that were attempted too often, for the hook.
+    dead: VecDeque<Delivery>,
+    dead_letter: Option<DeadLetter>,
+    /// What [`resume`](Self::resume) goes back to.
+    max_in_flight: u32,
+    stoppers: Vec<Waker>,
+    is_stopping: bool,
+    is_over: bool,
+}
+
+impl Consuming {
+    pub(super) fn new(
+        machine: Consumer,
+        max_in_flight: u32,
+        dead_letter: Option<DeadLetter>,
+    ) -> Self {
+        Self {
+            machine,
+            listeners: Listeners::default(),
+            queue: VecDeque::new(),
+            takers: Vec::new(),
+            dead: VecDeque::new(),
+            dead_letter,
+            max_in_flight,
+            stoppers: Vec::new(),
+            is_stopping: false,
+            is_over: false,
+        }
+    }
+
+    /// The next message; `None`: there will be no more.
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Delivery>> {
+        if let Some(delivery) = self.queue.pop_front() {
+            return Poll::Ready(Some(delivery));
+        }
+        if self.is_stopping || self.is_over {
+            return Poll::Ready(None);
+        }
+        remember(&mut self.takers, context.waker());
+        Poll::Pending
+    }
+
+    pub(super) fn poll_stopped(&mut self, context: &Context<'_>) -> Poll<()> {
+        if self.is_over || self.machine.is_stopped() {
+            return Poll::Ready(());
+        }
+        remember(&mut self.stoppers, context.waker());
+        Poll::Pending
+    }
+
+    /// Gives back what nobody has taken, and waits up to `grace` for the rest.
+    pub(super) fn stop(&mut self, grace: Duration, now: Now, out: &mut ConsumerActions) {
+        self.is_stopping = true;
+        self.machine.stop(grace, now, out);
+    }
+
+    pub(super) fn pause(&mut self, now: Now, out: &mut ConsumerActions) {
+        self.machine.change_max_in_flight(0, now, out);
+    }
+
+    pub(super) fn resume(&mut self, now: Now, out: &mut ConsumerActions) {
+        self.machine.change_max_in_flight(self.max_in_flight, now, out);
+    }
+
+    pub(super) fn change_max_in_flight(&mut self, count: u32, now: Now, out: &mut ConsumerActions) {
+        self.max_in_flight = count;
+        self.machine.change_max_in_flight(count, now, out);
+    }
+
+    /// Gives back every message that nobody has taken.
+    fn give_back(&mut self, now: Now, out: &mut ConsumerActions) {
+        for delivery in mem::take(&mut self.queue) {
+            // One that is not ours any more comes again anyway.
+            let _ = self.machine.requeue(delivery.key, Some(Duration::ZERO), false, now, out);
+        }
+    }
+
+    /// Drops what the server sends again, so that nobody works on it in vain, and the queue has no more
+    /// than what is in flight.
+    fn lose(&mut self, is_lost: impl Fn(&DeliveryKey) -> bool) {
+        self.queue.retain(|delivery| !is_lost(&delivery.key));
+        self.dead.retain(|delivery| !is_lost(&delivery.key));
+    }
+}
+
+impl Client for Consuming {
+    type Actions = ConsumerActions;
+
+    fn net(actions: &mut ConsumerActions) -> &mut NetActions {
+        &mut actions.net
+    }
+
+    fn handle_connected(&mut self, id: DialId, now: Now, out: &mut ConsumerActions) {
+        self.machine.handle_connected(id, now, out);
+    }
+
+    fn handle_connect_failed(
+        &mut self,
+        id: DialId,
+        error: &str,
+        now: Now,
+        out: &mut ConsumerActions,
+    ) {
+        self.machine.handle_connect_failed(id, error, now, out);
+    }
+
+    fn handle_input(
+        &mut self,
+        id: DialId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut ConsumerActions,
+    ) {
+        self.machine.handle_input(id, input, now, out);
+    }
+
+    fn handle_closed(
+        &mut self,
+        id: DialId,
+        error: Option<&str>,
+        now: Now,
+        out: &mut ConsumerActions,
+    ) {
+        self.machine.handle_closed(id, error, now, out);
+        self.lose(|key| key.dial == id);
+    }
+
+    fn handle_called(
+        &mut self,
+        id: CallId,
+        result: CallResult,
+        now: Now,
+        out: &mut ConsumerActions,
+    ) {
+        self.machine.handle_called(id, result, now, out);
+    }
+
+    fn handle_timeout(&mut self, now: Now, out: &mut ConsumerActions) {
+        self.machine.handle_timeout(now, out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine.poll_timeout()
+    }
+
+    fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
+        self.machine.swap_transmit(id, now, spare);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.machine.is_stopped()
+    }
+
+    fn settle(&mut self, now: Now, out: &mut ConsumerActions, wakers: &mut Wakers) {
+        if !out.messages.is_empty() {
+            for delivery in out.messages.drain(..) {
+                if delivery.exhausted && self.dead_letter.is_some() {
+                    self.dead.push_back(delivery);
+                } else {
+                    self.queue.push_back(delivery);
+                }
+            }
+            wakers.append(&mut self.takers);
+        }
+        if self.is_stopping {
+            self.give_back(now, out);
+            wakers.append(&mut self.takers);
+        }
+        if !out.net.close.is_empty() {
+            self.lose(|key| out.net.close.contains(&key.dial));
+        }
+        for event in out.events.drain(..) {
+            if let ConsumerEvent::TimedOut { key: late, .. } = &event {
+                self.lose(|key| key == late);
+            }
+            events::log(event.level(), &event);
+            self.listeners.tell(&event);
+        }
+        if self.machine.is_stopped() {
+            self.end(wakers);
+        }
+    }
+
+    fn end(&mut self, wakers: &mut Wakers) {
+        self.is_over = true;
+        self.queue.clear();
+        self.dead.clear();
+        wakers.append(&mut self.takers);
+        wakers.append(&mut self.stoppers);
+        self.listeners.end();
+    }
+
+    fn has_task(&self) -> bool {
+        !self.dead.is_empty()
+    }
+
+    fn next_task(shared: &Arc<Shared<Self>>) -> Option<Task> {
+        let (delivery, hook) =
+            shared.look(|client| Some((client.dead.pop_front()?, client.dead_letter.clone()?)))?;
+        Some(hook.start(Message::new(Arc::clone(shared), delivery)))
+    }
+}

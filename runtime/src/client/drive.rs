@@ -1,0 +1,249 @@
+//! The tasks that a client runs on: one driver, and one for each connection.
+
+use core::future::{self, Future, poll_fn};
+use core::pin::pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures_lite::future as lite;
+use sansq_core::client::{Dial, DialId};
+use sansq_core::http::call::{Call, CallResult};
+
+use super::machine::Client;
+use super::shared::{Order, Shared, Work};
+use crate::listen::error_text;
+
+/// What a client needs of a runtime: to start tasks, to wait, and to connect.
+///
+/// The adapters of the servers share no such trait, because their tasks stay on one thread and each
+/// runtime's way of doing that is its own. A client's tasks go wherever the program's runtime sends them,
+/// and nothing but these few calls is different.
+pub trait Runtime: Clone + Send + Sync + 'static {
+    /// A connection over TCP.
+    type Socket: Socket;
+
+    /// Starts a task that nobody waits for.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+    /// Is over after `time`.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
+    /// Connects to the first of the addresses of `host:port` that takes it.
+    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Socket>> + Send;
+    /// Carries out an HTTP request, as [`carry_out`](crate::call::carry_out).
+    fn call(&self, call: Call) -> impl Future<Output = CallResult> + Send;
+}
+
+/// A connection over TCP. Small writes are sent at once.
+pub trait Socket: Send + 'static {
+    /// Appends what has arrived to `input`, up to its capacity; 0: the other side sends nothing more.
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut BytesMut,
+    ) -> Poll<io::Result<usize>>;
+    /// Writes some of `bytes`.
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+}
+
+/// Drives a client until it has stopped.
+pub(super) async fn drive<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>) {
+    // Also when the runtime drops this task.
+    let ending = Ending(shared);
+    let shared = &ending.0;
+    loop {
+        while let Some(work) = shared.take_work() {
+            start(&runtime, shared, work);
+        }
+        while let Some(task) = shared.next_task() {
+            runtime.spawn(task);
+        }
+        if shared.is_done() {
+            break;
+        }
+        let deadline = shared.arm();
+        let late = async {
+            match deadline {
+                Some(deadline) => {
+                    let wait = deadline.saturating_since(shared.clock().instant());
+                    runtime.sleep(wait).await;
+                }
+                None => future::pending().await,
+            }
+            true
+        };
+        let rung = async {
+            shared.rung().await;
+            false
+        };
+        if lite::or(rung, late).await {
+            shared.turn(|client, now, out| client.handle_timeout(now, out));
+        }
+    }
+}
+
+struct Ending<C: Client>(Arc<Shared<C>>);
+
+impl<C: Client> Drop for Ending<C> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+fn start<R: Runtime, C: Client>(runtime: &R, shared: &Arc<Shared<C>>, work: Work) {
+    let shared = Arc::clone(shared);
+    match work {
+        Work::Dial(dial) => runtime.spawn(connect(runtime.clone(), shared, dial)),
+        Work::Call(id, call) => {
+            let caller = runtime.clone();
+            runtime.spawn(async move {
+                let result = caller.call(call).await;
+                shared.turn(|client, now, out| client.handle_called(id, result, now, out));
+            });
+        }
+    }
+}
+
+/// One connection from the dialling to its end.
+async fn connect<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>, dial: Dial) {
+    let Dial { id, address } = dial;
+    let connect = async { Some(runtime.connect(&address).await) };
+    let gone = async {
+        shared.gone(id).await;
+        None
+    };
+    let socket = match lite::or(gone, connect).await {
+        None => return,
+        Some(Ok(socket)) => socket,
+        Some(Err(error)) => {
+            let text = format!("dial tcp {address}: connect: {}", error_text(&error));
+            shared.forget(id);
+            shared.turn(|client, now, out| client.handle_connect_failed(id, &text, now, out));
+            return;
+        }
+    };
+    shared.turn(|client, now, out| client.handle_connected(id, now, out));
+    let mut talk = Talk { id, socket, input: BytesMut::new(), output: Vec::new(), written: 0 };
+    let error = match poll_fn(|context| talk.poll(&shared, context)).await {
+        Ok(End::Unwanted) => return,
+        Ok(End::Closed) => None,
+        Err(error) => Some(error_text(&error)),
+    };
+    shared.forget(id);
+    shared.turn(|client, now, out| client.handle_closed(id, error.as_deref(), now, out));
+}
+
+/// A connection that is open.
+struct Talk<S> {
+    id: DialId,
+    socket: S,
+    input: BytesMut,
+    output: Vec<u8>,
+    /// How much of `output` the socket has.
+    written: usize,
+}
+
+/// How a connection ended that did not break.
+enum End {
+    /// The machine wants it no more.
+    Unwanted,
+    /// The server sends nothing more.
+    Closed,
+}
+
+impl<S: Socket> Talk<S> {
+    /// Writes what there is and reads what there is. What was read is often answered, so it writes again
+    /// before it reads again: what is queued in one turn is one write.
+    fn poll<C: Client>(
+        &mut self,
+        shared: &Shared<C>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<End>> {
+        for _ in 0..ROUNDS_MAX {
+            match self.poll_write(shared, context) {
+                Poll::Ready(Ok(Some(end))) => return Poll::Ready(Ok(end)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // A server that does not read may have to be read from first.
+                Poll::Ready(Ok(None)) | Poll::Pending => {}
+            }
+            let Poll::Ready(count) = self.poll_read(context)? else {
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+                return Poll::Pending;
+            };
+            if count == 0 {
+                return Poll::Ready(Ok(End::Closed));
+            }
+            let (id, input) = (self.id, &mut self.input);
+            shared.turn(|client, now, out| client.handle_input(id, input, now, out));
+        }
+        // Others are to have their turn.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_write<C: Client>(
+        &mut self,
+        shared: &Shared<C>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<End>>> {
+        loop {
+            if let Order::Close(last) = shared.poll_order(self.id, &mut self.output, context) {
+                self.output.extend_from_slice(&last);
+                // What it does not take at once, nobody waits for.
+                let _ = self.poll_flush(context);
+                return Poll::Ready(Ok(Some(End::Unwanted)));
+            }
+            if self.output.is_empty() {
+                return Poll::Ready(Ok(None));
+            }
+            ready!(self.poll_flush(context))?;
+        }
+    }
+
+    /// Writes all of `output`.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.output.get(self.written..)
+            && !rest.is_empty()
+        {
+            match ready!(self.socket.poll_write(context, rest)) {
+                Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.written = 0;
+        self.output.clear();
+        if self.output.capacity() > OUTPUT_KEPT_MAX {
+            self.output = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            self.input.reserve(READ_LEN);
+            match ready!(self.socket.poll_read(context, &mut self.input)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+/// Polls a future that keeps nothing between two polls.
+pub fn poll_once<F: Future>(future: F, context: &mut Context<'_>) -> Poll<F::Output> {
+    pin!(future).poll(context)
+}
+
+/// Bytes that one read takes at most: some hundred answers or messages of 100 bytes.
+const READ_LEN: usize = 16 * 1024;
+
+/// Reads in a row before other tasks of the thread get their turn.
+const ROUNDS_MAX: usize = 16;
+
+/// A write buffer above this is given back when it is written.
+const OUTPUT_KEPT_MAX: usize = 64 * 1024;

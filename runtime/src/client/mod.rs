@@ -1,0 +1,31 @@
+//! Clients: what of a producer and a consumer is the same on every runtime.
+//!
+//! The machines are the core's ([`sansq_core::client`]). Here they get a lock, so that a whole program can
+//! share one, the handles that programs use, and the tasks that move bytes. An adapter adds sockets and
+//! timers ([`Runtime`]) and has functions `producer` and `consumer` of its own; programs use those.
+
+mod config;
+mod consumer;
+mod consuming;
+mod drive;
+mod events;
+mod machine;
+mod message;
+mod producer;
+mod publishing;
+mod setup;
+mod shared;
+
+pub use config::{Config, ConfigError};
+pub use consumer::{Consumer, ConsumerHandle};
+pub use drive::{Runtime, Socket, poll_once};
+pub use events::{EVENTS_MAX, Events};
+pub use message::Message;
+pub use producer::{Producer, ProducerStats, Publish, Receipt};
+pub use setup::{ConsumerConfig, NetConfig, ProducerConfig, SetupError};
+
+pub use sansq_core::client::{
+    AnswerError, BackoffStrategy, ConnectionError, ConnectionOptions, ConsumerEvent,
+    ConsumerOptions, ConsumerStats, Outcome, PoolOptions, ProducerEvent, ProducerOptions,
+    PublishError, RetryPolicy, Secret,
+};

@@ -1,0 +1,24 @@
+//! The host's name.
+
+/// The host's name as the operating system has it; `localhost` if it has none that is text.
+pub fn host_name() -> String {
+    os_name().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
+}
+
+#[cfg(unix)]
+fn os_name() -> Option<String> {
+    rustix::system::uname().nodename().to_str().ok().map(Into::into)
+}
+
+#[cfg(not(unix))]
+fn os_name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn there_is_one() {
+        assert!(!super::host_name().is_empty());
+    }
+}
