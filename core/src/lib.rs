@@ -13,6 +13,8 @@
 //! | [`nsqd::LookupPeer`] | nsqd's connection to one nsqlookupd |
 //! | [`nsqlookupd::Lookupd`] | a whole nsqlookupd |
 //! | [`client::Producer`] | publishes to one nsqd |
+//! | [`client::ProducerPool`] | publishes to any of several nsqds, given or found |
+//! | [`client::Directory`] | finds nsqds through nsqlookupds |
 //! | [`client::Connection`] | the client's side of one connection, for consumers of your own |
 //!
 //! The wire is in [`protocol`], the HTTP APIs in [`http`], [`nsqd::http`] and

@@ -392,8 +392,10 @@ impl Options {
                 poll_interval: Duration::from_secs(2),
                 poll_jitter: Duration::from_millis(600),
                 poll_timeout: Duration::from_secs(5),
+                ..DirectoryOptions::default()
             };
-            let options = PoolOptions { producer, retry: *rng.pick(&policies), lookupd };
+            let retry = *rng.pick(&policies);
+            let options = PoolOptions { producer, retry, lookupd, ..PoolOptions::default() };
             self.pools.push(PoolDraw { options, finds: rng.percent(50), is_patient });
         }
         let workers = *rng.pick(&[0, 1, 1, 2]);

@@ -325,13 +325,16 @@ impl Connection {
     }
 
     /// Empties `spare` and swaps it for the last bytes of a connection that its owner is about to drop: those
-    /// owed, and with TLS or Deflate that nothing follows. None before the handshake is over. Servers can
-    /// do without, some of them noting that the connection broke.
+    /// owed, and with TLS or Deflate that nothing follows. Before the handshake is over that is at most what
+    /// TLS has to say about its failure. Servers can do without, some of them noting that the connection
+    /// broke.
     pub fn swap_farewell(&mut self, spare: &mut Vec<u8>) {
         spare.clear();
         if self.has_handshaken() {
             self.swap_transmit(spare);
             self.seal_off(spare);
+        } else {
+            self.seal(spare);
         }
     }
 

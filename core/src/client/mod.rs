@@ -3,7 +3,8 @@
 //! A [`Producer`] publishes to one nsqd. It owns no socket and no timer: the driver reports what
 //! happened, carries out the [`ProducerActions`] that the call left behind, and calls
 //! [`Producer::handle_timeout`] when [`Producer::poll_timeout`] says so. One task owns a producer;
-//! callers reach it through whatever queue the runtime has.
+//! callers reach it through whatever queue the runtime has. A [`ProducerPool`] publishes to several
+//! nsqds and is driven in the same way.
 //!
 //! # The turn
 //!

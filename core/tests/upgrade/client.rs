@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use sansq_core::client::connection::{Identity, Negotiated};
 use sansq_core::client::frame::Received as Message;
 use sansq_core::client::{
-    Connection, ConnectionError, ConnectionOptions, ConnectionOutput, Producer, ProducerActions,
-    ProducerOptions, Secret, Upgrades,
+    Connection, ConnectionError, ConnectionOptions, ConnectionOutput, Consumer, ConsumerActions,
+    ConsumerOptions, Producer, ProducerActions, ProducerOptions, Secret, Upgrades,
 };
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::upgrade::UpgradeError;
@@ -350,6 +350,21 @@ fn a_certificate_that_is_not_trusted_or_another_s() {
         assert!(cause.to_string().starts_with(what), "{cause}");
         assert!(error.is_refusal() && error.to_string().starts_with("failed to upgrade - tls: "));
         assert!(pair.told().is_empty() && !pair.connection.is_open());
+        // The server hears why, and nothing else.
+        let mut last = Vec::new();
+        pair.connection.swap_farewell(&mut last);
+        if name == Some("no name") {
+            assert_eq!(last, b"");
+            continue;
+        }
+        pair.send(&last);
+        assert!(pair.node.is_closed(pair.peer));
+        let refusals = pair.node.events.iter().filter_map(|event| {
+            if let Event::ClientRefused(_, error) = event { Some(error.to_string()) } else { None }
+        });
+        let refusals: Vec<_> = refusals.collect();
+        assert_eq!(refusals.len(), 1);
+        assert!(refusals[0].contains("tls: received fatal alert: "), "{refusals:?}");
     }
 }
 
@@ -605,6 +620,56 @@ fn a_producer_through_every_stack() {
             assert_eq!(id, dial);
             node.send(peer, &bytes);
         });
+        assert_eq!(farewell.is_some(), layers.0 || matches!(layers.1, Some(Layer::Deflate(_))));
+        assert_eq!(node.is_closed(peer), farewell.is_some());
+        let failures = node.events.iter().filter(|event| matches!(event, Event::ClientFailed(..)));
+        assert_eq!(failures.count(), 0);
+    }
+}
+
+/// A consumer through every stack: what it answers last and that it ends get to the server.
+#[test]
+fn a_consumer_through_every_stack() {
+    for layers in layers() {
+        let mut node = Node::new(1, config());
+        let publisher = node.client(0);
+        let (now, mut out) = (Now::from_millis(0), ConsumerActions::default());
+        let consumer_options =
+            ConsumerOptions { connection: options(layers), ..ConsumerOptions::default() };
+        let (topic, channel) = (TopicName::new("t").unwrap(), ChannelName::new("c").unwrap());
+        let mut consumer = Consumer::new(topic, channel, consumer_options, 7).unwrap();
+        consumer.add_nsqd(ADDRESS, now, &mut out);
+        let dial = out.net.dial.remove(0).id;
+        let peer = node.connect(0);
+        consumer.handle_connected(dial, now, &mut out);
+        let talk = |node: &mut Node, consumer: &mut Consumer, out: &mut ConsumerActions| {
+            let (mut spare, mut input) = (Vec::new(), BytesMut::new());
+            loop {
+                consumer.swap_transmit(dial, now, &mut spare);
+                node.send(peer, &spare);
+                input.extend_from_slice(&node.received(peer));
+                if spare.is_empty() && input.is_empty() {
+                    break;
+                }
+                consumer.handle_input(dial, &mut input, now, out);
+            }
+        };
+        talk(&mut node, &mut consumer, &mut out);
+        node.publish(publisher, "t", "one");
+        talk(&mut node, &mut consumer, &mut out);
+        let first = out.messages.remove(0);
+        assert_eq!(first.message.body, "one");
+        consumer.stop(Duration::from_secs(5), now, &mut out);
+        talk(&mut node, &mut consumer, &mut out);
+        consumer.finish(first.key, now, &mut out).unwrap();
+        talk(&mut node, &mut consumer, &mut out);
+        // Everything is written, as the call that gave nothing said.
+        consumer.handle_timeout(now, &mut out);
+        assert!(consumer.is_stopped(), "{layers:?}: {:?}", out.events);
+        let shown = stats_of(&mut node, "t");
+        assert_eq!((shown.message_count, shown.finish_count), (1, 1), "{layers:?}");
+        assert_eq!(out.net.close, [dial]);
+        let farewell = out.net.farewells.pop().map(|(_, bytes)| node.send(peer, &bytes));
         assert_eq!(farewell.is_some(), layers.0 || matches!(layers.1, Some(Layer::Deflate(_))));
         assert_eq!(node.is_closed(peer), farewell.is_some());
         let failures = node.events.iter().filter(|event| matches!(event, Event::ClientFailed(..)));

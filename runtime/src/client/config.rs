@@ -1,20 +1,5 @@
 //! The settings of clients under go-nsq's names (clients.md part 4), for programs that have them in a file
 //! or on a command line.
-//!
-//! ```
-//! use sansq_runtime::client::Config;
-//!
-//! let mut config = Config::default();
-//! config.set("max-in-flight", "200")?;
-//! config.set("heartbeat_interval", "10s")?;
-//! assert_eq!(config.consumer_options()?.max_in_flight, 200);
-//!
-//! let error = config.set("max_in_fligth", "7").unwrap_err();
-//! assert_eq!(error.to_string(), "unknown option max_in_fligth; did you mean max_in_flight?");
-//! let error = config.set("max_attempts", "-1").unwrap_err();
-//! assert_eq!(error.to_string(), "max_attempts: \"-1\" is not a whole number from 0 to 65535");
-//! # Ok::<(), sansq_runtime::client::ConfigError>(())
-//! ```
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -41,6 +26,26 @@ pub use error::ConfigError;
 /// In a file durations are texts as Go writes them (`"1m30s"`) or whole milliseconds, and a name that is
 /// none is an error; [`set`](Self::set) takes the same as text. Bounds are checked when the settings are
 /// used, or by [`check`](Self::check).
+///
+/// ```
+/// use sansq_runtime::client::{Config, ConsumerConfig};
+///
+/// let mut config = Config::default();
+/// config.set("max-in-flight", "200")?;
+/// config.set("heartbeat_interval", "10s")?;
+/// config.set("snappy", "true")?;
+/// let consumer = ConsumerConfig::new("orders", "shipping")?
+///     .nsqd("127.0.0.1:4150")
+///     .options(config.consumer_options()?)
+///     .net(config.net_config()?);
+/// assert_eq!(consumer.options.max_in_flight, 200);
+///
+/// let error = config.set("max_in_fligth", "7").unwrap_err();
+/// assert_eq!(error.to_string(), "unknown option max_in_fligth; did you mean max_in_flight?");
+/// let error = config.set("max_attempts", "-1").unwrap_err();
+/// assert_eq!(error.to_string(), "max_attempts: \"-1\" is not a whole number from 0 to 65535");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -177,6 +182,10 @@ pub struct Config {
     /// The longest batch in bytes, each message with 4 more; the servers' `--max-body-size`. By default
     /// 5 MiB.
     pub max_body_size: u32,
+    /// How long a message waits for others of its topic, to be sent with them in one MPUB; 0 to 5 ms, 0: every
+    /// message is sent by itself. By default 0.
+    #[serde(with = "text::duration")]
+    pub linger: Duration,
     /// The longest delay of a publish; the servers' `--max-req-timeout`. By default 1 h.
     #[serde(with = "text::duration")]
     pub max_req_timeout: Duration,
@@ -248,6 +257,7 @@ impl Default for Config {
             max_outstanding_bytes: MAX_OUTSTANDING_BYTES,
             retry: RetryPolicy::NotStored,
             max_body_size: 5 * 1024 * 1024,
+            linger: Duration::ZERO,
             max_req_timeout: secs(3600),
             handshake_timeout: secs(30),
             auto_touch: false,

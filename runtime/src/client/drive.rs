@@ -1,7 +1,6 @@
 //! The tasks that a client runs on: one driver, and one for each connection.
 
 use core::future::{self, Future, poll_fn};
-use core::pin::pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
@@ -232,11 +231,6 @@ impl<S: Socket> Talk<S> {
             }
         }
     }
-}
-
-/// Polls a future that keeps nothing between two polls.
-pub fn poll_once<F: Future>(future: F, context: &mut Context<'_>) -> Poll<F::Output> {
-    pin!(future).poll(context)
 }
 
 /// Bytes that one read takes at most: some hundred answers or messages of 100 bytes.

@@ -19,7 +19,7 @@ use sansq_core::http::call::CallResult;
 use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};
 
-use super::events::{self, Listeners};
+use super::events::Listeners;
 use super::machine::{Client, Wakers, remember};
 
 /// A [`ProducerPool`] and those who wait for it.
@@ -366,8 +366,8 @@ impl Client for Publishing {
             }
         }
         for event in out.events.drain(..) {
-            events::log(event.level(), &event);
             self.listeners.tell(&event);
+            wakers.log(event.level(), event);
         }
         if self.pool.is_stopped() {
             self.end(wakers);

@@ -138,7 +138,7 @@ fn whom_a_client_trusts_and_who_it_is() {
     let info = shake_hands(&server, &client(&known).unwrap());
     assert_eq!(info.unwrap().common_name, "a server");
     let root_ca_file = Some(files.path("stranger.pem"));
-    let distrustful = ClientTlsOptions { root_ca_file, ..known.clone() };
+    let distrustful = ClientTlsOptions { root_ca_file, ..known };
     assert!(shake_hands(&server, &client(&distrustful).unwrap()).is_err());
     let careless = ClientTlsOptions { insecure_skip_verify: true, ..distrustful };
     assert!(shake_hands(&server, &client(&careless).unwrap()).is_ok());

@@ -244,6 +244,7 @@ impl Context<'_> {
         self.call(Call {
             url: Url::parse(&url).expect("host, port and path make a URL"),
             body: None,
+            authorization: None,
             connect_timeout: CALL_TIMEOUT,
             timeout: CALL_TIMEOUT,
             answer_len_max: 1024 * 1024,

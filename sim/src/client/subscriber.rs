@@ -235,8 +235,9 @@ impl Client for Subscriber {
             if self.conns.values().any(|conn| conn.node == node) {
                 continue;
             }
-            let link = context.dial(&nsqd_address(node));
-            let connection = Connection::dial(&self.options, "nsqd", context.now());
+            let address = nsqd_address(node);
+            let link = context.dial(&address);
+            let connection = Connection::dial(&self.options, &address, context.now());
             self.conns.insert(link, Conn { node, connection, subscribed: false, ready: 0 });
         }
         self.arm(context);

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use futures_lite::future::poll_once;
 use sansq_runtime::client::{
-    Outcome, ProducerConfig, ProducerEvent, PublishError, RetryPolicy, SetupError,
+    NetConfig, Outcome, ProducerConfig, ProducerEvent, PublishError, RetryPolicy, SetupError,
 };
 
 use super::super::client::{Client, Frame, PATIENCE};
@@ -307,4 +307,18 @@ fn large_bodies_pass_through_small_buffers() {
     consumer.send(b"CLS\n");
     assert_eq!(consumer.frame(), Frame::Response(b"CLOSE_WAIT".to_vec()));
     server.stop();
+}
+
+/// Other systems have one address on their loopback interface.
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_come_from_the_address_that_is_set() {
+    let (address, broker) = Broker::run(|broker| broker.accept().address());
+    block_on(async {
+        let mut net = NetConfig::default();
+        net.local_address = Some([127, 0, 0, 2].into());
+        let config = ProducerConfig::new().nsqd(address).options(quick()).net(net);
+        let _producer = harness::producer(config);
+        assert_eq!(broker.join().unwrap().to_string(), "127.0.0.2");
+    });
 }

@@ -65,7 +65,10 @@ impl Consumer {
         self.frames = frames;
         if let Some(error) = fault.or_else(|| result.err()) {
             input.clear();
-            out.net.close.push(id);
+            match self.links.get_mut(&id) {
+                Some(link) => out.net.close_failed(id, &mut link.connection, &error),
+                None => out.net.close.push(id),
+            }
             self.end_link(id, error, now, out);
         }
         self.settle(now, out);

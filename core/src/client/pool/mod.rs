@@ -8,9 +8,10 @@
 //!                          |   sending this, or the retry policy -+
 //! ```
 //!
-//! - Each nsqd has a [`Producer`], which connects and connects again by itself. A publish goes to the
-//!   nsqd with the fewest publishes outstanding, in turn among equals; nsqds that failed within the
-//!   last [`HEALTHY_AFTER`](super::producer::HEALTHY_AFTER) only get what no other one takes.
+//! - Each nsqd has a [`Producer`](super::Producer), which connects and connects again by itself. A
+//!   publish goes to the nsqd with the fewest publishes outstanding, in turn among equals; nsqds that
+//!   failed within the last [`HEALTHY_AFTER`](super::producer::HEALTHY_AFTER) only get what no other one
+//!   takes.
 //! - While none is connected, publishes wait, bound to no nsqd. What an nsqd was given and had not been
 //!   sent when its connection was lost waits again.
 //! - Each publish completes exactly once, at its deadline at the latest, unless it is
@@ -22,30 +23,32 @@
 //! - Nsqds that nsqlookupds list come and go as [`Directory`] says; those given stay until they are
 //!   removed. One that goes gets nothing new, and its connection ends with its last publish.
 //!
-//! Limits: publishes and bytes outstanding (`max_outstanding`, `max_outstanding_bytes` of
-//! [`PoolOptions::producer`], for the pool as a whole, then [`PublishError::Full`]); commands that an
-//! nsqd has not answered (`max_outstanding`, those included whose deadline has passed; then it is given
-//! none); [`FOUND_MAX`](super::directory::FOUND_MAX) for the nsqds that are found. Choosing looks at
-//! every nsqd.
+//! Limits: publishes and bytes outstanding (`max_outstanding`, never above [`OUTSTANDING_MAX`], and
+//! `max_outstanding_bytes` of [`PoolOptions::producer`], for the pool as a whole, then
+//! [`PublishError::Full`]); commands that an nsqd has not answered (`max_outstanding`, those included
+//! whose deadline has passed; then it is given none); [`FOUND_MAX`](super::directory::FOUND_MAX) for the
+//! nsqds that are found. Choosing looks at every nsqd.
 
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::actions::{CallId, DialId, ProducerActions, ProducerEvent, PublishError, PublishId};
+use super::actions::{
+    CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
+};
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
-use super::producer::{Producer, ProducerOptions};
+use super::producer::ProducerOptions;
 use super::transactions::Publish;
 use crate::http::call::{CallResult, UrlError};
 use crate::name::TopicName;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 
+mod flow;
 mod member;
 mod queue;
 mod slots;
@@ -73,9 +76,7 @@ impl RetryPolicy {
         match (self, error) {
             (Self::Never, _) => false,
             (_, PublishError::NotSent(_)) => true,
-            (_, PublishError::Rejected(text)) => {
-                RETRIED_CODES.contains(&text.split(' ').next().unwrap_or_default())
-            }
+            (_, PublishError::Rejected(_)) => error.outcome() == Outcome::NotStored,
             (Self::Always, PublishError::Unknown(_)) => true,
             _ => false,
         }
@@ -83,7 +84,7 @@ impl RetryPolicy {
 }
 
 /// The settings of a pool.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PoolOptions {
     /// Those of each producer in it; the limits on what is outstanding are the pool's.
     pub producer: ProducerOptions,
@@ -91,12 +92,27 @@ pub struct PoolOptions {
     pub retry: RetryPolicy,
     /// When nsqlookupds are asked for nsqds.
     pub lookupd: DirectoryOptions,
+    /// The secret that goes to the nsqlookupds as `Authorization: Bearer`, if `auth_secret` of the
+    /// producer's connection is set.
+    pub lookupd_authorization: bool,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            producer: ProducerOptions::default(),
+            retry: RetryPolicy::default(),
+            lookupd: DirectoryOptions::default(),
+            lookupd_authorization: true,
+        }
+    }
 }
 
 /// Publishes to the nsqds that it is given, or that nsqlookupds know.
 ///
-/// See the [module's page](self) for its promises. It is driven like a [`Producer`], with more than one
-/// connection, and with [`NetActions::calls`](super::NetActions::calls) if it asks nsqlookupds.
+/// See the [module's page](self) for its promises. It is driven like a [`Producer`](super::Producer), with
+/// more than one connection, and with [`NetActions::calls`](super::NetActions::calls) if it asks
+/// nsqlookupds.
 #[derive(Debug)]
 pub struct ProducerPool {
     options: PoolOptions,
@@ -131,6 +147,12 @@ impl ProducerPool {
             return Err(InvalidOption { name: "lookupd_poll_interval", reason });
         }
         let mut rng = Rng::new(seed);
+        let mut directory = Directory::new(Question::Nodes, options.lookupd, rng.next_u64());
+        if let Some(secret) = &options.producer.connection.auth_secret
+            && options.lookupd_authorization
+        {
+            directory.authorize(secret.clone());
+        }
         let ProducerOptions { max_outstanding, max_outstanding_bytes, .. } = options.producer;
         Ok(Self {
             members: Vec::new(),
@@ -138,7 +160,7 @@ impl ProducerPool {
             serials: 0,
             slots: Slots::new(max_outstanding, max_outstanding_bytes),
             queue: Queue::default(),
-            directory: Directory::new(Question::Nodes, options.lookupd, rng.next_u64()),
+            directory,
             rng,
             failure: None,
             close_at: None,
@@ -258,8 +280,15 @@ impl ProducerPool {
         }
         let deadline = now.instant + self.options.producer.publish_timeout;
         let id = self.slots.insert(publish.body.len(), deadline)?;
-        self.queue.push_back(id, publish);
-        self.flush(now, out);
+        // The short way, which spares a publish the moves into the queue and out of it.
+        if self.queue.front().is_none()
+            && let Some(at) = self.choose(now)
+        {
+            self.give(at, id, publish, now, deadline, out);
+        } else {
+            self.queue.push_back(id, publish);
+            self.flush(now, out);
+        }
         Ok(id)
     }
 
@@ -438,7 +467,7 @@ impl ProducerPool {
     }
 
     /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are
-    /// none. See [`Producer::swap_transmit`].
+    /// none. See [`Producer::swap_transmit`](super::Producer::swap_transmit).
     pub fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
         spare.clear();
         if let Some(at) = self.member_of(id)
@@ -449,268 +478,6 @@ impl ProducerPool {
         }
     }
 }
-
-/// What is behind the calls.
-impl ProducerPool {
-    /// Publishes to this nsqd from now on; false if that is so already.
-    fn add(&mut self, address: &str, now: Now, out: &mut ProducerActions) -> bool {
-        if self.close_at.is_some() {
-            return false;
-        }
-        if let Some(member) = self.member_at(address) {
-            return core::mem::take(&mut member.is_draining);
-        }
-        let options = ProducerOptions {
-            max_outstanding: usize::MAX,
-            max_outstanding_bytes: usize::MAX,
-            ..self.options.producer.clone()
-        };
-        // The options were checked, so there is no error.
-        let Ok(mut producer) = Producer::new(address, options, self.rng.next_u64()) else {
-            return false;
-        };
-        let serial = self.serials;
-        self.serials += 1;
-        producer.join_pool(Member::first_dial(serial));
-        producer.connect(now, &mut self.scratch);
-        self.members.push(Member::new(serial, Arc::from(address), producer));
-        self.absorb(self.members.len() - 1, now, out);
-        true
-    }
-
-    fn member_at(&mut self, address: &str) -> Option<&mut Member> {
-        self.members.iter_mut().find(|member| &*member.address == address)
-    }
-
-    fn index_of(&self, serial: u64) -> Option<usize> {
-        self.members.binary_search_by_key(&serial, |member| member.serial).ok()
-    }
-
-    fn member_of(&self, id: DialId) -> Option<usize> {
-        self.index_of(Member::serial_of(id))
-    }
-
-    /// Passes on what happened to a connection.
-    fn tell(
-        &mut self,
-        id: DialId,
-        now: Now,
-        out: &mut ProducerActions,
-        what: impl FnOnce(&mut Producer, &mut ProducerActions),
-    ) {
-        if let Some(at) = self.member_of(id)
-            && let Some(member) = self.members.get_mut(at)
-        {
-            what(&mut member.producer, &mut self.scratch);
-            self.absorb(at, now, out);
-            self.settle(now, out);
-        }
-    }
-
-    /// Takes over what a call into a member has left behind.
-    fn absorb(&mut self, at: usize, now: Now, out: &mut ProducerActions) {
-        let Some(member) = self.members.get_mut(at) else { return };
-        pass_on(&mut self.scratch, out);
-        for (id, result) in self.scratch.completed.drain(..) {
-            if self.slots.remove(id).is_some() {
-                out.completed.push((id, result));
-            }
-        }
-        for failed in member.producer.transactions().returned() {
-            let is_in_time = self.slots.deadline(failed.id).is_some_and(|at| at > now.instant);
-            if is_in_time && self.options.retry.allows(&failed.error) {
-                self.slots.note_failure(failed.id, &failed.error);
-                self.returning.push((failed.id, failed.publish));
-            } else if let Some(removed) = self.slots.remove(failed.id) {
-                out.completed.push((failed.id, Err(removed.outcome(failed.error))));
-            }
-        }
-        let (mut is_lost, mut is_refused) = (false, false);
-        for event in self.scratch.events.drain(..) {
-            if let ProducerEvent::Connected { .. } = &event {
-                (member.is_connected, member.is_refused) = (true, false);
-            }
-            if let ProducerEvent::Disconnected { error, .. } = &event {
-                is_lost = true;
-                is_refused = error.is_refusal();
-                (member.is_connected, member.is_refused) = (false, is_refused);
-                member.failed_at = Some(now.instant);
-                self.failure = Some(error.clone());
-            }
-            out.events.push(member.event(event));
-        }
-        let serial = member.serial;
-        if is_lost {
-            self.take_waiting_of(serial);
-        }
-        self.requeue();
-        if is_refused && self.is_refused_by_all() {
-            self.fail_waiting(out);
-        }
-    }
-
-    /// Takes back what a member was given and has not sent.
-    fn take_waiting_of(&mut self, serial: u64) {
-        if let Some(at) = self.index_of(serial)
-            && let Some(member) = self.members.get_mut(at)
-        {
-            member.producer.transactions().take_waiting(&mut self.returning);
-        }
-        self.requeue();
-    }
-
-    /// What came back goes before everything that waits: it was taken earlier.
-    fn requeue(&mut self) {
-        for (id, publish) in self.returning.drain(..).rev() {
-            self.slots.put(id, Place::Waiting);
-            self.queue.push_front(id, publish);
-        }
-    }
-
-    fn is_refused_by_all(&self) -> bool {
-        self.members.iter().all(|member| member.is_refused || member.is_draining)
-    }
-
-    /// Nobody will take what waits.
-    fn fail_waiting(&mut self, out: &mut ProducerActions) {
-        let reason = self.reason_to_wait();
-        while let Some((id, _)) = self.queue.pop_front() {
-            if let Some(removed) = self.slots.remove(id) {
-                let error = removed.outcome(PublishError::NotSent(reason.clone()));
-                out.completed.push((id, Err(error)));
-            }
-        }
-        self.queue.clear();
-    }
-
-    /// Why publishes are not sent.
-    fn reason_to_wait(&self) -> ConnectionError {
-        if self.connected() > 0 {
-            return ConnectionError::TimedOut;
-        }
-        if self.members.is_empty() {
-            return ConnectionError::NoNsqd;
-        }
-        self.failure.clone().unwrap_or(ConnectionError::TimedOut)
-    }
-
-    /// Completes these: with `waiting` as the reason what waits here, else with `taken`.
-    fn give_up(
-        &mut self,
-        ids: &[PublishId],
-        waiting: &ConnectionError,
-        taken: &ConnectionError,
-        out: &mut ProducerActions,
-    ) {
-        for id in ids {
-            let Some(removed) = self.slots.remove(*id) else { continue };
-            let was_waiting = matches!(removed.place, Place::Waiting);
-            let error = match self.withdraw(removed.place) {
-                false if was_waiting => PublishError::NotSent(waiting.clone()),
-                false => PublishError::NotSent(taken.clone()),
-                true => PublishError::Unknown(taken.clone()),
-            };
-            out.completed.push((*id, Err(removed.outcome(error))));
-        }
-    }
-
-    /// A publish that was removed from the slots is to be sent no more. Returns whether it was.
-    fn withdraw(&mut self, place: Place) -> bool {
-        match place {
-            Place::Waiting => {
-                let slots = &self.slots;
-                self.queue.note_dead(|id| slots.deadline(id).is_some());
-                false
-            }
-            Place::At { serial, seq } => {
-                let at = self.index_of(serial);
-                let member = at.and_then(|at| self.members.get_mut(at));
-                // It is there as long as its slot says so; if it were not, it may have been sent.
-                member.and_then(|member| member.producer.transactions().cancel(seq)).unwrap_or(true)
-            }
-        }
-    }
-
-    /// What was behind something that was withdrawn may be sent now.
-    fn nudge(&mut self, out: &mut ProducerActions) {
-        for member in &mut self.members {
-            member.producer.settle(&mut self.scratch);
-        }
-        pass_on(&mut self.scratch, out);
-    }
-
-    /// Gives what waits to whoever takes it.
-    fn flush(&mut self, now: Now, out: &mut ProducerActions) {
-        while let Some(id) = self.queue.front() {
-            let Some(deadline) = self.slots.deadline(id) else {
-                self.queue.pop_dead();
-                continue;
-            };
-            let Some(at) = self.choose(now) else { return };
-            let Some(member) = self.members.get_mut(at) else { return };
-            let Some((id, publish)) = self.queue.pop_front() else { return };
-            let seq = member.producer.take_as(id, publish, deadline, &mut self.scratch);
-            self.slots.put(id, Place::At { serial: member.serial, seq });
-            pass_on(&mut self.scratch, out);
-        }
-    }
-
-    /// The nsqd for the next publish.
-    fn choose(&mut self, now: Now) -> Option<usize> {
-        let load_max = self.options.producer.max_outstanding;
-        let (behind, ahead) = self.members.split_at_checked(self.cursor).unwrap_or_default();
-        let from_cursor = (self.cursor..).zip(ahead).chain((0..).zip(behind));
-        let usable = from_cursor.filter(|(_, member)| member.takes_more(load_max));
-        let (at, _) = usable.min_by_key(|(_, member)| member.rank(now))?;
-        self.cursor = if at + 1 < self.members.len() { at + 1 } else { 0 };
-        Some(at)
-    }
-
-    /// Ends every call but the shortest: gives out what waits, lets go who is done with, stops when
-    /// nothing is left.
-    fn settle(&mut self, now: Now, out: &mut ProducerActions) {
-        self.flush(now, out);
-        let is_done = self.close_at.is_some() && self.slots.len() == 0;
-        let mut at = 0;
-        while let Some(member) = self.members.get_mut(at) {
-            if is_done || member.is_drained() {
-                member.producer.close(now, &mut self.scratch);
-                self.absorb(at, now, out);
-                self.members.remove(at);
-                self.cursor = 0;
-            } else {
-                at += 1;
-            }
-        }
-        if is_done && !self.stopped {
-            self.stopped = true;
-            self.queue.clear();
-            out.events.push(ProducerEvent::Stopped);
-        }
-        out.room |= self.slots.take_room();
-    }
-}
-
-/// Hands a member's actions about its connection to the driver.
-fn pass_on(scratch: &mut ProducerActions, out: &mut ProducerActions) {
-    scratch.room = false;
-    out.net.dial.append(&mut scratch.net.dial);
-    out.net.farewells.append(&mut scratch.net.farewells);
-    for id in scratch.net.close.drain(..) {
-        // The driver closes before it dials, so a dial that nobody wants any more must not get there.
-        match out.net.dial.iter().position(|dial| dial.id == id) {
-            Some(at) => drop(out.net.dial.remove(at)),
-            None => out.net.close.push(id),
-        }
-    }
-    for id in scratch.net.transmit.drain(..) {
-        out.net.transmit(id);
-    }
-}
-
-/// What nsqd says when it could not store a message (nsqd-protocol.md section 6): nothing is wrong with
-/// the message, so another nsqd may take it. `E_PUT_FAILED` is that of versions before 0.2.20.
-const RETRIED_CODES: [&str; 4] = ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED", "E_PUT_FAILED"];
 
 #[cfg(test)]
 mod tests;

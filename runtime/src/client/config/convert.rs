@@ -72,6 +72,7 @@ impl Config {
             },
             max_body_size: self.max_body_size as usize,
             max_req_timeout: self.max_req_timeout,
+            linger: self.linger,
             backoff_min: self.redial_min,
             backoff_max: self.redial_max,
         };
@@ -91,7 +92,8 @@ impl Config {
             poll_timeout: self.lookupd_poll_timeout,
             ..DirectoryOptions::default()
         };
-        Ok(PoolOptions { producer, retry: self.retry, lookupd })
+        let lookupd_authorization = self.skip_lookupd_authorization;
+        Ok(PoolOptions { producer, retry: self.retry, lookupd, lookupd_authorization })
     }
 
     /// What these settings are for a consumer.
@@ -131,10 +133,8 @@ impl Config {
     /// As [`connection_options`](Self::connection_options).
     pub fn net_config(&self) -> Result<NetConfig, ConfigError> {
         self.check()?;
-        let mut net = NetConfig::default();
-        net.local_address = self.local_addr;
-        net.http_tls = self.tls_v1.then(|| self.tls()).transpose()?;
-        Ok(net)
+        let http_tls = self.tls_v1.then(|| self.tls()).transpose()?;
+        Ok(NetConfig { local_address: self.local_addr, http_tls, ..NetConfig::default() })
     }
 
     fn tls(&self) -> Result<ClientTls, ConfigError> {
