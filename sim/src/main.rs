@@ -115,7 +115,8 @@ fn replay(options: &Options, settings: &[(String, String)], runs_max: usize) {
 
 fn settings(words: &[String]) -> Result<Vec<(String, String)>, String> {
     let pair = |word: &String| {
-        let (key, value) = word.split_once('=').ok_or(format!("{word} is not KEY=VALUE"))?;
+        let (key, value) =
+            word.split_once('=').ok_or_else(|| format!("{word} is not KEY=VALUE"))?;
         Ok((key.to_owned(), value.to_owned()))
     };
     words.iter().map(pair).collect()

@@ -26,6 +26,7 @@ use crate::model::{
     Channel, CopyState, MessageNumber, Model, Outcome, Place, Published, Subscriber,
 };
 
+pub(crate) mod counts;
 mod delivery;
 mod discard;
 mod observation;

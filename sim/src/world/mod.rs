@@ -88,6 +88,8 @@ pub struct World {
     /// Who asked which nsqd for what; `None` is the world itself.
     tokens: BTreeMap<ReplyToken, (usize, Option<Asker>)>,
     next_token: u64,
+    /// Which of these requests are answered within the same event.
+    audits: BTreeSet<ReplyToken>,
     /// Which of these requests empty or delete what.
     discards: BTreeMap<ReplyToken, Discard>,
     /// HTTP requests under way.
@@ -153,6 +155,7 @@ impl World {
             env.queue.push(Instant::ZERO, Event::Fault);
         }
         env.queue.push(Instant::ZERO + options.chaos, Event::Calm);
+        env.queue.push(Instant::ZERO, Event::Audit);
         let mut world = Self {
             nodes: Vec::new(),
             directories: (0..options.lookupds).map(Directory::new).collect(),
@@ -171,6 +174,7 @@ impl World {
             gone: BTreeSet::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
+            audits: BTreeSet::new(),
             discards: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -397,6 +401,7 @@ impl World {
             }
             Event::Arrived(..)
             | Event::Ask(_)
+            | Event::Audit
             | Event::Calm
             | Event::Check
             | Event::Fault
@@ -449,6 +454,7 @@ impl World {
             Event::LookupdUp(index) => self.directories[index].start(),
             Event::Calm => self.calm_down(),
             Event::Check => self.check(),
+            Event::Audit => self.audit(),
         }
     }
 
@@ -579,7 +585,10 @@ impl World {
                 self.discarded(token);
                 match (reply, self.tokens.remove(&token)) {
                     (reply, Some((_, Some(asker)))) => self.replied(Some(asker), Ok(reply)),
-                    (AdminReply::Stats(stats), Some((_, None))) => self.stats[node] = Some(*stats),
+                    (AdminReply::Stats(stats), Some((_, None))) => {
+                        self.check_audit(node, token, &stats);
+                        self.stats[node] = Some(*stats);
+                    }
                     // A pause of something that does not exist.
                     (AdminReply::Done | AdminReply::Refused(_), Some((_, None))) => {}
                     (other, token) => {
