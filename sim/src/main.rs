@@ -38,6 +38,10 @@ struct Arguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 
+    /// Ends with the first run that fails, and makes it no smaller
+    #[arg(long, requires = "seeds")]
+    first: bool,
+
     /// Tries so many smaller runs of one that fails
     #[arg(long, value_name = "RUNS", default_value_t = 300)]
     shrink: usize,
@@ -79,12 +83,18 @@ fn carry_out(arguments: &Arguments) -> Result<u64, String> {
     if end.is_none() && arguments.minutes.is_none() {
         return Err("A.. runs for ever: say for how many --minutes".into());
     }
-    let plan = many::Plan { start, end, minutes: arguments.minutes, jobs: arguments.jobs };
+    let plan = many::Plan {
+        start,
+        end,
+        minutes: arguments.minutes,
+        jobs: arguments.jobs,
+        first: arguments.first,
+    };
     many::run(
         &plan,
         |seed| options(seed, &settings),
         |options| {
-            replay(options, &settings, arguments.shrink);
+            replay(options, &settings, if plan.first { 0 } else { arguments.shrink });
         },
     )
 }

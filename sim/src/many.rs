@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) end: Option<u64>,
     pub(crate) minutes: Option<f64>,
     pub(crate) jobs: usize,
+    /// Whether nothing is run behind the first that fails.
+    pub(crate) first: bool,
 }
 
 /// What all runs came to together.
@@ -56,7 +58,7 @@ pub(crate) fn run(
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let is_over = until.is_some_and(|until| Instant::now() >= until);
-            if is_over || count.is_some_and(|count| at >= count) {
+            if is_over || at >= count.unwrap_or(NEVER) {
                 return;
             }
             let seed = plan.start.wrapping_add(at);
@@ -66,6 +68,9 @@ pub(crate) fn run(
             sums.add(options, &outcomes);
             if !is_good(outcomes.as_ref()) {
                 bar.suspend(|| report(seed, &outcomes));
+                if plan.first {
+                    next.store(NEVER, Ordering::Relaxed);
+                }
                 bar.set_message(format!("{} FAILED", sums.failed.len()));
             }
             bar.inc(1);
@@ -122,6 +127,9 @@ impl Sums {
         row("violations", self.failed.len().to_string());
     }
 }
+
+/// More seeds than anybody runs.
+const NEVER: u64 = u64::MAX / 2;
 
 /// Of so many runs that failed is said how they are had again.
 const REPLAYS_MAX: usize = 5;
