@@ -33,6 +33,8 @@ struct Sums {
     delivered: u64,
     faults: BTreeMap<Fault, u64>,
     failed: Vec<Options>,
+    /// Of the runs' hashes, in no order.
+    hash: u64,
 }
 
 /// Runs them; a run that fails is told to `failed` when all are done. Returns how many failed.
@@ -98,6 +100,7 @@ impl Sums {
             self.failed.push(options);
         }
         let Some(outcomes) = outcomes else { return };
+        self.hash = self.hash.wrapping_add(outcomes.hash);
         self.events += outcomes.events;
         self.virtual_nanos += u128::from(outcomes.ended.as_nanos());
         self.published += outcomes.published as u64;
@@ -112,7 +115,7 @@ impl Sums {
         let virtual_seconds = self.virtual_nanos as f64 / 1e9;
         let hours = virtual_seconds / 3600.0;
         let rate = self.events as f64 / seconds;
-        let row = |name: &str, value: String| say(format_args!("{name:<16}{value:>14}"));
+        let row = |name: &str, value: String| say(format_args!("{name:<16}{value:>17}"));
         row("seeds", self.seeds.to_string());
         row("events", self.events.to_string());
         row("messages", self.published.to_string());
@@ -124,6 +127,7 @@ impl Sums {
         for (kind, count) in &self.faults {
             row(&format!("{kind:?}"), count.to_string());
         }
+        row("hash", format!("{:x}", self.hash));
         row("violations", self.failed.len().to_string());
     }
 }
