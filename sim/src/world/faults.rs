@@ -5,6 +5,7 @@ use core::time::Duration;
 use sansq_core::nsqd::{AdminRequest, ChannelOp, TopicOp};
 use sansq_core::rng::Rng;
 
+use super::calls::Caller;
 use super::{World, channel, topic};
 use crate::chance::Chance;
 use crate::client::Gone;
@@ -45,8 +46,8 @@ impl World {
     /// Kills a client; it starts anew at once.
     pub fn crash_client(&mut self, client: usize) {
         self.calls.retain(|_, under_way| match under_way.caller {
-            super::Caller::Client(asker) => asker.client != client,
-            super::Caller::Shard { .. } => true,
+            Caller::Client(asker) => asker.client != client,
+            Caller::Shard { .. } => true,
         });
         self.paused.remove(&Process::Client(client));
         self.clients[client].crash(&mut self.env);
