@@ -20,9 +20,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{
-    AdminRequest, Config, ReplyToken, ServerStats,
-};
+use sansq_core::nsqd::{AdminRequest, Config, ReplyToken, ServerStats};
 use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 
