@@ -1,68 +1,44 @@
-//! Publishes each line of standard input, many at a time, and says what became of them.
+//! Publishes five messages, in the four ways there are.
 //!
 //! ```console
-//! $ seq 100000 | cargo run --example publish -- 127.0.0.1:4150 numbers
+//! $ cargo run -p sansq-tokio --example publish -- 127.0.0.1:4150
 //! ```
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-#![expect(clippy::print_stdout, reason = "an example speaks to whoever runs it")]
-
+use core::error::Error;
+use core::time::Duration;
 use std::env;
-use std::io::{self, BufRead, stdin};
 
-use sansq_tokio::{Outcome, Producer, ProducerConfig, PublishError, Receipt};
+use sansq_tokio::{Outcome, ProducerConfig, producer};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn core::error::Error>> {
-    let mut args = env::args().skip(1);
-    let (Some(nsqd), Some(topic)) = (args.next(), args.next()) else {
-        return Err("usage: publish <nsqd's host:port> <topic>".into());
-    };
-    let producer = sansq_tokio::producer(ProducerConfig::new().nsqd(nsqd))?;
-    let mut receipts = Vec::new();
-    let mut counts = Counts::default();
-    for line in stdin().lock().lines() {
-        receipts.push(take(&producer, &topic, line?).await?);
-        // Answers come in the order of publishing, so waiting for the oldest wastes nothing.
-        if receipts.len() == 1000 {
-            counts.settle(&mut receipts).await;
-        }
+async fn main() -> Result<(), Box<dyn Error>> {
+    let nsqd = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:4150".into());
+    // It connects in the background, now and whenever the connection is lost.
+    let producer = producer(ProducerConfig::new().nsqd(nsqd))?;
+
+    // Over when the nsqd has the message. Without an nsqd it would wait for 30 s; here for 5.
+    let published = producer.publish("orders", "apples").within(Duration::from_secs(5)).await;
+    if let Err(error) = published {
+        // What a program does with a failure depends on what may have become of the message.
+        let advice = match error.outcome() {
+            Outcome::Rejected => "it never will be taken",
+            Outcome::NotStored => "publish it again",
+            Outcome::Unknown => "publish it again, if it may come twice",
+        };
+        return Err(format!("{error}: {advice}").into());
     }
-    counts.settle(&mut receipts).await;
+
+    // Several messages in one command, and one that consumers get later.
+    producer.publish_many("orders", ["pears", "plums"]).await?;
+    producer.publish_after("orders", Duration::from_millis(50), "quinces").await?;
+
+    // Without waiting: the receipt is a future of the outcome, and may be dropped.
+    let receipt = producer.enqueue("orders", "cherries")?;
+    receipt.await?;
+
+    // Waits for what is still under way. (Nothing is, here.)
     producer.close().await;
-    println!("{counts:?}");
+    println!("published 5 messages to orders");
     Ok(())
-}
-
-/// Enqueues a line. When there is no room, publishes it and waits, which makes room.
-async fn take(producer: &Producer, topic: &str, line: String) -> io::Result<Option<Receipt>> {
-    match producer.enqueue(topic, line.clone()) {
-        Ok(receipt) => Ok(Some(receipt)),
-        Err(PublishError::Full) => {
-            producer.publish(topic, line).await.map(|()| None).map_err(io::Error::other)
-        }
-        Err(error) => Err(io::Error::other(error)),
-    }
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    stored: usize,
-    not_stored: usize,
-    perhaps_stored: usize,
-}
-
-impl Counts {
-    async fn settle(&mut self, receipts: &mut Vec<Option<Receipt>>) {
-        for receipt in receipts.drain(..) {
-            let result = match receipt {
-                Some(receipt) => receipt.await,
-                None => Ok(()),
-            };
-            match result.map_err(|error| error.outcome()) {
-                Ok(()) => self.stored += 1,
-                Err(Outcome::Unknown) => self.perhaps_stored += 1,
-                Err(Outcome::Rejected | Outcome::NotStored) => self.not_stored += 1,
-            }
-        }
-    }
 }

@@ -1,7 +1,11 @@
 //! Publishing.
 
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Waker};
 use core::time::Duration;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::task::Wake;
 
 use futures_lite::future::poll_once;
 use sansq_runtime::client::{
@@ -189,6 +193,44 @@ fn without_room_publishes_wait_in_order() {
         third.await.unwrap();
     });
     assert_eq!(broker.join().unwrap(), ["first", "second", "third"]);
+}
+
+#[test]
+fn who_waits_for_room_hears_of_the_close() {
+    struct Bell(AtomicBool);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (address, broker) = Broker::run(move |broker| {
+        let mut peer = broker.accept();
+        let body = peer.publish();
+        wait.recv_timeout(PATIENCE).unwrap();
+        peer.ok();
+        body
+    });
+    block_on(async {
+        let mut options = quick();
+        options.producer.max_outstanding = 1;
+        let producer = harness::producer(ProducerConfig::new().nsqd(address).options(options));
+        let first = producer.enqueue("topic", "first").unwrap();
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let mut second = pin!(producer.publish("topic", "second"));
+        let waker = Waker::from(Arc::clone(&bell));
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(producer.stats().waiting, 1);
+        let mut close = pin!(producer.close());
+        assert_eq!(poll_once(&mut close).await, None);
+        assert!(bell.0.load(Ordering::Relaxed), "nobody told the second");
+        assert_eq!(second.await, Err(PublishError::Closed));
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        close.await;
+    });
+    assert_eq!(broker.join().unwrap(), "first");
 }
 
 #[test]

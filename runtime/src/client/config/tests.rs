@@ -1,5 +1,5 @@
 use core::fmt::Write as _;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use sansq_core::client::{ConnectionOptions, ConsumerOptions, PoolOptions, ProducerOptions};
@@ -311,6 +311,26 @@ fn files_of_tls() {
             bad.tls_v1 = true;
             bad.tls_config = upgrades.tls.clone();
             assert_eq!(bad.connection_options().unwrap().upgrades.tls, upgrades.tls);
+        }
+    }
+}
+
+/// The guide lists every option with its default.
+#[test]
+fn the_guide_knows_all_options() {
+    let guide = include_str!("../../../../docs/CLIENTS.md");
+    let mut listed = BTreeMap::new();
+    for row in guide.lines() {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        if let [_, names, default, _, _, _] = cells[..] {
+            listed.extend(names.split('`').skip(1).step_by(2).map(|name| (name, default)));
+        }
+    }
+    for (name, default, ..) in TABLE {
+        match *name {
+            // Different on every machine, and in every version.
+            "hostname" | "user_agent" => assert!(listed.contains_key(name), "{name}"),
+            _ => assert_eq!(listed.get(name), Some(default), "{name}"),
         }
     }
 }
