@@ -14,7 +14,8 @@ use crate::net::LinkId;
 /// that were acted on, connections that are leaving, channels that came, deliveries, and who has left.
 #[derive(Clone, Debug)]
 pub enum Observation {
-    /// A publisher begins to publish the next message, see [`Oracles::next_number`].
+    /// A publisher begins to publish the next message, see
+    /// [`Oracles::next_number`](super::Oracles::next_number).
     Published {
         /// Where to.
         target: Target,
