@@ -5,11 +5,12 @@ use core::time::Duration;
 use sansq_core::client::RetryPolicy;
 use sansq_core::nsqd::{AdminRequest, Batch, ChannelOp, TopicOp};
 use sansq_sim::client::pool::{Pool, PoolPlan};
+use sansq_sim::client::raw::{Hostile, Raw, Step};
 use sansq_sim::client::worker::{Worker, WorkerPlan};
 use sansq_sim::net::Process;
 use sansq_sim::swarm::{DiskOptions, Habit};
 use sansq_sim::{
-    Client, Context, MessageNumber, Options, Outcome, Trace, World, channel, run, topic,
+    Client, Context, MessageNumber, Options, Outcome, Trace, Violation, World, channel, run, topic,
 };
 
 /// A message is published, requeued, ignored until it times out, and finished, on one shard and where
@@ -122,6 +123,41 @@ fn nothing_is_lost_between_a_pool_and_a_consumer() {
             assert_eq!(world.oracles().unfinished(), [], "{name}, seed {seed}");
             assert!(outcomes.published >= 100 && outcomes.delivered >= 50, "{name}: {outcomes:?}");
         }
+    }
+}
+
+/// A client that is told what to write, step by step; one that waits for what never comes is not done.
+#[test]
+fn a_raw_client_does_as_it_is_told() {
+    let steps = vec![
+        Step::Send(b"  V2SUB t0 c0\n".to_vec()),
+        Step::Expect(b"OK".to_vec()),
+        Step::Wait(Duration::from_secs(2)),
+        Step::Send(b"CLS\n".to_vec()),
+        Step::Expect(b"CLOSE_WAIT".to_vec()),
+        Step::Close,
+    ];
+    let mut world = World::new(Options::empty(1, 1, 1), Trace::new(None));
+    world.add_client(Raw::new(0, steps.clone(), true));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.finish().result, Ok(()));
+
+    let mut world = World::new(Options::empty(1, 1, 1), Trace::new(None));
+    let never = Step::Expect(b"never".to_vec());
+    world.add_client(Raw::new(0, steps.into_iter().take(1).chain([never]).collect(), true));
+    let outcomes = world.finish();
+    assert!(matches!(outcomes.result, Err(Violation::Other(text)) if text.contains("is not done")));
+}
+
+/// Whoever harms an nsqd as he can does not keep others from their messages.
+#[test]
+fn a_hostile_client_harms_nobody_else() {
+    for seed in 0..10 {
+        let (mut world, _, _) = small_world(seed);
+        world.add_client(Hostile::new(topic(0), channel(0)));
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(world.finish().result, Ok(()), "seed {seed}");
+        assert_eq!(world.oracles().unfinished(), [], "seed {seed}");
     }
 }
 
