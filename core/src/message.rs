@@ -121,7 +121,8 @@ impl IdGenerator {
         const EPOCH: i64 = 1_288_834_974_288;
         let ticks = (unix.0 >> 20).saturating_sub(EPOCH).max(0) as u64 & 0x1FF_FFFF_FFFF;
         let fresh = ticks << 22 | self.node << 12 | self.sequence_first;
-        let next = self.last + self.sequence_step;
+        let step = if cfg!(sansq_mutation = "ids_repeat") { 0 } else { self.sequence_step };
+        let next = self.last + step;
         self.last = if fresh > self.last {
             fresh
         } else if next >> 12 == self.last >> 12 {

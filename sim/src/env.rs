@@ -150,6 +150,10 @@ impl fmt::Display for Brief<'_> {
                 write!(f, "  message {} {outcome:?}", message.0)
             }
             Observation::ChannelCreated(place) => write!(f, "  created {place}"),
+            Observation::TopicDeleted { node, topic } => write!(f, "  deleted {node} {topic}"),
+            Observation::ChannelDeleted(place) => write!(f, "  deleted {place}"),
+            Observation::Discarding(what) => write!(f, "  to go: {what:?}"),
+            Observation::Discarded(what) => write!(f, "  gone: {what:?}"),
             Observation::ChannelLoaded(place) => write!(f, "  loaded {place}"),
             Observation::Died { node, .. } => write!(f, "  nsqd {node} died"),
             Observation::Gone { node } => write!(f, "  nsqd {node} does not come back"),

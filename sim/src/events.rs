@@ -77,6 +77,8 @@ pub enum Event {
     LookupdUp(usize),
     /// From now on nothing breaks.
     Calm,
+    /// Do the nsqds count right?
+    Audit,
     /// Is everything done?
     Check,
 }

@@ -92,6 +92,7 @@ pub mod model;
 pub mod net;
 mod node;
 pub mod oracles;
+pub mod shrink;
 pub mod swarm;
 mod tap;
 pub mod trace;

@@ -11,7 +11,7 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Instant;
 
 use crate::net::LinkId;
-use crate::oracles::Target;
+use crate::oracles::{Discard, Target};
 
 /// Names a message by the order of publishing; the body carries it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -143,6 +143,11 @@ pub(crate) struct Model {
     pub(crate) done: BTreeSet<(TopicName, ChannelName, MessageNumber)>,
     /// How many messages that may be on several nsqds reached each topic.
     pub(crate) arrivals: BTreeMap<(usize, TopicName), u64>,
+    /// What is being emptied or deleted.
+    pub(crate) discarding: Vec<Discard>,
+    /// What was published before these times went with its channel or topic, perhaps.
+    pub(crate) floors: BTreeMap<Place, Instant>,
+    pub(crate) topic_floors: BTreeMap<(usize, TopicName), Instant>,
     /// nsqds that lost power.
     pub(crate) lost_power: BTreeSet<usize>,
     /// What was delivered under these names was damaged by that: records have no checksum.
@@ -167,12 +172,16 @@ impl Model {
         node: usize,
     ) -> impl Iterator<Item = (&Place, &Channel)> {
         let (topic, at) = (message.topic, message.at);
+        let topic_floor = self.topic_floors.get(&(node, topic));
+        let is_above = move |floor: Option<&Instant>| floor.is_none_or(|floor| *floor < at);
         self.channels.iter().filter(move |(place, channel)| {
             place.node == node
                 && place.topic == topic
                 && !place.channel.is_ephemeral()
                 && !channel.is_gone
                 && (channel.is_first || channel.created_at < at)
+                && is_above(topic_floor)
+                && is_above(self.floors.get(*place))
         })
     }
 

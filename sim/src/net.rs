@@ -245,6 +245,7 @@ impl Net {
                 (end.link, end.side)
             }
             Event::Ask(_)
+            | Event::Audit
             | Event::Call(_)
             | Event::Calm
             | Event::Check

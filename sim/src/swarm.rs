@@ -129,6 +129,8 @@ pub enum Fault {
     StepClock,
     /// A topic or channel is paused or unpaused.
     Pause,
+    /// A topic or channel is emptied or deleted, and what it had is gone.
+    Discard,
     /// An nsqd's disk does not do what it is asked, or does again. Without disks nothing happens.
     BreakDisk,
     /// An nsqd dies, perhaps in the middle of a write, and is started again later. Only with disks.
@@ -137,6 +139,27 @@ pub enum Fault {
     LosePower,
     /// An nsqd is stopped in good order, and started again. Only with disks.
     RestartNode,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 15] = [
+        Self::LoseLink,
+        Self::SilenceLink,
+        Self::Partition,
+        Self::PauseProcess,
+        Self::KillClient,
+        Self::SkewClock,
+        Self::StallLink,
+        Self::RestartLookupd,
+        Self::StepClock,
+        Self::Pause,
+        Self::Discard,
+        Self::BreakDisk,
+        Self::KillNode,
+        Self::LosePower,
+        Self::RestartNode,
+    ];
 }
 
 /// What a consumer does with a message.
@@ -345,6 +368,7 @@ impl Options {
             Fault::PauseProcess,
             Fault::KillClient,
             Fault::SkewClock,
+            Fault::Discard,
         ];
         self.faults.kinds.extend(kinds.into_iter().filter(|_| rng.percent(25)));
         if self.faults.kinds.contains(&Fault::RestartNode) {

@@ -2,8 +2,16 @@
 
 use core::time::Duration;
 
-use sansq_sim::swarm::Habit;
-use sansq_sim::{MessageNumber, Options, Outcome, Trace, World, run};
+use sansq_core::client::RetryPolicy;
+use sansq_core::nsqd::{AdminRequest, Batch, ChannelOp, TopicOp};
+use sansq_sim::client::pool::{Pool, PoolPlan};
+use sansq_sim::client::raw::{Hostile, Raw, Step};
+use sansq_sim::client::worker::{Worker, WorkerPlan};
+use sansq_sim::net::Process;
+use sansq_sim::swarm::{DiskOptions, Habit};
+use sansq_sim::{
+    Client, Context, MessageNumber, Options, Outcome, Trace, Violation, World, channel, run, topic,
+};
 
 /// A message is published, requeued, ignored until it times out, and finished, on one shard and where
 /// the connection has to move between several.
@@ -51,4 +59,140 @@ fn one_seed_gives_one_run() {
     }
     let hashes = [0, 1].map(|seed| run(Options::from_seed(seed), Trace::new(None)).hash);
     assert_ne!(hashes[0], hashes[1]);
+}
+
+/// Two nsqds, a pool that may try again, and a consumer that finds them.
+fn small_world(seed: u64) -> (World, usize, usize) {
+    let latency_max = Duration::from_millis(1);
+    let disks = DiskOptions { latency_max, max_bytes_per_file: 10_000, sync_every: 1 };
+    let options =
+        Options { disks: Some(disks), mem_queue_size: 0, shards: 2, ..Options::empty(seed, 2, 1) };
+    let mut world = World::new(options, Trace::new(None));
+    let mut worker = WorkerPlan::new(topic(0), channel(0));
+    worker.nsqds = vec![0, 1];
+    let worker = world.add_client(Worker::new(worker));
+    world.run_for(Duration::from_secs(5));
+    let mut pool = PoolPlan::new(vec![topic(0)], 100, Duration::from_millis(300));
+    pool.options.retry = RetryPolicy::Always;
+    let pool = world.add_client(Pool::new(pool));
+    world.run_for(Duration::from_secs(5));
+    (world, worker, pool)
+}
+
+/// Whatever happens to them, what the pool was told is stored gets to the consumer.
+#[test]
+fn nothing_is_lost_between_a_pool_and_a_consumer() {
+    type Harm = fn(&mut World, usize, usize);
+    let second = Duration::from_secs(1);
+    let harms: [(&str, Harm); 8] = [
+        ("nothing", |_, _, _| {}),
+        ("an nsqd dies", |world, _, _| {
+            world.kill(0, false);
+            world.run_for(Duration::from_secs(5));
+            world.start(0);
+        }),
+        ("an nsqd is restarted", |world, _, _| {
+            world.stop(1);
+            world.run_for(Duration::from_secs(5));
+            world.start(1);
+        }),
+        ("the consumer dies", |world, worker, _| world.crash_client(worker)),
+        ("the consumer is not heard", |world, worker, _| {
+            world.cut(Process::Client(worker), Process::Nsqd(0));
+        }),
+        ("an nsqd is not heard", |world, worker, pool| {
+            world.cut(Process::Nsqd(1), Process::Client(worker));
+            world.cut(Process::Nsqd(1), Process::Client(pool));
+        }),
+        ("an nsqd stands still", |world, _, _| {
+            world.pause(Process::Nsqd(0), Duration::from_secs(90));
+        }),
+        ("connections go half-open", |world, _, _| {
+            for _ in 0..10 {
+                world.break_any_link(true);
+            }
+        }),
+    ];
+    for (name, harm) in harms {
+        for seed in 0..5 {
+            let (mut world, worker, pool) = small_world(seed);
+            harm(&mut world, worker, pool);
+            world.run_for(100 * second);
+            let outcomes = world.finish();
+            assert_eq!(outcomes.result, Ok(()), "{name}, seed {seed}");
+            assert_eq!(world.oracles().unfinished(), [], "{name}, seed {seed}");
+            assert!(outcomes.published >= 100 && outcomes.delivered >= 50, "{name}: {outcomes:?}");
+        }
+    }
+}
+
+/// A client that is told what to write, step by step; one that waits for what never comes is not done.
+#[test]
+fn a_raw_client_does_as_it_is_told() {
+    let steps = vec![
+        Step::Send(b"  V2SUB t0 c0\n".to_vec()),
+        Step::Expect(b"OK".to_vec()),
+        Step::Wait(Duration::from_secs(2)),
+        Step::Send(b"CLS\n".to_vec()),
+        Step::Expect(b"CLOSE_WAIT".to_vec()),
+        Step::Close,
+    ];
+    let mut world = World::new(Options::empty(1, 1, 1), Trace::new(None));
+    world.add_client(Raw::new(0, steps.clone(), true));
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.finish().result, Ok(()));
+
+    let mut world = World::new(Options::empty(1, 1, 1), Trace::new(None));
+    let never = Step::Expect(b"never".to_vec());
+    world.add_client(Raw::new(0, steps.into_iter().take(1).chain([never]).collect(), true));
+    let outcomes = world.finish();
+    assert!(matches!(outcomes.result, Err(Violation::Other(text)) if text.contains("is not done")));
+}
+
+/// Whoever harms an nsqd as he can does not keep others from their messages.
+#[test]
+fn a_hostile_client_harms_nobody_else() {
+    for seed in 0..10 {
+        let (mut world, _, _) = small_world(seed);
+        world.add_client(Hostile::new(topic(0), channel(0)));
+        world.run_for(Duration::from_secs(60));
+        assert_eq!(world.finish().result, Ok(()), "seed {seed}");
+        assert_eq!(world.oracles().unfinished(), [], "seed {seed}");
+    }
+}
+
+/// A topic that is deleted while its nsqd stops is not waited for.
+#[test]
+fn a_topic_may_go_while_its_nsqd_writes_its_memory_to_disk() {
+    #[derive(Debug)]
+    struct Admin;
+
+    impl Client for Admin {
+        fn started(&mut self, context: &mut Context<'_>) {
+            for at in 0..20 {
+                let (_, body) = context.publishing(0, topic(0), 100 + at, Duration::ZERO);
+                let (batch, delay) = (Batch::One(body), Duration::ZERO);
+                context.ask(0, AdminRequest::Publish { topic: topic(0), batch, delay });
+            }
+            context.ask(0, AdminRequest::Channel(topic(0), channel(0), ChannelOp::Create));
+            context.wake(Duration::from_secs(1), 0);
+        }
+
+        fn woken(&mut self, _: u64, context: &mut Context<'_>) {
+            context.ask(0, AdminRequest::Topic(topic(0), TopicOp::Delete));
+        }
+    }
+
+    let latency_max = Duration::from_millis(30);
+    let disks = DiskOptions { latency_max, max_bytes_per_file: 1000, sync_every: 10 };
+    for seed in 0..20 {
+        let lane_delay_max = Duration::from_millis(5);
+        let base = Options { shards: 2, lane_delay_max, ..Options::empty(seed, 1, 1) };
+        let options = Options { disks: Some(disks), ..base };
+        let mut world = World::new(options, Trace::new(None));
+        world.add_client(Admin);
+        world.run_for(Duration::from_secs(1));
+        world.stop(0);
+        assert_eq!(world.finish().result, Ok(()), "seed {seed}");
+    }
 }

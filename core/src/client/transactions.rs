@@ -420,7 +420,13 @@ impl Transactions {
         while let Some(lost) = self.sent.pop_front() {
             if !lost.is_over {
                 self.bytes -= lost.publish.body.len();
-                self.fail(lost, PublishError::Unknown(error.clone()), completed);
+                let error = error.clone();
+                let error = if cfg!(sansq_mutation = "producer_denies_what_was_sent") {
+                    PublishError::NotSent(error)
+                } else {
+                    PublishError::Unknown(error)
+                };
+                self.fail(lost, error, completed);
             }
         }
         self.abandoned = 0;

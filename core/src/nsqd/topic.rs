@@ -304,7 +304,9 @@ impl Topic {
         } else {
             self.backlog.memory_room()
         };
-        let ticket = if publish.batch.len() <= memory_room {
+        let ticket = if publish.batch.len() <= memory_room
+            || cfg!(sansq_mutation = "acknowledged_before_written")
+        {
             // A client that consumes what it publishes reads the answer before the message.
             out.accepted(publish.origin);
             None
@@ -369,6 +371,9 @@ impl Topic {
         let Some((last, others)) = self.channels.split_last() else { return };
         for channel in others {
             out.put(*channel, message.clone(), due, ticket);
+        }
+        if cfg!(sansq_mutation = "last_channel_forgotten") && !others.is_empty() {
+            return;
         }
         out.put(*last, message, due, ticket);
     }

@@ -1,7 +1,7 @@
 //! One thing at a time: what is asked of the disk, in which order, and what is answered.
 
 use sansq_core::message::MessageId;
-use sansq_core::storage::memory::MemoryFiles;
+use sansq_core::storage::memory::{Faults, MemoryFiles};
 use sansq_core::storage::{DiskEvent, DiskOptions, FailureKind, File, Op, PENDING_MAX, Popped};
 use sansq_core::time::UnixNanos;
 
@@ -174,6 +174,39 @@ fn emptying_moves_on_to_the_next_file() {
     rig.settle();
     let files = rig.close(&[]);
     assert_eq!(files.get("t:c.diskqueue.meta.dat"), Some(&b"0\n2,0\n2,0\n"[..]));
+}
+
+/// What failed is not wanted any more then, and must not keep the queue from getting something new.
+#[test]
+fn emptying_ends_the_trouble_of_a_queue() {
+    type Break = fn(&mut Faults, Option<FailureKind>);
+    let breaks: [Break; 3] = [
+        |faults, kind| faults.append = kind,
+        |faults, kind| faults.replace = kind,
+        |faults, kind| faults.sync = kind,
+    ];
+    for (number, set) in breaks.into_iter().enumerate() {
+        for removes in [true, false] {
+            let mut rig = Rig::new(OPTIONS);
+            set(&mut rig.files.faults, Some(FailureKind::Other));
+            rig.push(&message(1, b"one"), None);
+            rig.settle();
+            rig.wait();
+            rig.settle();
+            assert!(rig.queue.failure().is_some(), "{number}");
+            rig.files.faults = Faults::default();
+            if !removes {
+                rig.files.faults.remove = Some(FailureKind::Other);
+            }
+            rig.queue.empty(rig.now, &mut rig.out);
+            rig.settle();
+            rig.rest();
+            assert!(rig.queue.failure().is_none(), "{number}, {removes}");
+            assert!(rig.queue.room() > 0, "{number}, {removes}");
+            rig.put(2, b"two");
+            assert_eq!(ids(&rig.drain()), [2], "{number}, {removes}");
+        }
+    }
 }
 
 #[test]

@@ -179,6 +179,11 @@ impl Publisher {
             for event in actions.events {
                 context.log(format_args!("{event}"));
             }
+            for (id, bytes) in actions.net.farewells {
+                if let Some((link, _)) = machine.link.filter(|(_, at)| *at == id) {
+                    context.write(link, &bytes);
+                }
+            }
             for id in actions.net.close {
                 if let Some((link, _)) = machine.link.take_if(|(_, at)| *at == id) {
                     context.close(link);

@@ -122,12 +122,13 @@ pub struct Hostile {
     topic: TopicName,
     channel: ChannelName,
     links: Vec<LinkId>,
+    has_flooded: bool,
 }
 
 impl Hostile {
     /// One that harms all nsqds, and takes messages of this channel when it can.
     pub const fn new(topic: TopicName, channel: ChannelName) -> Self {
-        Self { topic, channel, links: Vec::new() }
+        Self { topic, channel, links: Vec::new(), has_flooded: false }
     }
 
     fn harm(&mut self, context: &mut Context<'_>) {
@@ -139,13 +140,21 @@ impl Hostile {
         let node = context.rng.below(context.nsqds() as u64) as usize;
         let link = context.dial(&nsqd_address(node));
         let mut bytes = b"  V2".to_vec();
-        match context.rng.below(8) {
+        match context.rng.below(9) {
             0 => bytes.clear(),
             1 => bytes = garbage(context),
             2 => bytes.extend(garbage(context)),
             3 => bytes.extend_from_slice(b"PUB t0\n\x7f\xff\xff\xff"),
             4 => bytes.extend_from_slice(b"MPUB t0\n\0\0\0\x10\x7f\xff\xff\xff\0"),
-            5 => bytes.extend_from_slice(b"IDENTIFY\n\0\0\0\x10{\"heart"),
+            7 => bytes.extend_from_slice(b"IDENTIFY\n\0\0\0\x10{\"heart"),
+            // Answers that are never read.
+            5 if !core::mem::replace(&mut self.has_flooded, true) => {
+                let (topic, channel) = (&self.topic, &self.channel);
+                bytes.extend_from_slice(format!("SUB {topic} {channel}\n").as_bytes());
+                let finish = *b"FIN 0123456789abcdef\n";
+                bytes.extend(core::iter::repeat_n(finish, 6000).flatten());
+                context.set_reading(link, false);
+            }
             6 => bytes.extend(core::iter::repeat_n(*b"NOP\n", 2000).flatten()),
             _ => {
                 let (topic, channel) = (&self.topic, &self.channel);

@@ -41,6 +41,11 @@ impl Wires {
         context: &mut Context<'_>,
         mut swap: impl FnMut(DialId, Now, &mut Vec<u8>),
     ) {
+        for (id, bytes) in net.farewells {
+            if let Some(link) = self.links.get(&id) {
+                context.write(*link, &bytes);
+            }
+        }
         for id in net.close {
             if let Some(link) = self.links.remove(&id) {
                 self.dials.remove(&link);

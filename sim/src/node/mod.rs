@@ -255,6 +255,11 @@ impl Node {
         false
     }
 
+    /// How many shards it has.
+    pub(crate) const fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// How many connections its shards have.
     pub(crate) fn connections(&self) -> usize {
         self.shards.iter().map(|seat| seat.shard.connections()).sum()

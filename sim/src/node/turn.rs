@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use sansq_core::arena::ConnId;
 use sansq_core::client::frame::Frame;
+use sansq_core::nsqd::config::{OWED_LEN_MAX, REPLIES_OWED_MAX};
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{Actions, Close, Event as LogEvent, ReadState, Shard, StatsdAction};
 use sansq_core::time::Now;
@@ -69,7 +70,15 @@ impl Node {
                 bytes.len(),
                 digest(&bytes)
             ));
+            if socket.closing && !bytes.is_empty() {
+                let text = format!("link {} is sent something after its close", link.0);
+                env.judge(Err(Violation::Other(text)));
+            }
             socket.outbox.extend_from_slice(&bytes);
+            if socket.outbox.len() > OWED_MAX {
+                let text = format!("link {} is owed {} bytes", link.0, socket.outbox.len());
+                env.judge(Err(Violation::Other(text)));
+            }
             match socket.tap.sent(&bytes) {
                 Ok(frames) => sent.extend(frames.into_iter().map(|frame| (link, frame))),
                 Err(error) => {
@@ -93,6 +102,15 @@ impl Node {
             env.observe(Observation::Leaving(*link));
         }
         for event in &actions.events {
+            if let LogEvent::TopicDeleted(topic) = event {
+                env.observe(Observation::TopicDeleted { node: self.index, topic: *topic });
+            }
+            if let LogEvent::ChannelDeleted(topic, channel) = event
+                && !channel.is_ephemeral()
+            {
+                let place = Place { node: self.index, topic: *topic, channel: *channel };
+                env.observe(Observation::ChannelDeleted(place));
+            }
             if let LogEvent::ChannelCreated(topic, channel) = event
                 && !env.oracles.knows_channel(self.index, topic, channel)
             {
@@ -321,6 +339,10 @@ impl Node {
         }
     }
 }
+
+/// More bytes than an nsqd may owe to one connection: messages and answers up to their limits, and what
+/// came last on top of each; bodies are small here.
+const OWED_MAX: usize = OWED_LEN_MAX + REPLIES_OWED_MAX + 64 * 1024;
 
 /// Everything that a shard owes to a connection.
 fn swap_out(shard: &mut Shard, conn: ConnId) -> Vec<u8> {

@@ -207,7 +207,7 @@ impl Oracles {
             matches!(state, Some(CopyState::InFlight { deadline, .. }) if now < deadline)
         };
         let in_flight = subscriber.in_flight.iter().filter(counts).count();
-        if in_flight > ready as usize {
+        if in_flight > ready as usize && !self.is_discarding(&place) {
             return Err(Violation::OverReady { link, in_flight, ready });
         }
         Ok(())

@@ -26,10 +26,12 @@ use crate::model::{
     Channel, CopyState, MessageNumber, Model, Outcome, Place, Published, Subscriber,
 };
 
+pub(crate) mod counts;
 mod delivery;
+mod discard;
 mod observation;
 
-pub use observation::{Observation, Target, Violation};
+pub use observation::{Discard, Observation, Target, Violation};
 
 /// The judges, and what they know.
 #[derive(Debug)]
@@ -136,10 +138,34 @@ impl Oracles {
                 self.model.channels.insert(place, channel);
                 Ok(())
             }
+            Observation::ChannelDeleted(place) => {
+                self.channel_deleted(now, &place);
+                Ok(())
+            }
+            Observation::TopicDeleted { node, topic } => {
+                let is_of = |place: &Place| (place.node, place.topic) == (node, topic);
+                self.model.channels.retain(|place, _| !is_of(place));
+                self.model.topic_floors.insert((node, topic), now);
+                Ok(())
+            }
+            Observation::Discarding(discard) => {
+                self.model.discarding.push(discard);
+                Ok(())
+            }
+            Observation::Discarded(discard) => {
+                self.discarded(now, &discard);
+                Ok(())
+            }
             Observation::ChannelLoaded(place) => {
-                if let Some(channel) = self.model.channels.get_mut(&place) {
-                    channel.is_gone = false;
-                }
+                // One that was deleted may be there again after a crash.
+                let channel = self.model.channels.entry(place).or_insert_with(|| Channel {
+                    created_at: now,
+                    is_first: false,
+                    copies: BTreeMap::new(),
+                    requeues: 0,
+                    is_gone: false,
+                });
+                channel.is_gone = false;
                 Ok(())
             }
             Observation::Died { node, has_all_on_disk, loses_power } => {
@@ -293,7 +319,9 @@ impl Oracles {
     /// If not.
     pub fn check_count(&self, node: usize, topic: &TopicName, count: u64) -> Result<(), Violation> {
         let (least, most) = self.model.accepted(node, topic);
-        if (least..=most).contains(&count) || self.model.restarted.contains(&node) {
+        let is_new = self.model.restarted.contains(&node)
+            || self.model.topic_floors.contains_key(&(node, *topic));
+        if (least..=most).contains(&count) || is_new {
             return Ok(());
         }
         let text = format!("nsqd {node} counts {count} messages of {topic}, not {least} to {most}");
@@ -306,7 +334,10 @@ impl Oracles {
     /// If not.
     pub fn check_requeues(&self, place: &Place, count: u64) -> Result<(), Violation> {
         let expected = self.model.channels.get(place).map_or(0, |channel| channel.requeues);
-        if count == expected || self.model.restarted.contains(&place.node) {
+        let is_new = self.model.restarted.contains(&place.node)
+            || self.model.floors.contains_key(place)
+            || self.model.topic_floors.contains_key(&(place.node, place.topic));
+        if count == expected || is_new {
             return Ok(());
         }
         Err(Violation::Other(format!("{place:?} counts {count} requeues, not {expected}")))

@@ -14,7 +14,8 @@ use crate::net::LinkId;
 /// that were acted on, connections that are leaving, channels that came, deliveries, and who has left.
 #[derive(Clone, Debug)]
 pub enum Observation {
-    /// A publisher begins to publish the next message, see [`Oracles::next_number`].
+    /// A publisher begins to publish the next message, see
+    /// [`Oracles::next_number`](super::Oracles::next_number).
     Published {
         /// Where to.
         target: Target,
@@ -53,6 +54,19 @@ pub enum Observation {
     },
     /// A channel came into being.
     ChannelCreated(Place),
+    /// A topic was deleted, with its channels.
+    TopicDeleted {
+        /// The nsqd.
+        node: usize,
+        /// The topic.
+        topic: TopicName,
+    },
+    /// A lasting channel was deleted.
+    ChannelDeleted(Place),
+    /// An nsqd is asked to empty or delete something.
+    Discarding(Discard),
+    /// It has done so, or will not any more.
+    Discarded(Discard),
     /// An nsqd that starts finds this channel in its list.
     ChannelLoaded(Place),
     /// An nsqd died.
@@ -131,6 +145,17 @@ pub enum Observation {
         /// The body.
         body: Bytes,
     },
+}
+
+/// What is emptied or deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Discard {
+    /// The nsqd.
+    pub node: usize,
+    /// The topic.
+    pub topic: TopicName,
+    /// The channel; `None`: the topic, and with it perhaps all its channels.
+    pub channel: Option<ChannelName>,
 }
 
 /// Where a message is published.

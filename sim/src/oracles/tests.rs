@@ -190,3 +190,110 @@ fn a_channel_that_came_later_is_owed_nothing_unless_it_is_the_first() {
     scene.sees(Observation::ChannelCreated(second)).unwrap();
     assert_eq!(scene.oracles.check_drained(), Ok(()));
 }
+
+/// A message that may be stored on nsqds 0 and 1, both of which have the channel.
+fn scene_of_a_pool(once: bool) -> Scene {
+    let mut scene =
+        Scene { oracles: Oracles::new(Duration::from_secs(60), false), now: Instant::ZERO };
+    for node in [0, 1] {
+        let place = Place { node, ..place() };
+        scene.sees(Observation::ChannelCreated(place)).unwrap();
+        let (link, msg_timeout) = (LinkId(node + 1), TIMEOUT);
+        scene.sees(Observation::Subscribed { link, place, msg_timeout }).unwrap();
+        scene.sees(Observation::Ready { link, count: 1 }).unwrap();
+    }
+    scene.now = Instant::from_millis(1000);
+    let (target, topic, delay) = (Target::Anywhere { once }, place().topic, Duration::ZERO);
+    scene.sees(Observation::Published { target, topic, len: 20, delay }).unwrap();
+    scene
+}
+
+fn reached(node: usize) -> Observation {
+    Observation::Reached { node, topic: place().topic, messages: vec![MessageNumber(0)] }
+}
+
+#[test]
+fn a_message_of_a_pool_is_owed_by_the_nsqd_that_it_reached() {
+    let mut scene = scene_of_a_pool(true);
+    assert!(matches!(scene.delivers(1, 1), Err(Violation::NotPublished(_))));
+    scene.sees(reached(1)).unwrap();
+    scene.accepts();
+    let place = Place { node: 1, ..place() };
+    let lost = Violation::Lost(MessageNumber(0), Box::new(place));
+    assert_eq!(scene.oracles.check_drained(), Err(lost));
+    assert_eq!(scene.oracles.unfinished(), [(MessageNumber(0), place.topic, place.channel)]);
+    scene.delivers(2, 1).unwrap();
+    scene.finishes(2).unwrap();
+    assert_eq!(scene.oracles.check_drained(), Ok(()));
+    assert_eq!(scene.oracles.unfinished(), []);
+}
+
+#[test]
+fn a_message_that_is_stored_twice_is_caught_if_it_should_not_be() {
+    for once in [false, true] {
+        let mut scene = scene_of_a_pool(once);
+        scene.sees(reached(0)).unwrap();
+        scene.sees(reached(1)).unwrap();
+        scene.delivers(1, 1).unwrap();
+        let expected = if once { Err(Violation::StoredTwice(MessageNumber(0))) } else { Ok(()) };
+        assert_eq!(scene.delivers(2, 1), expected);
+    }
+}
+
+#[test]
+fn a_refused_message_of_a_pool_that_is_there_is_caught() {
+    let mut scene = scene_of_a_pool(false);
+    scene.sees(reached(0)).unwrap();
+    scene.delivers(1, 1).unwrap();
+    let (message, outcome) = (MessageNumber(0), Outcome::Refused);
+    let refused = Err(Violation::Refused(message));
+    assert_eq!(scene.sees(Observation::Completed { message, outcome }), refused);
+}
+
+#[test]
+fn a_message_that_is_finished_and_was_not_handled_is_caught() {
+    for is_handled in [false, true] {
+        let mut scene = Scene::new();
+        let Place { topic, channel, .. } = place();
+        scene.oracles.expect_handling(topic, channel);
+        scene.delivers(1, 1).unwrap();
+        if is_handled {
+            let message = MessageNumber(0);
+            scene.sees(Observation::Handled { topic, channel, message }).unwrap();
+        }
+        assert_eq!(scene.finishes(1).is_ok(), is_handled);
+    }
+}
+
+#[test]
+fn figures_that_are_wrong_are_caught() {
+    let mut scene = Scene::new();
+    scene.accepts();
+    let check = |scene: &Scene, in_flight, held| {
+        let counts = counts::Counts { in_flight, held, held_by_topic: 0 };
+        scene.oracles.check_counts(scene.now, &place(), counts).is_ok()
+    };
+    assert!(check(&scene, 0, 1));
+    assert!(!check(&scene, 0, 0));
+    assert!(!check(&scene, 0, 2));
+    scene.delivers(1, 1).unwrap();
+    assert!(check(&scene, 1, 1));
+    assert!(!check(&scene, 0, 1));
+    scene.finishes(1).unwrap();
+    assert!(check(&scene, 0, 0));
+    assert!(!check(&scene, 1, 1));
+}
+
+#[test]
+fn what_is_emptied_or_deleted_is_owed_to_nobody() {
+    let Place { node, topic, channel } = place();
+    for discard in [None, Some(channel)] {
+        let mut scene = Scene::new();
+        scene.accepts();
+        let discard = Discard { node, topic, channel: discard };
+        scene.sees(Observation::Discarding(discard)).unwrap();
+        assert!(scene.oracles.check_drained().is_err());
+        scene.sees(Observation::Discarded(discard)).unwrap();
+        assert_eq!(scene.oracles.check_drained(), Ok(()));
+    }
+}

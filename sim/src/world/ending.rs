@@ -2,12 +2,16 @@
 
 use core::time::Duration;
 
-use sansq_core::nsqd::{AdminRequest, ChannelOp, ChannelStats, StatsFilter, TopicOp};
+use sansq_core::nsqd::{
+    AdminRequest, ChannelOp, ChannelStats, ReplyToken, ServerStats, StatsFilter, TopicOp,
+};
 
 use super::{World, channel, topic};
 use crate::events::Event;
 use crate::model::Place;
+use crate::net::Process;
 use crate::node::Node;
+use crate::oracles::counts::Counts;
 use crate::oracles::{Observation, Violation};
 
 impl World {
@@ -139,6 +143,37 @@ impl World {
         None
     }
 
+    /// Asks nsqds of one shard for their statistics, which they give at once, so that they are to be what the
+    /// judges know. Others answer after messages between shards, when things have changed.
+    pub(super) fn audit(&mut self) {
+        self.env.queue.push(self.env.now.instant + AUDIT_EVERY, Event::Audit);
+        for node in 0..self.nodes.len() {
+            let is_paused = self.paused.contains_key(&Process::Nsqd(node));
+            if self.nodes[node].is_up() && self.nodes[node].shards() == 1 && !is_paused {
+                self.audits.insert(ReplyToken(self.next_token + 1));
+                self.ask(node, AdminRequest::Stats(StatsFilter::default()), None);
+            }
+        }
+    }
+
+    /// Compares what an nsqd counts just now with what the judges know.
+    pub(super) fn check_audit(&mut self, node: usize, token: ReplyToken, stats: &ServerStats) {
+        if !self.audits.remove(&token) {
+            return;
+        }
+        let now = self.env.now.instant;
+        for topic in &stats.topics {
+            for channel in topic.channels.iter().filter(|channel| !channel.name.is_ephemeral()) {
+                let place = Place { node, topic: topic.name, channel: channel.name };
+                let held = channel.depth + channel.in_flight_count + channel.deferred_count;
+                let counts =
+                    Counts { in_flight: channel.in_flight_count, held, held_by_topic: topic.depth };
+                let result = self.env.oracles.check_counts(now, &place, counts);
+                self.env.judge(result);
+            }
+        }
+    }
+
     /// Compares what the nsqds counted with what was seen.
     fn check_stats(&mut self) {
         for (node, stats) in self.stats.iter().enumerate() {
@@ -162,6 +197,9 @@ impl World {
 /// How long, once nothing breaks any more, consuming everything may take: the longest time-outs and
 /// back-offs, one behind the other.
 pub(super) const CALM_MAX: Duration = Duration::from_secs(300);
+
+/// Between two looks at what nsqds count.
+const AUDIT_EVERY: Duration = Duration::from_millis(700);
 
 /// When whatever stood still goes on for sure.
 const UNPAUSE_AFTER: Duration = Duration::from_secs(16);

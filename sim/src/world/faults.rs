@@ -5,6 +5,7 @@ use core::time::Duration;
 use sansq_core::nsqd::{AdminRequest, ChannelOp, TopicOp};
 use sansq_core::rng::Rng;
 
+use super::calls::Caller;
 use super::{World, channel, topic};
 use crate::chance::Chance;
 use crate::client::Gone;
@@ -45,8 +46,8 @@ impl World {
     /// Kills a client; it starts anew at once.
     pub fn crash_client(&mut self, client: usize) {
         self.calls.retain(|_, under_way| match under_way.caller {
-            super::Caller::Client(asker) => asker.client != client,
-            super::Caller::Shard { .. } => true,
+            Caller::Client(asker) => asker.client != client,
+            Caller::Shard { .. } => true,
         });
         self.paused.remove(&Process::Client(client));
         self.clients[client].crash(&mut self.env);
@@ -177,6 +178,18 @@ impl World {
                     self.nodes[at].shut_down(true, env);
                 }
             }
+            Fault::Discard => {
+                let at = node(rng, self.nodes.len());
+                let topic = topic(node(rng, self.options.topics));
+                let channel = channel(node(rng, self.options.channels));
+                let request = match rng.below(6) {
+                    0 => AdminRequest::Topic(topic, TopicOp::Empty),
+                    1 => AdminRequest::Topic(topic, TopicOp::Delete),
+                    2 | 3 => AdminRequest::Channel(topic, channel, ChannelOp::Empty),
+                    _ => AdminRequest::Channel(topic, channel, ChannelOp::Delete),
+                };
+                self.ask(at, request, None);
+            }
             Fault::Pause => {
                 let at = node(rng, self.nodes.len());
                 let topic = topic(node(rng, self.options.topics));
@@ -244,6 +257,7 @@ impl World {
         let waiting = self.tokens.iter().filter(|(_, (of, _))| *of == node);
         let waiting: Vec<_> = waiting.map(|(token, _)| *token).collect();
         for token in waiting {
+            self.discarded(token);
             if let Some((_, asker)) = self.tokens.remove(&token) {
                 self.replied(asker, Err(Gone::Broken));
             }

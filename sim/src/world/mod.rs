@@ -19,31 +19,32 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use sansq_core::arena::CallId;
-use sansq_core::http::call::{Call, CallFailure};
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{AdminReply, AdminRequest, Config, ReplyToken, ServerStats};
+use sansq_core::nsqd::{AdminRequest, Config, ReplyToken, ServerStats};
 use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 
-use crate::chance::{Chance, stream};
+use crate::chance::stream;
 use crate::client::pool::{Pool, PoolPlan};
 use crate::client::publisher::Publisher;
 use crate::client::raw::Hostile;
 use crate::client::subscriber::Subscriber;
 use crate::client::worker::{Worker, WorkerPlan};
-use crate::client::{Client, Gone, Request, Slot};
+use crate::client::{Client, Gone, Slot};
 use crate::directory::Directory;
 use crate::env::Env;
 use crate::events::{Event, Machine};
 use crate::net::{End, Endpoint, LinkId, Process, Side};
-use crate::node::{Node, host_of, lookupd_address, lookupd_of};
-use crate::oracles::{Observation, Oracles, Violation};
+use crate::node::{Node, host_of, lookupd_address};
+use crate::oracles::{Discard, Observation, Oracles, Violation};
 use crate::swarm::{Fault, Options};
 use crate::trace::Trace;
 
+mod calls;
 mod ending;
 mod faults;
+
+use self::calls::{Asker, Caller, UnderWay};
 
 /// What a run came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -86,6 +87,10 @@ pub struct World {
     /// Who asked which nsqd for what; `None` is the world itself.
     tokens: BTreeMap<ReplyToken, (usize, Option<Asker>)>,
     next_token: u64,
+    /// Which of these requests are answered within the same event.
+    audits: BTreeSet<ReplyToken>,
+    /// Which of these requests empty or delete what.
+    discards: BTreeMap<ReplyToken, Discard>,
     /// HTTP requests under way.
     calls: BTreeMap<u64, UnderWay>,
     next_call: u64,
@@ -103,27 +108,6 @@ pub struct World {
     /// Everything was consumed, the nsqds shut down: until then all connections have to end.
     stopping_until: Option<Instant>,
     done: bool,
-}
-
-/// An HTTP request; no call if it takes too long.
-#[derive(Debug)]
-struct UnderWay {
-    caller: Caller,
-    call: Option<Call>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Caller {
-    Shard { node: usize, shard: usize, id: CallId },
-    Client(Asker),
-}
-
-/// A process of a client that waits for something.
-#[derive(Clone, Copy, Debug)]
-struct Asker {
-    client: usize,
-    life: u32,
-    key: u64,
 }
 
 /// Runs what `options` describe; the trace goes where `trace` says.
@@ -149,6 +133,7 @@ impl World {
             env.queue.push(Instant::ZERO, Event::Fault);
         }
         env.queue.push(Instant::ZERO + options.chaos, Event::Calm);
+        env.queue.push(Instant::ZERO, Event::Audit);
         let mut world = Self {
             nodes: Vec::new(),
             directories: (0..options.lookupds).map(Directory::new).collect(),
@@ -167,6 +152,8 @@ impl World {
             gone: BTreeSet::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
+            audits: BTreeSet::new(),
+            discards: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
             asks: BTreeMap::new(),
@@ -392,6 +379,7 @@ impl World {
             }
             Event::Arrived(..)
             | Event::Ask(_)
+            | Event::Audit
             | Event::Calm
             | Event::Check
             | Event::Fault
@@ -444,6 +432,7 @@ impl World {
             Event::LookupdUp(index) => self.directories[index].start(),
             Event::Calm => self.calm_down(),
             Event::Check => self.check(),
+            Event::Audit => self.audit(),
         }
     }
 
@@ -529,133 +518,6 @@ impl World {
         }
     }
 
-    /// Asks an nsqd as over its HTTP API.
-    fn ask(&mut self, node: usize, request: AdminRequest, asker: Option<Asker>) {
-        if !self.nodes.get(node).is_some_and(Node::is_up) {
-            return self.replied(asker, Err(Gone::Refused));
-        }
-        let until = self.paused.get(&Process::Nsqd(node)).copied();
-        if let Some(until) = until.filter(|until| *until > self.env.now.instant) {
-            self.env.queue.push(until, Event::Ask(self.next_call));
-            self.asks.insert(self.next_call, (node, request, asker));
-            self.next_call += 1;
-            return;
-        }
-        self.next_token += 1;
-        let token = ReplyToken(self.next_token);
-        self.tokens.insert(token, (node, asker));
-        self.nodes[node].admin(request, token, &mut self.env);
-    }
-
-    fn replied(&mut self, asker: Option<Asker>, reply: Result<AdminReply, Gone>) {
-        let Some(Asker { client, life, key }) = asker else { return };
-        let slot = &mut self.clients[client];
-        if slot.life == life {
-            slot.with(&mut self.env, |client, context| client.replied(key, reply, context));
-        }
-    }
-
-    /// Takes the replies of the admin interfaces.
-    fn take_replies(&mut self) {
-        for node in 0..self.nodes.len() {
-            for (token, reply) in core::mem::take(&mut self.nodes[node].replies) {
-                self.env.line(format_args!("  nsqd {node} replies to {token:?}"));
-                match (reply, self.tokens.remove(&token)) {
-                    (reply, Some((_, Some(asker)))) => self.replied(Some(asker), Ok(reply)),
-                    (AdminReply::Stats(stats), Some((_, None))) => self.stats[node] = Some(*stats),
-                    // A pause of something that does not exist.
-                    (AdminReply::Done | AdminReply::Refused(_), Some((_, None))) => {}
-                    (other, token) => {
-                        self.violate(format!("{other:?} is no reply to {token:?}"));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes the requests of the nsqds and of the clients. Most take milliseconds, some too long.
-    fn take_calls(&mut self) {
-        for node in 0..self.nodes.len() {
-            for (shard, id, call) in core::mem::take(&mut self.nodes[node].calls) {
-                self.send_call(Caller::Shard { node, shard, id }, call);
-            }
-        }
-        for client in 0..self.clients.len() {
-            while !self.clients[client].requests.is_empty() {
-                let life = self.clients[client].life;
-                for request in core::mem::take(&mut self.clients[client].requests) {
-                    match request {
-                        Request::Call(key, call) => {
-                            self.send_call(Caller::Client(Asker { client, life, key }), call);
-                        }
-                        Request::Ask { node, key, request } => {
-                            self.ask(node, request, Some(Asker { client, life, key }));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn send_call(&mut self, caller: Caller, call: Call) {
-        let slow = !self.env.calm && self.http.percent(10);
-        let delay = self.http.within(if slow { 2 * call.timeout } else { HTTP_DELAY_MAX });
-        let at = self.env.now.instant + delay.min(call.timeout);
-        self.env.queue.push(at, Event::Call(self.next_call));
-        let call = (delay < call.timeout).then_some(call);
-        self.calls.insert(self.next_call, UnderWay { caller, call });
-        self.next_call += 1;
-    }
-
-    /// Whoever asked is gone.
-    fn drop_calls(&mut self, of: usize) {
-        self.calls.retain(
-            |_, under_way| !matches!(under_way.caller, Caller::Shard { node, .. } if node == of),
-        );
-        self.nodes[of].calls.clear();
-    }
-
-    /// An nsqlookupd answers an HTTP request. The way back takes no time.
-    fn call(&mut self, number: u64) {
-        let Some(UnderWay { caller, call }) = self.calls.remove(&number) else { return };
-        let from = match caller {
-            Caller::Shard { node, .. } => Process::Nsqd(node),
-            Caller::Client(asker) => Process::Client(asker.client),
-        };
-        let result = match call {
-            None => Err(CallFailure::TimedOut),
-            Some(call) => {
-                let to = lookupd_of(call.url.host()).filter(|at| *at < self.directories.len());
-                match to {
-                    Some(index) if self.is_out_of_reach(from, Process::Lookupd(index)) => {
-                        Err(CallFailure::TimedOut)
-                    }
-                    Some(index) => self.directories[index].answer(&call, &mut self.env),
-                    None => Err(CallFailure::Failed("no such host".into())),
-                }
-            }
-        };
-        match caller {
-            Caller::Shard { node, shard, id } => {
-                self.nodes[node].called(shard, id, result, &mut self.env);
-            }
-            Caller::Client(Asker { client, life, key }) => {
-                let slot = &mut self.clients[client];
-                if slot.life == life {
-                    slot.with(&mut self.env, |client, context| client.called(key, result, context));
-                }
-            }
-        }
-    }
-
-    /// Whether one of the two can't be heard by the other, or stands still.
-    fn is_out_of_reach(&self, from: Process, to: Process) -> bool {
-        let now = self.env.now.instant;
-        self.env.net.is_cut(from, to)
-            || self.env.net.is_cut(to, from)
-            || self.paused.get(&to).is_some_and(|until| *until > now)
-    }
-
     fn violate(&mut self, text: String) {
         self.env.judge(Err(Violation::Other(text)));
     }
@@ -689,6 +551,3 @@ fn ephemeral() -> ChannelName {
 
 /// Far more events than any run has.
 const EVENTS_MAX: u64 = 2_000_000;
-
-/// How long an HTTP request to an nsqlookupd takes, most often.
-const HTTP_DELAY_MAX: Duration = Duration::from_millis(20);

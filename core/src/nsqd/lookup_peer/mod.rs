@@ -291,7 +291,9 @@ impl LookupPeer {
         }
         self.info = Some(info);
         let mut all = Vec::new();
-        out.registrations(&mut all);
+        if !cfg!(sansq_mutation = "not_registered_again") {
+            out.registrations(&mut all);
+        }
         self.state = State::Registered(Session {
             queue: Queue::of_all(all, QUEUE_ROOM),
             outstanding: VecDeque::new(),

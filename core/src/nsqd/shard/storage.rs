@@ -183,7 +183,7 @@ impl Shard {
     }
 
     /// Flushes a topic whose channels are flushed: until then its own disk has what theirs may not.
-    fn flush_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+    pub(super) fn flush_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         let Some(entry) = self.topics.get(id) else { return };
         let waits = |id: &ChannelId| self.unflushed.contains(&Owner::Channel(*id));
         let waits = entry.topic.channels().iter().any(waits);

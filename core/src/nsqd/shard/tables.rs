@@ -452,6 +452,8 @@ impl Shard {
                 self.unsettled.push(conn);
             }
         }
+        let was_awaited = !cfg!(sansq_mutation = "deleted_is_awaited")
+            && self.unflushed.remove(&Owner::Channel(id));
         let Some(entry) = self.topics.get_mut(topic) else { return };
         entry.topic.remove_channel(id);
         let (name, last) = (*entry.topic.name(), entry.topic.channels().is_empty());
@@ -459,6 +461,8 @@ impl Shard {
         self.announce(Announcement::ChannelDeleted(name, *channel.name()), now, out);
         if last && name.is_ephemeral() {
             self.delete_topic(topic, now, out);
+        } else if was_awaited {
+            self.flush_topic(topic, now, out);
         } else {
             self.pump(topic, now, out);
         }
@@ -471,6 +475,10 @@ impl Shard {
             topic.delete(out);
         });
         self.ailing.remove(&Owner::Topic(id));
+        // A shard that stops does not wait for what is gone.
+        if !cfg!(sansq_mutation = "deleted_is_awaited") {
+            self.unflushed.remove(&Owner::Topic(id));
+        }
         // The topic is gone before its channels are, so that the last of them does not delete it again.
         let Some(TopicEntry { topic, .. }) = self.topics.remove(id) else { return };
         self.topic_names.remove(topic.name());

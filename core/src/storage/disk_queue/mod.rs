@@ -320,8 +320,13 @@ impl DiskQueue {
             Asked::Open => self.handle_open(result, now, out),
             Asked::Read => self.handle_read(result, now, out),
             Asked::RemoveAll => {
-                // What could not be removed is out of reach as soon as the meta file says so.
-                self.is_sync_due |= result.is_err();
+                // What could not be removed is out of reach as soon as the meta file says so. If it was
+                // removed, there is no meta file, and none has to be written.
+                if result.is_ok() {
+                    self.clear(Work::Meta, out);
+                } else {
+                    self.is_sync_due = true;
+                }
             }
             Asked::SideFile => self.handle_side_file(result, now, out),
             Asked::Sync => self.handle_sync(result, now, out),
@@ -392,6 +397,11 @@ impl DiskQueue {
         // One that nothing was asked behind does for this one too: a disk that hangs does not pile them up.
         if self.asked.back() != Some(&Asked::RemoveAll) {
             self.ask(Asked::RemoveAll, Op::RemoveAll, out);
+        }
+        // What failed is not tried again, since it is not wanted any more, and a queue that is held because
+        // of it would get nothing new to try it with.
+        for work in [Work::Append, Work::Read, Work::Sync] {
+            self.clear(work, out);
         }
         self.advance(now, out);
     }
