@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use sansq_core::log::Level;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
@@ -13,7 +14,10 @@ use crate::args::{
 };
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
-use crate::tools::{normalise, run_pub, run_tail};
+use crate::tools::{
+    ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq,
+    run_top,
+};
 use crate::{bench, pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
@@ -22,20 +26,27 @@ pub fn run(args: &[OsString]) -> u8 {
         Some((program, args)) => (program.as_os_str(), args),
         None => (OsStr::new("sansq"), args),
     };
-    match choose(program, args) {
-        Ok((Command::Bench, args)) => tool(args, run_bench),
-        Ok((Command::Both, args)) => start(args, SANSQ, both_logs, serve::run_both),
-        Ok((Command::Completions, args)) => tool(args, pages::run_completions),
-        Ok((Command::Help, _)) => print(OVERVIEW),
-        Ok((Command::Man, args)) => tool(args, pages::run_man),
-        Ok((Command::Nsqd, args)) => start(args, NSQD, nsqd_logs, serve::run_nsqd),
-        Ok((Command::Nsqlookupd, args)) => {
-            start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd)
-        }
-        Ok((Command::Pub, args)) => tool(args, |options| run_pub(options).map(drop)),
-        Ok((Command::Tail, args)) => tool(args, run_tail),
-        Ok((Command::Version, _)) => print(&version(SANSQ)),
-        Err(error) => refuse(&error, error.exit_status()),
+    let (command, args) = match choose(program, args) {
+        Ok(chosen) => chosen,
+        Err(error) => return refuse(&error, error.exit_status()),
+    };
+    let tool_name = |name| original(program).map_or(name, |(original, _)| original);
+    match command {
+        Command::Bench => tool("sansq bench", args, run_bench),
+        Command::Both => start(args, SANSQ, both_logs, serve::run_both),
+        Command::Completions => tool("sansq completions", args, pages::run_completions),
+        Command::Help => print(OVERVIEW),
+        Command::Man => tool("sansq man", args, pages::run_man),
+        Command::Nsqd => start(args, NSQD, nsqd_logs, serve::run_nsqd),
+        Command::Nsqlookupd => start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd),
+        Command::Pub => tool(tool_name("sansq pub"), args, |it| run_pub(it).map(drop)),
+        Command::Stat => tool(tool_name("sansq stat"), args, run_stat),
+        Command::Tail => tool(tool_name("sansq tail"), args, run_tail),
+        Command::ToFile => tool(tool_name("sansq to-file"), args, run_to_file),
+        Command::ToHttp => tool(tool_name("sansq to-http"), args, run_to_http),
+        Command::ToNsq => tool(tool_name("sansq to-nsq"), args, run_to_nsq),
+        Command::Top => tool("sansq top", args, run_top),
+        Command::Version => print(&version(SANSQ)),
     }
 }
 
@@ -49,17 +60,19 @@ enum Command {
     Nsqd,
     Nsqlookupd,
     Pub,
+    Stat,
     Tail,
+    ToFile,
+    ToHttp,
+    ToNsq,
+    Top,
     Version,
 }
 
 /// What is meant by a program of this name with these arguments, and the arguments left for it.
 fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>), ArgsError> {
-    let program = Path::new(program).file_name().and_then(OsStr::to_str).unwrap_or_default();
-    match program.strip_suffix(".exe").unwrap_or(program) {
-        NSQD => return Ok((Command::Nsqd, args.to_vec())),
-        NSQLOOKUPD => return Ok((Command::Nsqlookupd, args.to_vec())),
-        _ => {}
+    if let Some((_, command)) = original(program) {
+        return Ok((command, args.to_vec()));
     }
     let Some((first, rest)) = args.split_first() else { return Ok((Command::Both, vec![])) };
     match first.to_str() {
@@ -76,8 +89,25 @@ fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>)
     }
 }
 
+/// The program of NSQ that a program of this name stands for, a link that is.
+fn original(program: &OsStr) -> Option<(&'static str, Command)> {
+    const ORIGINALS: [(&str, Command); 8] = [
+        (NSQD, Command::Nsqd),
+        (NSQLOOKUPD, Command::Nsqlookupd),
+        ("nsq_stat", Command::Stat),
+        ("nsq_tail", Command::Tail),
+        ("nsq_to_file", Command::ToFile),
+        ("nsq_to_http", Command::ToHttp),
+        ("nsq_to_nsq", Command::ToNsq),
+        ("to_nsq", Command::Pub),
+    ];
+    let name = Path::new(program).file_name().and_then(OsStr::to_str)?;
+    let name = name.strip_suffix(".exe").unwrap_or(name);
+    ORIGINALS.into_iter().find(|(original, _)| *original == name)
+}
+
 fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
-    const COMMANDS: [(&str, Command); 8] = [
+    const COMMANDS: [(&str, Command); 13] = [
         ("bench", Command::Bench),
         ("completions", Command::Completions),
         ("help", Command::Help),
@@ -85,7 +115,12 @@ fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
         (NSQD, Command::Nsqd),
         (NSQLOOKUPD, Command::Nsqlookupd),
         ("pub", Command::Pub),
+        ("stat", Command::Stat),
         ("tail", Command::Tail),
+        ("to-file", Command::ToFile),
+        ("to-http", Command::ToHttp),
+        ("to-nsq", Command::ToNsq),
+        ("top", Command::Top),
     ];
     let found = COMMANDS.iter().find(|(known, _)| name == *known);
     found.map(|(_, command)| *command).ok_or_else(|| {
@@ -149,22 +184,51 @@ fn both_logs(options: &BothOptions) -> Logs {
     )
 }
 
-/// Runs a tool whose flags are declared with clap.
-fn tool<P: Parser, E: core::fmt::Display>(
+/// Runs a tool whose flags are declared with clap, under the name that it was called by.
+fn tool<P: Parser, E: Into<Failure>>(
+    name: &'static str,
     args: Vec<OsString>,
     run: impl FnOnce(P) -> Result<(), E>,
 ) -> u8 {
-    let name = core::iter::once(OsString::from("sansq"));
-    match P::try_parse_from(name.chain(normalise(&args))) {
-        Ok(options) => match run(options) {
-            Ok(()) => 0,
-            Err(error) => refuse(&error, 1),
-        },
+    let command = P::command().bin_name(name).version(version(name));
+    let words = core::iter::once(OsString::from(name)).chain(normalise(&args));
+    let parsed = command.try_get_matches_from(words).and_then(|it| P::from_arg_matches(&it));
+    match parsed.map(run) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            let Failure { text, status } = error.into();
+            refuse(&text, status)
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => print(&version(name)),
         Err(error) => {
             // Help goes to standard output, anything else to standard error.
             let _ = error.print();
             u8::try_from(error.exit_code()).unwrap_or(2)
         }
+    }
+}
+
+/// What a tool leaves behind if it fails.
+struct Failure {
+    text: String,
+    status: u8,
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        Self { text: error.to_string(), status: error.exit_status() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { text: error.to_string(), status: 1 }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, status: 1 }
     }
 }
 
@@ -180,7 +244,7 @@ fn run_bench(options: bench::BenchOptions) -> Result<(), String> {
 }
 
 fn version(program: &str) -> String {
-    if program == SANSQ {
+    if program.starts_with(SANSQ) {
         format!("sansq v{SANSQ_VERSION} (NSQ v{NSQ_VERSION})")
     } else {
         version_line(program)
@@ -209,13 +273,15 @@ Usage:
   sansq nsqlookupd [flags]    run nsqlookupd, with NSQ's flags and config file
   sansq pub [flags]           publish messages
   sansq tail [flags]          print messages
+  sansq stat [flags]          print rates and depths of a channel
+  sansq top [flags]           watch topics, channels, clients and nsqds
   sansq bench [flags]         measure a server
   sansq completions SHELL     print completions of the flags for a shell
   sansq man FOLDER            write man pages
   sansq help [COMMAND]        this page, or that of a command; `sansq help flags` for the first line
   sansq --version             the version
 
-Under the name nsqd or nsqlookupd (a link), sansq is that program.";
+Under the name nsqd, nsqlookupd, nsq_stat, nsq_tail or to_nsq (a link), sansq is that program.";
 
 #[cfg(test)]
 mod tests {
@@ -229,7 +295,9 @@ mod tests {
 
     #[test]
     fn the_name_and_the_first_argument_decide() {
-        use Command::{Bench, Both, Completions, Help, Man, Nsqd, Nsqlookupd, Pub, Tail, Version};
+        use Command::{
+            Bench, Both, Completions, Help, Man, Nsqd, Nsqlookupd, Pub, Stat, Tail, Top, Version,
+        };
         for (line, command, args) in [
             ("sansq", Both, ""),
             ("sansq -tcp-address=:1 x", Both, "-tcp-address=:1 x"),
@@ -240,6 +308,11 @@ mod tests {
             ("sansq.exe nsqlookupd", Nsqlookupd, ""),
             ("sansq pub a", Pub, "a"),
             ("sansq tail", Tail, ""),
+            ("sansq stat -topic x", Stat, "-topic x"),
+            ("sansq top --once", Top, "--once"),
+            ("/usr/bin/nsq_stat -topic x", Stat, "-topic x"),
+            ("nsq_tail top", Tail, "top"),
+            ("to_nsq.exe -topic x", Pub, "-topic x"),
             ("sansq bench --json", Bench, "--json"),
             ("sansq completions zsh nsqd", Completions, "zsh nsqd"),
             ("sansq man x", Man, "x"),

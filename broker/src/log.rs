@@ -61,9 +61,14 @@ impl Logs {
 
     /// Makes this the process's log, on standard error. Later calls have no effect.
     pub fn install(&self) {
+        self.install_to(io::stderr());
+    }
+
+    /// As [`install`](Self::install), with `sink` instead of standard error.
+    pub fn install_to<W: Write + Send + 'static>(&self, sink: W) {
         // Fails only if there is a log already.
         let _ = INSTALLED.set(self.clone());
-        let layer = LogLayer { logs: self.clone(), sink: Mutex::new(io::stderr()) };
+        let layer = LogLayer { logs: self.clone(), sink: Mutex::new(sink) };
         // Fails only if there is a log already.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
     }
@@ -115,7 +120,11 @@ pub fn log(program: &'static str, level: Level, text: impl fmt::Display) {
             }
         };
     }
-    if program == NSQLOOKUPD { event!("nsqlookupd") } else { event!("nsqd") }
+    match program {
+        NSQLOOKUPD => event!("nsqlookupd"),
+        TOOL => event!("tool"),
+        _ => event!("nsqd"),
+    }
 }
 
 /// The `tracing` layer that writes the lines.
@@ -264,6 +273,10 @@ fn rank(level: Level) -> u8 {
 pub const NSQD: &str = "nsqd";
 /// The target of nsqlookupd's events.
 pub const NSQLOOKUPD: &str = "nsqlookupd";
+/// The target of the tools.
+pub const TOOL: &str = "tool";
+/// The target of the clients that the tools consume and publish with.
+pub const CLIENT: &str = "sansq::client";
 
 const LEVELS: [Level; 5] = [Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Fatal];
 

@@ -12,7 +12,9 @@ use clap_complete::Shell;
 
 use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
 use crate::bench::BenchOptions;
-use crate::tools::{PubOptions, TailOptions};
+use crate::tools::{
+    PubOptions, StatOptions, TailOptions, ToFileOptions, ToHttpOptions, ToNsqOptions, TopOptions,
+};
 
 /// What to print completions for.
 #[derive(Clone, Debug, Parser)]
@@ -155,6 +157,11 @@ fn sansq() -> Command {
         args::command::<NsqlookupdOptions>("nsqlookupd"),
         subcommand::<PubOptions>("pub"),
         subcommand::<TailOptions>("tail"),
+        subcommand::<StatOptions>("stat"),
+        subcommand::<ToFileOptions>("to-file"),
+        subcommand::<ToHttpOptions>("to-http"),
+        subcommand::<ToNsqOptions>("to-nsq"),
+        subcommand::<TopOptions>("top"),
         subcommand::<BenchOptions>("bench"),
         subcommand::<CompletionsOptions>("completions"),
         subcommand::<ManOptions>("man"),
@@ -203,7 +210,7 @@ mod tests {
                 }
             }
             let script = text(completions(*shell, Name::Sansq));
-            for word in ["tail", "print-topic", "async-std"] {
+            for word in ["tail", "print-topic", "top", "async-std"] {
                 assert!(script.contains(word), "{shell} {word}");
             }
         }
@@ -223,6 +230,11 @@ mod tests {
                 "sansq-nsqlookupd.1",
                 "sansq-pub.1",
                 "sansq-tail.1",
+                "sansq-stat.1",
+                "sansq-to-file.1",
+                "sansq-to-http.1",
+                "sansq-to-nsq.1",
+                "sansq-top.1",
                 "sansq-bench.1",
                 "sansq-completions.1",
                 "sansq-man.1"

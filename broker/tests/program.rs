@@ -33,7 +33,8 @@ fn versions_go_to_standard_output() {
 #[test]
 fn a_link_is_the_program_of_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["nsqd", "nsqlookupd"] {
+    let tools = ["nsq_stat", "nsq_tail", "nsq_to_file", "nsq_to_http", "nsq_to_nsq", "to_nsq"];
+    for name in [&["nsqd", "nsqlookupd"][..], &tools].concat() {
         let link = folder.path().join(name);
         std::os::unix::fs::symlink(SANSQ, &link).unwrap();
         let (status, stdout, _) = run(&link, &["--version"]);
@@ -53,6 +54,8 @@ fn help_goes_to_standard_output() {
         (&["help", "pub"], "--topic"),
         (&["tail", "-help"], "--print-topic"),
         (&["bench", "--help"], "--window"),
+        (&["stat", "--help"], "--channel"),
+        (&["help", "top"], "--once"),
     ] {
         let (status, stdout, stderr) = sansq(args);
         assert_eq!((status, stderr.as_str()), (Some(0), ""), "{args:?}");
@@ -72,7 +75,16 @@ fn usage_errors_are_one_line_and_status_2() {
     ] {
         assert_eq!(sansq(args), (Some(2), String::new(), line.into()));
     }
-    assert_eq!(sansq(&["tail"]).0, Some(2));
+    for args in [
+        &["tail"][..],
+        &["stat", "--topic", "t", "--channel", "c"],
+        &["stat", "--topic", "t", "--channel", "c", "--nsqd-http-address", "http://h:1"],
+        &["top", "--sort", "nothing"],
+        &["tail", "--topic", "t", "--consumer-opt", "max_in_fligth,7"],
+        &["pub", "--topic", "t", "--producer-opt", "snappy", "--producer-opt=deflate,true", "x"],
+    ] {
+        assert_eq!(sansq(args).0, Some(2), "{args:?}");
+    }
 }
 
 #[test]
@@ -197,6 +209,43 @@ fn sansq_alone_says_what_to_type_and_it_works() {
         );
         assert!(status == Some(1) && stderr.ends_with(&text), "{stderr}");
 
+        // What the tools show of it.
+        let http = ["--nsqd-http-address", &running.address(" HTTP ")];
+        let what = ["stat", "--topic", "greetings", "--channel", "c"];
+        let rows = ["--interval", "1ms", "--count", "2"];
+        let (status, stdout, stderr) = sansq(&[&what[..], &rows, &http].concat());
+        assert_eq!((status, stderr.as_str()), (Some(0), ""));
+        let lines: Vec<&str> = stdout.lines().collect();
+        assert_eq!(lines.len(), 4, "{stdout}");
+        let row = "      0       0 |       0       0       0     0     0 |       0       0            2       0";
+        assert_eq!(lines[3], row);
+        let (status, _, stderr) =
+            sansq(&[&["stat", "--topic", "none", "--channel", "c"][..], &rows, &http].concat());
+        assert_eq!(status, Some(1));
+        assert_eq!(stderr, "no nsqd knows the topic none with the channel c\n");
+        for (view, row) in
+            [("topics", "greetings      1 "), ("channels", "c        greetings      1 ")]
+        {
+            let once = ["top", "--once", "--interval", "1ms", "--view", view];
+            let (status, stdout, stderr) = sansq(&[&once[..], &http].concat());
+            assert_eq!((status, stderr.as_str()), (Some(0), ""));
+            assert!(stdout.lines().nth(1).is_some_and(|line| line.starts_with(row)), "{stdout}");
+        }
+        // A signal ends it in good order, which scripts see.
+        let mut child = Command::new(SANSQ)
+            .args([&what[..], &["--interval", "1ms"], &http].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let mut heading = String::new();
+        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        output.read_line(&mut heading).expect("it prints text only");
+        assert!(heading.starts_with("------rate"), "{heading}");
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().expect("it ends").code(), Some(0));
+        // Without a terminal there is nothing to draw on.
+        assert_eq!(sansq(&[&["top"][..], &http].concat()).0, Some(1));
+
         running.send(Signal::USR1);
         assert_eq!(
             sansq(&[&["pub", "--topic", "greetings"], &to[..], &["on"]].concat()).0,
@@ -217,6 +266,9 @@ fn tools_name_the_server_that_they_cannot_reach() {
         &["tail", "--topic", "t", "--nsqd-tcp-address", nobody.as_str()],
         &["tail", "--topic", "t", "--lookupd-http-address", nobody.as_str()],
         &["bench", "--nsqd-tcp-address", nobody.as_str()],
+        &["stat", "--topic", "t", "--channel", "c", "--nsqd-http-address", nobody.as_str()],
+        &["stat", "--topic", "t", "--channel", "c", "--lookupd-http-address", nobody.as_str()],
+        &["top", "--once", "--nsqd-http-address", nobody.as_str()],
     ] {
         let (status, stdout, stderr) = sansq(args);
         assert_eq!((status, stdout.as_str()), (Some(1), ""), "{args:?}");

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use clap::Parser;
 use sansq_core::name::{ChannelName, TopicName};
 
+use super::{Sources, flags};
+
 /// What to publish.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -27,6 +29,9 @@ pub struct PubOptions {
     /// host:port of an nsqlookupd's HTTP API; repeat for more. Publishes to one nsqd that they know
     #[arg(long, value_name = "ADDRESS", conflicts_with = "nsqd_tcp_address")]
     pub lookupd_http_address: Vec<String>,
+    /// An option of the producers, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    #[arg(long, value_name = "NAME,VALUE")]
+    pub producer_opt: Vec<String>,
     /// The one byte that ends a message on standard input
     #[arg(long, default_value = "\n", hide_default_value = true, value_parser = byte)]
     pub delimiter: u8,
@@ -44,6 +49,7 @@ pub struct PubOptions {
     name = "sansq tail",
     bin_name = "sansq tail",
     about = "Prints the messages of topics as they come, one per line",
+    after_help = "Without any address, messages come from the nsqd at 127.0.0.1:4150.",
     args_override_self = true,
     max_term_width = 100
 )]
@@ -54,12 +60,9 @@ pub struct TailOptions {
     /// The channel [default: tail with a number, ephemeral]
     #[arg(long, value_parser = |text: &str| ChannelName::new(text))]
     pub channel: Option<ChannelName>,
-    /// host:port of an nsqd; repeat for more [default: 127.0.0.1:4150 unless nsqlookupd is asked]
-    #[arg(long, value_name = "ADDRESS")]
-    pub nsqd_tcp_address: Vec<String>,
-    /// host:port of an nsqlookupd's HTTP API; repeat for more
-    #[arg(long, value_name = "ADDRESS")]
-    pub lookupd_http_address: Vec<String>,
+    /// Where the messages come from: without any address, 127.0.0.1:4150.
+    #[command(flatten)]
+    pub sources: Sources,
     /// Messages in flight at a time
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_in_flight: u32,
@@ -67,15 +70,17 @@ pub struct TailOptions {
     #[arg(long, default_value_t = 0)]
     pub n: u64,
     /// Put the topic in front of each message
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, value_parser = flags::switch)]
+    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
     pub print_topic: bool,
 }
 
 impl TailOptions {
     /// Fills in what the flags leave open: the address, and that no more is in flight than wanted.
     pub fn settle(&mut self) {
-        if self.nsqd_tcp_address.is_empty() && self.lookupd_http_address.is_empty() {
-            self.nsqd_tcp_address.push(NSQD_ADDRESS.into());
+        let Sources { nsqd_tcp_address, lookupd_http_address, .. } = &mut self.sources;
+        if nsqd_tcp_address.is_empty() && lookupd_http_address.is_empty() {
+            nsqd_tcp_address.push(NSQD_ADDRESS.into());
         }
         if let Ok(n @ 1..) = u32::try_from(self.n) {
             self.max_in_flight = self.max_in_flight.min(n);
@@ -146,9 +151,10 @@ mod tests {
         options.settle();
         assert_eq!(options.topic.len(), 2);
         assert_eq!((options.max_in_flight, options.n, options.print_topic), (5, 5, true));
-        assert_eq!(options.nsqd_tcp_address, ["127.0.0.1:4150"]);
+        assert!(!parse::<TailOptions>("tail -topic a -print-topic=0").unwrap().print_topic);
+        assert_eq!(options.sources.nsqd_tcp_address, ["127.0.0.1:4150"]);
         let mut options: TailOptions = parse("tail -topic a -lookupd-http-address l:1").unwrap();
         options.settle();
-        assert_eq!((options.max_in_flight, options.nsqd_tcp_address.len()), (200, 0));
+        assert_eq!((options.max_in_flight, options.sources.nsqd_tcp_address.len()), (200, 0));
     }
 }

@@ -1,72 +1,73 @@
 //! `sansq pub`: publishes its arguments, or what comes in on standard input.
 
+use core::future::{Future, pending};
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::VecDeque;
-use std::io::{BufRead, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::io::BufRead;
 use std::thread;
 
 use bytes::Bytes;
-use sansq_core::client::{
-    ConnectionError, DialId, Producer, ProducerActions, ProducerOptions, PublishError, PublishId,
-};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use sansq_core::name::TopicName;
-use sansq_core::time::Instant;
+use sansq_tokio::{
+    ConnectionError, Events, Producer, ProducerEvent, PublishError, Receipt, RetryPolicy,
+};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
-use super::link::{self, Clock, EVENTS_MAX, Happening};
-use super::{PubOptions, ToolError, lookup};
+use super::clients::{self, Orders};
+use super::lookup::{self, Port};
+use super::progress::Progress;
+use super::{PubOptions, ToolError, http};
 
 /// Publishes the messages of the arguments or of standard input, to every nsqd that is named, or to
-/// one that an nsqlookupd knows. Returns how many messages were acknowledged by each.
+/// one that an nsqlookupd knows; until there are no more, or a signal comes. Returns how many messages
+/// were acknowledged by each.
 ///
 /// # Errors
 /// [`ToolError`] for the first message that was not published.
 pub fn run_pub(mut options: PubOptions) -> Result<u64, ToolError> {
     if !options.lookupd_http_address.is_empty() {
-        let found =
-            lookup::nsqds(&options.lookupd_http_address, None).map_err(ToolError::Lookup)?;
+        let agent = http::default_agent();
+        let found = lookup::nsqds(&agent, &options.lookupd_http_address, None, Port::Tcp);
         let none = || ToolError::Lookup("the nsqlookupds know no nsqd".into());
-        options.nsqd_tcp_address = vec![found.into_iter().next().ok_or_else(none)?];
+        let found = found.map_err(ToolError::Lookup)?.into_iter().next();
+        options.nsqd_tcp_address = vec![found.ok_or_else(none)?];
     }
-    let (events, inbox) = sync_channel(EVENTS_MAX);
-    feed(&options, events.clone());
-    Publishing::new(&options, events).run(&inbox)
+    let mut acknowledged = 0;
+    clients::run(false, async |orders: watch::Sender<Orders>| {
+        let publishing = Publishing::new(&options)?;
+        acknowledged = publishing.run(feed(&options)?, orders.subscribe()).await?;
+        Ok(())
+    })?;
+    Ok(acknowledged)
 }
 
-/// What the main thread is told.
-#[derive(Debug)]
-enum Event {
-    /// Messages to publish.
-    Messages(Vec<Bytes>),
-    /// There are no more, or they can't be read.
-    End(std::io::Result<()>),
-    /// Something happened to the connection of an nsqd, by number.
-    Link(usize, DialId, Happening),
-}
+/// What is read, or why it can't be.
+type Input = std::io::Result<Vec<Bytes>>;
 
-/// Puts the messages into `events`, on a thread of its own.
-fn feed(options: &PubOptions, events: SyncSender<Event>) {
+/// Reads the messages on a thread of its own, which is not waited for.
+fn feed(options: &PubOptions) -> Result<Receiver<Input>, ToolError> {
+    let (events, inbox) = channel(BATCHES_MAX);
     let (messages, delimiter) = (options.messages.clone(), options.delimiter);
-    let feeding = thread::Builder::new().name("read messages".into()).spawn(move || {
-        let result = if messages.is_empty() {
-            read(&mut std::io::stdin().lock(), delimiter, &events)
-        } else {
-            let _ = events.send(Event::Messages(messages.into_iter().map(Bytes::from).collect()));
-            Ok(())
-        };
-        let _ = events.send(Event::End(result));
-    });
-    drop(feeding);
+    let feeding = move || {
+        if !messages.is_empty() {
+            let _ = events.blocking_send(Ok(messages.into_iter().map(Bytes::from).collect()));
+        } else if let Err(error) = read(&mut std::io::stdin().lock(), delimiter, &events) {
+            let _ = events.blocking_send(Err(error));
+        }
+    };
+    thread::Builder::new().name("read messages".into()).spawn(feeding).map_err(ToolError::Start)?;
+    Ok(inbox)
 }
 
 /// Reads messages, as many at a time as are there without waiting. Empty ones are skipped: NSQ has no
 /// messages without a body.
-fn read(
-    input: &mut impl BufRead,
-    delimiter: u8,
-    events: &SyncSender<Event>,
-) -> std::io::Result<()> {
+fn read(input: &mut impl BufRead, delimiter: u8, events: &Sender<Input>) -> std::io::Result<()> {
     let mut message = Vec::new();
     loop {
         let buffered = input.fill_buf()?;
@@ -88,224 +89,200 @@ fn read(
             }
         }
         input.consume(len);
-        if !messages.is_empty() && events.send(Event::Messages(messages)).is_err() {
+        if !messages.is_empty() && events.blocking_send(Ok(messages)).is_err() {
             return Ok(());
         }
     }
     if !message.is_empty() {
-        let _ = events.send(Event::Messages(vec![Bytes::from(message)]));
+        let _ = events.blocking_send(Ok(vec![Bytes::from(message)]));
     }
     Ok(())
 }
 
 struct Publishing {
     topic: TopicName,
-    clock: Clock,
-    events: SyncSender<Event>,
     /// Messages that wait for room, or for their time if there is a rate.
     queue: VecDeque<Bytes>,
-    is_input_over: bool,
     /// Time between two messages; zero for none.
     interval: Duration,
     next_at: Instant,
     nsqds: Vec<Nsqd>,
+    progress: Progress,
 }
 
 struct Nsqd {
+    address: String,
     producer: Producer,
-    actions: ProducerActions,
-    socket: Option<TcpStream>,
-    was_connected: bool,
+    /// Messages and bytes that it has not answered yet.
+    outstanding: usize,
+    outstanding_bytes: usize,
+    /// How many of them there may be, and of bytes.
+    max: (usize, usize),
     acknowledged: u64,
-    failure: Option<PublishError>,
 }
 
 impl Publishing {
-    fn new(options: &PubOptions, events: SyncSender<Event>) -> Self {
-        let clock = Clock::start();
+    fn new(options: &PubOptions) -> Result<Self, ToolError> {
         let nsqd = |address: &String| {
-            let seed = clock.now().unix.0.unsigned_abs();
-            let options = ProducerOptions {
-                connection: link::connection_options(),
-                ..ProducerOptions::default()
-            };
-            let producer = Producer::new(address.clone(), options, seed);
-            Nsqd {
-                producer: producer.expect("the default options are in range"),
-                actions: ProducerActions::default(),
-                socket: None,
-                was_connected: false,
-                acknowledged: 0,
-                failure: None,
-            }
+            let mut max = (0, 0);
+            let (nsqds, producer_opt) = (core::slice::from_ref(address), &options.producer_opt);
+            let producer = clients::producer_for("to_nsq", nsqds, producer_opt, |options| {
+                // In the order of the input, or not at all.
+                options.retry = RetryPolicy::Never;
+                let of = &options.producer;
+                max = (
+                    of.max_outstanding.min(OUTSTANDING_MAX),
+                    (of.max_outstanding_bytes / 2).min(OUTSTANDING_LEN_MAX),
+                );
+            })?;
+            let (address, outstanding) = (address.clone(), 0);
+            let (outstanding_bytes, acknowledged) = (0, 0);
+            Ok(Nsqd { address, producer, outstanding, outstanding_bytes, max, acknowledged })
         };
-        Self {
+        Ok(Self {
             topic: options.topic,
-            clock,
-            events,
             queue: VecDeque::new(),
-            is_input_over: false,
-            interval: Duration::from_secs(1).checked_div(options.rate as u32).unwrap_or_default(),
-            next_at: Instant::ZERO,
-            nsqds: options.nsqd_tcp_address.iter().map(nsqd).collect(),
-        }
+            interval: interval(options.rate),
+            next_at: Instant::now(),
+            nsqds: options.nsqd_tcp_address.iter().map(nsqd).collect::<Result<_, ToolError>>()?,
+            progress: Progress::new("published"),
+        })
     }
 
-    fn run(mut self, inbox: &Receiver<Event>) -> Result<u64, ToolError> {
-        loop {
-            self.publish();
-            self.carry_out()?;
-            if self.nsqds.iter().all(|nsqd| nsqd.producer.is_stopped()) {
-                return Ok(self.nsqds.iter().map(|nsqd| nsqd.acknowledged).min().unwrap_or(0));
+    async fn run(
+        mut self,
+        mut inbox: Receiver<Input>,
+        mut orders: watch::Receiver<Orders>,
+    ) -> Result<u64, ToolError> {
+        let stopped = clients::stopped(&mut orders);
+        let watched = self.nsqds.iter().map(|nsqd| failure(nsqd.producer.events()));
+        let mut failures: FuturesUnordered<_> = watched.collect();
+        let mut outstanding = FuturesUnordered::new();
+        let mut is_over = false;
+        tokio::pin!(stopped);
+        while !is_over || !self.queue.is_empty() || !outstanding.is_empty() {
+            self.publish(&outstanding)?;
+            let paced = !self.queue.is_empty() && self.has_room();
+            tokio::select! {
+                () = &mut stopped => break,
+                Some(answer) = outstanding.next() => self.count(answer)?,
+                Some((address, error)) = failures.next() => {
+                    let acknowledged = 0;
+                    let error = PublishError::NotSent(error);
+                    return Err(ToolError::Publish { address, acknowledged, error });
+                }
+                input = inbox.recv(), if !is_over && self.queue.is_empty() => match input {
+                    Some(messages) => self.queue.extend(messages.map_err(ToolError::Input)?),
+                    None => is_over = true,
+                },
+                () = sleep_until(self.next_at), if paced => {}
             }
-            self.wait(inbox)?;
         }
+        for nsqd in &self.nsqds {
+            nsqd.producer.close().await;
+        }
+        // After a signal there are some that were answered only now.
+        while let Some(answer) = outstanding.next().await {
+            self.count(answer)?;
+        }
+        self.progress.finish();
+        Ok(self.nsqds.iter().map(|nsqd| nsqd.acknowledged).min().unwrap_or(0))
     }
 
-    /// Waits for something to happen, and tells the machines.
-    fn wait(&mut self, inbox: &Receiver<Event>) -> Result<(), ToolError> {
-        let deadlines = self.nsqds.iter().filter_map(|nsqd| nsqd.producer.poll_timeout());
-        let paced = (!self.queue.is_empty() && !self.interval.is_zero()).then_some(self.next_at);
-        let timeout = self.clock.until(deadlines.chain(paced).min());
-        match inbox.recv_timeout(timeout) {
-            Ok(Event::Messages(messages)) => self.queue.extend(messages),
-            Ok(Event::End(result)) => {
-                self.is_input_over = true;
-                result.map_err(ToolError::Input)?;
+    fn has_room(&self) -> bool {
+        self.nsqds
+            .iter()
+            .all(|nsqd| nsqd.outstanding < nsqd.max.0 && nsqd.outstanding_bytes <= nsqd.max.1)
+    }
+
+    /// Hands messages to the producers as far as all of them have room, and as their time comes.
+    fn publish(&mut self, outstanding: &FuturesUnordered<Answer>) -> Result<(), ToolError> {
+        while self.has_room() && (self.interval.is_zero() || self.next_at <= Instant::now()) {
+            let Some(body) = self.queue.pop_front() else { break };
+            for (index, nsqd) in self.nsqds.iter_mut().enumerate() {
+                let receipt = nsqd.producer.enqueue(self.topic, body.clone());
+                let receipt = receipt.map_err(|error| nsqd.failed(error))?;
+                nsqd.outstanding += 1;
+                nsqd.outstanding_bytes += body.len();
+                outstanding.push(Answer { index, len: body.len(), receipt });
             }
-            Ok(Event::Link(index, dial, happening)) => self.handle(index, dial, happening),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-        }
-        let now = self.clock.now();
-        for nsqd in &mut self.nsqds {
-            nsqd.producer.handle_timeout(now, &mut nsqd.actions);
+            if !self.interval.is_zero() {
+                self.next_at = self.next_at.max(Instant::now()) + self.interval;
+            }
         }
         Ok(())
     }
 
-    fn handle(&mut self, index: usize, dial: DialId, happening: Happening) {
-        let (now, nsqd) = (self.clock.now(), &mut self.nsqds[index]);
-        let Nsqd { producer, actions, socket, was_connected, failure, .. } = nsqd;
-        match happening {
-            Happening::Connected(writer) => {
-                *socket = Some(writer);
-                *was_connected = true;
-                producer.handle_connected(dial, now, actions);
-            }
-            Happening::Failed(reason) => {
-                // A person waits for it: an address that never worked is not tried again.
-                if !*was_connected {
-                    let error = ConnectionError::Dial(reason.clone());
-                    failure.get_or_insert(PublishError::NotSent(error));
-                }
-                producer.handle_connect_failed(dial, &reason, now, actions);
-            }
-            Happening::Bytes(mut bytes) => producer.handle_input(dial, &mut bytes, now, actions),
-            Happening::Closed(reason) => {
-                *socket = None;
-                producer.handle_closed(dial, reason.as_deref(), now, actions);
-            }
-        }
-    }
-
-    /// Hands messages to the producers as far as all of them have room, and as their time comes.
-    fn publish(&mut self) {
-        let now = self.clock.now();
-        while let Some(body) = self.queue.front() {
-            let paced = !self.interval.is_zero();
-            if (paced && now.instant < self.next_at) || !self.nsqds.iter().all(Nsqd::has_room) {
-                return;
-            }
-            for nsqd in &mut self.nsqds {
-                let (topic, body) = (&self.topic, body.clone());
-                if let Err(error) = nsqd.producer.publish(topic, body, now, &mut nsqd.actions) {
-                    nsqd.failure.get_or_insert(error);
-                }
-            }
-            self.queue.pop_front();
-            if paced {
-                self.next_at = self.next_at.max(now.instant) + self.interval;
-            }
-        }
-        if self.is_input_over {
-            for nsqd in &mut self.nsqds {
-                nsqd.producer.close(now, &mut nsqd.actions);
-            }
-        }
-    }
-
-    fn carry_out(&mut self) -> Result<(), ToolError> {
-        for (index, nsqd) in self.nsqds.iter_mut().enumerate() {
-            while !nsqd.actions.is_empty() {
-                if !nsqd.actions.net.close.is_empty() {
-                    nsqd.hang_up();
-                }
-                for dial in nsqd.actions.net.dial.drain(..) {
-                    let id = dial.id;
-                    let wrap = move |happening| Event::Link(index, id, happening);
-                    link::open(dial.address, CONNECT_TIMEOUT, self.events.clone(), wrap);
-                }
-                if !nsqd.actions.net.transmit.is_empty() {
-                    nsqd.write(self.clock);
-                }
-                let completed = core::mem::take(&mut nsqd.actions.completed);
-                completed.into_iter().for_each(|outcome| nsqd.count(outcome));
-                nsqd.actions.clear();
-            }
-            if let Some(error) = nsqd.failure.take() {
-                let (address, acknowledged) = (nsqd.producer.address().into(), nsqd.acknowledged);
-                return Err(ToolError::Publish { address, acknowledged, error });
-            }
+    fn count(&mut self, (index, len, outcome): Answered) -> Result<(), ToolError> {
+        let Some(nsqd) = self.nsqds.get_mut(index) else { return Ok(()) };
+        nsqd.outstanding -= 1;
+        nsqd.outstanding_bytes -= len;
+        outcome.map_err(|error| nsqd.failed(error))?;
+        nsqd.acknowledged += 1;
+        if index == 0 {
+            self.progress.add(1);
         }
         Ok(())
     }
 }
 
 impl Nsqd {
-    /// Whether another publish fits, with something to spare.
-    fn has_room(&self) -> bool {
-        self.producer.outstanding() < OUTSTANDING_MAX
-            && self.producer.outstanding_bytes() < OUTSTANDING_LEN_MAX
-    }
-
-    fn hang_up(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            // Its reading thread ends with it, and reports nothing that the producer would heed.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Writes everything there is. A broken socket is reported by its reading thread.
-    fn write(&mut self, clock: Clock) {
-        let mut bytes = Vec::new();
-        while let Some(socket) = &mut self.socket {
-            self.producer.swap_transmit(clock.now(), &mut bytes);
-            if bytes.is_empty() {
-                return;
-            }
-            if socket.write_all(&bytes).is_err() {
-                let _ = socket.shutdown(Shutdown::Both);
-                return;
-            }
-        }
-    }
-
-    fn count(&mut self, (_, outcome): (PublishId, Result<(), PublishError>)) {
-        match outcome {
-            Ok(()) => self.acknowledged += 1,
-            Err(error) => {
-                self.failure.get_or_insert(error);
-            }
-        }
+    fn failed(&self, error: PublishError) -> ToolError {
+        let (address, acknowledged) = (self.address.clone(), self.acknowledged);
+        ToolError::Publish { address, acknowledged, error }
     }
 }
 
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The number of an nsqd, the length of a message, and what became of it.
+type Answered = (usize, usize, Result<(), PublishError>);
+
+/// A message that is not answered yet.
+struct Answer {
+    index: usize,
+    len: usize,
+    receipt: Receipt,
+}
+
+impl Future for Answer {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {
+        let outcome = Pin::new(&mut self.receipt).poll(context);
+        outcome.map(|outcome| (self.index, self.len, outcome))
+    }
+}
+
+/// Is over when the nsqd can't be connected to and never could: a person waits, so it is not tried again.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only the first outcome matters")]
+async fn failure(mut events: Events<ProducerEvent>) -> (String, ConnectionError) {
+    while let Some(event) = events.next().await {
+        if let ProducerEvent::Nsqd { nsqd, event } = event {
+            match *event {
+                ProducerEvent::Connected { .. } => break,
+                ProducerEvent::Disconnected { error, .. } => return ((*nsqd).to_owned(), error),
+                _ => {}
+            }
+        }
+    }
+    pending().await
+}
+
+/// Time between two messages at so many per second.
+fn interval(rate: u64) -> Duration {
+    match u32::try_from(rate) {
+        Ok(0) => Duration::ZERO,
+        Ok(rate) => Duration::from_secs(1) / rate,
+        // More than can be told from no limit.
+        Err(_) => Duration::ZERO,
+    }
+}
 
 /// What may be outstanding before no more is handed to a producer; well below its own limits.
 const OUTSTANDING_MAX: usize = 1000;
 const OUTSTANDING_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// Batches that were read and wait to be published: each has what was there at once, 8 KiB mostly.
+const BATCHES_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -313,18 +290,15 @@ mod tests {
 
     #[test]
     fn messages_end_at_the_delimiter_and_empty_ones_are_skipped() {
-        let (events, inbox) = sync_channel(100);
+        let (events, mut inbox) = channel(100);
         // A buffer of three bytes, so that messages are cut.
         let mut input = std::io::BufReader::with_capacity(3, &b"one\n\n\ntwo\r\nthree"[..]);
         read(&mut input, b'\n', &events).unwrap();
         drop(events);
-        let messages: Vec<_> = inbox
-            .iter()
-            .flat_map(|event| match event {
-                Event::Messages(messages) => messages,
-                Event::End(_) | Event::Link(..) => Vec::new(),
-            })
-            .collect();
+        let mut messages = Vec::new();
+        while let Some(batch) = inbox.blocking_recv() {
+            messages.extend(batch.unwrap());
+        }
         assert_eq!(messages, ["one", "two\r", "three"]);
     }
 }

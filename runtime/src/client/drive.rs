@@ -47,9 +47,15 @@ pub trait Socket: Send + 'static {
 }
 
 /// Drives a client until it has stopped.
-pub(super) async fn drive<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>) {
-    // Also when the runtime drops this task.
-    let ending = Ending(shared);
+pub(super) fn drive<R: Runtime, C: Client>(
+    runtime: R,
+    shared: Arc<Shared<C>>,
+) -> impl Future<Output = ()> + Send {
+    // Made here and not in the task, which a runtime that ends may drop before it has begun.
+    work(runtime, Ending(shared))
+}
+
+async fn work<R: Runtime, C: Client>(runtime: R, ending: Ending<C>) {
     let shared = &ending.0;
     loop {
         while let Some(work) = shared.take_work() {
@@ -82,6 +88,7 @@ pub(super) async fn drive<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<
     }
 }
 
+/// Also when the runtime drops the task, nobody must wait any longer.
 struct Ending<C: Client>(Arc<Shared<C>>);
 
 impl<C: Client> Drop for Ending<C> {

@@ -1,0 +1,65 @@
+//! What the values of the tools' flags are made of.
+
+use sansq_core::log::Level;
+
+/// A switch in Go's way: alone it means yes, `--flag=false` means no. For clap's `value_parser`.
+///
+/// # Errors
+/// If it is none of Go's words.
+pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("it is true or false"),
+    }
+}
+
+/// A level of the log, by its name.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn level(text: &str) -> Result<Level, &'static str> {
+    Level::parse(text).ok_or("it is one of debug, info, warn, error, fatal")
+}
+
+/// A text that is not empty.
+///
+/// # Errors
+/// If it is.
+pub(super) fn filled(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("it must not be empty") } else { Ok(text.to_owned()) }
+}
+
+/// `host:port`, without a scheme in front.
+///
+/// # Errors
+/// If there is a scheme, or no port.
+pub(super) fn address(text: &str) -> Result<String, &'static str> {
+    if text.contains("://") {
+        return Err("host:port is wanted, without a scheme");
+    }
+    let port = text.rsplit_once(':').map(|(_, port)| port);
+    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        return Err("host:port is wanted");
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_go_s() {
+        assert_eq!((switch("T"), switch("0")), (Ok(true), Ok(false)));
+        assert!(switch("yes").is_err());
+    }
+
+    #[test]
+    fn addresses_have_a_port_and_no_scheme() {
+        assert_eq!(address("[::1]:4151").as_deref(), Ok("[::1]:4151"));
+        for bad in ["http://a:1", "a", "a:", "a:65536", ""] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+}

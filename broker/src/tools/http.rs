@@ -1,0 +1,84 @@
+//! Asking servers over HTTP, with threads that wait.
+
+use core::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+/// What asks, for the tools whose flags name no times.
+pub(super) fn default_agent() -> ureq::Agent {
+    agent(CONNECT_TIMEOUT, REQUEST_TIMEOUT)
+}
+
+/// What asks: connecting may take `connect`, all of a request `request`.
+pub(super) fn agent(connect: Duration, request: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_connect(Some(connect))
+        .timeout_global(Some(request))
+        .http_status_as_error(false)
+        .max_idle_connections(IDLE_MAX)
+        .max_idle_connections_per_host(IDLE_MAX)
+        .build()
+        .into()
+}
+
+/// What `url` answers, or `None` if it answers 404.
+///
+/// # Errors
+/// What failed, or another status, for people.
+pub(super) fn get_json<T: DeserializeOwned>(
+    agent: &ureq::Agent,
+    url: &str,
+) -> Result<Option<T>, String> {
+    let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
+    if answer.status() == 404 {
+        return Ok(None);
+    }
+    if answer.status() != 200 {
+        return Err(format!("{url} answered {}", answer.status()));
+    }
+    let body = answer.body_mut().with_config().limit(ANSWER_LEN_MAX).read_to_vec();
+    let body = body.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
+}
+
+/// `text` as a value in the query of a URL: a blank is a plus, and whatever else is not a letter, a digit
+/// or one of `-._~` is written as its bytes.
+pub(super) fn escape(text: &[u8]) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(*byte));
+            }
+            b' ' => escaped.push('+'),
+            _ => {
+                escaped.push('%');
+                for digit in [byte >> 4, byte & 15] {
+                    escaped.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+                }
+            }
+        }
+    }
+    escaped
+}
+
+/// The reference's defaults.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that are kept for the next request: as many as there are requests at a time.
+const IDLE_MAX: usize = 500;
+
+/// Bytes of an answer: room for tens of thousands of nsqds, or channels.
+const ANSWER_LEN_MAX: u64 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_query_cannot_hold_is_escaped() {
+        assert_eq!(escape(b"a.b-c_d#ephemeral"), "a.b-c_d%23ephemeral");
+        assert_eq!(escape("ä &/\n".as_bytes()), "%C3%A4+%26%2F%0A");
+    }
+}
