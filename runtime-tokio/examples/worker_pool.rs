@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::env;
 use std::sync::Arc;
 
-use sansq_tokio::{Config, ConsumerConfig, Message, ProducerConfig, consumer, producer};
+use sansq_tokio::{Config, ConsumerConfig, Message, Producer, ProducerConfig, consumer, producer};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 #[tokio::main]
@@ -36,12 +36,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .dead_letter(move |message: Message| {
             let (producer, over) = dead.clone();
             async move {
-                match producer.publish("jobs_dead", message.body().clone()).await {
-                    Ok(()) => _ = message.finish(),
-                    Err(_) => _ = message.requeue(Duration::from_secs(1)),
+                // If that fails, the message is dropped here, and comes again.
+                if producer.publish("jobs_dead", message.body().clone()).await.is_ok() {
+                    let _ = message.finish();
+                    let _ = over.send(false);
                 }
-                // Nobody counts any more if this fails.
-                let _ = over.send(false);
             }
         });
     let consumer = Arc::new(consumer(config)?);
@@ -50,8 +49,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // more than they compute could all be in one.
     let workers: Vec<_> = (0..2)
         .map(|_| {
-            let (consumer, over) = (Arc::clone(&consumer), over.clone());
-            tokio::spawn(async move { consumer.run(4, |message| work(message, &over)).await })
+            let (consumer, producer, over) =
+                (Arc::clone(&consumer), producer.clone(), over.clone());
+            let handler = move |message| work(message, producer.clone(), over.clone());
+            tokio::spawn(async move { consumer.run(4, handler).await })
         })
         .collect();
 
@@ -72,9 +73,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// `Ok` finishes the message. An error is logged and requeues it, and the consumer slows down.
 async fn work(
     message: Message,
-    over: &UnboundedSender<bool>,
+    producer: Producer,
+    over: UnboundedSender<bool>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let number: u64 = core::str::from_utf8(message.body())?.parse()?;
+    producer.publish("squares", (number * number).to_string()).await?;
     println!("{number} squared is {}", number * number);
     let _ = over.send(true);
     Ok(())
