@@ -401,22 +401,21 @@ impl World {
 
 impl Nsqd {
     fn take(&mut self, command: Command) {
-        let Command::Other(words) = command else { panic!("a consumer publishes nothing") };
-        let word = |at: usize| words.get(at).map_or("", String::as_str);
-        match word(0) {
-            "RDY" => self.rdy = word(1).parse().expect("a count"),
-            "CLS" => self.rdy = 0,
-            "FIN" | "REQ" => {
-                assert!(
-                    self.in_flight.remove(word(1)) || self.is_wild,
-                    "{words:?} answers for the second time"
-                );
+        match command {
+            Command::Publish { .. } => panic!("a consumer publishes nothing"),
+            Command::Answer { verb, id } if verb == "TOUCH " => {
+                let is_in_flight = self.in_flight.contains(&id);
+                assert!(is_in_flight || self.is_wild, "{id} is touched behind its answer");
             }
-            "TOUCH" => assert!(
-                self.in_flight.contains(word(1)) || self.is_wild,
-                "{words:?} comes behind the answer"
-            ),
-            _ => {}
+            Command::Answer { id, .. } => {
+                let was_in_flight = self.in_flight.remove(&id);
+                assert!(was_in_flight || self.is_wild, "{id} is answered for the second time");
+            }
+            Command::Other(words) => match words[0].as_str() {
+                "RDY" => self.rdy = words[1].parse().expect("a count"),
+                "CLS" => self.rdy = 0,
+                _ => {}
+            },
         }
     }
 }

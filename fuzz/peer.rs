@@ -67,6 +67,8 @@ pub(crate) fn call_result(reader: &mut Reader<'_>) -> CallResult {
 pub(crate) enum Command {
     /// PUB, MPUB or DPUB; of an MPUB, the length of its body.
     Publish { bodies: Vec<String>, size: usize },
+    /// FIN, REQ or TOUCH; the verb has its blank.
+    Answer { verb: String, id: String },
     /// Another, by its words.
     Other(Vec<String>),
 }
@@ -79,7 +81,15 @@ pub(crate) fn commands(bytes: &[u8]) -> Vec<Command> {
     let mut bytes = bytes.strip_prefix(b"  V2").unwrap_or(bytes);
     let mut commands = Vec::new();
     while !bytes.is_empty() {
-        let end = bytes.iter().position(|byte| *byte == b'\n').expect("a line has an end");
+        // What a server gives as an id may have any bytes, the end of a line among them.
+        let verbs = [&b"FIN "[..], b"REQ ", b"TOUCH "];
+        if let Some(verb) = verbs.into_iter().find(|verb| bytes.starts_with(verb)) {
+            let (head, rest) = bytes.split_at(verb.len() + 16);
+            bytes = &rest[end_of_line(rest) + 1..];
+            commands.push(Command::Answer { verb: text(verb), id: text(&head[verb.len()..]) });
+            continue;
+        }
+        let end = end_of_line(bytes);
         let line = text(&bytes[..end]);
         bytes = &bytes[end + 1..];
         let words: Vec<String> = line.split(' ').map(String::from).collect();
@@ -118,6 +128,11 @@ fn take_sized<'a>(bytes: &mut &'a [u8]) -> &'a [u8] {
     body
 }
 
+fn end_of_line(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| *byte == b'\n').expect("a line has an end")
+}
+
+/// Each byte as a character.
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("what the world makes is text")
+    bytes.iter().copied().map(char::from).collect()
 }

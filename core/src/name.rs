@@ -82,6 +82,11 @@ macro_rules! name_type {
                 self.0.as_str()
             }
 
+            /// The name as bytes. Cheaper than those of [`as_str`](Self::as_str), which is checked.
+            pub fn as_bytes(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+
             /// Whether it ends in `#ephemeral`.
             pub fn is_ephemeral(&self) -> bool {
                 self.0.as_bytes().ends_with(EPHEMERAL_SUFFIX.as_bytes())

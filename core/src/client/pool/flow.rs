@@ -230,6 +230,9 @@ impl ProducerPool {
     /// The nsqd for the next publish.
     pub(super) fn choose(&mut self, now: Now) -> Option<usize> {
         let load_max = self.options.producer.max_outstanding;
+        if let [member] = &self.members[..] {
+            return member.takes_more(load_max).then_some(0);
+        }
         let (behind, ahead) = self.members.split_at_checked(self.cursor).unwrap_or_default();
         let from_cursor = (self.cursor..).zip(ahead).chain((0..).zip(behind));
         let usable = from_cursor.filter(|(_, member)| member.takes_more(load_max));
@@ -266,6 +269,13 @@ impl ProducerPool {
 /// Hands a member's actions about its connection to the driver.
 fn pass_on(scratch: &mut ProducerActions, out: &mut ProducerActions) {
     scratch.room = false;
+    for id in scratch.net.transmit.drain(..) {
+        out.net.transmit(id);
+    }
+    // After a publish there is nothing else.
+    if scratch.net.is_empty() {
+        return;
+    }
     out.net.dial.append(&mut scratch.net.dial);
     out.net.farewells.append(&mut scratch.net.farewells);
     for id in scratch.net.close.drain(..) {
@@ -274,8 +284,5 @@ fn pass_on(scratch: &mut ProducerActions, out: &mut ProducerActions) {
             Some(at) => drop(out.net.dial.remove(at)),
             None => out.net.close.push(id),
         }
-    }
-    for id in scratch.net.transmit.drain(..) {
-        out.net.transmit(id);
     }
 }
