@@ -4,11 +4,14 @@ pub mod auth_answer;
 pub mod channel;
 pub mod command;
 pub mod connection;
+pub mod consumer;
 pub mod disk_queue;
 pub mod identify;
 pub mod lookup_command;
 pub mod metadata;
 pub mod mpub;
+mod peer;
+pub mod producer;
 pub mod record_file;
 pub mod shard;
 

@@ -38,7 +38,16 @@ mod harness {
     }
 
     pub(crate) fn consumer(config: ConsumerConfig) -> Consumer {
-        sansq_smol::consumer(config).unwrap()
+        try_consumer(config).unwrap()
+    }
+
+    pub(crate) fn try_consumer(config: ConsumerConfig) -> Result<Consumer, SetupError> {
+        sansq_smol::consumer(config)
+    }
+
+    /// Starts a task on the runtime of [`block_on`].
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(task).detach();
     }
 
     const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 
 use core::future::Future;
 use core::net::{IpAddr, SocketAddr};
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
@@ -11,7 +12,6 @@ use sansq_core::http::call::{Call, CallResult};
 use sansq_core::upgrade::ClientTls;
 use sansq_runtime::client::{
     Consumer, ConsumerConfig, NetConfig, Producer, ProducerConfig, Runtime, SetupError, Socket,
-    poll_once,
 };
 use sansq_runtime::listen::set_options;
 use tokio::io::{AsyncReadExt, AsyncWrite};
@@ -108,10 +108,47 @@ impl Socket for Tcp {
         context: &mut Context<'_>,
         input: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        poll_once(self.0.read_buf(input), context)
+        // The future keeps nothing between two polls.
+        pin!(self.0.read_buf(input)).poll(context)
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        core::pin::Pin::new(&mut self.0).poll_write(context, bytes)
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sansq_runtime::client::{Outcome, PublishError};
+    use tokio::runtime::Runtime as TokioRuntime;
+
+    use super::*;
+
+    #[test]
+    fn without_a_runtime_there_is_no_client() {
+        let nobody = producer(ProducerConfig::new().nsqd("127.0.0.1:1"));
+        assert_eq!(nobody.err(), Some(SetupError::NoRuntime));
+        let nobody = consumer(ConsumerConfig::new("t", "c").unwrap().nsqd("127.0.0.1:1"));
+        assert_eq!(nobody.err(), Some(SetupError::NoRuntime));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_client_whose_runtime_is_gone() {
+        let gone = TokioRuntime::new().unwrap();
+        // Nothing listens there, so the publish is still under way when the runtime goes.
+        let (producer, receipt, consumer) = gone.block_on(async {
+            let producer = producer(ProducerConfig::new().nsqd("127.0.0.1:1")).unwrap();
+            let receipt = producer.enqueue("topic", "body").unwrap();
+            let config = ConsumerConfig::new("topic", "channel").unwrap().nsqd("127.0.0.1:1");
+            (producer, receipt, consumer(config).unwrap())
+        });
+        drop(gone);
+        TokioRuntime::new().unwrap().block_on(async {
+            assert_eq!(receipt.await.unwrap_err().outcome(), Outcome::Unknown);
+            assert_eq!(producer.publish("topic", "body").await, Err(PublishError::Closed));
+            producer.close().await;
+            assert!(consumer.next().await.is_none());
+            consumer.stop(Duration::MAX).await;
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! nsqd and nsqlookupd on tokio: sockets, threads and timers around the machines of `sansq-core`.
+//! nsqd, nsqlookupd and their clients on tokio: sockets, threads and timers around the machines of `sansq-core`.
 //!
 //! Every shard of an nsqd is one thread with a current-thread runtime of its own, so the thread that
 //! starts it needs none:
@@ -24,6 +24,82 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Clients
+//!
+//! [`producer`] and [`consumer`] start clients whose tasks run on the program's own runtime, of
+//! either kind.
+//!
+//! ```
+//! use core::time::Duration;
+//! use sansq_tokio::{ConsumerConfig, Message, ProducerConfig};
+//! # use sansq_core::options::NsqdOptions;
+//! # use sansq_tokio::{DataPath, Nsqd};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let options = NsqdOptions {
+//! #     tcp_address: "127.0.0.1:0".into(),
+//! #     http_address: None,
+//! #     ..NsqdOptions::default()
+//! # };
+//! # let nsqd = Nsqd::bind(options, DataPath::open(folder.path(), false)?)?.spawn()?;
+//! # let address = nsqd.tcp_addr().to_string();
+//! // `address` is an nsqd's, such as "127.0.0.1:4150".
+//! let producer = sansq_tokio::producer(ProducerConfig::new().nsqd(&address))?;
+//! producer.publish("orders", "tea").await?;
+//! producer.publish_many("orders", ["milk", "sugar"]).await?;
+//!
+//! let config = ConsumerConfig::new("orders", "shipping")?.nsqd(&address).max_in_flight(10);
+//! let consumer = sansq_tokio::consumer(config)?;
+//! let handle = consumer.handle();
+//! # let shipped = std::sync::atomic::AtomicUsize::new(0);
+//! // Ten handlers at once, until somebody says stop. An error brings the message back later.
+//! let work = consumer.run(10, async |message: Message| {
+//!     println!("shipping {:?}, attempt {}", message.body(), message.attempts());
+//! #   shipped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+//!     Ok::<_, std::io::Error>(())
+//! });
+//! # let shipped = async {
+//! #     while shipped.load(std::sync::atomic::Ordering::Relaxed) < 3 {
+//! #         futures_lite::future::yield_now().await;
+//! #     }
+//! # };
+//! let stop = async {
+//! #   shipped.await;
+//!     // Elsewhere, say on SIGTERM: messages in work get up to a minute.
+//!     handle.stop(Duration::from_secs(60)).await;
+//! };
+//! futures_lite::future::zip(work, stop).await;
+//! producer.close().await;
+//! # nsqd.shut_down();
+//! # nsqd.join()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Publishing.** [`publish`](Producer::publish) waits for the nsqd's answer, and for room while too much is
+//! outstanding; [`enqueue`](Producer::enqueue) never waits and gives a [`Receipt`]. Many may be under way at
+//! once: they share writes, and nobody waits for somebody else's answer. Dropping a publish disturbs no other.
+//! What a failure means for another try says [`PublishError::outcome`]: rejected, not stored, or unknown, in
+//! which case the message may come twice. The producer itself tries again what was certainly not stored, until
+//! the publish's deadline ([`RetryPolicy`]).
+//!
+//! **Consuming.** A [`Consumer`] is a stream of [`Message`]s, each of which is finished, requeued, or comes
+//! again when it is dropped. [`run`](Consumer::run) does that by a handler's `Result`. While handlers fail, the
+//! consumer slows down (NSQ's backoff). What fails too often goes to
+//! [`dead_letter`](ConsumerConfig::dead_letter).
+//!
+//! **Several nsqds.** Name as many as you like, or have nsqlookupds find them:
+//! [`ProducerConfig::nsqlookupd`], [`ConsumerConfig::nsqlookupd`]. Connections that are lost are made again, with
+//! waits that grow and are spread.
+//!
+//! **Settings** are fields of [`PoolOptions`] and [`ConsumerOptions`], or, under go-nsq's names and for files and
+//! flags, of [`Config`]: TLS, Snappy, Deflate, AUTH, timeouts.
+//!
+//! **Ending.** [`Producer::close`] and [`Consumer::stop`] wait for what is under way; dropping the last handle
+//! does the same in the background, as long as the runtime lives.
 
 mod broker;
 mod call;

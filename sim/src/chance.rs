@@ -11,13 +11,12 @@ pub(crate) mod stream {
     pub(crate) const NET: u64 = 3;
     pub(crate) const LANES: u64 = 4;
     pub(crate) const FAULTS: u64 = 5;
-    pub(crate) const LOOKUPS: u64 = 6;
     pub(crate) const MACHINES: u64 = 7;
     pub(crate) const HTTP: u64 = 8;
     pub(crate) const DISKS: u64 = 9;
-    /// Each producer and consumer has a stream of its own, from here on.
-    pub(crate) const PRODUCERS: u64 = 1_000;
-    pub(crate) const CONSUMERS: u64 = 2_000;
+    pub(crate) const CLIENTS_DRAWN: u64 = 10;
+    /// Each client has a stream of its own, from here on.
+    pub(crate) const CLIENTS: u64 = 1_000;
 }
 
 /// Draws.

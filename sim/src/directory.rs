@@ -7,13 +7,11 @@ use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
 use sansq_core::http::Request;
 use sansq_core::http::call::{Call, CallAnswer, CallFailure, CallResult};
-use sansq_core::name::TopicName;
 use sansq_core::nsqlookupd::{Actions, Answer, Config, Lookupd};
 
 use crate::env::Env;
 use crate::events::{Alarm, Machine};
 use crate::net::{End, LinkId, Side};
-use crate::node::node_of;
 
 /// One nsqlookupd.
 #[derive(Debug)]
@@ -65,16 +63,6 @@ impl Directory {
     /// It runs again.
     pub(crate) const fn start(&mut self) {
         self.is_up = true;
-    }
-
-    /// Which nsqds have the topic; `None` if it knows nothing of it, or does not run.
-    pub(crate) fn lookup(&self, topic: &TopicName, env: &Env) -> Option<Vec<usize>> {
-        if !self.is_up {
-            return None;
-        }
-        let lookup = self.lookupd.lookup(topic, env.now)?;
-        let nodes = lookup.producers.iter().filter_map(|p| node_of(&p.info.broadcast_address));
-        Some(nodes.collect())
     }
 
     /// Answers an HTTP request, unless it does not run.

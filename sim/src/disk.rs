@@ -24,6 +24,8 @@ pub(crate) struct Disk {
     /// By shard.
     threads: Vec<Thread>,
     rng: Rng,
+    /// Something has failed since this was cleared.
+    pub(crate) has_failed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +39,7 @@ struct Thread {
 impl Disk {
     pub(crate) fn new(node: usize, shards: usize, rng: Rng) -> Self {
         let threads = (0..shards).map(|_| Thread::default()).collect();
-        Self { node, files: MemoryFiles::new(), threads, rng }
+        Self { node, files: MemoryFiles::new(), threads, rng, has_failed: false }
     }
 
     /// What nsqd.dat says.
@@ -66,6 +68,7 @@ impl Disk {
         }
         let request = thread.requests.pop_front()?;
         let done = self.files.carry_out(&request);
+        self.has_failed |= done.result.is_err();
         let what = if done.result.is_ok() { "done" } else { "failed" };
         env.line(format_args!("  disk of nsqd {} {what}: {:?}", self.node, Brief(&request)));
         Some(done)

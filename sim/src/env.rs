@@ -30,6 +30,32 @@ pub(crate) struct Env {
     pub(crate) disk_latency_max: Duration,
     /// The wall clock is ahead of the other one by so much.
     unix_offset: i64,
+    /// How many nsqds and nsqlookupds there are.
+    pub(crate) nodes: usize,
+    pub(crate) lookupds: usize,
+    /// The users' own judges.
+    pub(crate) checks: Checks,
+}
+
+type Check = Box<dyn FnMut(Now, &Observation) -> Result<(), String>>;
+
+/// What users look at.
+#[derive(Default)]
+pub(crate) struct Checks(Vec<Check>);
+
+impl Checks {
+    pub(crate) fn push(
+        &mut self,
+        check: impl FnMut(Now, &Observation) -> Result<(), String> + 'static,
+    ) {
+        self.0.push(Box::new(check));
+    }
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} checks", self.0.len())
+    }
 }
 
 impl Env {
@@ -47,6 +73,9 @@ impl Env {
             lane_delay_max: options.lane_delay_max,
             disk_latency_max: options.disks.map_or(Duration::ZERO, |disks| disks.latency_max),
             unix_offset: START_UNIX,
+            nodes: options.nodes,
+            lookupds: options.lookupds,
+            checks: Checks::default(),
         };
         env.set_instant(Instant::ZERO);
         env
@@ -64,6 +93,12 @@ impl Env {
         self.set_instant(self.now.instant);
     }
 
+    /// The clocks of a machine whose wall clock is ahead of the others' by so many nanoseconds.
+    pub(crate) const fn now_ahead(&self, nanos: i64) -> Now {
+        let unix = UnixNanos(self.now.unix.0.saturating_add(nanos));
+        Now { instant: self.now.instant, unix }
+    }
+
     /// How long something between two shards is under way this time.
     pub(crate) fn lane_delay(&mut self) -> Duration {
         self.lanes.within(self.lane_delay_max)
@@ -72,6 +107,11 @@ impl Env {
     /// Shows something to the judges.
     pub(crate) fn observe(&mut self, observation: Observation) {
         self.line(format_args!("{}", Brief(&observation)));
+        let now = self.now;
+        let found = self.checks.0.iter_mut().find_map(|check| check(now, &observation).err());
+        if let Some(text) = found {
+            self.judge(Err(Violation::Other(text)));
+        }
         let result = self.oracles.observe(self.now.instant, observation);
         self.judge(result);
     }
@@ -97,8 +137,14 @@ impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |id: &[u8; 16]| String::from_utf8_lossy(id).into_owned();
         match self.0 {
-            Observation::Published { node, topic, len, delay } => {
-                write!(f, "  publish to {node} {topic}: {len} bytes after {delay:?}")
+            Observation::Published { target, topic, len, delay } => {
+                write!(f, "  publish to {target:?} {topic}: {len} bytes after {delay:?}")
+            }
+            Observation::Reached { node, topic, messages } => {
+                write!(f, "  {messages:?} reach nsqd {node} {topic}")
+            }
+            Observation::Handled { topic, channel, message } => {
+                write!(f, "  message {} is handled for {topic}/{channel}", message.0)
             }
             Observation::Completed { message, outcome } => {
                 write!(f, "  message {} {outcome:?}", message.0)
@@ -106,7 +152,8 @@ impl fmt::Display for Brief<'_> {
             Observation::ChannelCreated(place) => write!(f, "  created {place}"),
             Observation::ChannelLoaded(place) => write!(f, "  loaded {place}"),
             Observation::Died { node, .. } => write!(f, "  nsqd {node} died"),
-            Observation::Stopped { node } => write!(f, "  nsqd {node} has stopped"),
+            Observation::Gone { node } => write!(f, "  nsqd {node} does not come back"),
+            Observation::Stopped { node, .. } => write!(f, "  nsqd {node} has stopped"),
             Observation::Subscribed { link, place, .. } => {
                 write!(f, "  link {} SUB {place}", link.0)
             }

@@ -52,27 +52,27 @@ pub enum Event {
     },
     /// An nsqd is started again.
     NodeUp(usize),
-    /// An nsqlookupd gets an HTTP request of an nsqd, by number.
+    /// An HTTP request reaches an nsqlookupd, by number.
     Call(u64),
+    /// A request reaches an nsqd that stood still, by number.
+    Ask(u64),
     /// A machine's deadline.
     Deadline(Machine),
-    /// A producer publishes.
-    Publish(usize),
-    /// A producer publishes for the last time, long after things have stopped breaking.
-    PublishLast(usize),
-    /// A consumer asks an nsqlookupd where its topic is.
-    Lookup(usize),
-    /// The answer to that arrives.
-    Answer(usize),
-    /// A consumer is done with a message.
-    Decide {
-        /// The consumer.
-        consumer: usize,
-        /// What it decided, by number.
-        plan: u64,
+    /// A client's process starts.
+    Started(usize),
+    /// A client has itself woken.
+    Wake {
+        /// The client.
+        client: usize,
+        /// Which of its processes wanted it; one that has died is not woken.
+        life: u32,
+        /// What the client calls it.
+        token: u64,
     },
     /// Something breaks.
     Fault,
+    /// What was cut off for a while is joined again, by number.
+    Heal(u64),
     /// An nsqlookupd is started again.
     LookupdUp(usize),
     /// From now on nothing breaks.
@@ -93,10 +93,8 @@ pub enum Machine {
     },
     /// An nsqlookupd.
     Lookupd(usize),
-    /// A producer.
-    Producer(usize),
-    /// A consumer.
-    Consumer(usize),
+    /// A client.
+    Client(usize),
 }
 
 /// Events by time. What happens at the same time happens in an order that the seed decides.
@@ -127,6 +125,11 @@ impl Queue {
         self.pushed += 1;
         let tie = self.ties.next_u64();
         self.heap.push(Reverse(Entry { at, tie, number: self.pushed, event }));
+    }
+
+    /// The time of the next event.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
     }
 
     /// The next event and its time.
@@ -196,7 +199,7 @@ mod tests {
     fn order(seed: u64) -> Vec<Event> {
         let mut queue = Queue::new(Rng::new(seed));
         for n in 0..8 {
-            queue.push(Instant::from_millis(5), Event::Publish(n));
+            queue.push(Instant::from_millis(5), Event::Started(n));
         }
         queue.push(Instant::from_millis(4), Event::Calm);
         core::iter::from_fn(|| queue.pop().map(|(_, event)| event)).collect()

@@ -70,7 +70,7 @@ fn is_good(outcomes: &Option<Outcomes>) -> bool {
 fn report(seed: u64, outcomes: &Option<Outcomes>) {
     match outcomes {
         Some(outcomes) => {
-            let Outcomes { hash, events, published, delivered, ended, result } = outcomes;
+            let Outcomes { hash, events, published, delivered, ended, result, .. } = outcomes;
             let seconds = ended.as_nanos() / 1_000_000_000;
             say(format_args!(
                 "seed {seed}: hash {hash:016x}, {events} events, {published} messages, \

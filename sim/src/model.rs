@@ -11,6 +11,7 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Instant;
 
 use crate::net::LinkId;
+use crate::oracles::Target;
 
 /// Names a message by the order of publishing; the body carries it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -43,7 +44,7 @@ pub enum Outcome {
 /// A message that somebody published.
 #[derive(Clone, Debug)]
 pub(crate) struct Published {
-    pub(crate) node: usize,
+    pub(crate) target: Target,
     pub(crate) topic: TopicName,
     pub(crate) len: usize,
     pub(crate) at: Instant,
@@ -57,6 +58,20 @@ pub(crate) struct Published {
     pub(crate) may_repeat: bool,
     /// The name that its nsqd gave it, once that is known.
     pub(crate) id: Option<RawId>,
+    /// What one nsqd has of a message that may be on several: the message.
+    pub(crate) origin: Option<MessageNumber>,
+    /// Of a message that may be on several nsqds: those that its publishes reached, and whether each may
+    /// have lost it.
+    pub(crate) reached: BTreeMap<usize, bool>,
+    /// Of the same: whether some nsqd delivered it.
+    pub(crate) is_there: bool,
+}
+
+impl Published {
+    /// Whether it is a message of this nsqd.
+    pub(crate) fn is_on(&self, node: usize) -> bool {
+        self.target == Target::Nsqd(node)
+    }
 }
 
 pub(crate) type RawId = [u8; 16];
@@ -117,6 +132,17 @@ pub(crate) struct Model {
     pub(crate) subscribers: BTreeMap<LinkId, Subscriber>,
     /// nsqds that began anew, and their counters with them.
     pub(crate) restarted: BTreeSet<usize>,
+    /// When each nsqd died last, and when it stopped last in whatever way.
+    pub(crate) died_at: BTreeMap<usize, Instant>,
+    pub(crate) stopped_at: BTreeMap<usize, Instant>,
+    /// What consumers did their work on.
+    pub(crate) handled: BTreeSet<(TopicName, ChannelName, MessageNumber)>,
+    /// Channels whose consumers all tell of their work.
+    pub(crate) handling: BTreeSet<(TopicName, ChannelName)>,
+    /// What was finished, wherever it was stored.
+    pub(crate) done: BTreeSet<(TopicName, ChannelName, MessageNumber)>,
+    /// How many messages that may be on several nsqds reached each topic.
+    pub(crate) arrivals: BTreeMap<(usize, TopicName), u64>,
     /// nsqds that lost power.
     pub(crate) lost_power: BTreeSet<usize>,
     /// What was delivered under these names was damaged by that: records have no checksum.
@@ -128,10 +154,19 @@ impl Model {
         self.messages.get(number.0 as usize)
     }
 
-    /// The channels that a message has to get to: those that existed for sure before it was published,
-    /// and the first of its topic. An ephemeral one may drop it.
-    pub(crate) fn owed_to(&self, message: &Published) -> impl Iterator<Item = (&Place, &Channel)> {
-        let (node, topic, at) = (message.node, message.topic, message.at);
+    /// The message that somebody published, which `number` is or is a part of.
+    pub(crate) fn origin(&self, number: MessageNumber) -> MessageNumber {
+        self.message(number).and_then(|message| message.origin).unwrap_or(number)
+    }
+
+    /// The channels of an nsqd that a message has to get to if it is there: those that existed for sure
+    /// before it was published, and the first of its topic. An ephemeral one may drop it.
+    pub(crate) fn owed_to(
+        &self,
+        message: &Published,
+        node: usize,
+    ) -> impl Iterator<Item = (&Place, &Channel)> {
+        let (topic, at) = (message.topic, message.at);
         self.channels.iter().filter(move |(place, channel)| {
             place.node == node
                 && place.topic == topic
@@ -143,13 +178,16 @@ impl Model {
 
     /// How many messages of a topic were accepted, and how many may have been.
     pub(crate) fn accepted(&self, node: usize, topic: &TopicName) -> (u64, u64) {
-        let here = |message: &&Published| message.node == node && message.topic == *topic;
+        let here = |message: &&Published| {
+            message.is_on(node) && message.origin.is_none() && message.topic == *topic
+        };
         let count = |wanted| {
             let is_wanted = |message: &&Published| message.outcome == wanted;
             self.messages.iter().filter(here).filter(is_wanted).count() as u64
         };
         let accepted = count(Outcome::Accepted);
-        (accepted, accepted + count(Outcome::Unknown) + count(Outcome::Pending))
+        let arrived = self.arrivals.get(&(node, *topic)).copied().unwrap_or_default();
+        (accepted, accepted + count(Outcome::Unknown) + count(Outcome::Pending) + arrived)
     }
 }
 

@@ -7,6 +7,7 @@
 //! Once the network is calm, none of this is begun any more, and everything under way arrives.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use bytes::{Buf, BytesMut};
 use sansq_core::arena::PeerId;
@@ -52,10 +53,33 @@ pub enum Endpoint {
     },
     /// An nsqlookupd.
     Lookupd(usize),
-    /// A producer.
-    Producer(usize),
-    /// A consumer.
-    Consumer(usize),
+    /// A client.
+    Client(usize),
+    /// Nobody listens here.
+    Nobody,
+}
+
+/// A program on a machine of its own.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Process {
+    /// An nsqd.
+    Nsqd(usize),
+    /// An nsqlookupd.
+    Lookupd(usize),
+    /// A client.
+    Client(usize),
+}
+
+impl Endpoint {
+    /// The program.
+    pub const fn process(self) -> Option<Process> {
+        match self {
+            Self::Nsqd(node) | Self::Peer { node, .. } => Some(Process::Nsqd(node)),
+            Self::Lookupd(index) => Some(Process::Lookupd(index)),
+            Self::Client(index) => Some(Process::Client(index)),
+            Self::Nobody => None,
+        }
+    }
 }
 
 /// How bad the network is.
@@ -80,6 +104,12 @@ pub struct Net {
     options: NetOptions,
     rng: Rng,
     calm: bool,
+    /// From whom nothing gets to whom.
+    cuts: BTreeSet<(Process, Process)>,
+    /// What waits for a cut to heal.
+    held: Vec<(Process, Process, Event)>,
+    /// Clients that do not keep to the protocol.
+    impolite: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -124,7 +154,15 @@ pub(crate) struct Read {
 
 impl Net {
     pub(crate) const fn new(options: NetOptions, rng: Rng) -> Self {
-        Self { links: Vec::new(), options, rng, calm: false }
+        Self {
+            links: Vec::new(),
+            options,
+            rng,
+            calm: false,
+            cuts: BTreeSet::new(),
+            held: Vec::new(),
+            impolite: BTreeSet::new(),
+        }
     }
 
     /// From now on nothing fails any more.
@@ -147,7 +185,8 @@ impl Net {
     ) -> LinkId {
         let id = LinkId(self.links.len());
         let pipes = [self.pipe(), self.pipe()];
-        let fails = !self.calm && self.rng.percent(self.options.dial_failure_percent);
+        let fails = server == Endpoint::Nobody
+            || !self.calm && self.rng.percent(self.options.dial_failure_percent);
         self.links.push(Link {
             who: [client, server],
             open: [true, !fails],
@@ -161,15 +200,102 @@ impl Net {
             queue.push(there, Event::DialFailed(id));
         } else {
             queue.push(there, Event::Accepted(id));
-            queue.push(there + self.latency(), Event::Connected(id));
         }
         id
+    }
+
+    /// Lets nothing more through from one program to another; what is under way waits, and connections
+    /// stay.
+    pub(crate) fn cut(&mut self, from: Process, to: Process) {
+        self.cuts.insert((from, to));
+    }
+
+    /// Lets everything through again from one program to another.
+    pub(crate) fn heal(&mut self, from: Process, to: Process, now: Now, queue: &mut Queue) {
+        self.cuts.remove(&(from, to));
+        let held = core::mem::take(&mut self.held);
+        let (freed, held): (Vec<_>, _) =
+            held.into_iter().partition(|(a, b, _)| (*a, *b) == (from, to));
+        self.held = held;
+        for (_, _, event) in freed {
+            let at = now.instant + self.latency();
+            queue.push(at, event);
+        }
+    }
+
+    /// All that is cut.
+    pub(crate) fn cuts(&self) -> Vec<(Process, Process)> {
+        self.cuts.iter().copied().collect()
+    }
+
+    /// Whether nothing gets through from one program to another.
+    pub(crate) fn is_cut(&self, from: Process, to: Process) -> bool {
+        self.cuts.contains(&(from, to))
+    }
+
+    /// Keeps back what would have to get through a cut.
+    pub(crate) fn holds(&mut self, event: Event) -> bool {
+        if self.cuts.is_empty() {
+            return false;
+        }
+        let (link, to) = match event {
+            Event::Accepted(link) => (link, Side::Server),
+            Event::Connected(link) | Event::DialFailed(link) => (link, Side::Client),
+            Event::Arrived(end, _) | Event::Writable(end) | Event::Reset(end) => {
+                (end.link, end.side)
+            }
+            Event::Ask(_)
+            | Event::Call(_)
+            | Event::Calm
+            | Event::Check
+            | Event::Deadline(_)
+            | Event::Disk { .. }
+            | Event::Fault
+            | Event::Heal(_)
+            | Event::Lane { .. }
+            | Event::LookupdUp(_)
+            | Event::Moved { .. }
+            | Event::NodeUp(_)
+            | Event::Readable(_)
+            | Event::Started(_)
+            | Event::Wake { .. } => return false,
+        };
+        let who = self.links[link.0].who;
+        let (from, to) = (who[to.other() as usize].process(), who[to as usize].process());
+        let (Some(from), Some(to)) = (from, to) else { return false };
+        let is_cut = self.is_cut(from, to);
+        if is_cut {
+            self.held.push((from, to, event));
+        }
+        is_cut
     }
 
     /// The server takes a connection on; what arrived already can be read now.
     pub(crate) fn accept(&mut self, id: LinkId, now: Now, queue: &mut Queue) {
         self.links[id.0].accepted = true;
+        let back = now.instant + self.latency();
+        queue.push(back, Event::Connected(id));
         self.schedule_read(End { link: id, side: Side::Server }, now, queue);
+    }
+
+    /// From now on the clients' ends of new connections count as those of programs that keep to the
+    /// protocol, or do not, by the number of the client.
+    pub(crate) fn set_polite(&mut self, client: usize, is_polite: bool) {
+        if is_polite {
+            self.impolite.remove(&client);
+        } else {
+            self.impolite.insert(client);
+        }
+    }
+
+    /// Whether the client's end keeps to the protocol.
+    pub(crate) fn is_polite(&self, id: LinkId) -> bool {
+        match self.links[id.0].who[Side::Client as usize] {
+            Endpoint::Client(index) => !self.impolite.contains(&index),
+            Endpoint::Nsqd(_) | Endpoint::Peer { .. } | Endpoint::Lookupd(_) | Endpoint::Nobody => {
+                true
+            }
+        }
     }
 
     /// Who is at this end.
@@ -294,6 +420,16 @@ impl Net {
         }
     }
 
+    /// Loses a connection so that neither end notices: what is written goes nowhere.
+    pub(crate) fn silence(&mut self, id: LinkId) {
+        let link = &mut self.links[id.0];
+        link.broken = true;
+        for pipe in &mut link.pipes {
+            pipe.bytes.clear();
+            pipe.arrived = 0;
+        }
+    }
+
     /// Lets nothing more through until `until`.
     pub(crate) fn stall(&mut self, id: LinkId, until: Instant) {
         let link = &mut self.links[id.0];
@@ -398,7 +534,7 @@ mod tests {
     fn transfer(seed: u64, bytes: &[u8]) -> Vec<u8> {
         let (mut net, mut queue) = (Net::new(OPTIONS, Rng::new(seed)), Queue::new(Rng::new(seed)));
         let now = Now::from_millis(0);
-        let link = net.dial(Endpoint::Producer(0), Endpoint::Nsqd(0), now, &mut queue);
+        let link = net.dial(Endpoint::Client(0), Endpoint::Nsqd(0), now, &mut queue);
         let (mut input, mut outbox) = (BytesMut::new(), BytesMut::from(bytes));
         let client = End { link, side: Side::Client };
         while let Some((at, event)) = queue.pop() {
@@ -438,7 +574,7 @@ mod tests {
     fn a_broken_connection_loses_what_is_under_way_and_both_ends_notice() {
         let (mut net, mut queue) = (Net::new(OPTIONS, Rng::new(1)), Queue::new(Rng::new(1)));
         let now = Now::from_millis(0);
-        let link = net.dial(Endpoint::Producer(0), Endpoint::Nsqd(0), now, &mut queue);
+        let link = net.dial(Endpoint::Client(0), Endpoint::Nsqd(0), now, &mut queue);
         let client = End { link, side: Side::Client };
         net.accept(link, now, &mut queue);
         net.write(client, &mut BytesMut::from(&b"lost"[..]), now, &mut queue);

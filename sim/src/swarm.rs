@@ -5,6 +5,10 @@
 
 use core::time::Duration;
 
+use sansq_core::client::directory::DirectoryOptions;
+use sansq_core::client::{
+    ConnectionOptions, ConsumerOptions, PoolOptions, ProducerOptions, RetryPolicy,
+};
 use sansq_core::rng::Rng;
 
 use crate::chance::{Chance, stream};
@@ -29,16 +33,22 @@ pub struct Options {
     pub ephemeral: bool,
     /// How many producers there are; each publishes to one nsqd.
     pub producers: usize,
+    /// The pools of producers, besides.
+    pub pools: Vec<PoolDraw>,
     /// How many messages each publishes.
     pub messages: usize,
     /// Whether producers end with more publishes at once than an nsqd takes on at a time.
     pub burst: bool,
     /// The longest body in bytes.
     pub body_len_max: usize,
+    /// Whether somebody harms the nsqds as he can.
+    pub hostile: bool,
     /// So many publishes of a hundred go through the admin interface.
     pub admin_percent: u64,
     /// How many consumers each channel has.
     pub consumers: usize,
+    /// How many of the core's consumers each channel has besides, which have these options.
+    pub workers: (usize, ConsumerOptions),
     /// The nsqds' `--mem-queue-size`.
     pub mem_queue_size: usize,
     /// The nsqds' `--msg-timeout`.
@@ -74,6 +84,17 @@ pub struct DiskOptions {
     pub sync_every: u64,
 }
 
+/// A pool of producers.
+#[derive(Clone, Debug)]
+pub struct PoolDraw {
+    /// Its settings.
+    pub options: PoolOptions,
+    /// Whether it asks nsqlookupds for nsqds, and is not given them.
+    pub finds: bool,
+    /// Whether its publishes have time enough to be accepted if nothing breaks.
+    pub is_patient: bool,
+}
+
 /// What breaks, and how often.
 #[derive(Clone, Debug)]
 pub struct Faults {
@@ -81,13 +102,25 @@ pub struct Faults {
     pub every_max: Duration,
     /// Which kinds; none: nothing breaks.
     pub kinds: Vec<Fault>,
+    /// How many there are at most.
+    pub count_max: Option<u64>,
 }
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
     /// A connection breaks.
     LoseLink,
+    /// A connection breaks, and neither end notices: it is half-open on both sides.
+    SilenceLink,
+    /// Two machines are cut off from each other for a while, or one from the other only.
+    Partition,
+    /// A process stands still for a while.
+    PauseProcess,
+    /// A client dies and starts anew.
+    KillClient,
+    /// An nsqd's wall clock goes wrong by hours; others' do not.
+    SkewClock,
     /// Nothing comes through a connection for a while.
     StallLink,
     /// An nsqlookupd stops, loses all it knows, and comes back later.
@@ -137,6 +170,17 @@ pub struct Habits {
 }
 
 impl Habits {
+    /// Finishes every message within a millisecond.
+    pub fn good() -> Self {
+        Self {
+            weights: vec![(1, Habit::Finish)],
+            work_max: Duration::from_millis(1),
+            requeue_delay_max: Duration::ZERO,
+            ready_percent: 0,
+            close_percent: 0,
+        }
+    }
+
     /// What to do with a message.
     pub(crate) fn draw(&self, rng: &mut Rng) -> Habit {
         let total = self.weights.iter().map(|(weight, _)| weight).sum();
@@ -164,11 +208,14 @@ impl Options {
             channels: 1,
             ephemeral: false,
             producers: 1,
+            pools: Vec::new(),
             messages: 1,
             burst: false,
             body_len_max: 100,
+            hostile: false,
             admin_percent: 0,
             consumers: 1,
+            workers: (0, ConsumerOptions::default()),
             mem_queue_size: 10_000,
             msg_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(30),
@@ -183,16 +230,21 @@ impl Options {
                 dial_failure_percent: 0,
             },
             disks: None,
-            faults: Faults { every_max: Duration::from_secs(1), kinds: Vec::new() },
-            habits: Habits {
-                weights: vec![(1, Habit::Finish)],
-                work_max: Duration::from_millis(1),
-                requeue_delay_max: Duration::ZERO,
-                ready_percent: 0,
-                close_percent: 0,
+            faults: Faults {
+                every_max: Duration::from_secs(1),
+                kinds: Vec::new(),
+                count_max: None,
             },
+            habits: Habits::good(),
             script: Vec::new(),
         }
+    }
+
+    /// nsqds and nsqlookupds without clients, where nothing breaks by itself and the calm begins when
+    /// [`World::finish`](crate::World::finish) says so: a world to be filled.
+    pub fn empty(seed: u64, nodes: usize, lookupds: usize) -> Self {
+        let chaos = Duration::from_secs(u64::from(u32::MAX));
+        Self { nodes, lookupds, producers: 0, consumers: 0, chaos, ..Self::quiet(seed) }
     }
 
     /// The run that `seed` stands for.
@@ -223,11 +275,14 @@ impl Options {
             channels: rng.between(1, 2) as usize,
             ephemeral: rng.percent(20),
             producers: rng.between(1, 3) as usize,
+            pools: Vec::new(),
             messages: rng.between(3, 25) as usize,
             burst,
             body_len_max: if tiny { 40 } else { *rng.pick(&[20, 300, 6000]) },
+            hostile: false,
             admin_percent: *rng.pick(&[0, 10, 50]),
             consumers: rng.between(1, 2) as usize,
+            workers: (0, ConsumerOptions::default()),
             mem_queue_size: *rng.pick(&[0, 1, 3, 10, 10_000]),
             msg_timeout: Duration::from_secs(rng.between(1, 10)),
             heartbeat_interval: Duration::from_secs(*rng.pick(&[2, 5, 30])),
@@ -265,7 +320,83 @@ impl Options {
             options.net.latency_max = options.net.latency_max.min(Duration::from_millis(2));
         }
         options.draw_disks();
+        options.draw_more();
         options
+    }
+
+    /// Whether, when nothing breaks, everything has to be accepted. If the core's consumers have fewer messages
+    /// in flight than there are nsqds, RDY goes around, and one that has neither RDY nor disk may have no room
+    /// for longer than a publish is kept waiting.
+    pub(crate) fn has_room(&self) -> bool {
+        let (workers, options) = &self.workers;
+        let goes_around = *workers > 0 && (options.max_in_flight as usize) < self.nodes;
+        self.consumers > 0 || self.disks.is_some() || !goes_around
+    }
+
+    /// What came later, from a stream of its own.
+    fn draw_more(&mut self) {
+        let mut rng = Rng::new(self.seed).fork(stream::CLIENTS_DRAWN);
+        let rng = &mut rng;
+        self.hostile = rng.percent(20);
+        self.draw_clients(rng);
+        let kinds = [
+            Fault::SilenceLink,
+            Fault::Partition,
+            Fault::PauseProcess,
+            Fault::KillClient,
+            Fault::SkewClock,
+        ];
+        self.faults.kinds.extend(kinds.into_iter().filter(|_| rng.percent(25)));
+        if self.faults.kinds.contains(&Fault::RestartNode) {
+            self.faults.kinds.retain(|kind| *kind != Fault::SkewClock);
+        }
+    }
+
+    /// The clients that programs use.
+    fn draw_clients(&mut self, rng: &mut Rng) {
+        let policies = [RetryPolicy::Never, RetryPolicy::NotStored, RetryPolicy::Always];
+        for _ in 0..*rng.pick(&[0, 0, 1, 2]) {
+            let is_patient = rng.percent(60);
+            let publish_timeout = Duration::from_secs(if is_patient { 30 } else { 3 });
+            let producer = ProducerOptions {
+                connection: connection_options(self),
+                publish_timeout,
+                backoff_max: Duration::from_secs(*rng.pick(&[1, 10])),
+                ..ProducerOptions::default()
+            };
+            let lookupd = DirectoryOptions {
+                poll_interval: Duration::from_secs(2),
+                poll_jitter: Duration::from_millis(600),
+                poll_timeout: Duration::from_secs(5),
+                ..DirectoryOptions::default()
+            };
+            let retry = *rng.pick(&policies);
+            let options = PoolOptions { producer, retry, lookupd, ..PoolOptions::default() };
+            self.pools.push(PoolDraw { options, finds: rng.percent(50), is_patient });
+        }
+        let workers = *rng.pick(&[0, 1, 1, 2]);
+        if workers > 0 && rng.percent(50) {
+            self.consumers = 0;
+        }
+        let options = ConsumerOptions {
+            connection: connection_options(self),
+            max_in_flight: self.ready_max,
+            // Nothing is finished but by the program.
+            max_attempts: 0,
+            default_requeue_delay: *rng.pick(&[Duration::ZERO, Duration::from_secs(1)]),
+            backoff_multiplier: *rng.pick(&[Duration::ZERO, Duration::from_millis(200)]),
+            max_backoff_duration: *rng.pick(&[Duration::from_secs(1), Duration::from_secs(20)]),
+            low_rdy_idle_timeout: Duration::from_secs(rng.between(1, 10)),
+            low_rdy_timeout: Duration::from_secs(rng.between(1, 30)),
+            // Before a topic that is new to an nsqd has no room any more.
+            lookupd_poll_interval: Duration::from_secs(rng.between(1, 2)),
+            lookupd_poll_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
+            auto_touch: rng.percent(30),
+            redial_max: Duration::from_secs(*rng.pick(&[1, 10])),
+            ..ConsumerOptions::default()
+        };
+        self.workers = (workers, options);
     }
 
     /// Most nsqds have disks, and of those most have trouble with them.
@@ -301,6 +432,15 @@ impl Options {
     }
 }
 
+/// What clients tell their servers.
+pub(crate) fn connection_options(options: &Options) -> ConnectionOptions {
+    ConnectionOptions {
+        hostname: "client".into(),
+        heartbeat_interval: Some(options.heartbeat_interval),
+        ..ConnectionOptions::default()
+    }
+}
+
 impl Faults {
     fn draw(rng: &mut Rng) -> Self {
         const ALL: [Fault; 5] = [
@@ -312,6 +452,6 @@ impl Faults {
         ];
         let every_max = *rng.pick(&[Duration::from_millis(500), Duration::from_secs(5)]);
         let kinds = ALL.into_iter().filter(|_| rng.percent(50)).collect();
-        Self { every_max, kinds }
+        Self { every_max, kinds, count_max: None }
     }
 }

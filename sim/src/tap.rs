@@ -9,10 +9,14 @@ use bytes::{Buf, BytesMut};
 use sansq_core::client::frame::{self, Frame};
 use sansq_core::name::{ChannelName, TopicName};
 
-/// A command that concerns a subscription. Others are of no interest here.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+use crate::model::{MessageNumber, number_of};
+
+/// A command that concerns a subscription, or a publish. Others are of no interest here.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Heard {
     Finish([u8; 16]),
+    /// PUB, MPUB or DPUB of these messages.
+    Publish(TopicName, Vec<MessageNumber>),
     Ready(u32),
     Requeue([u8; 16], Duration),
     Subscribe(TopicName, ChannelName),
@@ -68,6 +72,8 @@ impl Tap {
                 if self.taken.len() < end + 5 + len {
                     break;
                 }
+                let body = &self.taken[end + 5..end + 5 + len];
+                heard.extend(hear_publish(&words, body));
                 self.taken.advance(end + 5 + len);
             } else {
                 self.taken.advance(end + 1);
@@ -110,6 +116,24 @@ fn hear(words: &[&str]) -> Option<Heard> {
         "TOUCH" => Some(Heard::Touch(id(1)?)),
         _ => None,
     }
+}
+
+fn hear_publish(words: &[&str], body: &[u8]) -> Option<Heard> {
+    let messages = match words[0] {
+        "PUB" | "DPUB" => number_of(body).into_iter().collect(),
+        "MPUB" => {
+            let mut messages = Vec::new();
+            let mut rest = body.get(4..)?;
+            while let Some((len, tail)) = rest.split_first_chunk() {
+                let body = tail.get(..u32::from_be_bytes(*len) as usize)?;
+                messages.extend(number_of(body));
+                rest = &tail[body.len()..];
+            }
+            messages
+        }
+        _ => return None,
+    };
+    Some(Heard::Publish(TopicName::new(words.get(1)?).ok()?, messages))
 }
 
 /// No body of a simulation is near it.

@@ -19,7 +19,7 @@ use super::{options, start};
 use crate::harness::Server;
 
 /// Both sides' settings, made once: a new key takes its time.
-fn tls() -> &'static (ServerTls, ClientTls) {
+pub(super) fn tls() -> &'static (ServerTls, ClientTls) {
     static TLS: OnceLock<(ServerTls, ClientTls)> = OnceLock::new();
     TLS.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["nsqd.example".into()]).unwrap();
@@ -43,14 +43,14 @@ fn tls() -> &'static (ServerTls, ClientTls) {
     })
 }
 
-fn start_tls(shards: u16, tls_required: nsqd::TlsRequired) -> Server {
+pub(super) fn start_tls(shards: u16, tls_required: nsqd::TlsRequired) -> Server {
     let options = options(shards);
     let config = nsqd::Config { tls: Some(tls().0.clone()), tls_required, ..options.config };
     Server::nsqd(NsqdOptions { config, ..options }).expect("free ports")
 }
 
 /// All that can be negotiated.
-fn layers() -> Vec<(bool, Option<Layer>)> {
+pub(super) fn layers() -> Vec<(bool, Option<Layer>)> {
     let packings = [None, Some(Layer::Snappy), Some(Layer::Deflate(6))];
     [false, true].into_iter().flat_map(|tls| packings.map(|packing| (tls, packing))).collect()
 }

@@ -207,7 +207,7 @@ pub(super) async fn consume(
     // It ends with the consumer, whose messages are given back by then: nobody waits for a handler that
     // waits for a server that is not there.
     let work = async {
-        consumer.for_each_concurrent(limit, handler).await;
+        consumer.for_each_concurrent(limit, |message| handler(message)).await;
         pending::<Infallible>().await
     };
     tokio::select! {

@@ -190,7 +190,7 @@ pub enum PublishError {
 /// What a failed publish means to somebody who may try again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// The broker has not got the messages and will not take them as they are.
+    /// The broker has not got the messages and will not take them as they are, nor will another.
     Rejected,
     /// The broker has not got the messages; another try cannot duplicate them.
     NotStored,
@@ -200,8 +200,9 @@ pub enum Outcome {
 
 impl PublishError {
     /// Whether the messages may have been stored, and whether another try makes sense.
-    pub const fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> Outcome {
         match self {
+            Self::Rejected(text) if has_code(text, &NOT_STORED_CODES) => Outcome::NotStored,
             Self::Topic(_)
             | Self::EmptyBatch
             | Self::EmptyBody
@@ -214,6 +215,16 @@ impl PublishError {
         }
     }
 }
+
+/// Whether the broker's text begins with one of these codes.
+pub(super) fn has_code(text: &str, codes: &[&str]) -> bool {
+    codes.contains(&text.split(' ').next().unwrap_or_default())
+}
+
+/// What nsqd says when it could not store a message (nsqd-protocol.md section 6): nothing is wrong with
+/// the message, so another nsqd may take it. `E_PUT_FAILED` is that of versions before 0.2.20.
+const NOT_STORED_CODES: [&str; 4] =
+    ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED", "E_PUT_FAILED"];
 
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -324,5 +335,29 @@ impl fmt::Display for ProducerEvent {
             }
             Self::Directory(event) => event.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_some_refusals_are_for_good() {
+        for (text, outcome) in [
+            ("E_PUB_FAILED PUB failed exiting", Outcome::NotStored),
+            ("E_MPUB_FAILED", Outcome::NotStored),
+            ("E_DPUB_FAILED DPUB failed", Outcome::NotStored),
+            ("E_PUT_FAILED x", Outcome::NotStored),
+            ("E_PUB_FAILEDX", Outcome::Rejected),
+            ("E_BAD_TOPIC E_PUB_FAILED", Outcome::Rejected),
+            ("E_BAD_MESSAGE PUB message too big", Outcome::Rejected),
+            ("", Outcome::Rejected),
+        ] {
+            assert_eq!(PublishError::Rejected(text.into()).outcome(), outcome, "{text}");
+        }
+        assert_eq!(PublishError::Full.outcome(), Outcome::NotStored);
+        assert_eq!(PublishError::EmptyBody.outcome(), Outcome::Rejected);
+        assert_eq!(PublishError::Unknown(ConnectionError::Closed).outcome(), Outcome::Unknown);
     }
 }

@@ -12,7 +12,11 @@
 //! - Publishes are taken in every state before `close` and wait for a connection until their deadline,
 //!   `publish_timeout` after they were taken. They are sent without waiting for earlier answers, and
 //!   answers complete them in order (nsqd-protocol.md section 22, item 1).
-//! - Each publish completes exactly once, in the order of the ids. When a connection is lost, those
+//! - With [`linger`](ProducerOptions::linger), neighbouring PUBs of one topic are sent as one MPUB, which
+//!   the broker takes or refuses as a whole. If it refuses one for its size or for a bad message, its
+//!   messages are sent again one by one, so that only the one that is to blame fails.
+//! - Each publish completes exactly once, in the order of the ids, but for those that are sent one by one
+//!   in this way. When a connection is lost, those
 //!   that were handed to the driver are [`Unknown`](PublishError::Unknown); the others wait on.
 //! - The broker closes a connection when it refuses a publish, and answers nothing behind. The reference
 //!   broker carries out nothing behind either (section 6), but sansq may have: publishes to other topics
@@ -36,7 +40,7 @@ use super::connection::{Connection, ConnectionOutput, Identity, Negotiated};
 use super::error::{ConnectionError, readable};
 use super::frame::Received;
 use super::options::{ConnectionOptions, InvalidOption};
-use super::transactions::{Command, Publish, Transactions};
+use super::transactions::{Batching, Command, Publish, Transactions};
 use crate::name::TopicName;
 use crate::protocol::encode;
 use crate::protocol::frame::OK;
@@ -63,6 +67,10 @@ pub struct ProducerOptions {
     pub max_body_size: usize,
     /// The longest delay; the broker's `--max-req-timeout`.
     pub max_req_timeout: Duration,
+    /// How long a message waits for others of its topic, to be sent with them in one MPUB; up to
+    /// [`LINGER_MAX`], and below `publish_timeout`. Zero: every message is sent by itself, at once. Messages
+    /// that wait anyway, for a connection for example, are sent together without a wait of their own.
+    pub linger: Duration,
     /// The shortest wait before dialling again.
     pub backoff_min: Duration,
     /// The longest wait before dialling again.
@@ -80,6 +88,7 @@ impl Default for ProducerOptions {
             max_msg_size: 1024 * 1024,
             max_body_size: 5 * 1024 * 1024,
             max_req_timeout: Duration::from_secs(3600),
+            linger: Duration::ZERO,
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(30),
         }
@@ -105,6 +114,12 @@ impl ProducerOptions {
         }
         if !(1..=LENGTH_MAX).contains(&self.max_body_size) {
             return invalid("max_body_size", "must be 1 to 2147483647 bytes");
+        }
+        if self.linger > LINGER_MAX {
+            return invalid("linger", "must be 0 to 5 ms");
+        }
+        if self.linger >= self.publish_timeout {
+            return invalid("linger", "must be below publish_timeout");
         }
         if self.backoff_min < BACKOFF_LEAST {
             return invalid("backoff_min", "must be at least 1 ms");
@@ -208,9 +223,11 @@ impl Producer {
         seed: u64,
     ) -> Result<Self, InvalidOption> {
         options.check()?;
+        let batching = Batching { linger: options.linger, body_size_max: options.max_body_size };
+        let (count_max, bytes_max) = (options.max_outstanding, options.max_outstanding_bytes);
         Ok(Self {
             address: address.into(),
-            transactions: Transactions::new(options.max_outstanding, options.max_outstanding_bytes),
+            transactions: Transactions::new(count_max, bytes_max, batching),
             link: None,
             redial_at: None,
             backoff: Backoff::new(options.backoff_min, options.backoff_max, Rng::new(seed)),
@@ -249,10 +266,11 @@ impl Producer {
         &mut self,
         id: PublishId,
         publish: Publish,
+        now: Now,
         deadline: Instant,
         out: &mut ProducerActions,
     ) -> u64 {
-        let seq = self.transactions.push_as(id, publish, deadline);
+        let seq = self.transactions.push_as(id, publish, now, deadline);
         self.settle(out);
         seq
     }
@@ -320,7 +338,7 @@ impl Producer {
             return Err(PublishError::Closed);
         }
         let deadline = now.instant + self.options.publish_timeout;
-        let id = self.transactions.push(publish, deadline)?;
+        let id = self.transactions.push(publish, now, deadline)?;
         self.connect(now, out);
         self.settle(out);
         Ok(id)
@@ -403,6 +421,7 @@ impl Producer {
         *answered |= answered_now;
         if opened {
             *opened_at = Some(now.instant);
+            self.transactions.release();
             self.failure = None;
         }
         if let Some(error) = fault.or_else(|| result.err()) {
@@ -432,6 +451,9 @@ impl Producer {
     /// Time has passed; does nothing before [`poll_timeout`](Self::poll_timeout).
     pub fn handle_timeout(&mut self, now: Now, out: &mut ProducerActions) {
         self.expire(now, out);
+        if self.held_until().is_some_and(|at| at <= now.instant) {
+            self.transactions.release();
+        }
         if self.close_at.is_some_and(|at| at <= now.instant) {
             self.transactions.lose(&ConnectionError::Stopped, &mut out.completed);
             self.transactions.fail_waiting(&ConnectionError::Stopped, &mut out.completed);
@@ -464,8 +486,15 @@ impl Producer {
         }
         let link = self.link.as_ref().and_then(|link| link.connection.poll_timeout());
         let publish = self.transactions.next_deadline();
-        let deadlines = [link, publish, self.answer_deadline(), self.redial_at, self.close_at];
+        let held_until = self.held_until();
+        let deadlines =
+            [link, publish, held_until, self.answer_deadline(), self.redial_at, self.close_at];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// When what waits is to be sent although nothing joins it, if it can be.
+    fn held_until(&self) -> Option<Instant> {
+        self.is_connected().then(|| self.transactions.held_until()).flatten()
     }
 
     /// When the broker has left what was sent without answer for too long.
@@ -550,7 +579,7 @@ impl Producer {
         out.room |= self.transactions.take_room();
         if let Some(link) = &self.link
             && (link.connection.wants_transmit()
-                || link.connection.is_open() && self.transactions.is_anything_waiting())
+                || link.connection.is_open() && self.transactions.is_anything_due())
         {
             out.net.transmit(link.id);
         }
@@ -585,13 +614,10 @@ impl ConnectionOutput for Answers<'_> {
         }
         // A broker answers a publish with OK and nothing else; taking any text for it, as the
         // reference client does, would report a message as stored that may not be.
-        let answered = if text == OK { self.transactions.answer(self.now).ok() } else { None };
-        match answered {
-            Some(answered) => {
-                self.answered = true;
-                self.out.completed.extend(answered.map(|id| (id, Ok(()))));
-            }
-            None => self.fault = Some(ConnectionError::UnexpectedResponse(readable(&text))),
+        if text == OK && self.transactions.answer(self.now, &mut self.out.completed).is_ok() {
+            self.answered = true;
+        } else {
+            self.fault = Some(ConnectionError::UnexpectedResponse(readable(&text)));
         }
     }
 
@@ -619,6 +645,10 @@ impl ConnectionOutput for Answers<'_> {
 
 /// After this long open, a connection is no part of a series of failures.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+
+/// The most that `linger` may be: batches of this time are as large as they need to be at any rate at
+/// which batching matters.
+pub const LINGER_MAX: Duration = Duration::from_millis(5);
 
 /// The default of `max_outstanding`: about 50 ms of what the reference broker takes from one
 /// connection (clients.md section 2.6), and 2 MiB of memory besides the bodies.

@@ -9,6 +9,9 @@
 //!   next deadline is at one of two places.
 //! - A publish that is over while its answer is still to come keeps its place in `sent`
 //!   (*abandoned*), because answers carry no id.
+//! - With `linger`, PUBs of one topic that are neighbours in `waiting` are sent as one MPUB. Its answer
+//!   completes each of them. If a lone PUB finds `waiting` empty, it begins a time of waiting for others
+//!   (*held*), which ends early when there is enough for a batch, or when something else is to be sent.
 //! - For a [pool](super::pool) it is different: ids and deadlines are the pool's and come in any order,
 //!   the pool watches the deadlines and the limits, and gets what failed back, with the reason.
 
@@ -17,7 +20,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 
-use super::actions::{PublishError, PublishId};
+use super::actions::{PublishError, PublishId, has_code};
 use super::error::ConnectionError;
 use crate::name::TopicName;
 use crate::protocol::encode;
@@ -34,10 +37,12 @@ pub(super) struct Publish {
 }
 
 /// The command that carries a publish.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Command {
-    /// PUB.
+    /// PUB, or a part of an MPUB that is made of several.
     Publish,
+    /// PUB: as a part of an MPUB it was refused.
+    PublishAlone,
     /// DPUB.
     PublishAfter(Duration),
     /// MPUB; the body is the list of messages.
@@ -52,7 +57,18 @@ struct Transaction {
     deadline: Instant,
     /// Completed, or nobody's any more; its place in `sent` is still that of an answer.
     is_over: bool,
+    /// It was sent in one MPUB with the next: the next one's answer is also its own.
+    shares_answer: bool,
     publish: Publish,
+}
+
+/// When PUBs are sent together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batching {
+    /// How long one waits for others; zero: none is ever sent with another.
+    pub(super) linger: Duration,
+    /// The longest body of an MPUB, in bytes.
+    pub(super) body_size_max: usize,
 }
 
 /// A publish that failed, on its way back to the pool.
@@ -71,6 +87,11 @@ pub(super) struct Transactions {
     waiting: VecDeque<Transaction>,
     /// How many of `waiting` are over.
     cancelled: usize,
+    batching: Batching,
+    /// Until when what waits is held. Of no meaning while nothing waits.
+    held_until: Option<Instant>,
+    /// The bytes of bodies that came since that began.
+    held_bytes: usize,
     /// What failed, for the pool that all of this belongs to, which empties it after each call.
     returned: Option<Vec<Returned>>,
     /// Of the bodies of all that are not completed.
@@ -85,12 +106,15 @@ pub(super) struct Transactions {
 }
 
 impl Transactions {
-    pub(super) const fn new(count_max: usize, bytes_max: usize) -> Self {
+    pub(super) const fn new(count_max: usize, bytes_max: usize, batching: Batching) -> Self {
         Self {
             sent: VecDeque::new(),
             abandoned: 0,
             waiting: VecDeque::new(),
             cancelled: 0,
+            batching,
+            held_until: None,
+            held_bytes: 0,
             returned: None,
             bytes: 0,
             count_max,
@@ -107,6 +131,7 @@ impl Transactions {
     pub(super) fn push(
         &mut self,
         publish: Publish,
+        now: Now,
         deadline: Instant,
     ) -> Result<PublishId, PublishError> {
         let count = self.sent.len() + self.waiting.len();
@@ -117,7 +142,7 @@ impl Transactions {
             return Err(PublishError::Full);
         }
         let id = PublishId(self.next_seq);
-        self.push_as(id, publish, deadline);
+        self.push_as(id, publish, now, deadline);
         Ok(id)
     }
 
@@ -127,12 +152,49 @@ impl Transactions {
     }
 
     /// Takes a publish under the pool's id, whatever the limits are. Returns what to find it by.
-    pub(super) fn push_as(&mut self, id: PublishId, publish: Publish, deadline: Instant) -> u64 {
+    pub(super) fn push_as(
+        &mut self,
+        id: PublishId,
+        publish: Publish,
+        now: Now,
+        deadline: Instant,
+    ) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.bytes = self.bytes.saturating_add(publish.body.len());
-        self.waiting.push_back(Transaction { seq, id, deadline, is_over: false, publish });
+        if !self.batching.linger.is_zero() {
+            self.hold(&publish, now, deadline);
+        }
+        let (is_over, shares_answer) = (false, false);
+        self.waiting.push_back(Transaction { seq, id, deadline, is_over, shares_answer, publish });
         seq
+    }
+
+    /// Begins to hold what waits, goes on or ends it, now that `publish` comes.
+    fn hold(&mut self, publish: &Publish, now: Now, deadline: Instant) {
+        let until = now.instant + self.batching.linger;
+        if publish.command != Command::Publish || deadline <= until {
+            self.held_until = None;
+            return;
+        }
+        if !self.is_anything_waiting() {
+            self.held_until = Some(until);
+            self.held_bytes = 0;
+        }
+        self.held_bytes += LIST_ITEM_LEN + publish.body.len();
+        if self.waiting.len() + 1 >= BATCH_COUNT_MAX || self.held_bytes >= self.batch_len_max() {
+            self.held_until = None;
+        }
+    }
+
+    /// When what waits is to be sent although nothing joins it.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.held_until.filter(|_| self.is_anything_waiting())
+    }
+
+    /// Lets what waits go.
+    pub(super) const fn release(&mut self) {
+        self.held_until = None;
     }
 
     /// Changes a deadline of the pool's.
@@ -143,6 +205,10 @@ impl Transactions {
             {
                 found.deadline = deadline;
             }
+        }
+        // It would be over before it is sent. The driver's next look at its timer lets it go.
+        if self.held_until.is_some_and(|until| deadline <= until) {
+            self.held_until = Some(Instant::ZERO);
         }
     }
 
@@ -187,7 +253,7 @@ impl Transactions {
         self.sent.len() + self.waiting.len()
     }
 
-    /// Appends the next command; false if none waits, or if its time is up.
+    /// Appends the next command; false if none waits, if it is held, or if its time is up.
     pub(super) fn send_next(&mut self, now: Now, out: &mut Vec<u8>) -> bool {
         while self.cancelled > 0 && self.waiting.front().is_some_and(|next| next.is_over) {
             self.waiting.pop_front();
@@ -196,51 +262,129 @@ impl Transactions {
         if self.waiting.front().is_none_or(|next| next.deadline <= now.instant) {
             return false;
         }
+        if self.held_until.is_some_and(|until| until > now.instant) {
+            return false;
+        }
+        self.held_until = None;
+        if self.sent.is_empty() {
+            self.progress = now.instant;
+        }
+        if !self.batching.linger.is_zero() && self.send_batch(now, out) {
+            return true;
+        }
         let Some(next) = self.waiting.pop_front() else {
             return false;
         };
         let Publish { topic, command, body } = &next.publish;
         match command {
-            Command::Publish => encode::publish(topic, body, out),
+            Command::Publish | Command::PublishAlone => encode::publish(topic, body, out),
             Command::PublishAfter(delay) => encode::publish_after(topic, *delay, body, out),
             Command::PublishMany => encode::publish_list(topic, body, out),
-        }
-        if self.sent.is_empty() {
-            self.progress = now.instant;
         }
         self.sent.push_back(next);
         true
     }
 
-    /// The oldest that was sent is answered: with `Some(id)` if it is completed by that, `None` if it
-    /// was completed before.
-    pub(super) fn answer(&mut self, now: Now) -> Result<Option<PublishId>, NothingSent> {
-        Ok(self.pop_answered(now)?.map(|answered| answered.id))
+    /// Appends one MPUB for the first PUBs that wait; false if there are less than two for it.
+    fn send_batch(&mut self, now: Now, out: &mut Vec<u8>) -> bool {
+        let Some(first) = self.waiting.front() else { return false };
+        let (topic, len_max) = (first.publish.topic, self.batch_len_max());
+        let (mut count, mut len) = (0, LIST_HEAD_LEN);
+        for next in self.waiting.iter().filter(|next| !next.is_over) {
+            let Publish { topic: next_topic, command, body } = &next.publish;
+            let next_len = len + LIST_ITEM_LEN + body.len();
+            let fits = *command == Command::Publish
+                && *next_topic == topic
+                && next.deadline > now.instant
+                && next_len <= len_max;
+            if !fits || count == BATCH_COUNT_MAX {
+                break;
+            }
+            (count, len) = (count + 1, next_len);
+        }
+        if count < 2 {
+            return false;
+        }
+        let alive = self.waiting.iter().filter(|next| !next.is_over);
+        let bodies = alive.take(count).map(|next| &next.publish.body);
+        encode::publish_batch(&topic, len, count, bodies, out);
+        while count > 0
+            && let Some(mut next) = self.waiting.pop_front()
+        {
+            if next.is_over {
+                self.cancelled -= 1;
+                continue;
+            }
+            count -= 1;
+            next.shares_answer = count > 0;
+            self.sent.push_back(next);
+        }
+        true
     }
 
-    /// The oldest that was sent is refused.
+    fn batch_len_max(&self) -> usize {
+        self.batching.body_size_max.min(BATCH_LEN_MAX)
+    }
+
+    /// The oldest that was sent is answered, and completed by that if it was not before.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        completed: &mut Completed,
+    ) -> Result<(), NothingSent> {
+        self.pop_answered(now, |answered| completed.push((answered.id, Ok(()))))
+    }
+
+    /// The oldest that was sent is refused. PUBs that were sent together, and refused for something that
+    /// only one of them may have, wait again, to be sent one by one.
     pub(super) fn refuse(
         &mut self,
         text: &str,
         now: Now,
         completed: &mut Completed,
     ) -> Result<(), NothingSent> {
-        if let Some(refused) = self.pop_answered(now)? {
-            self.fail(refused, PublishError::Rejected(text.into()), completed);
+        let is_split = self.sent.front().is_some_and(|first| first.shares_answer)
+            && has_code(text, &SPLIT_CODES);
+        let mut refused = Vec::new();
+        self.pop_answered(now, |transaction| refused.push(transaction))?;
+        if is_split {
+            // The connection ends now, so nothing that was sent before them is left.
+            self.held_until = None;
+            for mut transaction in refused.into_iter().rev() {
+                self.bytes = self.bytes.saturating_add(transaction.publish.body.len());
+                transaction.shares_answer = false;
+                transaction.publish.command = Command::PublishAlone;
+                self.waiting.push_front(transaction);
+            }
+        } else {
+            for transaction in refused {
+                self.fail(transaction, PublishError::Rejected(text.into()), completed);
+            }
         }
         Ok(())
     }
 
-    fn pop_answered(&mut self, now: Now) -> Result<Option<Transaction>, NothingSent> {
-        let answered = self.sent.pop_front().ok_or(NothingSent)?;
+    /// Takes what the next answer is for off the list, and gives `each` what is not over.
+    fn pop_answered(
+        &mut self,
+        now: Now,
+        mut each: impl FnMut(Transaction),
+    ) -> Result<(), NothingSent> {
         self.progress = now.instant;
         self.room_came = true;
-        if answered.is_over {
-            self.abandoned -= 1;
-            return Ok(None);
+        loop {
+            let answered = self.sent.pop_front().ok_or(NothingSent)?;
+            let is_last = !answered.shares_answer;
+            if answered.is_over {
+                self.abandoned -= 1;
+            } else {
+                self.bytes -= answered.publish.body.len();
+                each(answered);
+            }
+            if is_last {
+                return Ok(());
+            }
         }
-        self.bytes -= answered.publish.body.len();
-        Ok(Some(answered))
     }
 
     fn fail(&mut self, failed: Transaction, error: PublishError, completed: &mut Completed) {
@@ -316,8 +460,13 @@ impl Transactions {
         self.bytes
     }
 
-    pub(super) fn is_anything_waiting(&self) -> bool {
+    fn is_anything_waiting(&self) -> bool {
         self.waiting.len() > self.cancelled
+    }
+
+    /// Whether something waits and is not held.
+    pub(super) fn is_anything_due(&self) -> bool {
+        self.held_until.is_none() && self.is_anything_waiting()
     }
 
     /// Whether there is room again after a refusal; says so once.
@@ -343,6 +492,23 @@ impl Transactions {
         (!self.sent.is_empty()).then_some(self.progress)
     }
 }
+
+/// At so many PUBs an MPUB is full.
+const BATCH_COUNT_MAX: usize = 512;
+
+/// The longest body of an MPUB that is made of PUBs, in bytes, if `max_body_size` does not say less.
+/// A quarter of [`TRANSMIT_LEN_MAX`](super::producer::TRANSMIT_LEN_MAX): the broker stores nothing of a
+/// batch before it has all of it, and the cost of a command is nothing beside 64 KiB of messages.
+const BATCH_LEN_MAX: usize = 64 * 1024;
+
+/// The number of messages, which an MPUB's body begins with.
+const LIST_HEAD_LEN: usize = 4;
+
+/// A message's length, which comes before it.
+const LIST_ITEM_LEN: usize = 4;
+
+/// The refusals of an MPUB for what one of its messages is, or for its length (nsqd-protocol.md section 6).
+const SPLIT_CODES: [&str; 2] = ["E_BAD_BODY", "E_BAD_MESSAGE"];
 
 /// An answer came although nothing was sent.
 #[derive(Debug)]

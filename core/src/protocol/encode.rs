@@ -4,6 +4,7 @@
 //! sends decides what is worth sending, and a test may want to send what the server must refuse.
 
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::time::Duration;
 
 use crate::message::MESSAGE_ID_LEN;
@@ -84,6 +85,24 @@ pub fn publish_many<B: AsRef<[u8]>>(topic: &TopicName, bodies: &[B], out: &mut V
 pub fn publish_list(topic: &TopicName, list: &[u8], out: &mut Vec<u8>) {
     publish_list_header(topic, list.len(), out);
     out.extend_from_slice(list);
+}
+
+/// Appends `MPUB` with `count` bodies; `len` is their [`message_list_len`].
+///
+/// # Panics
+/// If `len`, `count` or a body's length is more than an int32 can say.
+pub(crate) fn publish_batch<'a>(
+    topic: &TopicName,
+    len: usize,
+    count: usize,
+    bodies: impl Iterator<Item = &'a Bytes>,
+    out: &mut Vec<u8>,
+) {
+    publish_list_header(topic, len, out);
+    int32(count, out);
+    for body in bodies {
+        sized(body, out);
+    }
 }
 
 /// Appends the body of an `MPUB`: the number of messages, then each with its length.

@@ -182,6 +182,10 @@ pub struct Config {
     /// The longest batch in bytes, each message with 4 more; the servers' `--max-body-size`. By default
     /// 5 MiB.
     pub max_body_size: u32,
+    /// How long a message waits for others of its topic, to be sent with them in one MPUB; 0 to 5 ms, 0: every
+    /// message is sent by itself. By default 0.
+    #[serde(with = "text::duration")]
+    pub linger: Duration,
     /// The longest delay of a publish; the servers' `--max-req-timeout`. By default 1 h.
     #[serde(with = "text::duration")]
     pub max_req_timeout: Duration,
@@ -253,6 +257,7 @@ impl Default for Config {
             max_outstanding_bytes: MAX_OUTSTANDING_BYTES,
             retry: RetryPolicy::NotStored,
             max_body_size: 5 * 1024 * 1024,
+            linger: Duration::ZERO,
             max_req_timeout: secs(3600),
             handshake_timeout: secs(30),
             auto_touch: false,

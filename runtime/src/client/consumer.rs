@@ -1,7 +1,7 @@
 //! The consumer as programs see it.
 
 use core::fmt::{self, Display};
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_lite::Stream;
 use futures_util::stream::FuturesUnordered;
-use sansq_core::client::{self, ConsumerEvent, ConsumerStats};
+use sansq_core::client::{self, AnswerError, ConsumerEvent, ConsumerStats};
 use sansq_core::http::call::UrlError;
 use sansq_core::log::Level;
 
@@ -78,34 +78,34 @@ impl Consumer {
             .map(|delivery| Some(Message::new(Arc::clone(shared), delivery?)))
     }
 
-    /// Has `handler` answer messages, up to `limit` of them at once, until the consumer is stopped and the
-    /// last of them is answered. `Ok` finishes the message; an error is logged and requeues it with backoff,
-    /// so that the consumer slows down while everything fails.
+    /// Has `handler` work on messages, up to `limit` of them at once, and answers them by what it says, until
+    /// the consumer is stopped and the last of them is answered. `Ok` finishes the message; an error is logged
+    /// and requeues it with backoff, so that the consumer slows down while everything fails. A handler that
+    /// knows better answers by itself, for example with a delay of its own; then that counts.
     ///
     /// All handlers run within this future. If they compute more than they wait, call it in several tasks.
     ///
     /// # Panics
     /// If the handler does; all messages that are being handled are requeued then.
-    pub async fn run<E, F>(&self, limit: usize, handler: F)
+    pub async fn run<F, R, E>(&self, limit: usize, handler: F)
     where
+        F: Fn(Message) -> R,
+        R: Future<Output = Result<(), E>>,
         E: Display,
-        F: AsyncFn(&Message) -> Result<(), E>,
     {
         let handler = &handler;
-        self.for_each_concurrent(limit, async |message: Message| {
-            let outcome = match handler(&message).await {
+        self.for_each_concurrent(limit, |message| async move {
+            let outcome = match handler(message.lend()).await {
                 Ok(()) => message.finish(),
                 Err(error) => {
-                    let id = String::from_utf8_lossy(message.id());
-                    events::log(
-                        Level::Error,
-                        format_args!("message {id} was not handled: {error}"),
-                    );
+                    let id = message.id().escape_ascii();
+                    events::log(Level::Error, format_args!("message {id} failed: {error}"));
                     message.requeue(None)
                 }
             };
-            if let Err(error) = outcome {
-                events::log(Level::Warn, format_args!("an answer came too late: {error}"));
+            match outcome {
+                Ok(()) | Err(AnswerError::Answered) => {}
+                Err(error) => events::log(Level::Warn, format_args!("not answered: {error}")),
             }
         })
         .await;
@@ -116,9 +116,10 @@ impl Consumer {
     ///
     /// # Panics
     /// If the handler does; all messages that it has not answered are requeued then.
-    pub async fn for_each_concurrent<F>(&self, limit: usize, handler: F)
+    pub async fn for_each_concurrent<F, R>(&self, limit: usize, handler: F)
     where
-        F: AsyncFn(Message),
+        F: Fn(Message) -> R,
+        R: Future<Output = ()>,
     {
         let mut at_work = FuturesUnordered::new();
         let mut has_ended = false;

@@ -13,7 +13,7 @@ use sansq_core::client::{
 use sansq_core::http::call::CallResult;
 use sansq_core::time::{Instant, Now};
 
-use super::events::{self, Listeners};
+use super::events::Listeners;
 use super::machine::{Client, Task, Wakers, remember};
 use super::message::Message;
 use super::setup::DeadLetter;
@@ -202,8 +202,8 @@ impl Client for Consuming {
             if let ConsumerEvent::TimedOut { key: late, .. } = &event {
                 self.lose(|key| key == late);
             }
-            events::log(event.level(), &event);
             self.listeners.tell(&event);
+            wakers.log(event.level(), event);
         }
         if self.machine.is_stopped() {
             self.end(wakers);

@@ -1,7 +1,6 @@
 //! The tasks that a client runs on: one driver, and one for each connection.
 
 use core::future::{self, Future, poll_fn};
-use core::pin::pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
@@ -48,9 +47,15 @@ pub trait Socket: Send + 'static {
 }
 
 /// Drives a client until it has stopped.
-pub(super) async fn drive<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>) {
-    // Also when the runtime drops this task.
-    let ending = Ending(shared);
+pub(super) fn drive<R: Runtime, C: Client>(
+    runtime: R,
+    shared: Arc<Shared<C>>,
+) -> impl Future<Output = ()> + Send {
+    // Made here and not in the task, which a runtime that ends may drop before it has begun.
+    work(runtime, Ending(shared))
+}
+
+async fn work<R: Runtime, C: Client>(runtime: R, ending: Ending<C>) {
     let shared = &ending.0;
     loop {
         while let Some(work) = shared.take_work() {
@@ -83,6 +88,7 @@ pub(super) async fn drive<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<
     }
 }
 
+/// Also when the runtime drops the task, nobody must wait any longer.
 struct Ending<C: Client>(Arc<Shared<C>>);
 
 impl<C: Client> Drop for Ending<C> {
@@ -232,11 +238,6 @@ impl<S: Socket> Talk<S> {
             }
         }
     }
-}
-
-/// Polls a future that keeps nothing between two polls.
-pub fn poll_once<F: Future>(future: F, context: &mut Context<'_>) -> Poll<F::Output> {
-    pin!(future).poll(context)
 }
 
 /// Bytes that one read takes at most: some hundred answers or messages of 100 bytes.

@@ -1,6 +1,6 @@
 //! The two clients' machines, with what belongs to their handles, seen alike by the driver.
 
-use core::fmt;
+use core::fmt::{self, Display};
 use core::future::Future;
 use core::pin::Pin;
 use core::task::Waker;
@@ -9,8 +9,10 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use sansq_core::client::{CallId, DialId, NetActions};
 use sansq_core::http::call::CallResult;
+use sansq_core::log::Level;
 use sansq_core::time::{Instant, Now};
 
+use super::events;
 use super::shared::Shared;
 
 /// What a driver needs of a client. The methods are those of
@@ -60,23 +62,39 @@ pub(super) trait Client: fmt::Debug + Send + Sized + 'static {
 /// What a runtime is given to run.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Tasks to be woken once the lock is free again.
-#[derive(Debug, Default)]
-pub(super) struct Wakers(Vec<Waker>);
+/// What is done once the lock is free again: tasks are woken, and lines logged. Whoever listens to the log may
+/// well publish what it hears through this very client.
+#[derive(Default)]
+pub(super) struct Wakers {
+    wakers: Vec<Waker>,
+    lines: Vec<(Level, Box<dyn Display + Send>)>,
+}
 
 impl Wakers {
     /// Adds one, if there is one.
     pub(super) fn add(&mut self, waker: Option<Waker>) {
-        self.0.extend(waker);
+        self.wakers.extend(waker);
     }
 
     /// Adds all and leaves none.
     pub(super) fn append(&mut self, wakers: &mut Vec<Waker>) {
-        self.0.append(wakers);
+        self.wakers.append(wakers);
+    }
+
+    /// Adds a line for the log.
+    pub(super) fn log(&mut self, level: Level, line: impl Display + Send + 'static) {
+        self.lines.push((level, Box::new(line)));
     }
 
     pub(super) fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        self.wakers.into_iter().for_each(Waker::wake);
+        self.lines.into_iter().for_each(|(level, line)| events::log(level, line));
+    }
+}
+
+impl fmt::Debug for Wakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wakers").field("wakers", &self.wakers).finish_non_exhaustive()
     }
 }
 

@@ -22,12 +22,19 @@ use super::shared::Shared;
 pub struct Message {
     shared: Arc<Shared<Consuming>>,
     delivery: Delivery,
-    is_answered: bool,
+    /// Whether it goes back when it is dropped.
+    needs_answer: bool,
 }
 
 impl Message {
     pub(super) const fn new(shared: Arc<Shared<Consuming>>, delivery: Delivery) -> Self {
-        Self { shared, delivery, is_answered: false }
+        Self { shared, delivery, needs_answer: true }
+    }
+
+    /// The same message for somebody who may answer it and need not.
+    pub(super) fn lend(&self) -> Self {
+        let (shared, delivery) = (Arc::clone(&self.shared), self.delivery.clone());
+        Self { shared, delivery, needs_answer: false }
     }
 
     /// What was published.
@@ -109,7 +116,7 @@ impl Message {
             &mut ConsumerActions,
         ) -> Result<(), AnswerError>,
     ) -> Result<(), AnswerError> {
-        self.is_answered = true;
+        self.needs_answer = false;
         let key = self.delivery.key;
         self.shared.turn(|client, now, out| answer(&mut client.machine, key, now, out))
     }
@@ -117,7 +124,7 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        if !self.is_answered {
+        if self.needs_answer {
             let backoff = thread::panicking();
             // If it is too late, it comes again anyway.
             let _ =

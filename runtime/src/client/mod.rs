@@ -18,7 +18,7 @@ mod shared;
 
 pub use config::{Config, ConfigError};
 pub use consumer::{Consumer, ConsumerHandle};
-pub use drive::{Runtime, Socket, poll_once};
+pub use drive::{Runtime, Socket};
 pub use events::{EVENTS_MAX, Events};
 pub use message::Message;
 pub use producer::{Producer, ProducerStats, Publish, Receipt};
@@ -29,3 +29,22 @@ pub use sansq_core::client::{
     ConsumerOptions, ConsumerStats, Outcome, PoolOptions, ProducerEvent, ProducerOptions,
     PublishError, RetryPolicy, Secret,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs move clients and messages between threads, and share them.
+    #[test]
+    fn everything_goes_to_any_thread() {
+        fn is_free<T: Send + Sync>() {}
+        is_free::<Producer>();
+        is_free::<Publish>();
+        is_free::<Receipt>();
+        is_free::<Consumer>();
+        is_free::<ConsumerHandle>();
+        is_free::<Message>();
+        is_free::<Events<ProducerEvent>>();
+        is_free::<Events<ConsumerEvent>>();
+    }
+}

@@ -19,7 +19,7 @@ use sansq_core::http::call::CallResult;
 use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};
 
-use super::events::{self, Listeners};
+use super::events::Listeners;
 use super::machine::{Client, Wakers, remember};
 
 /// A [`ProducerPool`] and those who wait for it.
@@ -38,6 +38,7 @@ pub(super) struct Publishing {
     admitted: BTreeMap<Ticket, Result<PublishId, PublishError>>,
     next_ticket: u64,
     closers: Vec<Waker>,
+    is_closed: bool,
     is_over: bool,
 }
 
@@ -93,6 +94,7 @@ impl Publishing {
             admitted: BTreeMap::new(),
             next_ticket: 0,
             closers: Vec::new(),
+            is_closed: false,
             is_over: false,
         }
     }
@@ -225,7 +227,7 @@ impl Publishing {
     /// Takes no more publishes; those that wait for room have waited in vain.
     pub(super) fn close(&mut self, now: Now, out: &mut ProducerActions) {
         self.pool.close(now, out);
-        self.refuse_waiting(&mut Wakers::default());
+        self.is_closed = true;
     }
 
     pub(super) fn poll_stopped(&mut self, context: &Context<'_>) -> Poll<()> {
@@ -354,6 +356,9 @@ impl Client for Publishing {
 
     fn settle(&mut self, now: Now, out: &mut ProducerActions, wakers: &mut Wakers) {
         self.expire(now, wakers);
+        if self.is_closed {
+            self.refuse_waiting(wakers);
+        }
         while mem::take(&mut out.room) {
             self.admit(now, out, wakers);
         }
@@ -366,8 +371,8 @@ impl Client for Publishing {
             }
         }
         for event in out.events.drain(..) {
-            events::log(event.level(), &event);
             self.listeners.tell(&event);
+            wakers.log(event.level(), event);
         }
         if self.pool.is_stopped() {
             self.end(wakers);

@@ -189,11 +189,12 @@ impl<C: Client> Shared<C> {
         if spare.is_empty() && link.wants_write {
             client.swap_transmit(id, self.clock.now(), spare);
             link.wants_write = !spare.is_empty();
-            // A connection that is to be closed is closed when all is written, by the timer.
-            let is_written = !link.wants_write && state.needs_driver();
-            let driver = state.driver.take_if(|_| is_written);
-            drop(state);
-            driver.into_iter().for_each(Waker::wake);
+            // A connection that closes may have waited for its last bytes to go.
+            if state.needs_driver() {
+                let driver = state.driver.take();
+                drop(state);
+                driver.into_iter().for_each(Waker::wake);
+            }
         }
         Order::GoOn
     }

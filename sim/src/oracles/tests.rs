@@ -1,6 +1,10 @@
 //! Wrong observations have to be caught; an oracle that never speaks proves nothing.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::model::{RawId, body_of};
+use crate::net::LinkId;
 use sansq_core::name::ChannelName;
 
 const ID: RawId = *b"0000000000000001";
@@ -32,8 +36,8 @@ impl Scene {
     }
 
     fn publishes(&mut self) {
-        let (node, topic, delay) = (0, place().topic, Duration::ZERO);
-        self.sees(Observation::Published { node, topic, len: 20, delay }).unwrap();
+        let (target, topic, delay) = (Target::Nsqd(0), place().topic, Duration::ZERO);
+        self.sees(Observation::Published { target, topic, len: 20, delay }).unwrap();
     }
 
     fn delivers(&mut self, link: usize, attempts: u16) -> Result<(), Violation> {

@@ -1,5 +1,6 @@
 //! A broker that does as it is told, on a thread of its own.
 
+use core::net::IpAddr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
@@ -45,6 +46,11 @@ impl Broker {
 }
 
 impl Peer {
+    /// Where it comes from.
+    pub(super) fn address(&self) -> IpAddr {
+        self.socket.get_ref().peer_addr().unwrap().ip()
+    }
+
     /// The next line; empty at the end.
     pub(super) fn command(&mut self) -> String {
         let mut line = String::new();

@@ -3,6 +3,7 @@
 mod broker;
 mod consumer;
 mod producer;
+mod upgrade;
 
 use core::time::Duration;
 

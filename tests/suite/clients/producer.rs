@@ -1,11 +1,15 @@
 //! Publishing.
 
+use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Waker};
 use core::time::Duration;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use std::task::Wake;
 
 use futures_lite::future::poll_once;
 use sansq_runtime::client::{
-    Outcome, ProducerConfig, ProducerEvent, PublishError, RetryPolicy, SetupError,
+    NetConfig, Outcome, ProducerConfig, ProducerEvent, PublishError, RetryPolicy, SetupError,
 };
 
 use super::super::client::{Client, Frame, PATIENCE};
@@ -40,6 +44,7 @@ fn what_cannot_be_published_is_refused_before_it_is_sent() {
     let (address, broker) = Broker::run(|broker| broker.accept().command());
     block_on(async {
         let producer = producer(address);
+        let mut events = producer.events();
         let invalid = producer.publish("no topic", "body").await.unwrap_err();
         assert!(matches!(invalid, PublishError::Topic(_)), "{invalid}");
         assert_eq!(invalid.outcome(), Outcome::Rejected);
@@ -47,6 +52,9 @@ fn what_cannot_be_published_is_refused_before_it_is_sent() {
         let none: [&str; 0] = [];
         let empty = producer.publish_many("topic", none).await;
         assert_eq!(empty, Err(PublishError::EmptyBatch));
+        while producer.stats().connected == 0 {
+            events.next().await.unwrap();
+        }
         producer.close().await;
     });
     // Nothing was sent before the end.
@@ -188,6 +196,44 @@ fn without_room_publishes_wait_in_order() {
 }
 
 #[test]
+fn who_waits_for_room_hears_of_the_close() {
+    struct Bell(AtomicBool);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (address, broker) = Broker::run(move |broker| {
+        let mut peer = broker.accept();
+        let body = peer.publish();
+        wait.recv_timeout(PATIENCE).unwrap();
+        peer.ok();
+        body
+    });
+    block_on(async {
+        let mut options = quick();
+        options.producer.max_outstanding = 1;
+        let producer = harness::producer(ProducerConfig::new().nsqd(address).options(options));
+        let first = producer.enqueue("topic", "first").unwrap();
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let mut second = pin!(producer.publish("topic", "second"));
+        let waker = Waker::from(Arc::clone(&bell));
+        assert!(second.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(producer.stats().waiting, 1);
+        let mut close = pin!(producer.close());
+        assert_eq!(poll_once(&mut close).await, None);
+        assert!(bell.0.load(Ordering::Relaxed), "nobody told the second");
+        assert_eq!(second.await, Err(PublishError::Closed));
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        close.await;
+    });
+    assert_eq!(broker.join().unwrap(), "first");
+}
+
+#[test]
 fn a_lost_answer_is_said_to_be_lost_and_the_next_publish_connects_again() {
     let (address, broker) = Broker::run(|broker| {
         let first = broker.accept().publish();
@@ -303,4 +349,18 @@ fn large_bodies_pass_through_small_buffers() {
     consumer.send(b"CLS\n");
     assert_eq!(consumer.frame(), Frame::Response(b"CLOSE_WAIT".to_vec()));
     server.stop();
+}
+
+/// Other systems have one address on their loopback interface.
+#[cfg(target_os = "linux")]
+#[test]
+fn connections_come_from_the_address_that_is_set() {
+    let (address, broker) = Broker::run(|broker| broker.accept().address());
+    block_on(async {
+        let mut net = NetConfig::default();
+        net.local_address = Some([127, 0, 0, 2].into());
+        let config = ProducerConfig::new().nsqd(address).options(quick()).net(net);
+        let _producer = harness::producer(config);
+        assert_eq!(broker.join().unwrap().to_string(), "127.0.0.2");
+    });
 }

@@ -170,25 +170,24 @@ impl ConnectionOutput for Frames<'_> {
     }
 }
 
-/// Whether trying again is of no use before somebody changes a configuration.
+/// Whether trying again is of no use before somebody changes a configuration here.
 pub(super) fn is_permanent(error: &ConnectionError) -> bool {
-    if let ConnectionError::Refused(text) = error {
+    if let ConnectionError::Refused(text)
+    | ConnectionError::AuthRefused(text)
+    | ConnectionError::IdentifyRefused(text) = error
+    {
         let code = text.split(' ').next().unwrap_or_default();
         return PERMANENT.contains(&code);
     }
-    // Whatever else speaks there now may be an nsqd again later.
-    error.is_refusal() && *error != ConnectionError::IdentifyAnswer
+    // Not a damaged layer, a strange answer or a server without TLS: there may be another one later.
+    matches!(error, ConnectionError::AuthRequired)
 }
 
-/// Refusals of SUB that depend on nothing but the name, the secret and the options.
-const PERMANENT: [&str; 6] = [
-    "E_AUTH_FAILED",
-    "E_AUTH_FIRST",
-    "E_BAD_CHANNEL",
-    "E_BAD_TOPIC",
-    "E_INVALID",
-    "E_UNAUTHORIZED",
-];
+/// Refusals that depend on nothing but the names, the secret and the options. `E_INVALID` is none of them,
+/// since an nsqd with too many connections says so; nor is `E_AUTH_FAILED`, which is what is answered while
+/// no auth server can be asked.
+const PERMANENT: [&str; 5] =
+    ["E_AUTH_FIRST", "E_BAD_BODY", "E_BAD_CHANNEL", "E_BAD_TOPIC", "E_UNAUTHORIZED"];
 
 /// How many messages above twice the RDY count a connection may have in flight: those of a server that
 /// sends before it is asked to, which costs nothing.

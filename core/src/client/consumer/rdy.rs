@@ -272,6 +272,20 @@ mod tests {
         assert_eq!((counts(&late), late.is_blocked), (vec![0, 0], true));
     }
 
+    /// The first has lost its RDY and needs no room to get it back; the second has waited longer.
+    #[test]
+    fn whoever_waits_for_room_is_not_overtaken() {
+        let now = Instant::from_millis(100_000);
+        let mut seats = [seat(2500, 0, 1), seat(2500, 0, 0), seat(2500, 1, 1)];
+        (seats[0].since, seats[2].since) =
+            (Instant::from_millis(90_000), Instant::from_millis(70_000));
+        let blocked = plan(budget(2), TIMERS, &seats, now);
+        assert_eq!((counts(&blocked), blocked.is_blocked), (vec![0, 0, 0], true));
+        seats[0].in_flight = 0;
+        let plan = plan(budget(2), TIMERS, &seats, now);
+        assert_eq!(counts(&plan), [0, 1, 0]);
+    }
+
     fn seats() -> impl Strategy<Value = Vec<Seat>> {
         let seat = (1_u32..30, 0_u32..30, 0_u32..30, 0_u64..60_000, 0_u64..60_000).prop_map(
             |(max, rdy, in_flight, since, active)| Seat {

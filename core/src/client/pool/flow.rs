@@ -208,7 +208,7 @@ impl ProducerPool {
             };
             let Some(at) = self.choose(now) else { return };
             let Some((id, publish)) = self.queue.pop_front() else { return };
-            self.give(at, id, publish, deadline, out);
+            self.give(at, id, publish, now, deadline, out);
         }
     }
 
@@ -217,11 +217,12 @@ impl ProducerPool {
         at: usize,
         id: PublishId,
         publish: Publish,
+        now: Now,
         deadline: Instant,
         out: &mut ProducerActions,
     ) {
         let Some(member) = self.members.get_mut(at) else { return };
-        let seq = member.producer.take_as(id, publish, deadline, &mut self.scratch);
+        let seq = member.producer.take_as(id, publish, now, deadline, &mut self.scratch);
         self.slots.put(id, Place::At { serial: member.serial, seq });
         pass_on(&mut self.scratch, out);
     }

@@ -35,7 +35,9 @@ use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::actions::{CallId, DialId, ProducerActions, ProducerEvent, PublishError, PublishId};
+use super::actions::{
+    CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
+};
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
@@ -74,9 +76,7 @@ impl RetryPolicy {
         match (self, error) {
             (Self::Never, _) => false,
             (_, PublishError::NotSent(_)) => true,
-            (_, PublishError::Rejected(text)) => {
-                RETRIED_CODES.contains(&text.split(' ').next().unwrap_or_default())
-            }
+            (_, PublishError::Rejected(_)) => error.outcome() == Outcome::NotStored,
             (Self::Always, PublishError::Unknown(_)) => true,
             _ => false,
         }
@@ -84,7 +84,7 @@ impl RetryPolicy {
 }
 
 /// The settings of a pool.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PoolOptions {
     /// Those of each producer in it; the limits on what is outstanding are the pool's.
     pub producer: ProducerOptions,
@@ -92,6 +92,20 @@ pub struct PoolOptions {
     pub retry: RetryPolicy,
     /// When nsqlookupds are asked for nsqds.
     pub lookupd: DirectoryOptions,
+    /// The secret that goes to the nsqlookupds as `Authorization: Bearer`, if `auth_secret` of the
+    /// producer's connection is set.
+    pub lookupd_authorization: bool,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            producer: ProducerOptions::default(),
+            retry: RetryPolicy::default(),
+            lookupd: DirectoryOptions::default(),
+            lookupd_authorization: true,
+        }
+    }
 }
 
 /// Publishes to the nsqds that it is given, or that nsqlookupds know.
@@ -133,6 +147,12 @@ impl ProducerPool {
             return Err(InvalidOption { name: "lookupd_poll_interval", reason });
         }
         let mut rng = Rng::new(seed);
+        let mut directory = Directory::new(Question::Nodes, options.lookupd, rng.next_u64());
+        if let Some(secret) = &options.producer.connection.auth_secret
+            && options.lookupd_authorization
+        {
+            directory.authorize(secret.clone());
+        }
         let ProducerOptions { max_outstanding, max_outstanding_bytes, .. } = options.producer;
         Ok(Self {
             members: Vec::new(),
@@ -140,7 +160,7 @@ impl ProducerPool {
             serials: 0,
             slots: Slots::new(max_outstanding, max_outstanding_bytes),
             queue: Queue::default(),
-            directory: Directory::new(Question::Nodes, options.lookupd, rng.next_u64()),
+            directory,
             rng,
             failure: None,
             close_at: None,
@@ -264,7 +284,7 @@ impl ProducerPool {
         if self.queue.front().is_none()
             && let Some(at) = self.choose(now)
         {
-            self.give(at, id, publish, deadline, out);
+            self.give(at, id, publish, now, deadline, out);
         } else {
             self.queue.push_back(id, publish);
             self.flush(now, out);
@@ -458,10 +478,6 @@ impl ProducerPool {
         }
     }
 }
-
-/// What nsqd says when it could not store a message (nsqd-protocol.md section 6): nothing is wrong with
-/// the message, so another nsqd may take it. `E_PUT_FAILED` is that of versions before 0.2.20.
-const RETRIED_CODES: [&str; 4] = ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED", "E_PUT_FAILED"];
 
 #[cfg(test)]
 mod tests;

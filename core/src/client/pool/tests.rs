@@ -3,6 +3,7 @@ use alloc::string::ToString;
 use alloc::{format, vec};
 
 use super::*;
+use crate::client::{ConnectionOptions, Secret};
 use crate::http::call::{CallAnswer, CallFailure};
 
 mod properties;
@@ -708,4 +709,58 @@ fn reports_about_nobody_are_ignored() {
     let mut spare = b"x".to_vec();
     rig.pool.swap_transmit(nobody, rig.now, &mut spare);
     assert!(spare.is_empty());
+}
+
+#[test]
+fn nsqlookupds_get_the_secret_unless_it_is_kept_from_them() {
+    for (lookupd_authorization, is_sent) in [(true, true), (false, false)] {
+        let auth_secret = Some(Secret::new("hunter2"));
+        let connection = ConnectionOptions { auth_secret, ..ConnectionOptions::default() };
+        let producer = ProducerOptions { connection, ..ProducerOptions::default() };
+        let mut rig =
+            Rig::new(PoolOptions { producer, lookupd_authorization, ..PoolOptions::default() });
+        rig.pool.add_nsqlookupd("l:1", rig.now, &mut rig.out).unwrap();
+        let (_, call) = &rig.out.net.calls[0];
+        assert_eq!(call.authorization.as_ref().map(Secret::expose), is_sent.then_some("hunter2"));
+        assert!(!format!("{:?} {:?}", rig.pool, rig.out).contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_batch_that_is_refused_is_sent_one_by_one_whatever_the_policy() {
+    let linger = Duration::from_millis(2);
+    let producer = ProducerOptions { linger, ..ProducerOptions::default() };
+    let retry = RetryPolicy::Never;
+    let mut rig = Rig::new(PoolOptions { producer, retry, ..PoolOptions::default() });
+    rig.pool.add_nsqd("a:1", rig.now, &mut rig.out);
+    rig.up("a:1");
+    let ids = [rig.publish("one"), rig.publish("two")];
+    assert_eq!(rig.sent("a:1"), [""; 0]);
+    assert_eq!(rig.pool.poll_timeout(), Some(Instant::from_millis(2)));
+    rig.at(2);
+    rig.carry_out();
+    let batch = b"MPUB t\n\0\0\0\x12\0\0\0\x02\0\0\0\x03one\0\0\0\x03two";
+    assert_eq!(rig.take_socket("a:1"), batch);
+    rig.refuse("a:1", "E_BAD_MESSAGE MPUB message too big 3 > 2");
+    assert_eq!((rig.completed(), rig.pool.outstanding()), (vec![], 2));
+    rig.until_dialled("a:1");
+    rig.up("a:1");
+    assert_eq!(rig.sent("a:1"), ["one", "two"]);
+    rig.ok("a:1");
+    rig.ok("a:1");
+    assert_eq!(rig.completed(), ids.map(|id| (id, Ok(()))));
+}
+
+#[test]
+fn a_message_with_little_time_is_not_held() {
+    let linger = Duration::from_millis(5);
+    let producer = ProducerOptions { linger, ..ProducerOptions::default() };
+    let mut rig = Rig::new(PoolOptions { producer, ..PoolOptions::default() });
+    rig.pool.add_nsqd("a:1", rig.now, &mut rig.out);
+    rig.up("a:1");
+    let id = rig.publish("one");
+    rig.pool.set_deadline(id, Instant::from_millis(3));
+    assert!(rig.pool.poll_timeout() <= Some(rig.now.instant));
+    rig.at(0);
+    assert_eq!(rig.sent("a:1"), ["one"]);
 }

@@ -4,6 +4,7 @@ use crate::protocol::frame::HEARTBEAT;
 use alloc::string::ToString;
 use alloc::vec;
 
+mod linger;
 mod properties;
 
 const ANSWER: &[u8] = br#"{"max_rdy_count":2500,"version":"1.3.0"}"#;

@@ -72,6 +72,7 @@ impl Config {
             },
             max_body_size: self.max_body_size as usize,
             max_req_timeout: self.max_req_timeout,
+            linger: self.linger,
             backoff_min: self.redial_min,
             backoff_max: self.redial_max,
         };
@@ -91,7 +92,8 @@ impl Config {
             poll_timeout: self.lookupd_poll_timeout,
             ..DirectoryOptions::default()
         };
-        Ok(PoolOptions { producer, retry: self.retry, lookupd })
+        let lookupd_authorization = self.skip_lookupd_authorization;
+        Ok(PoolOptions { producer, retry: self.retry, lookupd, lookupd_authorization })
     }
 
     /// What these settings are for a consumer.

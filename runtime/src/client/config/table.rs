@@ -132,6 +132,7 @@ const OPTIONS: &[Entry] = options! {
     max_outstanding_bytes: Whole(0, usize::MAX),
     retry: OneOf,
     max_body_size: Whole(1, FRAME_SIZE_MAX),
+    linger: Time(millis(0), millis(5)),
     max_req_timeout: Time(millis(0), Duration::MAX),
     handshake_timeout: Time::AT_LEAST_1_MS,
     auto_touch: Switch,

@@ -1,5 +1,5 @@
 use core::fmt::Write as _;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use sansq_core::client::{ConnectionOptions, ConsumerOptions, PoolOptions, ProducerOptions};
@@ -59,6 +59,7 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     ("max_outstanding_bytes", "67108864", &["0"], &["-1"]),
     ("retry", "not_stored", &["never", "always"], &["sometimes"]),
     ("max_body_size", "5242880", &["1", "2147483647"], &["0"]),
+    ("linger", "0s", &["0", "2ms", "5ms"], &["5ms1us", "-1"]),
     ("max_req_timeout", "1h0m0s", &["0"], &["-1"]),
     ("handshake_timeout", "30s", &["1ms"], &["0"]),
     ("auto_touch", "false", &["true"], &["maybe"]),
@@ -239,6 +240,8 @@ fn the_machines_get_what_is_set() {
         ("max_in_flight", "12"),
         ("local_addr", "::1"),
         ("auth_secret", "s"),
+        ("skip_lookupd_authorization", "false"),
+        ("linger", "2ms"),
     ] {
         config.set(name, value).unwrap();
     }
@@ -252,8 +255,11 @@ fn the_machines_get_what_is_set() {
     assert_eq!(pool.producer.backoff_min, Duration::from_millis(7));
     assert_eq!(pool.lookupd.poll_jitter, Duration::from_secs(5));
     assert_eq!(pool.producer.check(), Ok(()));
+    assert!(!pool.lookupd_authorization);
+    assert_eq!(pool.producer.linger, Duration::from_millis(2));
     let consumer = config.consumer_options().unwrap();
     assert_eq!((consumer.max_in_flight, consumer.lookupd_poll_jitter_percent), (12, 50));
+    assert!(!consumer.lookupd_authorization);
     assert_eq!(consumer.redial_min, Duration::from_millis(7));
     // Without heartbeats a producer lives, and a consumer does not.
     let mut silent = config.clone();
@@ -305,6 +311,26 @@ fn files_of_tls() {
             bad.tls_v1 = true;
             bad.tls_config = upgrades.tls.clone();
             assert_eq!(bad.connection_options().unwrap().upgrades.tls, upgrades.tls);
+        }
+    }
+}
+
+/// The guide lists every option with its default.
+#[test]
+fn the_guide_knows_all_options() {
+    let guide = include_str!("../../../../docs/CLIENTS.md");
+    let mut listed = BTreeMap::new();
+    for row in guide.lines() {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        if let [_, names, default, _, _, _] = cells[..] {
+            listed.extend(names.split('`').skip(1).step_by(2).map(|name| (name, default)));
+        }
+    }
+    for (name, default, ..) in TABLE {
+        match *name {
+            // Different on every machine, and in every version.
+            "hostname" | "user_agent" => assert!(listed.contains_key(name), "{name}"),
+            _ => assert_eq!(listed.get(name), Some(default), "{name}"),
         }
     }
 }

@@ -51,7 +51,8 @@ fn refusals_that_will_not_change_end_the_tries_and_others_do_not() {
         ("E_BAD_TOPIC SUB topic name \"t\" is not valid", true),
         ("E_BAD_CHANNEL x", true),
         ("E_UNAUTHORIZED AUTH failed for SUB on \"t\" \"c\"", true),
-        ("E_AUTH_FAILED AUTH failed", true),
+        ("E_AUTH_FAILED AUTH failed", false),
+        ("E_INVALID too many connections", false),
         ("E_SUB_FAILED SUB failed too many channel consumers", false),
         ("", false),
     ] {

@@ -1,0 +1,694 @@
+//! A cluster and its clients, from the first event to the last.
+//!
+//! ```text
+//!   queue ──event──► actor ──calls──► machine of the core, or client
+//!     ▲                │                    │
+//!     └── env: network, lanes, alarms ◄── actions ──► judges, trace
+//! ```
+//!
+//! A run has two phases. In the first one clients do their work and whatever the seed, or the user, has
+//! chosen breaks. In the second one, the calm, nothing breaks any more: what is published now has to be
+//! accepted, and everything that was accepted has to be consumed. Then the nsqds shut down, and every
+//! connection has to end.
+//!
+//! Fault model: see `net` for the network and `disk` for disks. An nsqlookupd
+//! may die and come back with nothing; an nsqd may die, with or without its machine, or stop in good order,
+//! and comes back with what is on its disk; a client may die and come back with nothing. Any of them may
+//! stand still for a while. Wall clocks may step, and differ.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sansq_core::arena::CallId;
+use sansq_core::http::call::{Call, CallFailure};
+use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::nsqd::{AdminReply, AdminRequest, Config, ReplyToken, ServerStats};
+use sansq_core::rng::Rng;
+use sansq_core::time::{Instant, Now};
+
+use crate::chance::{Chance, stream};
+use crate::client::pool::{Pool, PoolPlan};
+use crate::client::publisher::Publisher;
+use crate::client::raw::Hostile;
+use crate::client::subscriber::Subscriber;
+use crate::client::worker::{Worker, WorkerPlan};
+use crate::client::{Client, Gone, Request, Slot};
+use crate::directory::Directory;
+use crate::env::Env;
+use crate::events::{Event, Machine};
+use crate::net::{End, Endpoint, LinkId, Process, Side};
+use crate::node::{Node, host_of, lookupd_address, lookupd_of};
+use crate::oracles::{Observation, Oracles, Violation};
+use crate::swarm::{Fault, Options};
+use crate::trace::Trace;
+
+mod ending;
+mod faults;
+
+/// What a run came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcomes {
+    /// The hash over everything that happened.
+    pub hash: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// How many messages somebody tried to publish.
+    pub published: usize,
+    /// How many deliveries there were.
+    pub delivered: usize,
+    /// When, in virtual time, it ended.
+    pub ended: Instant,
+    /// How often what broke.
+    pub faults: BTreeMap<Fault, u64>,
+    /// The first rule that was broken.
+    pub result: Result<(), Violation>,
+}
+
+/// A cluster and its clients.
+#[derive(Debug)]
+pub struct World {
+    env: Env,
+    options: Options,
+    nodes: Vec<Node>,
+    directories: Vec<Directory>,
+    clients: Vec<Slot>,
+    seeds: Rng,
+    faults: Rng,
+    /// How often what broke.
+    counts: BTreeMap<Fault, u64>,
+    /// Who stands still, until when.
+    paused: BTreeMap<Process, Instant>,
+    /// What is cut for a while.
+    cuts: BTreeMap<u64, Vec<(Process, Process)>>,
+    next_cut: u64,
+    /// nsqds that are down for good, unless somebody starts them.
+    gone: BTreeSet<usize>,
+    /// Who asked which nsqd for what; `None` is the world itself.
+    tokens: BTreeMap<ReplyToken, (usize, Option<Asker>)>,
+    next_token: u64,
+    /// HTTP requests under way.
+    calls: BTreeMap<u64, UnderWay>,
+    next_call: u64,
+    /// Requests to nsqds that stand still.
+    asks: BTreeMap<u64, (usize, AdminRequest, Option<Asker>)>,
+    /// How long they take.
+    http: Rng,
+    /// The statistics of each nsqd, asked for when everything else is done.
+    stats: Vec<Option<ServerStats>>,
+    stats_wanted: bool,
+    unpaused: bool,
+    events: u64,
+    /// When the calm phase has to be over.
+    calm_until: Instant,
+    /// Everything was consumed, the nsqds shut down: until then all connections have to end.
+    stopping_until: Option<Instant>,
+    done: bool,
+}
+
+/// An HTTP request; no call if it takes too long.
+#[derive(Debug)]
+struct UnderWay {
+    caller: Caller,
+    call: Option<Call>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Caller {
+    Shard { node: usize, shard: usize, id: CallId },
+    Client(Asker),
+}
+
+/// A process of a client that waits for something.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    client: usize,
+    life: u32,
+    key: u64,
+}
+
+/// Runs what `options` describe; the trace goes where `trace` says.
+pub fn run(options: Options, trace: Trace) -> Outcomes {
+    let mut world = World::new(options, trace);
+    world.run();
+    world.outcomes()
+}
+
+impl World {
+    /// A cluster whose first events are in the queue.
+    ///
+    /// # Panics
+    /// If `options` ask for clients without nsqds, nsqlookupds or topics.
+    pub fn new(options: Options, trace: Trace) -> Self {
+        let has_clients = options.producers + options.consumers > 0;
+        let can_serve = options.nodes > 0 && options.lookupds > 0 && options.topics > 0;
+        assert!(can_serve || !has_clients, "nobody to serve the clients");
+        let rng = Rng::new(options.seed);
+        let max_msg_timeout = Config::default().max_msg_timeout;
+        let mut env = Env::new(&options, max_msg_timeout, trace);
+        if !options.faults.kinds.is_empty() {
+            env.queue.push(Instant::ZERO, Event::Fault);
+        }
+        env.queue.push(Instant::ZERO + options.chaos, Event::Calm);
+        let mut world = Self {
+            nodes: Vec::new(),
+            directories: (0..options.lookupds).map(Directory::new).collect(),
+            clients: Vec::new(),
+            stats: Vec::new(),
+            stats_wanted: false,
+            unpaused: false,
+            calm_until: Instant::ZERO + options.chaos + ending::CALM_MAX,
+            env,
+            seeds: rng.fork(stream::MACHINES),
+            faults: rng.fork(stream::FAULTS),
+            counts: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            next_cut: 0,
+            gone: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            next_token: 0,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            asks: BTreeMap::new(),
+            http: rng.fork(stream::HTTP),
+            events: 0,
+            stopping_until: None,
+            done: false,
+            options,
+        };
+        for _ in 0..world.options.nodes {
+            world.add_nsqd(world.options.shards, |_| {});
+        }
+        world.add_swarm();
+        world
+    }
+
+    /// The clients that the options ask for.
+    fn add_swarm(&mut self) {
+        let options = self.options.clone();
+        let topics: Vec<_> = (0..options.topics).map(topic).collect();
+        for index in 0..options.producers {
+            let publisher = Publisher::new(index % options.nodes, topics.clone(), &options);
+            self.add_client(publisher);
+        }
+        let mut subscriptions = Vec::new();
+        for topic in &topics {
+            for channel in (0..options.channels).map(channel) {
+                subscriptions.extend((0..options.consumers).map(|_| (*topic, channel)));
+            }
+        }
+        if options.ephemeral && options.consumers > 0 {
+            subscriptions.push((topics[0], ephemeral()));
+        }
+        for (index, (topic, channel)) in subscriptions.into_iter().enumerate() {
+            let script = if index == 0 { options.script.clone() } else { Vec::new() };
+            self.add_client(Subscriber::new(topic, channel, script, &options));
+        }
+        for draw in &options.pools {
+            let nodes = if draw.finds { Vec::new() } else { (0..options.nodes).collect() };
+            self.add_client(Pool::new(PoolPlan {
+                options: draw.options.clone(),
+                nsqds: nodes,
+                topics: topics.clone(),
+                messages: options.messages,
+                every_max: options.chaos * 2 / (options.messages as u32 + 1),
+                body_len_max: options.body_len_max,
+                burst: options.burst,
+                is_patient: draw.is_patient && options.has_room(),
+            }));
+        }
+        for topic in &topics {
+            for channel in (0..options.channels).map(channel) {
+                for _ in 0..options.workers.0 {
+                    self.add_client(Worker::new(WorkerPlan {
+                        options: options.workers.1.clone(),
+                        nsqds: Vec::new(),
+                        topic: *topic,
+                        channel,
+                        habits: options.habits.clone(),
+                    }));
+                }
+            }
+        }
+        if options.hostile && options.topics > 0 && options.channels > 0 {
+            self.add_client(Hostile::new(topic(0), channel(0)));
+        }
+    }
+
+    /// Starts an nsqd with `shards` shards, configured as the options say and then as `change` does, and
+    /// returns its number.
+    pub fn add_nsqd(&mut self, shards: u16, change: impl FnOnce(&mut Config)) -> usize {
+        let index = self.nodes.len();
+        let mut config = Config {
+            node_id: index as u16,
+            broadcast_address: host_of(index),
+            hostname: host_of(index),
+            ..config(&self.options, self.directories.len())
+        };
+        change(&mut config);
+        self.env.nodes = index + 1;
+        self.stats.push(None);
+        let seed = self.seeds.next_u64();
+        self.nodes.push(Node::new(index, shards, config, seed, &mut self.env));
+        index
+    }
+
+    /// Starts a client, and returns its number.
+    pub fn add_client(&mut self, client: impl Client + 'static) -> usize {
+        let index = self.clients.len();
+        self.env.net.set_polite(index, client.is_polite());
+        let rng = Rng::new(self.options.seed).fork(stream::CLIENTS + index as u64);
+        self.clients.push(Slot::new(index, Box::new(client), rng));
+        self.env.queue.push(self.env.now.instant, Event::Started(index));
+        index
+    }
+
+    /// From now on shows `check` everything that the judges see; what it says is wrong ends the run.
+    pub fn add_check(
+        &mut self,
+        check: impl FnMut(Now, &Observation) -> Result<(), String> + 'static,
+    ) {
+        self.env.checks.push(check);
+    }
+
+    /// Lets everything happen, until all is done or a rule is broken.
+    pub fn run(&mut self) {
+        while !self.done && self.env.violation.is_none() {
+            if !self.step() {
+                break;
+            }
+        }
+    }
+
+    /// Lets everything happen that happens in this time, or until a rule is broken.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.env.now.instant + time;
+        while !self.done
+            && self.env.violation.is_none()
+            && self.env.queue.next_at().is_some_and(|at| at <= end)
+        {
+            self.step();
+        }
+        self.env.set_instant(end);
+    }
+
+    /// Lets nothing break any more, everything be consumed and everything stop, and says what it all came
+    /// to.
+    pub fn finish(&mut self) -> Outcomes {
+        if !self.env.calm {
+            self.calm_down();
+        }
+        self.run();
+        self.outcomes()
+    }
+
+    /// What it came to.
+    pub fn outcomes(&self) -> Outcomes {
+        Outcomes {
+            hash: self.env.trace.hash(),
+            events: self.events,
+            published: self.env.oracles.published(),
+            delivered: self.env.oracles.deliveries().len(),
+            ended: self.env.now.instant,
+            faults: self.counts.clone(),
+            result: self.env.violation.clone().map_or(Ok(()), Err),
+        }
+    }
+
+    /// The judges, with what they saw.
+    pub const fn oracles(&self) -> &Oracles {
+        &self.env.oracles
+    }
+
+    /// The time since the beginning.
+    pub const fn now(&self) -> Instant {
+        self.env.now.instant
+    }
+
+    /// Lets the next event happen; false if there is none.
+    fn step(&mut self) -> bool {
+        let Some((at, event)) = self.env.queue.pop() else { return false };
+        self.env.set_instant(at);
+        self.events += 1;
+        if self.events > EVENTS_MAX {
+            self.violate(format!("no end after {EVENTS_MAX} events"));
+            return false;
+        }
+        if self.waits(event) {
+            return true;
+        }
+        self.env.line(format_args!("{event:?}"));
+        self.dispatch(event);
+        self.take_replies();
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].go_on(&mut self.env) {
+                self.drop_calls(node);
+                self.start_later(node);
+            }
+        }
+        self.take_calls();
+        true
+    }
+
+    /// Whether an event has to wait, because whom it is for stands still or is cut off.
+    fn waits(&mut self, event: Event) -> bool {
+        if self.env.net.holds(event) {
+            return true;
+        }
+        if self.paused.is_empty() {
+            return false;
+        }
+        let process = self.process_of(event);
+        let until = process.and_then(|process| self.paused.get(&process).copied());
+        match until {
+            Some(until) if until > self.env.now.instant => {
+                self.env.queue.push(until, event);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Who has to do something for this event.
+    fn process_of(&self, event: Event) -> Option<Process> {
+        let at = |link, side| self.env.net.who(End { link, side }).process();
+        match event {
+            Event::Accepted(link) => at(link, Side::Server),
+            Event::Connected(link) | Event::DialFailed(link) => at(link, Side::Client),
+            Event::Readable(end) | Event::Writable(end) | Event::Reset(end) => {
+                at(end.link, end.side)
+            }
+            Event::Lane { node, .. } | Event::Moved { node, .. } | Event::Disk { node, .. } => {
+                Some(Process::Nsqd(node))
+            }
+            Event::Call(number) => match self.calls.get(&number)?.caller {
+                Caller::Shard { node, .. } => Some(Process::Nsqd(node)),
+                Caller::Client(asker) => Some(Process::Client(asker.client)),
+            },
+            Event::Deadline(Machine::Shard { node, .. }) => Some(Process::Nsqd(node)),
+            Event::Deadline(Machine::Lookupd(index)) => Some(Process::Lookupd(index)),
+            Event::Deadline(Machine::Client(client)) | Event::Wake { client, .. } => {
+                Some(Process::Client(client))
+            }
+            Event::Arrived(..)
+            | Event::Ask(_)
+            | Event::Calm
+            | Event::Check
+            | Event::Fault
+            | Event::Heal(_)
+            | Event::LookupdUp(_)
+            | Event::NodeUp(_)
+            | Event::Started(_) => None,
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let env = &mut self.env;
+        match event {
+            Event::Accepted(link) => self.accepted(link),
+            Event::Connected(link) => self.connected(link),
+            Event::DialFailed(link) => self.dial_failed(link),
+            Event::Arrived(end, len) => env.net.arrived(end, len, env.now, &mut env.queue),
+            Event::Readable(end) => self.readable(end),
+            Event::Writable(end) => self.writable(end),
+            Event::Reset(end) => {
+                if env.net.notice_reset(end) {
+                    self.reset(end);
+                }
+            }
+            Event::Lane { node, from, to } => self.nodes[node].lane(from, to, env),
+            Event::Moved { node, link, shard } => self.nodes[node].moved(link, shard, env),
+            Event::Disk { node, shard } => self.nodes[node].disk_done(shard, env),
+            Event::NodeUp(node) => self.nodes[node].start_again(env),
+            Event::Call(number) => self.call(number),
+            Event::Ask(number) => {
+                if let Some((node, request, asker)) = self.asks.remove(&number) {
+                    self.ask(node, request, asker);
+                }
+            }
+            Event::Deadline(Machine::Shard { node, shard }) => {
+                self.nodes[node].deadline(shard, env);
+            }
+            Event::Deadline(Machine::Lookupd(index)) => self.directories[index].deadline(env),
+            Event::Deadline(Machine::Client(index)) => self.clients[index].deadline(env),
+            Event::Started(index) => {
+                self.clients[index].with(env, |client, context| client.started(context));
+            }
+            Event::Wake { client, life, token } => {
+                if self.clients[client].life == life {
+                    self.clients[client].with(env, |client, context| client.woken(token, context));
+                }
+            }
+            Event::Fault => self.fault(),
+            Event::Heal(number) => self.heal_cut(number),
+            Event::LookupdUp(index) => self.directories[index].start(),
+            Event::Calm => self.calm_down(),
+            Event::Check => self.check(),
+        }
+    }
+
+    fn accepted(&mut self, link: LinkId) {
+        let end = End { link, side: Side::Server };
+        let env = &mut self.env;
+        if !env.net.is_open(end) {
+            return;
+        }
+        match env.net.who(end) {
+            Endpoint::Nsqd(node) => self.nodes[node].accept(link, env),
+            Endpoint::Lookupd(index) => self.directories[index].accept(link, env),
+            Endpoint::Peer { .. } | Endpoint::Client(_) | Endpoint::Nobody => {}
+        }
+    }
+
+    fn connected(&mut self, link: LinkId) {
+        let end = End { link, side: Side::Client };
+        let env = &mut self.env;
+        if !env.net.is_open(end) {
+            return;
+        }
+        match env.net.who(end) {
+            Endpoint::Peer { node, peer } => self.nodes[node].peer_connected(peer, link, env),
+            Endpoint::Client(index) => self.clients[index].connected(link, env),
+            Endpoint::Nsqd(_) | Endpoint::Lookupd(_) | Endpoint::Nobody => {}
+        }
+    }
+
+    fn dial_failed(&mut self, link: LinkId) {
+        let end = End { link, side: Side::Client };
+        let env = &mut self.env;
+        if !env.net.is_open(end) {
+            return;
+        }
+        match env.net.who(end) {
+            Endpoint::Peer { node, peer } => {
+                self.nodes[node].peer_closed(peer, link, "connection refused", env);
+            }
+            Endpoint::Client(index) => self.clients[index].gone(link, Gone::Refused, env),
+            Endpoint::Nsqd(_) | Endpoint::Lookupd(_) | Endpoint::Nobody => {}
+        }
+    }
+
+    fn readable(&mut self, end: End) {
+        let env = &mut self.env;
+        if !env.net.is_open(end) {
+            return;
+        }
+        let link = end.link;
+        match env.net.who(end) {
+            Endpoint::Nsqd(node) => self.nodes[node].readable(link, env),
+            Endpoint::Peer { node, peer } => self.nodes[node].peer_readable(peer, link, env),
+            Endpoint::Lookupd(index) => self.directories[index].readable(link, env),
+            Endpoint::Client(index) => self.clients[index].readable(link, env),
+            Endpoint::Nobody => {}
+        }
+    }
+
+    fn writable(&mut self, end: End) {
+        let env = &mut self.env;
+        if !env.net.is_open(end) {
+            return;
+        }
+        let link = end.link;
+        match env.net.who(end) {
+            Endpoint::Nsqd(node) => self.nodes[node].writable(link, env),
+            Endpoint::Peer { node, peer } => self.nodes[node].peer_writable(peer, link, env),
+            Endpoint::Lookupd(index) => self.directories[index].writable(link, env),
+            Endpoint::Client(index) => self.clients[index].writable(link, env),
+            Endpoint::Nobody => {}
+        }
+    }
+
+    fn reset(&mut self, end: End) {
+        let (env, link, why) = (&mut self.env, end.link, "connection reset by peer");
+        match env.net.who(end) {
+            Endpoint::Nsqd(node) => self.nodes[node].reset(link, env),
+            Endpoint::Peer { node, peer } => self.nodes[node].peer_closed(peer, link, why, env),
+            Endpoint::Lookupd(index) => self.directories[index].reset(link, env),
+            Endpoint::Client(index) => self.clients[index].gone(link, Gone::Broken, env),
+            Endpoint::Nobody => {}
+        }
+    }
+
+    /// Asks an nsqd as over its HTTP API.
+    fn ask(&mut self, node: usize, request: AdminRequest, asker: Option<Asker>) {
+        if !self.nodes.get(node).is_some_and(Node::is_up) {
+            return self.replied(asker, Err(Gone::Refused));
+        }
+        let until = self.paused.get(&Process::Nsqd(node)).copied();
+        if let Some(until) = until.filter(|until| *until > self.env.now.instant) {
+            self.env.queue.push(until, Event::Ask(self.next_call));
+            self.asks.insert(self.next_call, (node, request, asker));
+            self.next_call += 1;
+            return;
+        }
+        self.next_token += 1;
+        let token = ReplyToken(self.next_token);
+        self.tokens.insert(token, (node, asker));
+        self.nodes[node].admin(request, token, &mut self.env);
+    }
+
+    fn replied(&mut self, asker: Option<Asker>, reply: Result<AdminReply, Gone>) {
+        let Some(Asker { client, life, key }) = asker else { return };
+        let slot = &mut self.clients[client];
+        if slot.life == life {
+            slot.with(&mut self.env, |client, context| client.replied(key, reply, context));
+        }
+    }
+
+    /// Takes the replies of the admin interfaces.
+    fn take_replies(&mut self) {
+        for node in 0..self.nodes.len() {
+            for (token, reply) in core::mem::take(&mut self.nodes[node].replies) {
+                self.env.line(format_args!("  nsqd {node} replies to {token:?}"));
+                match (reply, self.tokens.remove(&token)) {
+                    (reply, Some((_, Some(asker)))) => self.replied(Some(asker), Ok(reply)),
+                    (AdminReply::Stats(stats), Some((_, None))) => self.stats[node] = Some(*stats),
+                    // A pause of something that does not exist.
+                    (AdminReply::Done | AdminReply::Refused(_), Some((_, None))) => {}
+                    (other, token) => {
+                        self.violate(format!("{other:?} is no reply to {token:?}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the requests of the nsqds and of the clients. Most take milliseconds, some too long.
+    fn take_calls(&mut self) {
+        for node in 0..self.nodes.len() {
+            for (shard, id, call) in core::mem::take(&mut self.nodes[node].calls) {
+                self.send_call(Caller::Shard { node, shard, id }, call);
+            }
+        }
+        for client in 0..self.clients.len() {
+            while !self.clients[client].requests.is_empty() {
+                let life = self.clients[client].life;
+                for request in core::mem::take(&mut self.clients[client].requests) {
+                    match request {
+                        Request::Call(key, call) => {
+                            self.send_call(Caller::Client(Asker { client, life, key }), call);
+                        }
+                        Request::Ask { node, key, request } => {
+                            self.ask(node, request, Some(Asker { client, life, key }));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_call(&mut self, caller: Caller, call: Call) {
+        let slow = !self.env.calm && self.http.percent(10);
+        let delay = self.http.within(if slow { 2 * call.timeout } else { HTTP_DELAY_MAX });
+        let at = self.env.now.instant + delay.min(call.timeout);
+        self.env.queue.push(at, Event::Call(self.next_call));
+        let call = (delay < call.timeout).then_some(call);
+        self.calls.insert(self.next_call, UnderWay { caller, call });
+        self.next_call += 1;
+    }
+
+    /// Whoever asked is gone.
+    fn drop_calls(&mut self, of: usize) {
+        self.calls.retain(
+            |_, under_way| !matches!(under_way.caller, Caller::Shard { node, .. } if node == of),
+        );
+        self.nodes[of].calls.clear();
+    }
+
+    /// An nsqlookupd answers an HTTP request. The way back takes no time.
+    fn call(&mut self, number: u64) {
+        let Some(UnderWay { caller, call }) = self.calls.remove(&number) else { return };
+        let from = match caller {
+            Caller::Shard { node, .. } => Process::Nsqd(node),
+            Caller::Client(asker) => Process::Client(asker.client),
+        };
+        let result = match call {
+            None => Err(CallFailure::TimedOut),
+            Some(call) => {
+                let to = lookupd_of(call.url.host()).filter(|at| *at < self.directories.len());
+                match to {
+                    Some(index) if self.is_out_of_reach(from, Process::Lookupd(index)) => {
+                        Err(CallFailure::TimedOut)
+                    }
+                    Some(index) => self.directories[index].answer(&call, &mut self.env),
+                    None => Err(CallFailure::Failed("no such host".into())),
+                }
+            }
+        };
+        match caller {
+            Caller::Shard { node, shard, id } => {
+                self.nodes[node].called(shard, id, result, &mut self.env);
+            }
+            Caller::Client(Asker { client, life, key }) => {
+                let slot = &mut self.clients[client];
+                if slot.life == life {
+                    slot.with(&mut self.env, |client, context| client.called(key, result, context));
+                }
+            }
+        }
+    }
+
+    /// Whether one of the two can't be heard by the other, or stands still.
+    fn is_out_of_reach(&self, from: Process, to: Process) -> bool {
+        let now = self.env.now.instant;
+        self.env.net.is_cut(from, to)
+            || self.env.net.is_cut(to, from)
+            || self.paused.get(&to).is_some_and(|until| *until > now)
+    }
+
+    fn violate(&mut self, text: String) {
+        self.env.judge(Err(Violation::Other(text)));
+    }
+}
+
+fn config(options: &Options, lookupds: usize) -> Config {
+    Config {
+        lookupd_tcp_addresses: (0..lookupds).map(lookupd_address).collect(),
+        mem_queue_size: options.mem_queue_size,
+        disk: options.disks.is_some(),
+        max_bytes_per_file: options.disks.map_or(0, |disks| disks.max_bytes_per_file),
+        sync_every: options.disks.map_or(0, |disks| disks.sync_every),
+        msg_timeout: options.msg_timeout,
+        ..Config::default()
+    }
+}
+
+/// The name of the swarm's topic number `at`: `t0`, `t1` and so on.
+pub fn topic(at: usize) -> TopicName {
+    TopicName::new(format!("t{at}")).expect("letters and digits make a name")
+}
+
+/// The name of the swarm's channel number `at`: `c0`, `c1` and so on.
+pub fn channel(at: usize) -> ChannelName {
+    ChannelName::new(format!("c{at}")).expect("letters and digits make a name")
+}
+
+fn ephemeral() -> ChannelName {
+    ChannelName::new("tail#ephemeral").expect("this is a name")
+}
+
+/// Far more events than any run has.
+const EVENTS_MAX: u64 = 2_000_000;
+
+/// How long an HTTP request to an nsqlookupd takes, most often.
+const HTTP_DELAY_MAX: Duration = Duration::from_millis(20);
