@@ -24,15 +24,17 @@ pub(crate) struct Nsqd {
 
 impl Nsqd {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_path = tempfile::tempdir().unwrap();
         let folder = format!("--data-path={}", data_path.path().display());
         let ports = ["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
-        let mut running = Tool::start(&["nsqd", ports[0], ports[1], &folder, "--shards=1"]);
-        let mut address = |text| {
-            let line = running.wait_for(text);
-            line.rsplit(' ').next().expect("an address").to_owned()
-        };
-        let (tcp, http) = (address("TCP: listening on"), address("HTTP: listening on"));
+        let args = ["nsqd", ports[0], ports[1], &folder, "--shards=1"];
+        let mut running = Tool::start(&[&args[..], flags].concat());
+        let tcp = running.address("TCP: listening on");
+        let http = running.address("HTTP: listening on");
         running.drain();
         Self { running, _data_path: data_path, tcp, http }
     }
@@ -104,6 +106,24 @@ impl Nsqd {
     }
 }
 
+/// A running nsqlookupd on free ports.
+pub(crate) struct Nsqlookupd {
+    _running: Tool,
+    pub(crate) tcp: String,
+    pub(crate) http: String,
+}
+
+impl Nsqlookupd {
+    pub(crate) fn start() -> Self {
+        let ports = ["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
+        let mut running = Tool::start(&["nsqlookupd", ports[0], ports[1]]);
+        let tcp = running.address("TCP: listening on");
+        let http = running.address("HTTP: listening on");
+        running.drain();
+        Self { _running: running, tcp, http }
+    }
+}
+
 /// Runs a tool to its end: status, output and log.
 pub(crate) fn sansq(args: &[&str]) -> (Option<i32>, String, String) {
     Tool::start(args).wait()
@@ -140,6 +160,11 @@ impl Tool {
             }
         }
         panic!("it ended without {text}:\n{}", self.log);
+    }
+
+    /// The address at the end of the next line with this text in it.
+    fn address(&mut self, text: &str) -> String {
+        self.wait_for(text).rsplit(' ').next().expect("an address").to_owned()
     }
 
     /// Has its log read by a thread, so that it is not held up by it.
