@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Instant;
 
@@ -20,6 +21,8 @@ pub(crate) struct Nsqd {
     _data_path: tempfile::TempDir,
     pub(crate) tcp: String,
     pub(crate) http: String,
+    /// Of its HTTP API over TLS, if it was asked for one.
+    pub(crate) https: Option<String>,
 }
 
 impl Nsqd {
@@ -35,8 +38,10 @@ impl Nsqd {
         let mut running = Tool::start(&[&args[..], flags].concat());
         let tcp = running.address("TCP: listening on");
         let http = running.address("HTTP: listening on");
+        let wants_https = flags.iter().any(|flag| flag.starts_with("--https-address"));
+        let https = wants_https.then(|| running.address("HTTPS: listening on"));
         running.drain();
-        Self { running, _data_path: data_path, tcp, http }
+        Self { running, _data_path: data_path, tcp, http, https }
     }
 
     /// Publishes each of the messages.
@@ -138,8 +143,14 @@ pub(crate) struct Tool {
 
 impl Tool {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_in(args, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(args: &[&str], variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(SANSQ)
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
