@@ -273,6 +273,9 @@ Usage:
   sansq nsqlookupd [flags]    run nsqlookupd, with NSQ's flags and config file
   sansq pub [flags]           publish messages
   sansq tail [flags]          print messages
+  sansq to-file [flags]       write the messages of topics to files
+  sansq to-http [flags]       send the messages of a topic over HTTP
+  sansq to-nsq [flags]        publish the messages of topics to other nsqds
   sansq stat [flags]          print rates and depths of a channel
   sansq top [flags]           watch topics, channels, clients and nsqds
   sansq bench [flags]         measure a server
@@ -281,7 +284,8 @@ Usage:
   sansq help [COMMAND]        this page, or that of a command; `sansq help flags` for the first line
   sansq --version             the version
 
-Under the name nsqd, nsqlookupd, nsq_stat, nsq_tail or to_nsq (a link), sansq is that program.";
+Under a name of NSQ's (a link), sansq is that program: nsqd, nsqlookupd, nsq_stat, nsq_tail,
+nsq_to_file, nsq_to_http, nsq_to_nsq, to_nsq.";
 
 #[cfg(test)]
 mod tests {
@@ -296,7 +300,8 @@ mod tests {
     #[test]
     fn the_name_and_the_first_argument_decide() {
         use Command::{
-            Bench, Both, Completions, Help, Man, Nsqd, Nsqlookupd, Pub, Stat, Tail, Top, Version,
+            Bench, Both, Completions, Help, Man, Nsqd, Nsqlookupd, Pub, Stat, Tail, ToFile, ToHttp,
+            ToNsq, Top, Version,
         };
         for (line, command, args) in [
             ("sansq", Both, ""),
@@ -313,6 +318,10 @@ mod tests {
             ("/usr/bin/nsq_stat -topic x", Stat, "-topic x"),
             ("nsq_tail top", Tail, "top"),
             ("to_nsq.exe -topic x", Pub, "-topic x"),
+            ("nsq_to_file -topic x", ToFile, "-topic x"),
+            ("nsq_to_http -topic x", ToHttp, "-topic x"),
+            ("nsq_to_nsq -topic x", ToNsq, "-topic x"),
+            ("sansq to-file -topic x", ToFile, "-topic x"),
             ("sansq bench --json", Bench, "--json"),
             ("sansq completions zsh nsqd", Completions, "zsh nsqd"),
             ("sansq man x", Man, "x"),

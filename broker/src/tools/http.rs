@@ -1,8 +1,13 @@
 //! Asking servers over HTTP, with threads that wait.
 
 use core::time::Duration;
+use std::sync::Arc;
 
+use rustls::crypto::ring;
 use serde::de::DeserializeOwned;
+use ureq::config::ConfigBuilder;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::typestate::AgentScope;
 
 /// What asks, for the tools whose flags name no times.
 pub(super) fn default_agent() -> ureq::Agent {
@@ -11,14 +16,35 @@ pub(super) fn default_agent() -> ureq::Agent {
 
 /// What asks: connecting may take `connect`, all of a request `request`.
 pub(super) fn agent(connect: Duration, request: Duration) -> ureq::Agent {
+    config(connect, request).build().into()
+}
+
+/// As [`agent`], and speaks TLS: with servers whose certificates are of an authority of the system.
+///
+/// # Errors
+/// If the system has no authorities.
+pub(super) fn agent_with_tls(connect: Duration, request: Duration) -> Result<ureq::Agent, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let roots: Vec<_> =
+        found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+    if roots.is_empty() {
+        let errors = found.errors.iter().map(|error| format!(": {error}"));
+        return Err(format!("the system has no authorities for TLS{}", errors.collect::<String>()));
+    }
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .root_certs(RootCerts::Specific(Arc::new(roots)));
+    Ok(config(connect, request).tls_config(tls.build()).build().into())
+}
+
+fn config(connect: Duration, request: Duration) -> ConfigBuilder<AgentScope> {
     ureq::Agent::config_builder()
         .timeout_connect(Some(connect))
         .timeout_global(Some(request))
         .http_status_as_error(false)
         .max_idle_connections(IDLE_MAX)
         .max_idle_connections_per_host(IDLE_MAX)
-        .build()
-        .into()
 }
 
 /// What `url` answers, or `None` if it answers 404.

@@ -1,7 +1,7 @@
 //! The tools: `sansq pub`, `tail`, `to-file`, `to-http`, `to-nsq`, `stat` and `top`.
 //!
 //! `stat` and `top` ask nsqds over HTTP, from threads. The others consume and publish with the clients
-//! that programs use, on a runtime of one thread ([`clients`]); what may wait for a disk, a terminal or an
+//! that programs use, on a runtime of one thread (`clients`); what may wait for a disk, a terminal or an
 //! HTTP server does so on other threads, so that heartbeats are answered.
 
 mod clients;
@@ -66,6 +66,8 @@ pub enum ToolError {
         /// Why.
         reason: String,
     },
+    /// TLS can't be spoken.
+    Tls(String),
     /// The flags don't go together.
     Usage(String),
 }
@@ -86,7 +88,7 @@ impl fmt::Display for ToolError {
             Self::NoTerminal => {
                 f.write_str("standard output is no terminal; --once prints one table as text")
             }
-            Self::Lookup(text) | Self::Usage(text) => f.write_str(text),
+            Self::Lookup(text) | Self::Tls(text) | Self::Usage(text) => f.write_str(text),
             Self::Start(error) => write!(f, "starting failed: {error}"),
             Self::Output(error) => write!(f, "writing the messages failed: {error}"),
             Self::Publish { address, acknowledged, error } => write!(
@@ -111,6 +113,7 @@ impl core::error::Error for ToolError {
             | Self::Lookup(_)
             | Self::NoTerminal
             | Self::Subscribe { .. }
+            | Self::Tls(_)
             | Self::Usage(_) => None,
         }
     }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Instant;
 
@@ -20,21 +21,27 @@ pub(crate) struct Nsqd {
     _data_path: tempfile::TempDir,
     pub(crate) tcp: String,
     pub(crate) http: String,
+    /// Of its HTTP API over TLS, if it was asked for one.
+    pub(crate) https: Option<String>,
 }
 
 impl Nsqd {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_path = tempfile::tempdir().unwrap();
         let folder = format!("--data-path={}", data_path.path().display());
         let ports = ["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
-        let mut running = Tool::start(&["nsqd", ports[0], ports[1], &folder, "--shards=1"]);
-        let mut address = |text| {
-            let line = running.wait_for(text);
-            line.rsplit(' ').next().expect("an address").to_owned()
-        };
-        let (tcp, http) = (address("TCP: listening on"), address("HTTP: listening on"));
+        let args = ["nsqd", ports[0], ports[1], &folder, "--shards=1"];
+        let mut running = Tool::start(&[&args[..], flags].concat());
+        let tcp = running.address("TCP: listening on");
+        let http = running.address("HTTP: listening on");
+        let wants_https = flags.iter().any(|flag| flag.starts_with("--https-address"));
+        let https = wants_https.then(|| running.address("HTTPS: listening on"));
         running.drain();
-        Self { running, _data_path: data_path, tcp, http }
+        Self { running, _data_path: data_path, tcp, http, https }
     }
 
     /// Publishes each of the messages.
@@ -104,6 +111,24 @@ impl Nsqd {
     }
 }
 
+/// A running nsqlookupd on free ports.
+pub(crate) struct Nsqlookupd {
+    _running: Tool,
+    pub(crate) tcp: String,
+    pub(crate) http: String,
+}
+
+impl Nsqlookupd {
+    pub(crate) fn start() -> Self {
+        let ports = ["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"];
+        let mut running = Tool::start(&["nsqlookupd", ports[0], ports[1]]);
+        let tcp = running.address("TCP: listening on");
+        let http = running.address("HTTP: listening on");
+        running.drain();
+        Self { _running: running, tcp, http }
+    }
+}
+
 /// Runs a tool to its end: status, output and log.
 pub(crate) fn sansq(args: &[&str]) -> (Option<i32>, String, String) {
     Tool::start(args).wait()
@@ -118,8 +143,14 @@ pub(crate) struct Tool {
 
 impl Tool {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_in(args, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(args: &[&str], variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(SANSQ)
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -140,6 +171,11 @@ impl Tool {
             }
         }
         panic!("it ended without {text}:\n{}", self.log);
+    }
+
+    /// The address at the end of the next line with this text in it.
+    fn address(&mut self, text: &str) -> String {
+        self.wait_for(text).rsplit(' ').next().expect("an address").to_owned()
     }
 
     /// Has its log read by a thread, so that it is not held up by it.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::server::{Nsqd, PATIENCE, Tool};
+use crate::server::{Nsqd, Nsqlookupd, PATIENCE, Tool};
 
 /// All files of a folder, unpacked, by name.
 fn files(folder: &Path) -> Vec<(String, String)> {
@@ -116,6 +116,40 @@ fn a_crash_loses_nothing_and_leaves_files_that_can_be_read() {
     kept.sort_unstable();
     assert_eq!(kept, ["a", "b", "c"]);
     assert_eq!(lines(&files(&output)), ["d"]);
+    nsqd.stop();
+}
+
+#[test]
+fn topics_are_found_by_their_names() {
+    let (nsqlookupd, folder) = (Nsqlookupd::start(), tempfile::tempdir().unwrap());
+    let lookupd = format!("--lookupd-tcp-address={}", nsqlookupd.tcp);
+    let nsqd = Nsqd::start_with(&[&lookupd, "--broadcast-address=127.0.0.1"]);
+    nsqd.publish("orders", &["a"]);
+    nsqd.publish("clicks", &["b"]);
+    // Its files would be outside of the folder.
+    nsqd.publish("..", &["c"]);
+    let tool = Tool::start(&[
+        "to-file",
+        "-lookupd-http-address",
+        &nsqlookupd.http,
+        "-topic-pattern=^o|[.]",
+        "-topic-refresh=10ms",
+        "-sync-interval=10ms",
+        "-consumer-opt=lookupd_poll_interval,50ms",
+        "-filename-format=<TOPIC>/log",
+        "-output-dir",
+        folder.path().to_str().unwrap(),
+    ]);
+    nsqd.wait_until_done("orders", "nsq_to_file", 1);
+    // One that comes later.
+    nsqd.publish("others", &["d"]);
+    nsqd.wait_until_done("others", "nsq_to_file", 1);
+    let (status, _, log) = tool.stop(Signal::TERM);
+    assert_eq!(status, Some(0), "{log}");
+    assert_eq!(log.matches("no file can be called ..").count(), 1, "{log}");
+    let read = |topic: &str| fs::read_to_string(folder.path().join(topic).join("log"));
+    assert_eq!((read("orders").unwrap(), read("others").unwrap()), ("a\n".into(), "d\n".into()));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     nsqd.stop();
 }
 

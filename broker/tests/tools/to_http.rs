@@ -1,10 +1,12 @@
 //! `sansq to-http`: a request for each message, and again if the answer is not good.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
 use crate::server::{Nsqd, PATIENCE, Tool, sansq};
@@ -150,6 +152,43 @@ fn all_or_a_share() {
     nsqd.wait_until_done("t", "nsq_to_http", 2);
     assert_eq!(tool.stop(Signal::TERM).0, Some(0));
     assert!(webs[0].requests.try_recv().is_err());
+}
+
+#[test]
+fn tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    let params = || CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    let (mut authority, key) = (params(), KeyPair::generate().unwrap());
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = file("ca.pem", authority.self_signed(&key).unwrap().pem());
+    let (issuer, key) = (Issuer::new(authority, key), KeyPair::generate().unwrap());
+    let cert = file("cert.pem", params().signed_by(&key, &issuer).unwrap().pem());
+    let key = file("key.pem", key.serialize_pem());
+
+    let from = Nsqd::start();
+    let to = Nsqd::start_with(&[
+        "--https-address=127.0.0.1:0",
+        &format!("--tls-cert={}", cert.display()),
+        &format!("--tls-key={}", key.display()),
+    ]);
+    from.publish("t", &["a"]);
+    let url = format!("https://{}/pub?topic=u", to.https.as_deref().unwrap());
+    let args = ["to-http", "--topic=t", "--nsqd-tcp-address", &from.tcp, "--post", &url];
+    // The server's certificate is of nobody whom the system knows.
+    let mut tool = Tool::start_in(&args, &[("SSL_CERT_FILE", &cert)]);
+    tool.wait_for("ERROR: https://");
+    assert_eq!(tool.stop(Signal::TERM).0, Some(0));
+    assert_eq!(to.topic_count("u"), 0);
+    from.post("/channel/empty?topic=t&channel=nsq_to_http", "");
+    from.publish("t", &["b"]);
+    let tool = Tool::start_in(&args, &[("SSL_CERT_FILE", &root)]);
+    from.wait("t", "nsq_to_http", &[("message_count", 2), ("in_flight_count", 0), ("depth", 0)]);
+    assert_eq!(tool.stop(Signal::TERM).0, Some(0));
+    assert_eq!(to.topic_count("u"), 1);
 }
 
 #[test]

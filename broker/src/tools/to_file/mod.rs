@@ -71,15 +71,20 @@ pub struct ToFileOptions {
     /// The folder for files that are being written, on the same file system [default: --output-dir]
     #[arg(long, value_name = "FOLDER")]
     pub work_dir: Option<PathBuf>,
-    /// The files' names: <TOPIC>, <HOST>, <PID>, <DATETIME> and <REV>, a number that tells files of one
-    /// name apart, are filled in
+    /// The files' names, with their tokens.
     #[arg(long, default_value = "<TOPIC>.<HOST><REV>.<DATETIME>.log", value_name = "FORMAT")]
+    #[arg(
+        help = "The files' names: <TOPIC>, <HOST>, <PID>, <DATETIME> and <REV>, a number that tells \
+        files of one name apart, are filled in"
+    )]
     pub filename_format: String,
-    /// <DATETIME>, in strftime's way; with another value begins another file
+    /// What a file's time looks like.
     #[arg(long, default_value = "%Y-%m-%d_%H", value_name = "FORMAT")]
+    #[arg(help = "<DATETIME>, in strftime's way; with another value begins another file")]
     pub datetime_format: String,
-    /// <HOST>: <SHORT_HOST> and <HOSTNAME> are filled in
+    /// What a file's host looks like, with its tokens.
     #[arg(long, default_value = "<SHORT_HOST>", value_name = "TEXT")]
+    #[arg(help = "<HOST>: <SHORT_HOST> and <HOSTNAME> are filled in")]
     pub host_identifier: String,
     /// Pack the files with gzip
     #[arg(long, num_args = 0..=1, require_equals = true, value_parser = flags::switch)]
@@ -177,8 +182,9 @@ impl Plan {
                 "--filename-format needs <REV> with --gzip, --rotate-size, --rotate-interval and --work-dir",
             );
         }
-        if naming::path(&naming.name(&Zoned::now()), 0, false).is_none() {
-            return usage("--filename-format has to name a file below --output-dir");
+        let example = TopicName::new("t").ok();
+        if !plan.options.topic.iter().chain(&example).all(|topic| plan.can_write(topic)) {
+            return usage("--filename-format has to name files below --output-dir");
         }
         Ok(plan)
     }
@@ -198,6 +204,12 @@ impl Plan {
         self.pattern
             .as_ref()
             .is_none_or(|pattern| pattern.is_match(&mut pattern.create_cache(), topic.as_str()))
+    }
+
+    /// Whether its files are below the folders for files.
+    fn can_write(&self, topic: &TopicName) -> bool {
+        let name = self.naming(topic).name(&Zoned::now());
+        naming::path(&name, 0, self.settings.needs_revision()).is_some()
     }
 
     /// All topics that nsqlookupds know and that are wanted.
@@ -241,10 +253,15 @@ async fn run(plan: Arc<Plan>, orders: watch::Sender<Orders>) -> Result<(), ToolE
                 match spawn_blocking(move || asking.find()).await {
                     Ok(Ok(found)) => {
                         for topic in found {
-                            if topics.len() < TOPICS_MAX && topics.insert(topic) {
+                            if topics.len() >= TOPICS_MAX || !topics.insert(topic) {
+                                continue;
+                            }
+                            if plan.can_write(&topic) {
                                 log(TOOL, Level::Info, format_args!("topic {topic} found"));
                                 let writing = Writing::start(&plan, topic)?;
                                 tasks.spawn(writing.run(orders.subscribe()));
+                            } else {
+                                log(TOOL, Level::Error, format_args!("no file can be called {topic}"));
                             }
                         }
                     }
@@ -413,6 +430,7 @@ mod tests {
             ("--lookupd-http-address a:1 --gzip --filename-format x", "needs <REV>"),
             ("--lookupd-http-address a:1 --filename-format ../x", "below --output-dir"),
             ("--lookupd-http-address a:1 --gzip-level 10", "1..=9"),
+            ("--topic .. --nsqd-tcp-address a:1 --filename-format <TOPIC>/x", "below --output-dir"),
         ] {
             let error = plan(flags).unwrap_err();
             assert!(error.contains(text), "{flags}: {error}");

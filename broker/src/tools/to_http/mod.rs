@@ -115,6 +115,12 @@ async fn run(
 ) -> Result<(), ToolError> {
     let seed = RandomState::new().build_hasher().finish();
     let targets = Target::all(options);
+    let times = (options.http_client_connect_timeout, options.http_client_request_timeout);
+    let agent = if targets.iter().any(|target| target.is_https()) {
+        http::agent_with_tls(times.0, times.1).map_err(ToolError::Tls)?
+    } else {
+        http::agent(times.0, times.1)
+    };
     let status = |name: &str| Status::new(name, options.status_every);
     // One line is enough where there is one address.
     let each = if targets.len() > 1 { &targets[..] } else { &[] };
@@ -125,10 +131,7 @@ async fn run(
         rng: RefCell::new(Rng::new(seed).fork(1)),
         targets,
         request: Request {
-            agent: http::agent(
-                options.http_client_connect_timeout,
-                options.http_client_request_timeout,
-            ),
+            agent,
             headers: options.header.clone(),
             content_type: options.content_type.clone(),
         },
@@ -221,6 +224,11 @@ impl Target {
         get.chain(options.post.iter().cloned().map(Self::Post)).collect()
     }
 
+    fn is_https(&self) -> bool {
+        let url = self.name();
+        url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+    }
+
     fn name(&self) -> String {
         match self {
             Self::Get(template) => format!("{}%s{}", template.before, template.behind),
@@ -286,8 +294,8 @@ fn template(text: &str) -> Result<Template, String> {
 fn url(text: &str) -> Result<String, String> {
     let uri: Uri = text.parse().map_err(|error| format!("it is no URL: {error}"))?;
     match uri.scheme_str() {
-        Some("http") if uri.authority().is_some() => Ok(text.to_owned()),
-        _ => Err("it has to begin with http://".into()),
+        Some("http" | "https") if uri.authority().is_some() => Ok(text.to_owned()),
+        _ => Err("it has to begin with http:// or https://".into()),
     }
 }
 
