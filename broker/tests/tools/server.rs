@@ -37,9 +37,9 @@ impl Nsqd {
         let args = ["nsqd", ports[0], ports[1], &folder, "--shards=1"];
         let mut running = Tool::start(&[&args[..], flags].concat());
         let tcp = running.address("TCP: listening on");
-        let http = running.address("HTTP: listening on");
         let wants_https = flags.iter().any(|flag| flag.starts_with("--https-address"));
         let https = wants_https.then(|| running.address("HTTPS: listening on"));
+        let http = running.address("HTTP: listening on");
         running.drain();
         Self { running, _data_path: data_path, tcp, http, https }
     }
