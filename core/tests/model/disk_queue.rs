@@ -323,6 +323,8 @@ impl Model {
     }
 
     fn empty(&mut self) {
+        // Emptying ends the trouble, and a probe may be under way.
+        self.has_probed |= self.queue.failure().is_some();
         self.waiting.clear();
         self.popped.clear();
         self.appended.clear();
@@ -396,7 +398,9 @@ impl Model {
             assert!(self.possible.contains(id), "{id} was invented");
         }
         for (id, place) in &self.appended {
-            let has_to_be = place.is_synced || !is_power_lost;
+            // Who comes upon a hole leaves out what is behind it in that file.
+            let is_in_holes = self.is_damaged && self.suspect.contains(&place.file);
+            let has_to_be = (place.is_synced || !is_power_lost) && !is_in_holes;
             assert!(!has_to_be || found.binary_search(id).is_ok(), "{id} is lost");
         }
         assert!(self.is_damaged || depth == found.len() as u64, "{depth} is not {}", found.len());
@@ -410,12 +414,12 @@ impl Model {
         self.emptied.clear();
         self.tickets.clear();
         self.popped.clear();
-        self.promised.retain(|id| found.binary_search(id).is_ok());
         // A process that starts again finds what is on disk; only that lasts which is synced. Of a file
         // that the disk did not keep whole, records behind a hole come only as far as the framing leads.
         let is_sound = |id: &&u64| {
             let place = self.appended.get(id);
-            !self.is_damaged || place.is_some_and(|place| !self.suspect.contains(&place.file))
+            !self.is_damaged
+                || place.is_some_and(|place| place.is_synced && !self.suspect.contains(&place.file))
         };
         self.appended = found
             .iter()
@@ -423,6 +427,7 @@ impl Model {
             .map(|id| (*id, self.appended.get(id).copied().unwrap_or(NOWHERE)))
             .map(|(id, place)| (id, Place { is_synced: place.is_synced || is_power_lost, ..place }))
             .collect();
+        self.promised.retain(|id| self.appended.contains_key(id));
         self.waiting = found.into();
         self.settle();
     }

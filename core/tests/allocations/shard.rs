@@ -4,43 +4,13 @@
 //! have grown to their sizes before and are used again. What remains is shared by many messages: a chunk
 //! of 4 KiB that small bodies are copied into, and for MPUB one list per command.
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::sync::atomic::{AtomicUsize, Ordering};
-use std::alloc::System;
-
 use bytes::BytesMut;
 use sansq_core::arena::ConnId;
 use sansq_core::nsqd::{Actions, Config, Peer, ReadState, Shard, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-#[expect(unsafe_code, reason = "counting allocations takes an allocator of one's own")]
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System`, since all of them do.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use crate::counting::allocations;
 
 /// A producer and a consumer on one shard, whose buffers are used again and again.
 struct Bench {
@@ -119,7 +89,7 @@ impl Bench {
 
     /// Publishes with `command`, so often, finishing what comes; returns the allocations meanwhile.
     fn round(&mut self, command: &[u8], times: usize) -> usize {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         for _ in 0..times {
             self.send(self.producer, command);
             let answers = core::mem::take(&mut self.answers);
@@ -127,11 +97,10 @@ impl Bench {
             self.answers = answers;
             self.answers.clear();
         }
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        allocations() - before
     }
 }
 
-/// One test only: the count is the whole process's.
 #[test]
 fn allocations_per_message() {
     let body = [b'x'; 100];

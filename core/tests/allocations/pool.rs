@@ -3,42 +3,12 @@
 //! In steady state nothing is allocated: the pool's table, its queue, the connection's transactions and
 //! the buffers have grown to their sizes before and are used again.
 
-use core::alloc::{GlobalAlloc, Layout};
-use core::sync::atomic::{AtomicUsize, Ordering};
-use std::alloc::System;
-
 use bytes::{Bytes, BytesMut};
 use sansq_core::client::{DialId, PoolOptions, ProducerActions, ProducerPool};
 use sansq_core::name::TopicName;
 use sansq_core::time::Now;
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-#[expect(unsafe_code, reason = "counting allocations takes an allocator of one's own")]
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System`, since all of them do.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use crate::counting::allocations;
 
 const OK: &[u8] = b"\0\0\0\x06\0\0\0\0OK";
 
@@ -105,7 +75,7 @@ impl Bench {
 
     /// Publishes so many at once, so often; returns the allocations meanwhile.
     fn round(&mut self, burst: usize, times: usize) -> usize {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         for _ in 0..times {
             for _ in 0..burst * self.conns.len() {
                 let body = Bytes::from_static(&[b'x'; 100]);
@@ -117,11 +87,10 @@ impl Bench {
                 self.answer(self.conns[at], burst);
             }
         }
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        allocations() - before
     }
 }
 
-/// One test only: the count is the whole process's.
 #[test]
 fn a_publish_allocates_nothing() {
     for nsqds in [&["a:1"][..], &["a:1", "b:1", "c:1"]] {

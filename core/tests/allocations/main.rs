@@ -1,0 +1,5 @@
+//! What costs allocations and what does not: counted, not timed.
+
+mod counting;
+mod pool;
+mod shard;
