@@ -120,11 +120,11 @@ pub use broker::Nsqd;
 pub use client::{consumer, consumer_on, producer, producer_on};
 pub use lookupd::Lookupd;
 pub use sansq_runtime::client::{
-    AnswerError, BackoffStrategy, Config, ConfigError, ConnectionError, ConnectionOptions,
-    Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle, ConsumerOptions, ConsumerStats,
-    Events, Message, NetConfig, Outcome, PoolOptions, Producer, ProducerConfig, ProducerEvent,
-    ProducerOptions, ProducerStats, Publish, PublishError, Receipt, RetryPolicy, Secret,
-    SetupError,
+    AnswerError, BackoffScope, BackoffStrategy, Config, ConfigError, ConnectionError,
+    ConnectionOptions, ConnectionStats, Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle,
+    ConsumerOptions, ConsumerStats, ErrorCounts, Events, Latencies, Message, NetConfig, Outcome,
+    PoolOptions, Producer, ProducerConfig, ProducerEvent, ProducerOptions, ProducerStats, Publish,
+    PublishError, PublishStats, RdyShares, Receipt, RetryPolicy, Secret, SetupError,
 };
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};

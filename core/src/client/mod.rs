@@ -90,6 +90,7 @@ pub mod connection;
 pub mod consumer;
 pub mod directory;
 mod error;
+mod figures;
 pub mod frame;
 mod options;
 pub mod pool;
@@ -103,16 +104,17 @@ pub use actions::{
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{
-    AnswerError, BackoffStrategy, ConnectionStats, Consumer, ConsumerActions, ConsumerEvent,
-    ConsumerOptions, ConsumerStats, Delivery, DeliveryKey,
+    AnswerError, BackoffScope, BackoffStrategy, ConnectionStats, Consumer, ConsumerActions,
+    ConsumerEvent, ConsumerOptions, ConsumerStats, Delivery, DeliveryKey, RdyShares,
 };
 pub use directory::{
     Directory, DirectoryChanges, DirectoryEvent, DirectoryEventKind, DirectoryOptions, Question,
 };
 pub use error::ConnectionError;
+pub use figures::{CODES_MAX, ErrorCounts, Latencies};
 pub use frame::{Frame, FrameError, Received};
 #[cfg(feature = "upgrade")]
 pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
-pub use producer::{Producer, ProducerOptions};
+pub use producer::{Producer, ProducerOptions, PublishStats};

@@ -29,7 +29,7 @@
 //! [`PublishError::Full`]); bytes handed out for one write ([`TRANSMIT_LEN_MAX`], then the rest at the
 //! next call); the frame size (`max_frame_size`, then the connection is dropped).
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::time::Duration;
@@ -38,6 +38,7 @@ use super::actions::{Dial, DialId, ProducerActions, ProducerEvent, PublishError,
 use super::backoff::Backoff;
 use super::connection::{Connection, ConnectionOutput, Identity, Negotiated};
 use super::error::{ConnectionError, readable};
+use super::figures::ErrorCounts;
 use super::frame::Received;
 use super::options::{ConnectionOptions, InvalidOption};
 use super::transactions::{Batching, Command, Publish, Transactions};
@@ -46,6 +47,10 @@ use crate::protocol::encode;
 use crate::protocol::frame::OK;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
+
+mod stats;
+
+pub use stats::PublishStats;
 
 /// The settings of a producer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -194,6 +199,9 @@ pub struct Producer {
     redial_at: Option<Instant>,
     backoff: Backoff,
     dials: u64,
+    /// How many of them came to a connection.
+    opens: u64,
+    errors: ErrorCounts,
     /// Why there is no connection; what waits in vain fails with it.
     failure: Option<ConnectionError>,
     /// When `close` stops waiting.
@@ -232,6 +240,8 @@ impl Producer {
             redial_at: None,
             backoff: Backoff::new(options.backoff_min, options.backoff_max, Rng::new(seed)),
             dials: 0,
+            opens: 0,
+            errors: ErrorCounts::default(),
             failure: None,
             close_at: None,
             stopped: false,
@@ -421,6 +431,7 @@ impl Producer {
         *answered |= answered_now;
         if opened {
             *opened_at = Some(now.instant);
+            self.opens += 1;
             self.transactions.release();
             self.failure = None;
         }
@@ -553,6 +564,7 @@ impl Producer {
         } else {
             Some(self.backoff.next_wait())
         };
+        self.errors.record(error.code(), error.to_string());
         self.failure = Some(error.clone());
         out.events.push(ProducerEvent::Disconnected { error, redial_after });
         if redial_after == Some(Duration::ZERO) {

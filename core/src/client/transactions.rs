@@ -22,6 +22,7 @@ use core::time::Duration;
 
 use super::actions::{PublishError, PublishId, has_code};
 use super::error::ConnectionError;
+use super::figures::Latencies;
 use crate::name::TopicName;
 use crate::protocol::encode;
 use crate::time::{Instant, Now};
@@ -59,6 +60,8 @@ struct Transaction {
     is_over: bool,
     /// It was sent in one MPUB with the next: the next one's answer is also its own.
     shares_answer: bool,
+    /// Of no meaning before it is sent.
+    sent_at: Instant,
     publish: Publish,
 }
 
@@ -103,10 +106,22 @@ pub(super) struct Transactions {
     progress: Instant,
     room_wanted: bool,
     room_came: bool,
+    figures: Figures,
+}
+
+/// What became of what was sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Figures {
+    /// Publishes that were stored.
+    pub(super) stored: u64,
+    /// Publishes that were refused.
+    pub(super) refused: u64,
+    /// From being sent to the answer, refusals included.
+    pub(super) latencies: Latencies,
 }
 
 impl Transactions {
-    pub(super) const fn new(count_max: usize, bytes_max: usize, batching: Batching) -> Self {
+    pub(super) fn new(count_max: usize, bytes_max: usize, batching: Batching) -> Self {
         Self {
             sent: VecDeque::new(),
             abandoned: 0,
@@ -123,6 +138,7 @@ impl Transactions {
             progress: Instant::ZERO,
             room_wanted: false,
             room_came: false,
+            figures: Figures::default(),
         }
     }
 
@@ -165,8 +181,15 @@ impl Transactions {
         if !self.batching.linger.is_zero() {
             self.hold(&publish, now, deadline);
         }
-        let (is_over, shares_answer) = (false, false);
-        self.waiting.push_back(Transaction { seq, id, deadline, is_over, shares_answer, publish });
+        self.waiting.push_back(Transaction {
+            seq,
+            id,
+            deadline,
+            is_over: false,
+            shares_answer: false,
+            sent_at: now.instant,
+            publish,
+        });
         seq
     }
 
@@ -272,9 +295,10 @@ impl Transactions {
         if !self.batching.linger.is_zero() && self.send_batch(now, out) {
             return true;
         }
-        let Some(next) = self.waiting.pop_front() else {
+        let Some(mut next) = self.waiting.pop_front() else {
             return false;
         };
+        next.sent_at = now.instant;
         let Publish { topic, command, body } = &next.publish;
         match command {
             Command::Publish | Command::PublishAlone => encode::publish(topic, body, out),
@@ -317,6 +341,7 @@ impl Transactions {
             }
             count -= 1;
             next.shares_answer = count > 0;
+            next.sent_at = now.instant;
             self.sent.push_back(next);
         }
         true
@@ -332,7 +357,13 @@ impl Transactions {
         now: Now,
         completed: &mut Completed,
     ) -> Result<(), NothingSent> {
-        self.pop_answered(now, |answered| completed.push((answered.id, Ok(()))))
+        let mut stored = 0;
+        self.pop_answered(now, |answered| {
+            stored += 1;
+            completed.push((answered.id, Ok(())));
+        })?;
+        self.figures.stored += stored;
+        Ok(())
     }
 
     /// The oldest that was sent is refused. PUBs that were sent together, and refused for something that
@@ -357,6 +388,7 @@ impl Transactions {
                 self.waiting.push_front(transaction);
             }
         } else {
+            self.figures.refused += refused.len() as u64;
             for transaction in refused {
                 self.fail(transaction, PublishError::Rejected(text.into()), completed);
             }
@@ -375,6 +407,7 @@ impl Transactions {
         loop {
             let answered = self.sent.pop_front().ok_or(NothingSent)?;
             let is_last = !answered.shares_answer;
+            self.figures.latencies.record(now.instant.saturating_since(answered.sent_at));
             if answered.is_over {
                 self.abandoned -= 1;
             } else {
@@ -449,6 +482,11 @@ impl Transactions {
             self.room_came = true;
             self.fail(dropped, PublishError::NotSent(error.clone()), completed);
         }
+    }
+
+    /// What became of what was sent.
+    pub(super) const fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// Whether everything is completed.

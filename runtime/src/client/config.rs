@@ -6,7 +6,9 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 use sansq_core::client::producer::{MAX_OUTSTANDING, MAX_OUTSTANDING_BYTES};
-use sansq_core::client::{BackoffStrategy, RetryPolicy, Secret, USER_AGENT};
+use sansq_core::client::{
+    BackoffScope, BackoffStrategy, RdyShares, RetryPolicy, Secret, USER_AGENT,
+};
 use sansq_core::upgrade::ClientTls;
 use serde::{Deserialize, Serialize};
 
@@ -96,8 +98,8 @@ pub struct Config {
     /// The same for one with messages; 1 s to 5 min. By default 30 s.
     #[serde(with = "text::duration")]
     pub low_rdy_timeout: Duration,
-    /// Accepted for the sake of programs that set it; 1 ms to 5 s. RDY is redistributed here when it is due,
-    /// not at intervals. By default 5 s.
+    /// How often shares of RDY follow the rates, with `rdy_shares` `rate`; 1 ms to 5 s. Everything else about
+    /// RDY happens when it is due. By default 5 s.
     #[serde(with = "text::duration")]
     pub rdy_redistribute_interval: Duration,
     /// The client's name in servers' statistics; empty: `hostname` up to its first dot.
@@ -194,6 +196,14 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// Whether messages are touched by themselves while they are worked on.
     pub auto_touch: bool,
+    /// How `max_in_flight` is divided: `equal`, or half of it by `rate`, to those from whom more came lately.
+    /// By default `equal`.
+    #[serde(with = "text::word")]
+    pub rdy_shares: RdyShares,
+    /// What is left alone in a backoff: all nsqds of the `consumer`, or the `connection` whose messages
+    /// failed. By default `consumer`.
+    #[serde(with = "text::word")]
+    pub backoff_scope: BackoffScope,
     /// The shortest wait before an nsqd is dialled again; at least 1 ms. By default 100 ms.
     #[serde(with = "text::duration")]
     pub redial_min: Duration,
@@ -261,6 +271,8 @@ impl Default for Config {
             max_req_timeout: secs(3600),
             handshake_timeout: secs(30),
             auto_touch: false,
+            rdy_shares: RdyShares::Equal,
+            backoff_scope: BackoffScope::Consumer,
             redial_min: millis(100),
             redial_max: secs(30),
             tls_server_name: String::new(),

@@ -25,9 +25,10 @@ pub use producer::{Producer, ProducerStats, Publish, Receipt};
 pub use setup::{ConsumerConfig, NetConfig, ProducerConfig, SetupError};
 
 pub use sansq_core::client::{
-    AnswerError, BackoffStrategy, ConnectionError, ConnectionOptions, ConsumerEvent,
-    ConsumerOptions, ConsumerStats, Outcome, PoolOptions, ProducerEvent, ProducerOptions,
-    PublishError, RetryPolicy, Secret,
+    AnswerError, BackoffScope, BackoffStrategy, ConnectionError, ConnectionOptions,
+    ConnectionStats, ConsumerEvent, ConsumerOptions, ConsumerStats, ErrorCounts, Latencies,
+    Outcome, PoolOptions, ProducerEvent, ProducerOptions, PublishError, PublishStats, RdyShares,
+    RetryPolicy, Secret,
 };
 
 #[cfg(test)]

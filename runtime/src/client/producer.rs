@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sansq_core::client::{ProducerEvent, ProducerPool, PublishError};
+use sansq_core::client::{ProducerEvent, ProducerPool, PublishError, PublishStats};
 use sansq_core::http::call::UrlError;
 use sansq_core::name::TopicName;
 
@@ -48,6 +48,8 @@ pub struct ProducerStats {
     pub waiting: usize,
     /// The addresses of its nsqds.
     pub nsqds: Vec<String>,
+    /// Figures of each of them: how long answers took, what went wrong how often.
+    pub connections: Vec<PublishStats>,
 }
 
 impl Producer {
@@ -180,6 +182,7 @@ impl Producer {
             outstanding: client.pool.outstanding(),
             waiting: client.waiting(),
             nsqds: client.pool.addresses(),
+            connections: client.pool.stats(),
         })
     }
 

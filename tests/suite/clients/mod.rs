@@ -2,6 +2,7 @@
 
 mod broker;
 mod consumer;
+mod faults;
 mod producer;
 mod upgrade;
 

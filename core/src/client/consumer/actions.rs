@@ -10,6 +10,7 @@ use super::super::actions::{DialId, NetActions};
 use super::super::connection::Identity;
 use super::super::directory::DirectoryEvent;
 use super::super::error::ConnectionError;
+use super::super::figures::{ErrorCounts, Latencies};
 use super::super::frame::Received;
 use crate::log::{Level, OneLine};
 use crate::message::MESSAGE_ID_LEN;
@@ -171,15 +172,24 @@ pub enum ConsumerEvent {
     },
     /// Answers say that the program does not cope: nothing is asked for until `wait` is over.
     Backoff {
+        /// The nsqd whose messages they were, and that alone is left alone, with
+        /// [`BackoffScope::Connection`](super::BackoffScope::Connection); `None`: all of them.
+        nsqd: Option<Arc<str>>,
         /// The level, from 1.
         level: u32,
         /// How long until a single message is tried.
         wait: Duration,
     },
     /// The wait of a backoff is over, and the next message decides.
-    BackoffTest,
+    BackoffTest {
+        /// As in [`Backoff`](Self::Backoff).
+        nsqd: Option<Arc<str>>,
+    },
     /// The program copes again.
-    BackoffOver,
+    BackoffOver {
+        /// As in [`Backoff`](Self::Backoff).
+        nsqd: Option<Arc<str>>,
+    },
     /// An nsqlookupd did not answer, or lists too many.
     Directory(DirectoryEvent),
     /// The consumer is to stop: nothing more is asked for.
@@ -197,8 +207,8 @@ impl ConsumerEvent {
             | Self::Subscribed { .. }
             | Self::Draining { .. }
             | Self::Closed { .. }
-            | Self::BackoffTest
-            | Self::BackoffOver
+            | Self::BackoffTest { .. }
+            | Self::BackoffOver { .. }
             | Self::Stopping
             | Self::Stopped => Level::Info,
             Self::Disconnected { .. }
@@ -245,11 +255,21 @@ impl fmt::Display for ConsumerEvent {
                 "({nsqd}) message {} attempted {attempts} times, giving up",
                 id.escape_ascii()
             ),
-            Self::Backoff { level, wait } => {
+            Self::Backoff { nsqd: None, level, wait } => {
                 write!(f, "backing off for {wait:?} (backoff level {level}), setting all to RDY 0")
             }
-            Self::BackoffTest => f.write_str("backoff timeout expired, sending RDY 1"),
-            Self::BackoffOver => f.write_str("exiting backoff"),
+            Self::Backoff { nsqd: Some(nsqd), level, wait } => write!(
+                f,
+                "({nsqd}) backing off for {wait:?} (backoff level {level}), setting it to RDY 0"
+            ),
+            Self::BackoffTest { nsqd: None } => {
+                f.write_str("backoff timeout expired, sending RDY 1")
+            }
+            Self::BackoffTest { nsqd: Some(nsqd) } => {
+                write!(f, "({nsqd}) backoff timeout expired, sending RDY 1")
+            }
+            Self::BackoffOver { nsqd: None } => f.write_str("exiting backoff"),
+            Self::BackoffOver { nsqd: Some(nsqd) } => write!(f, "({nsqd}) exiting backoff"),
             Self::Directory(event) => event.fmt(f),
             Self::Stopping => f.write_str("stopping"),
             Self::Stopped => f.write_str("stopped"),
@@ -301,8 +321,11 @@ pub struct ConnectionStats {
     pub requeued: u64,
     /// Subscriptions after the first.
     pub reconnects: u64,
+    /// The backoff level of this nsqd alone, with
+    /// [`BackoffScope::Connection`](super::BackoffScope::Connection); 0: none.
+    pub backoff_level: u32,
+    /// How long messages were in hand, from their arrival to FIN or REQ.
+    pub latencies: Latencies,
     /// Connections that ended, or did not come about, and commands that were refused.
-    pub errors: u64,
-    /// The latest of these errors.
-    pub last_error: Option<String>,
+    pub errors: ErrorCounts,
 }

@@ -80,7 +80,7 @@ impl Consumer {
         out: &mut ConsumerActions,
     ) -> Result<(), AnswerError> {
         self.take(key, now)?;
-        self.signal(Signal::Resume, now, out);
+        self.signal(key.dial, Signal::Resume, now, out);
         if let Some(link) = self.links.get_mut(&key.dial) {
             if cfg!(sansq_mutation = "consumer_swallows_finish") && key.id[15].is_multiple_of(8) {
                 return Ok(());
@@ -117,7 +117,7 @@ impl Consumer {
         out: &mut ConsumerActions,
     ) {
         if let Some(signal) = signal {
-            self.signal(signal, now, out);
+            self.signal(key.dial, signal, now, out);
         }
         if let Some(link) = self.links.get_mut(&key.dial) {
             link.connection.requeue(&key.id, delay);
@@ -131,6 +131,9 @@ impl Consumer {
     fn take(&mut self, key: DeliveryKey, now: Now) -> Result<Entry, AnswerError> {
         let link = self.links.get_mut(&key.dial).ok_or(AnswerError::ConnectionLost)?;
         let entry = self.in_flight.take(key)?;
+        if let Some(nsqd) = self.nsqds.get_mut(&link.nsqd) {
+            nsqd.latencies.record(now.instant.saturating_since(entry.received_at));
+        }
         link.in_flight = link.in_flight.saturating_sub(1);
         link.active = now.instant;
         self.spread.is_dirty |= self.spread.follows_answers;

@@ -30,7 +30,7 @@ pub(super) struct TimeLimits {
 pub(super) struct Entry {
     serial: u64,
     pub(super) attempts: u16,
-    received_at: Instant,
+    pub(super) received_at: Instant,
     deadline: Option<Instant>,
     /// When there is something to do about it.
     wake: Option<Instant>,

@@ -1,8 +1,8 @@
 //! An nsqd that is consumed from, and the connection to it.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 
 use bytes::Bytes;
 
@@ -10,10 +10,12 @@ use super::super::actions::DialId;
 use super::super::backoff::Backoff;
 use super::super::connection::{Connection, ConnectionOutput, Identity, Negotiated};
 use super::super::error::ConnectionError;
+use super::super::figures::{ErrorCounts, Latencies};
 use super::super::frame::Received;
 use super::actions::ConnectionStats;
 use super::in_flight::TimeLimits;
 use super::options::ConsumerOptions;
+use super::slowdown::Slowdown;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 
@@ -31,24 +33,28 @@ pub(super) struct Nsqd {
     pub(super) received: u64,
     pub(super) finished: u64,
     pub(super) requeued: u64,
-    pub(super) errors: u64,
-    pub(super) last_error: Option<String>,
+    /// From a message's arrival to its answer.
+    pub(super) latencies: Latencies,
+    pub(super) errors: ErrorCounts,
+    /// With `BackoffScope::Connection`.
+    pub(super) slowdown: Slowdown,
 }
 
 impl Nsqd {
-    pub(super) fn new(is_given: bool, options: &ConsumerOptions, rng: Rng) -> Self {
+    pub(super) fn new(is_given: bool, options: &ConsumerOptions, rng: &Rng) -> Self {
         Self {
             is_given,
             link: None,
             redial_at: None,
-            backoff: Backoff::new(options.redial_min, options.redial_max, rng),
+            backoff: Backoff::new(options.redial_min, options.redial_max, rng.fork(1)),
             is_given_up: false,
             subscriptions: 0,
             received: 0,
             finished: 0,
             requeued: 0,
-            errors: 0,
-            last_error: None,
+            latencies: Latencies::default(),
+            errors: ErrorCounts::default(),
+            slowdown: Slowdown::new(options, rng.fork(2)),
         }
     }
 
@@ -63,8 +69,9 @@ impl Nsqd {
             finished: self.finished,
             requeued: self.requeued,
             reconnects: self.subscriptions.saturating_sub(1),
-            errors: self.errors,
-            last_error: self.last_error.clone(),
+            backoff_level: self.slowdown.level(),
+            latencies: self.latencies.clone(),
+            errors: self.errors.clone(),
         }
     }
 }
@@ -86,6 +93,10 @@ pub(super) struct Link {
     /// When a message came or was answered last.
     pub(super) active: Instant,
     pub(super) limits: TimeLimits,
+    /// Messages since the last look at the rate.
+    pub(super) recent: u32,
+    /// Messages in one `rdy_redistribute_interval`, averaged over several; in parts of [`RATE_UNIT`].
+    pub(super) rate: u32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,6 +126,8 @@ impl Link {
             since: now.instant,
             active: now.instant,
             limits: TimeLimits::default(),
+            recent: 0,
+            rate: 0,
         }
     }
 
@@ -128,12 +141,21 @@ impl Link {
         [stage, self.connection.poll_timeout()].into_iter().flatten().min()
     }
 
+    /// An interval is over: the newest counts for a half, what was before for the other.
+    pub(super) fn measure(&mut self) {
+        let newest = mem::take(&mut self.recent).saturating_mul(RATE_UNIT);
+        self.rate = self.rate / 2 + newest / 2;
+    }
+
     /// Whether the server has sent more than it may. It may be ahead of us with what was not answered in
     /// time, but not by more than once the whole count.
     pub(super) fn is_flooded(&self) -> bool {
         self.in_flight >= self.rdy_most.saturating_mul(2).saturating_add(FLOOD_SLACK)
     }
 }
+
+/// So that an average below one message is not nothing.
+const RATE_UNIT: u32 = 16;
 
 /// What one read of bytes means.
 #[derive(Debug)]

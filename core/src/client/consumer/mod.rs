@@ -18,12 +18,13 @@
 //!   are [`ConnectionLost`](AnswerError::ConnectionLost).
 //! - SUB is a transaction. A refusal that will not change by itself (a bad name, no permission) is
 //!   [`GaveUp`](ConsumerEvent::GaveUp), and the nsqd is left alone.
-//! - RDY is a window, sent only when it changes. `max_in_flight` is divided among all connections, and what
-//!   is in flight counts: the program never has more than `max_in_flight` messages in hand because RDY
+//! - RDY is a window, sent only when it changes. `max_in_flight` is divided among all connections, equally
+//!   or, with [`RdyShares::Rate`], half of it after what came lately. What is in flight counts: the program never has more than `max_in_flight` messages in hand because RDY
 //!   moved. With fewer than connections, RDY goes around, to the one that has waited longest.
-//! - Failures reported with [`requeue`](Consumer::requeue) slow the whole consumer down: RDY 0 everywhere
-//!   (before the REQ goes out), a wait, then one message as a test. Each test that fails doubles the wait,
-//!   up to `max_backoff_duration`, and each that succeeds halves it.
+//! - Failures reported with [`requeue`](Consumer::requeue) slow the whole consumer down, or with
+//!   [`BackoffScope::Connection`] the nsqd that the message came from: RDY 0 (before the REQ goes out), a
+//!   wait, then one message as a test. Each test that fails doubles the wait, up to
+//!   `max_backoff_duration`, and each that succeeds halves it.
 //! - A message that is not answered within the server's timeout is let go, with
 //!   [`TimedOut`](ConsumerEvent::TimedOut): the server sends it again. With `auto_touch` the consumer asks
 //!   for more time itself.
@@ -63,7 +64,7 @@ pub use actions::{
     AnswerError, ConnectionStats, ConsumerActions, ConsumerEvent, ConsumerStats, Delivery,
     DeliveryKey,
 };
-pub use options::{BackoffStrategy, ConsumerOptions};
+pub use options::{BackoffScope, BackoffStrategy, ConsumerOptions, RdyShares};
 
 use in_flight::InFlight;
 use link::{Link, Nsqd, Stage};
@@ -82,7 +83,10 @@ pub struct Consumer {
     nsqds: BTreeMap<Arc<str>, Nsqd>,
     links: BTreeMap<DialId, Link>,
     in_flight: InFlight,
+    /// With [`BackoffScope::Consumer`].
     slowdown: Slowdown,
+    /// When rates are looked at, with [`RdyShares::Rate`]; none while nothing comes.
+    measure_at: Option<Instant>,
     directory: Directory,
     /// Kept for its memory.
     changes: DirectoryChanges,
@@ -143,6 +147,7 @@ impl Consumer {
             links: BTreeMap::new(),
             in_flight: InFlight::default(),
             slowdown: Slowdown::new(&options, rng.fork(1)),
+            measure_at: None,
             directory,
             changes: DirectoryChanges::default(),
             spread: Spread::default(),
@@ -274,12 +279,8 @@ impl Consumer {
             return;
         }
         self.handle_message_timeouts(now, out);
-        if self.slowdown.handle_timeout(now) {
-            self.spread.is_dirty = true;
-            if self.is_running() {
-                out.events.push(ConsumerEvent::BackoffTest);
-            }
-        }
+        self.handle_slowdown_timeouts(now, out);
+        self.measure(now);
         self.handle_link_timeouts(now, out);
         self.directory.handle_timeout(now, &mut out.net);
         self.settle(now, out);
@@ -292,14 +293,16 @@ impl Consumer {
             return None;
         }
         let links = self.links.values().filter_map(Link::poll_timeout);
-        let redials = self.nsqds.values().filter_map(|nsqd| nsqd.redial_at);
+        let nsqds = self.nsqds.values();
+        let nsqds = nsqds.flat_map(|nsqd| [nsqd.redial_at, nsqd.slowdown.poll_timeout()]);
         let others = [
             self.in_flight.next_wake(),
             self.slowdown.poll_timeout(),
             self.spread.until,
+            self.measure_at,
             self.directory.poll_timeout(),
         ];
-        links.chain(redials).chain(others.into_iter().flatten()).min()
+        links.chain(nsqds.chain(others).flatten()).min()
     }
 
     /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are none.
@@ -320,7 +323,7 @@ impl Consumer {
     }
 
     fn new_nsqd(&mut self, is_given: bool) -> Nsqd {
-        Nsqd::new(is_given, &self.options, Rng::new(self.rng.next_u64()))
+        Nsqd::new(is_given, &self.options, &Rng::new(self.rng.next_u64()))
     }
 
     fn dial(&mut self, address: &Arc<str>, now: Now, out: &mut ConsumerActions) {
@@ -354,16 +357,39 @@ impl Consumer {
         }
     }
 
+    /// Looks at the rates, if it is time, and at what follows from them.
+    fn measure(&mut self, now: Now) {
+        if self.measure_at.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        self.measure_at = None;
+        for link in self.links.values_mut() {
+            link.measure();
+            if link.rate > 0 {
+                self.measure_at = Some(now.instant + self.options.rdy_redistribute_interval);
+            }
+        }
+        self.spread.is_dirty = true;
+    }
+
     /// Gives every connection its share of RDY: first those that lose some, then those that gain.
     fn spread_rdy(&mut self, now: Now) {
         let mut held = 0_u32;
+        let count = self.links.len() as u64;
         let mut ids = Vec::new();
         let mut seats = Vec::new();
-        for (id, link) in &self.links {
-            if link.stage == Stage::Subscribed {
+        let rates: u64 = self.links.values().map(|link| u64::from(link.rate)).sum();
+        for (id, link) in &mut self.links {
+            // While an nsqd is left alone it is none of those among whom RDY is divided.
+            let most = link.connection.negotiated().max_rdy_count;
+            let slowdown = self.nsqds.get(&link.nsqd).map(|nsqd| &nsqd.slowdown);
+            let max = slowdown.map_or(most, |slowdown| slowdown.budget(most));
+            if link.stage == Stage::Subscribed && max > 0 {
                 ids.push(*id);
                 seats.push(Seat {
-                    max: link.connection.negotiated().max_rdy_count,
+                    max,
+                    // Half of all for everybody's equal part, half after the rates.
+                    weight: 1 + rates + count * u64::from(link.rate),
                     rdy: link.rdy,
                     in_flight: link.in_flight,
                     since: link.since,
@@ -371,6 +397,9 @@ impl Consumer {
                 });
             } else {
                 held = held.saturating_add(link.in_flight);
+                if link.stage == Stage::Subscribed {
+                    link.set_rdy(rdy::Share::default(), now);
+                }
             }
         }
         let budget = Budget {

@@ -11,11 +11,13 @@ use bytes::{Bytes, BytesMut};
 use super::super::actions::DialId;
 use super::super::connection::Negotiated;
 use super::super::error::{ConnectionError, readable};
+use super::super::figures::code_of;
 use super::super::frame::Received;
 use super::actions::{ConsumerActions, ConsumerEvent, Delivery, DeliveryKey};
 use super::in_flight::TimeLimits;
 use super::link::{Frames, Incoming, Stage, is_permanent};
-use super::slowdown::Signal;
+use super::options::{BackoffScope, RdyShares};
+use super::slowdown::{Signal, Slowdown};
 use super::{Consumer, FLUSH_TIMEOUT, HEALTHY_AFTER};
 use crate::protocol::frame::{CLOSE_WAIT, OK};
 use crate::time::{Instant, Now};
@@ -165,8 +167,7 @@ impl Consumer {
         };
         let text = readable(text);
         if let Some(nsqd) = self.nsqds.get_mut(&link.nsqd) {
-            nsqd.errors += 1;
-            nsqd.last_error = Some(text.clone());
+            nsqd.errors.record(code_of(&text), text.clone());
         }
         out.events.push(ConsumerEvent::Refused { nsqd: link.nsqd.clone(), text });
     }
@@ -185,6 +186,11 @@ impl Consumer {
             return Err(ConnectionError::TooManyMessages);
         }
         link.active = now.instant;
+        if self.options.rdy_shares == RdyShares::Rate {
+            link.recent = link.recent.saturating_add(1);
+            let interval = self.options.rdy_redistribute_interval;
+            self.measure_at.get_or_insert(now.instant + interval);
+        }
         let nsqd = link.nsqd.clone();
         let is_draining = link.stage != Stage::Subscribed;
         let limits = link.limits;
@@ -347,8 +353,7 @@ impl Consumer {
             out.events.push(event);
             return;
         }
-        nsqd.errors += 1;
-        nsqd.last_error = Some(error.to_string());
+        nsqd.errors.record(error.code(), error.to_string());
         if is_permanent(&error) {
             nsqd.is_given_up = true;
             out.events.push(ConsumerEvent::GaveUp { nsqd: address, error });
@@ -388,18 +393,53 @@ impl Consumer {
         }
     }
 
-    pub(super) fn signal(&mut self, signal: Signal, now: Now, out: &mut ConsumerActions) {
-        if !self.is_running() || !self.slowdown.signal(signal, now) {
+    /// What an answer to a message of this connection says about the program.
+    pub(super) fn signal(
+        &mut self,
+        id: DialId,
+        signal: Signal,
+        now: Now,
+        out: &mut ConsumerActions,
+    ) {
+        if !self.is_running() {
             return;
         }
-        out.events.push(match self.slowdown.poll_timeout() {
-            None => ConsumerEvent::BackoffOver,
+        let (nsqd, slowdown) = match self.options.backoff_scope {
+            BackoffScope::Consumer => (None, &mut self.slowdown),
+            BackoffScope::Connection => {
+                let Some(link) = self.links.get(&id) else { return };
+                let Some(nsqd) = self.nsqds.get_mut(&link.nsqd) else { return };
+                (Some(link.nsqd.clone()), &mut nsqd.slowdown)
+            }
+        };
+        if !slowdown.signal(signal, now) {
+            return;
+        }
+        out.events.push(match slowdown.poll_timeout() {
+            None => ConsumerEvent::BackoffOver { nsqd },
             Some(until) => ConsumerEvent::Backoff {
-                level: self.slowdown.level(),
+                nsqd,
+                level: slowdown.level(),
                 wait: until.saturating_since(now.instant),
             },
         });
         // Now, so that it goes out before the answer that caused it.
         self.spread_rdy(now);
+    }
+
+    /// Lets tests begin.
+    pub(super) fn handle_slowdown_timeouts(&mut self, now: Now, out: &mut ConsumerActions) {
+        let is_running = self.is_running();
+        let mut begin = |nsqd: Option<&Arc<str>>, slowdown: &mut Slowdown| {
+            let begins = slowdown.handle_timeout(now);
+            if begins && is_running {
+                out.events.push(ConsumerEvent::BackoffTest { nsqd: nsqd.cloned() });
+            }
+            begins
+        };
+        self.spread.is_dirty |= begin(None, &mut self.slowdown);
+        for (address, nsqd) in &mut self.nsqds {
+            self.spread.is_dirty |= begin(Some(address), &mut nsqd.slowdown);
+        }
     }
 }

@@ -8,7 +8,8 @@ use super::super::options::{ConnectionOptions, InvalidOption};
 /// The settings of a consumer, with go-nsq's names, defaults and bounds (clients.md part 4), and a few of
 /// its own.
 ///
-/// `rdy_redistribute_interval` has no place here: RDY moves when it is due, not at the next round.
+/// RDY moves when it is due, not at the next round; `rdy_redistribute_interval` only says how often rates
+/// are looked at.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConsumerOptions {
     /// Those of its connections. Without heartbeats servers refuse to serve a consumer.
@@ -24,6 +25,8 @@ pub struct ConsumerOptions {
     pub default_requeue_delay: Duration,
     /// The longest delay of a requeue that names none; 0 to 60 min.
     pub max_requeue_delay: Duration,
+    /// What is left alone in a backoff.
+    pub backoff_scope: BackoffScope,
     /// How the wait of a backoff level comes about.
     pub backoff_strategy: BackoffStrategy,
     /// The unit of the wait: it is this times 2 to the level; 0 to 60 min, 0: no backoff.
@@ -36,6 +39,10 @@ pub struct ConsumerOptions {
     /// With more connections than `max_in_flight`: after this long a connection makes room for another
     /// even if it has messages; 1 s to 5 min.
     pub low_rdy_timeout: Duration,
+    /// Who gets how much of `max_in_flight` where there is enough for all.
+    pub rdy_shares: RdyShares,
+    /// How often shares follow the rates, with [`RdyShares::Rate`]; 1 ms to 5 s.
+    pub rdy_redistribute_interval: Duration,
     /// The longest time between two rounds of questions to the nsqlookupds; 10 ms to 5 min.
     pub lookupd_poll_interval: Duration,
     /// By what part of the interval, in percent, a round may come sooner, so that many consumers do not
@@ -71,6 +78,26 @@ pub enum BackoffStrategy {
     FullJitter,
 }
 
+/// What is left alone in a backoff.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BackoffScope {
+    /// All nsqds: whatever makes handlers fail is here, or behind all of them.
+    #[default]
+    Consumer,
+    /// The nsqd whose messages fail; the others go on.
+    Connection,
+}
+
+/// Who gets how much of `max_in_flight` where there is enough for all.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RdyShares {
+    /// All connections the same.
+    #[default]
+    Equal,
+    /// One half equally, so that everybody can begin at any time, the other half after what came lately.
+    Rate,
+}
+
 impl Default for ConsumerOptions {
     fn default() -> Self {
         Self {
@@ -80,11 +107,14 @@ impl Default for ConsumerOptions {
             hand_over_exhausted: false,
             default_requeue_delay: Duration::from_secs(90),
             max_requeue_delay: Duration::from_secs(15 * 60),
+            backoff_scope: BackoffScope::Consumer,
             backoff_strategy: BackoffStrategy::Exponential,
             backoff_multiplier: Duration::from_secs(1),
             max_backoff_duration: Duration::from_secs(2 * 60),
             low_rdy_idle_timeout: Duration::from_secs(10),
             low_rdy_timeout: Duration::from_secs(30),
+            rdy_shares: RdyShares::Equal,
+            rdy_redistribute_interval: Duration::from_secs(5),
             lookupd_poll_interval: Duration::from_secs(60),
             lookupd_poll_jitter_percent: 30,
             lookupd_poll_timeout: Duration::from_secs(60),
@@ -137,6 +167,9 @@ impl ConsumerOptions {
                 return invalid(name, "must be 1 s to 5 min");
             }
         }
+        if !(MILLISECOND..=FIVE_SECONDS).contains(&self.rdy_redistribute_interval) {
+            return invalid("rdy_redistribute_interval", "must be 1 ms to 5 s");
+        }
         if !(POLL_LEAST..=FIVE_MINUTES).contains(&self.lookupd_poll_interval) {
             return invalid("lookupd_poll_interval", "must be 10 ms to 5 min");
         }
@@ -156,7 +189,9 @@ impl ConsumerOptions {
     }
 }
 
+const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const FIVE_SECONDS: Duration = Duration::from_secs(5);
 const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -188,6 +223,7 @@ mod tests {
         with("max_backoff_duration", &|options| options.max_backoff_duration = secs(3601));
         with("low_rdy_idle_timeout", &|options| options.low_rdy_idle_timeout = secs(301));
         with("low_rdy_timeout", &|options| options.low_rdy_timeout = Duration::from_millis(999));
+        with("rdy_redistribute_interval", &|options| options.rdy_redistribute_interval = secs(6));
         with("lookupd_poll_interval", &|options| options.lookupd_poll_interval = secs(301));
         with("lookupd_poll_jitter", &|options| options.lookupd_poll_jitter_percent = 101);
         with("lookupd_poll_timeout", &|options| options.lookupd_poll_timeout = Duration::ZERO);

@@ -1,8 +1,9 @@
 //! Who gets how much of `max_in_flight`: the whole of the arithmetic, as one function of plain numbers
 //! (clients.md sections 3.3 and 3.4).
 //!
-//! - With enough for everybody the shares are equal, what does not divide goes to the connections that
-//!   came first, and what a server's `max_rdy_count` leaves over goes to the others: 10 over 3 is 4, 3, 3.
+//! - With enough for everybody each has one, and of the rest shares by weight, equal ones unless rates
+//!   count. What does not divide goes to the largest remainders, among equals to the connections that came
+//!   first, and what a server's `max_rdy_count` leaves over goes to the others: 10 over 3 is 4, 3, 3.
 //! - With fewer than there are connections each has 1 or 0. A connection gives its 1 up when it was idle
 //!   for `idle_timeout`, or at the latest after `hold_timeout`, both counted from when it got it at the
 //!   earliest. What becomes free goes to the one that has waited longest. So of n connections, with a
@@ -44,8 +45,10 @@ pub(super) struct Timers {
 /// A connection as this function sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat {
-    /// The server's `max_rdy_count`.
+    /// The most that it may get: the server's `max_rdy_count`, or less.
     pub(super) max: u32,
+    /// What it gets beyond one is in proportion to this; not 0.
+    pub(super) weight: u64,
     /// The count that it was told last.
     pub(super) rdy: u32,
     /// Its messages in flight.
@@ -115,27 +118,52 @@ pub(super) fn plan(budget: Budget, timers: Timers, seats: &[Seat], now: Instant)
     plan
 }
 
-/// Equal shares by largest remainder, none above its maximum.
+/// One for everybody, and of the rest shares by weight and largest remainder, none above its maximum.
 fn divide(budget: u32, seats: &[Seat]) -> Vec<u32> {
     let mut targets = vec![0; seats.len()];
-    let mut open: Vec<(usize, u32)> = seats.iter().map(|seat| seat.max).enumerate().collect();
-    open.sort_by_key(|(at, max)| (Reverse(*max), Reverse(*at)));
-    let mut left = budget;
-    // Those that can't take an equal share take what they can, the smallest first.
-    while let Some(&(at, max)) = open.last()
-        && u64::from(max) * open.len() as u64 <= u64::from(left)
-    {
-        targets[at] = max;
-        left -= max;
-        open.pop();
+    if budget == 0 {
+        return targets;
     }
-    open.sort_by_key(|(at, _)| *at);
-    let mut count = u32::try_from(open.len()).unwrap_or(u32::MAX);
-    for (at, _) in open {
-        // Rounded up: the remainder is among the first.
-        targets[at] = left.div_ceil(count);
+    // There is enough for one each: otherwise they would take turns.
+    let mut left = budget;
+    let mut open: Vec<usize> = Vec::new();
+    for (at, seat) in seats.iter().enumerate() {
+        targets[at] = seat.max.min(1);
         left -= targets[at];
-        count -= 1;
+        if seat.max > 1 {
+            open.push(at);
+        }
+    }
+    // In parts of the sum of all weights: what somebody is to get of what is left.
+    let part = |at: usize, left: u32| u128::from(left) * u128::from(seats[at].weight);
+    let sum = |open: &[usize]| open.iter().map(|at| u128::from(seats[*at].weight)).sum::<u128>();
+    // Those that can't take their part take what they can. The others' parts only grow by that.
+    loop {
+        let (whole, before) = (sum(&open), left);
+        open.retain(|at| {
+            let room = seats[*at].max - 1;
+            let is_open = part(*at, before) < u128::from(room) * whole;
+            if !is_open {
+                targets[*at] += room;
+                left -= room;
+            }
+            is_open
+        });
+        if left == before {
+            break;
+        }
+    }
+    let (whole, all) = (sum(&open).max(1), left);
+    let mut remainders = Vec::new();
+    for at in open {
+        let whole_part = u32::try_from(part(at, all) / whole).unwrap_or(all);
+        targets[at] += whole_part;
+        left -= whole_part;
+        remainders.push((Reverse(part(at, all) % whole), at));
+    }
+    remainders.sort_unstable();
+    for (_, at) in remainders.into_iter().take(left as usize) {
+        targets[at] += 1;
     }
     targets
 }
@@ -199,7 +227,8 @@ mod tests {
         Timers { idle_timeout: Duration::from_secs(10), hold_timeout: Duration::from_secs(30) };
 
     fn seat(max: u32, rdy: u32, in_flight: u32) -> Seat {
-        Seat { max, rdy, in_flight, since: Instant::ZERO, active: Instant::ZERO }
+        let (since, active) = (Instant::ZERO, Instant::ZERO);
+        Seat { max, weight: 1, rdy, in_flight, since, active }
     }
 
     fn budget(count: u32) -> Budget {
@@ -227,6 +256,22 @@ mod tests {
             let plan = plan(budget(count), TIMERS, &seats, Instant::ZERO);
             assert_eq!(counts(&plan), expected, "{count} over {maxima:?}");
             assert!(!plan.is_blocked && !plan.is_rotating);
+        }
+    }
+
+    #[test]
+    fn what_comes_lately_weighs() {
+        for (count, weights, expected) in [
+            (30, vec![1, 1, 1], vec![10, 10, 10]),
+            // Half of all equally, half after rates of 9 and 0.
+            (100, vec![9 + 2 * 9, 9], vec![75, 25]),
+            (2, vec![1_000_000, 1], vec![1, 1]),
+            (5, vec![1_000_000, 1, 1], vec![3, 1, 1]),
+        ] {
+            let seat = |weight| Seat { weight, ..seat(2500, 0, 0) };
+            let seats: Vec<Seat> = weights.iter().copied().map(seat).collect();
+            let plan = plan(budget(count), TIMERS, &seats, Instant::ZERO);
+            assert_eq!(counts(&plan), expected, "{count} over {weights:?}");
         }
     }
 
@@ -287,15 +332,16 @@ mod tests {
     }
 
     fn seats() -> impl Strategy<Value = Vec<Seat>> {
-        let seat = (1_u32..30, 0_u32..30, 0_u32..30, 0_u64..60_000, 0_u64..60_000).prop_map(
-            |(max, rdy, in_flight, since, active)| Seat {
+        let weight = prop_oneof![Just(1_u64), 1_u64..1000, any::<u64>().prop_map(|any| any.max(1))];
+        let seat = (1_u32..30, weight, 0_u32..30, 0_u32..30, 0_u64..60_000, 0_u64..60_000)
+            .prop_map(|(max, weight, rdy, in_flight, since, active)| Seat {
                 max,
+                weight,
                 rdy: rdy.min(max),
                 in_flight,
                 since: Instant::from_millis(since),
                 active: Instant::from_millis(active),
-            },
-        );
+            });
         proptest::collection::vec(seat, 0..12)
     }
 

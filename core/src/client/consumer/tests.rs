@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 mod life;
 mod properties;
+mod shares;
 mod vectors;
 
 const ANSWER: &[u8] =

@@ -41,7 +41,7 @@ use super::actions::{
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
-use super::producer::ProducerOptions;
+use super::producer::{ProducerOptions, PublishStats};
 use super::transactions::Publish;
 use crate::http::call::{CallResult, UrlError};
 use crate::name::TopicName;
@@ -353,6 +353,11 @@ impl ProducerPool {
     pub fn addresses(&self) -> Vec<String> {
         let stay = self.members.iter().filter(|member| !member.is_draining);
         stay.map(|member| String::from(&*member.address)).collect()
+    }
+
+    /// Figures of each nsqd, in the order in which they came.
+    pub fn stats(&self) -> Vec<PublishStats> {
+        self.members.iter().map(|member| member.producer.stats()).collect()
     }
 
     /// The dial has succeeded. If it is not wanted any more, its connection is to be closed.

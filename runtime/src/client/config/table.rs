@@ -136,6 +136,8 @@ const OPTIONS: &[Entry] = options! {
     max_req_timeout: Time(millis(0), Duration::MAX),
     handshake_timeout: Time::AT_LEAST_1_MS,
     auto_touch: Switch,
+    rdy_shares: OneOf,
+    backoff_scope: OneOf,
     redial_min: Time::AT_LEAST_1_MS,
     redial_max: Time::AT_LEAST_1_MS,
     tls_server_name: Text,

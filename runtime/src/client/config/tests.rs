@@ -63,6 +63,8 @@ const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     ("max_req_timeout", "1h0m0s", &["0"], &["-1"]),
     ("handshake_timeout", "30s", &["1ms"], &["0"]),
     ("auto_touch", "false", &["true"], &["maybe"]),
+    ("rdy_shares", "equal", &["rate"], &["weighted"]),
+    ("backoff_scope", "consumer", &["connection"], &["handler"]),
     ("redial_min", "100ms", &["1ms"], &["0", "999us"]),
     ("redial_max", "30s", &["1ms"], &["0"]),
     ("tls_server_name", "", &["nsqd.example"], &[]),

@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use sansq_core::client::{BackoffStrategy, RetryPolicy, Secret};
+use sansq_core::client::{BackoffScope, BackoffStrategy, RdyShares, RetryPolicy, Secret};
 use sansq_core::duration::{go_duration, parse_go_duration};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
@@ -34,6 +34,15 @@ pub(super) trait Word: Copy + PartialEq + 'static {
 impl Word for BackoffStrategy {
     const WORDS: &'static [(&'static str, Self)] =
         &[("exponential", Self::Exponential), ("full_jitter", Self::FullJitter)];
+}
+
+impl Word for BackoffScope {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("consumer", Self::Consumer), ("connection", Self::Connection)];
+}
+
+impl Word for RdyShares {
+    const WORDS: &'static [(&'static str, Self)] = &[("equal", Self::Equal), ("rate", Self::Rate)];
 }
 
 impl Word for RetryPolicy {

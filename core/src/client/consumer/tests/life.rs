@@ -248,7 +248,10 @@ fn answers_that_the_server_refuses_are_events() {
     }
     assert_eq!(rig.closes(), []);
     let stats = &rig.consumer.stats().connections[0];
-    assert_eq!((stats.errors, stats.last_error.as_deref()), (3, Some("E_TOUCH_FAILED x")));
+    assert_eq!((stats.errors.total, stats.errors.last.as_deref()), (3, Some("E_TOUCH_FAILED x")));
+    let codes: Vec<_> =
+        stats.errors.by_code.iter().map(|(code, count)| (&**code, *count)).collect();
+    assert_eq!(codes, [("E_FIN_FAILED", 1), ("E_REQ_FAILED", 1), ("E_TOUCH_FAILED", 1)]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn k1_failures_slow_down_and_successes_speed_up() {
         .events()
         .into_iter()
         .filter_map(|event| {
-            let ConsumerEvent::Backoff { level, wait } = event else { return None };
+            let ConsumerEvent::Backoff { level, wait, .. } = event else { return None };
             Some((level, wait.as_millis() as u64))
         })
         .collect();
