@@ -100,6 +100,7 @@ pub mod arena;
 pub mod client;
 pub mod deadlines;
 pub mod duration;
+mod fifo;
 pub mod http;
 pub mod input;
 pub mod log;

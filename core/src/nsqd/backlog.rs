@@ -17,10 +17,11 @@
 //! The due times of deferred messages are kept beside, for at most [`DUE_TIMES_MAX`] messages.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::fifo::Fifo;
 use crate::message::{Message, MessageId, RecordId};
 use crate::storage::{
     Answer, DiskOptions, DiskOutput, DiskQueue, Failure, PENDING_MAX, Popped, Ticket,
@@ -74,7 +75,7 @@ impl Rest {
 /// Messages that wait.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    memory: VecDeque<Message>,
+    memory: Fifo<Message>,
     limit: usize,
     rest: Rest,
     /// How many of those in memory are older than all on disk.
@@ -96,7 +97,7 @@ impl Backlog {
         // Without a disk a queue needs room for one message, or nothing would ever wait in it.
         let limit = if rest.is_disk() { limit } else { limit.max(1) };
         Self {
-            memory: VecDeque::new(),
+            memory: Fifo::new(),
             limit,
             rest,
             older: 0,
@@ -294,7 +295,7 @@ impl Backlog {
                 disk.finish(record, now, out);
             }
         };
-        self.memory.drain(..).for_each(|message| push(&message));
+        self.memory.drain().for_each(|message| push(&message));
         for (message, due) in deferred {
             push(&message);
             self.due_times.insert(message.id, due);
@@ -336,14 +337,7 @@ impl Backlog {
 
     /// Drops what is in memory, and gives its memory back.
     fn forget(&mut self) {
-        (self.memory, self.due_times, self.older) = (VecDeque::new(), BTreeMap::new(), 0);
-    }
-
-    /// Gives memory back that a burst has left, if nothing waits in it.
-    pub(super) fn shrink(&mut self) {
-        if self.memory.is_empty() && self.memory.capacity() > KEPT_MAX {
-            self.memory = VecDeque::new();
-        }
+        (self.memory, self.due_times, self.older) = (Fifo::new(), BTreeMap::new(), 0);
     }
 
     /// For how many messages there is room without an allocation.
@@ -352,9 +346,6 @@ impl Backlog {
         self.memory.capacity()
     }
 }
-
-/// An empty backlog keeps room for this many messages; the memory of more is given back.
-const KEPT_MAX: usize = 1024;
 
 /// The wall clock's time as the monotonic clock has it, as of now.
 fn instant(due: UnixNanos, now: Now) -> Instant {

@@ -350,7 +350,6 @@ impl Topic {
                 }
             }
         }
-        self.backlog.shrink();
     }
 
     /// How many messages every channel has room for; 0 if messages do not flow.

@@ -559,7 +559,6 @@ impl Channel {
             }
         }
         self.backlog.drop_excess();
-        self.backlog.shrink();
     }
 
     const fn flows(&self) -> bool {

@@ -1,0 +1,183 @@
+//! A queue in blocks.
+//!
+//! One contiguous ring would double when it is full: it copies everything, needs three times the memory
+//! meanwhile, and touches pages that nobody has touched before. Here growing costs a block, and what is
+//! taken out gives its blocks back.
+
+use alloc::collections::VecDeque;
+
+/// Values in one block.
+const BLOCK_LEN: usize = 512;
+
+/// First in, first out.
+#[derive(Debug)]
+pub(crate) struct Fifo<T> {
+    /// None of them is empty; all but the first and the last are full.
+    blocks: VecDeque<VecDeque<T>>,
+    len: usize,
+    /// The block that became empty last, for the next one: a queue that is filled and emptied again and
+    /// again allocates nothing.
+    spare: VecDeque<T>,
+}
+
+impl<T> Default for Fifo<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Fifo<T> {
+    /// An empty queue, which takes no memory.
+    pub(crate) const fn new() -> Self {
+        Self { blocks: VecDeque::new(), len: 0, spare: VecDeque::new() }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn push_back(&mut self, value: T) {
+        self.len += 1;
+        match self.blocks.back_mut() {
+            Some(last) if last.len() < BLOCK_LEN => last.push_back(value),
+            last => {
+                // A short queue grows as it needs to; behind a full block another one will fill up.
+                let is_long = last.is_some();
+                let mut block = core::mem::take(&mut self.spare);
+                if is_long {
+                    block.reserve_exact(BLOCK_LEN);
+                }
+                block.push_back(value);
+                self.blocks.push_back(block);
+            }
+        }
+    }
+
+    pub(crate) fn push_front(&mut self, value: T) {
+        self.len += 1;
+        match self.blocks.front_mut() {
+            Some(first) if first.len() < BLOCK_LEN => first.push_front(value),
+            _ => {
+                let mut block = core::mem::take(&mut self.spare);
+                block.push_front(value);
+                self.blocks.push_front(block);
+            }
+        }
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<T> {
+        let first = self.blocks.front_mut()?;
+        let value = first.pop_front();
+        self.len -= 1;
+        if first.is_empty() {
+            self.retire(true);
+        }
+        value
+    }
+
+    /// Drops what came last, so that at most `len` values are left.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        while self.len > len
+            && let Some(last) = self.blocks.back_mut()
+        {
+            let excess = (self.len - len).min(last.len());
+            last.truncate(last.len() - excess);
+            self.len -= excess;
+            if last.is_empty() {
+                self.retire(false);
+            }
+        }
+    }
+
+    /// Takes everything out.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        core::iter::from_fn(|| self.pop_front())
+    }
+
+    /// How many values there is room for without allocating.
+    pub(crate) fn capacity(&self) -> usize {
+        self.blocks.iter().map(VecDeque::capacity).sum::<usize>() + self.spare.capacity()
+    }
+
+    /// The first block, or the last, is empty.
+    fn retire(&mut self, is_first: bool) {
+        let block = if is_first { self.blocks.pop_front() } else { self.blocks.pop_back() };
+        if let Some(block) = block
+            && block.capacity() > self.spare.capacity()
+        {
+            self.spare = block;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize),
+        PushFront(usize),
+        Pop(usize),
+        Truncate(usize),
+        Drain,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..3 * BLOCK_LEN).prop_map(Step::Push),
+            1 => (0..10_usize).prop_map(Step::PushFront),
+            2 => (0..3 * BLOCK_LEN).prop_map(Step::Pop),
+            1 => (0..3 * BLOCK_LEN).prop_map(Step::Truncate),
+            1 => Just(Step::Drain),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_deque(steps in prop::collection::vec(step(), 0..30)) {
+            let (mut fifo, mut model, mut next) = (Fifo::new(), VecDeque::new(), 0..);
+            for step in steps {
+                match step {
+                    Step::Push(count) => for value in next.by_ref().take(count) {
+                        fifo.push_back(value);
+                        model.push_back(value);
+                    },
+                    Step::PushFront(count) => for value in next.by_ref().take(count) {
+                        fifo.push_front(value);
+                        model.push_front(value);
+                    },
+                    Step::Pop(count) => for _ in 0..count {
+                        prop_assert_eq!(fifo.pop_front(), model.pop_front());
+                    },
+                    Step::Truncate(len) => {
+                        fifo.truncate(len);
+                        model.truncate(len);
+                    }
+                    Step::Drain => {
+                        prop_assert_eq!(fifo.drain().collect::<Vec<i32>>(), model.drain(..).collect::<Vec<_>>());
+                    }
+                }
+                prop_assert_eq!((fifo.len(), fifo.is_empty()), (model.len(), model.is_empty()));
+                // Memory follows: two partly filled blocks, and the spare one.
+                prop_assert!(fifo.capacity() <= fifo.len() + 4 * BLOCK_LEN);
+            }
+        }
+    }
+
+    #[test]
+    fn in_and_out_again_and_again_allocates_one_block() {
+        let mut fifo = Fifo::new();
+        for round in 0..1000 {
+            fifo.push_back(round);
+            assert_eq!(fifo.pop_front(), Some(round));
+        }
+        assert!((1..=8).contains(&fifo.capacity()));
+    }
+}
