@@ -9,10 +9,13 @@ use loom::thread::JoinHandle;
 /// are interrupted where they need not wait. A test in which all threads wait fails as a deadlock, which is what
 /// becomes of a wake-up that is lost.
 pub(crate) fn explore(test: impl Fn() + Send + Sync + 'static) {
+    explore_to(PREEMPTIONS_MAX, test);
+}
+
+/// [`explore`] with another number.
+pub(crate) fn explore_to(preemptions_max: usize, test: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(PREEMPTIONS_MAX);
-    }
+    builder.preemption_bound.get_or_insert(preemptions_max);
     builder.check(test);
 }
 
