@@ -91,6 +91,22 @@ fn nobody_waits_for_a_client_whose_driver_was_dropped() {
     });
 }
 
+/// What is asked for behind the end has an end of its own.
+#[test]
+fn nobody_waits_for_a_dial_that_is_asked_for_at_the_end() {
+    explore(|| {
+        let (shared, program) = client();
+        let driver = drive(program, Arc::clone(&shared));
+        let runtime = loom::thread::spawn(move || drop(driver));
+        let id = shared.turn(|fake, _, out| {
+            out.dial.push(Dial { id: fake.dial, address: String::new() });
+            fake.dial
+        });
+        loom::future::block_on(shared.gone(id));
+        runtime.join().unwrap();
+    });
+}
+
 /// Waits until nothing drives the client any more.
 async fn ended(shared: Arc<Shared<Fake>>) {
     core::future::poll_fn(|context| {
