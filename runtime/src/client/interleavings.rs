@@ -122,7 +122,7 @@ async fn ended(shared: Arc<Shared<Fake>>) {
 }
 
 fn client() -> (Arc<Shared<Fake>>, Program) {
-    let mut pool = ProducerPool::new(PoolOptions::default(), 0).unwrap();
+    let mut pool = ProducerPool::new(PoolOptions::default(), 0).expect("the defaults are in range");
     let mut out = sansq_core::client::ProducerActions::default();
     pool.add_nsqd("nsqd:4150", Now::from_millis(0), &mut out);
     let fake = Fake {
@@ -243,11 +243,15 @@ struct Line(Arc<Mutex<Vec<u8>>>);
 
 impl Socket for Line {
     fn poll_read(&mut self, _: &mut Context<'_>, _: &mut BytesMut) -> Poll<io::Result<usize>> {
-        if self.0.lock().unwrap().len() == 2 { Poll::Ready(Ok(0)) } else { Poll::Pending }
+        if self.0.lock().expect("nobody panics").len() == 2 {
+            Poll::Ready(Ok(0))
+        } else {
+            Poll::Pending
+        }
     }
 
     fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.lock().unwrap().put(bytes);
+        self.0.lock().expect("nobody panics").put(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 }

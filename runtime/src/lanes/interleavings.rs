@@ -202,9 +202,11 @@ async fn gather(lanes: &Lanes, count: usize) -> Vec<u16> {
     while notes.len() < count {
         lanes.wait(HOME).await;
         lanes.collect(HOME, &mut mail);
-        notes.extend(mail.batch.drain(..).map(|message| match message {
-            ShardMessage::Persist { from, .. } => from.0,
-            other => panic!("nobody posted {other:?}"),
+        notes.extend(mail.batch.drain(..).map(|message| {
+            let ShardMessage::Persist { from, .. } = message else {
+                panic!("nobody posted {message:?}");
+            };
+            from.0
         }));
     }
     notes

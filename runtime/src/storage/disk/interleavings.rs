@@ -94,8 +94,6 @@ fn request(file: u64) -> Request {
 }
 
 fn file(request: &Request) -> u64 {
-    match request.op {
-        Op::Sync { file } => file,
-        _ => panic!("nobody asked for {request:?}"),
-    }
+    let Op::Sync { file } = request.op else { panic!("nobody asked for {request:?}") };
+    file
 }
