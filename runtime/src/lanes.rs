@@ -1,18 +1,21 @@
 //! What arrives at a shard from other threads, and how a node of several threads ends.
 
-use core::mem;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(all(test, sansq_loom))]
+mod interleavings;
 
-use async_channel::{Receiver, Sender, bounded};
+use core::mem;
+use std::sync::{Arc, PoisonError};
+
 use bytes::BytesMut;
 use sansq_core::nsqd::{Detached, Peer, ShardId, ShardMessage};
 use sansq_core::storage::Done;
 
+use crate::bell::Bell;
+use crate::meter::{Meter, Turns};
 use crate::places::Place;
 use crate::socket::Stream;
-
-use crate::meter::{Meter, Turns};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The shards of one node, as they see each other.
 #[derive(Debug)]
@@ -27,22 +30,10 @@ pub struct Lanes {
 }
 
 /// One shard's letterbox.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inbox {
     mail: Mutex<Mail>,
-    /// Holds one ring: those before it is answered are one.
-    bell: (Sender<()>, Receiver<()>),
-}
-
-impl Inbox {
-    fn new() -> Self {
-        Self { mail: Mutex::default(), bell: bounded(1) }
-    }
-
-    fn ring(&self) {
-        // Full means rung.
-        let _ = self.bell.0.try_send(());
-    }
+    bell: Bell,
 }
 
 /// What arrived. It has no limit of its own: batches are bounded by what connections may have
@@ -71,7 +62,7 @@ impl Lanes {
     /// The letterboxes of a node with `shards` shards.
     pub fn new(shards: u16) -> Self {
         Self {
-            inboxes: (0..shards).map(|_| Inbox::new()).collect(),
+            inboxes: (0..shards).map(|_| Inbox::default()).collect(),
             meters: (0..shards).map(|_| Arc::default()).collect(),
             stopping: AtomicBool::new(false),
             busy: AtomicUsize::new(usize::from(shards)),
@@ -127,15 +118,14 @@ impl Lanes {
     /// Rings a shard's doorbell.
     pub fn ring(&self, target: ShardId) {
         if let Some(inbox) = self.inboxes.get(usize::from(target.0)) {
-            inbox.ring();
+            inbox.bell.ring();
         }
     }
 
-    /// Waits for the doorbell.
+    /// Waits for the doorbell. To be called by one task of the shard only.
     pub async fn wait(&self, shard: ShardId) {
         if let Some(inbox) = self.inboxes.get(usize::from(shard.0)) {
-            // Both ends live as long as the inbox.
-            let _ = inbox.bell.1.recv().await;
+            inbox.bell.wait().await;
         }
     }
 
@@ -175,7 +165,7 @@ impl Lanes {
 
     fn ring_all(&self) {
         for inbox in &self.inboxes {
-            inbox.ring();
+            inbox.bell.ring();
         }
     }
 

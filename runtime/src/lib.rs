@@ -15,6 +15,7 @@
 //! assert!(first.instant <= second.instant);
 //! ```
 
+mod bell;
 mod bind;
 pub mod call;
 pub mod client;
@@ -22,6 +23,8 @@ mod clock;
 mod host;
 pub mod http;
 mod impatient;
+#[cfg(all(test, sansq_loom))]
+mod interleavings;
 pub mod lanes;
 pub mod listen;
 mod log;
@@ -36,6 +39,7 @@ mod site;
 pub mod socket;
 mod statsd;
 pub mod storage;
+mod sync;
 pub mod tls;
 
 pub use bind::Bound;

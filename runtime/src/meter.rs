@@ -1,8 +1,9 @@
 //! What the threads of a shard count besides their machine: the length of turns, and what its disk is
 //! asked to do.
 
-use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts the turns of one thread by their length, and its requests to its storage thread. Any thread may
 /// read; a reader may see a turn in the sum that is not yet in its bucket.

@@ -1,11 +1,15 @@
 //! How many connections a server has at most.
 
+#[cfg(all(test, sansq_loom))]
+mod interleavings;
+
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
 use sansq_core::time::Instant;
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// The places of a server, which its threads share.
 #[derive(Debug)]

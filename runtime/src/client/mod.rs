@@ -9,6 +9,8 @@ mod consumer;
 mod consuming;
 mod drive;
 mod events;
+#[cfg(all(test, sansq_loom))]
+mod interleavings;
 mod machine;
 mod message;
 mod producer;

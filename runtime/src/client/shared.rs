@@ -13,7 +13,7 @@ use core::future::poll_fn;
 use core::mem;
 use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use sansq_core::client::{CallId, Dial, DialId};
 use sansq_core::http::call::Call;
@@ -21,6 +21,7 @@ use sansq_core::time::{Instant, Now};
 
 use super::machine::{Client, Task, Wakers};
 use crate::clock::Clock;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A client that its handles, its driver and its connections share.
 #[derive(Debug)]

@@ -1,8 +1,11 @@
 //! The storage thread of a shard, and the shard's end of it.
 
+#[cfg(all(test, sansq_loom))]
+mod interleavings;
+
 use core::mem;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use sansq_core::nsqd::ShardId;
 use sansq_core::storage::{Done, Request, Store};
@@ -14,6 +17,7 @@ use crate::lanes::Lanes;
 use crate::log::Program;
 use crate::meter::Meter;
 use crate::server::Ending;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// A shard's end of its storage thread. Dropping it lets the thread end when it has done all that it was
 /// given.
