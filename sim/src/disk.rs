@@ -5,16 +5,18 @@
 //! [`MemoryFiles`]' doing.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{Done, FailureKind, Metadata, MetadataError, Request};
+use sansq_core::storage::{Done, FailureKind, File, Metadata, MetadataError, Request, Store};
 use sansq_core::time::Instant;
 
 use crate::chance::Chance;
 use crate::env::Env;
 use crate::events::Event;
+use crate::model::MessageNumber;
+use crate::oracles::durability::{Syncs, reading_begins, records_in};
 
 /// The files of one nsqd, and what it asked of them.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Disk {
     /// By shard.
     threads: Vec<Thread>,
     rng: Rng,
+    pub(crate) syncs: Syncs,
     /// Something has failed since this was cleared.
     pub(crate) has_failed: bool,
 }
@@ -37,9 +40,9 @@ struct Thread {
 }
 
 impl Disk {
-    pub(crate) fn new(node: usize, shards: usize, rng: Rng) -> Self {
+    pub(crate) fn new(node: usize, shards: usize, syncs: Syncs, rng: Rng) -> Self {
         let threads = (0..shards).map(|_| Thread::default()).collect();
-        Self { node, files: MemoryFiles::new(), threads, rng, has_failed: false }
+        Self { node, files: MemoryFiles::new(), threads, rng, syncs, has_failed: false }
     }
 
     /// What nsqd.dat says.
@@ -52,6 +55,7 @@ impl Disk {
 
     /// A shard asks for something.
     pub(crate) fn submit(&mut self, shard: usize, request: Request, env: &mut Env) {
+        self.syncs.asked(&request);
         let thread = &mut self.threads[shard];
         thread.requests.push_back(request);
         let latency = self.rng.within(env.disk_latency_max);
@@ -69,6 +73,7 @@ impl Disk {
         let request = thread.requests.pop_front()?;
         let done = self.files.carry_out(&request);
         self.has_failed |= done.result.is_err();
+        self.syncs.done(&request, done.result.is_ok(), env.now.instant);
         let what = if done.result.is_ok() { "done" } else { "failed" };
         env.line(format_args!("  disk of nsqd {} {what}: {:?}", self.node, Brief(&request)));
         Some(done)
@@ -93,6 +98,25 @@ impl Disk {
         if loses_power {
             self.files.lose_power(&mut self.rng);
         }
+        self.syncs.died(loses_power);
+    }
+
+    /// The messages that are on the disk and have to be read by the next process: of a channel all that are
+    /// not finished, of a topic those from where its meta file has reading begin.
+    pub(crate) fn kept(&self) -> BTreeSet<(Store, MessageNumber)> {
+        let mut kept = BTreeSet::new();
+        for name in self.files.names() {
+            let Some((store, File::Data(number))) = Store::parse(name) else { continue };
+            let meta = match store {
+                Store::Queue(_, None) => self.files.get(&store.file(File::Meta).to_string()),
+                Store::Queue(_, Some(_)) | Store::Metadata => None,
+            };
+            let first = meta.and_then(reading_begins).unwrap_or_default();
+            let records = records_in(self.files.get(name).unwrap_or_default());
+            let unread = records.into_iter().filter(|(at, _)| (number, *at) >= first);
+            kept.extend(unread.filter_map(|(_, message)| Some((store, message?))));
+        }
+        kept
     }
 
     /// Some kind of work fails from now on.

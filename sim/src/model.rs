@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::storage::Store;
 use sansq_core::time::Instant;
 
 use crate::net::LinkId;
@@ -148,6 +149,8 @@ pub(crate) struct Model {
     /// What was published before these times went with its channel or topic, perhaps.
     pub(crate) floors: BTreeMap<Place, Instant>,
     pub(crate) topic_floors: BTreeMap<(usize, TopicName), Instant>,
+    /// What each nsqd had on its disk when it died last: that comes again.
+    pub(crate) kept: BTreeMap<usize, BTreeSet<(Store, MessageNumber)>>,
     /// nsqds that lost power.
     pub(crate) lost_power: BTreeSet<usize>,
     /// What was delivered under these names was damaged by that: records have no checksum.

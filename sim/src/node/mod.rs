@@ -24,6 +24,7 @@ use crate::env::Env;
 use crate::events::Alarm;
 use crate::model::Place;
 use crate::net::{End, LinkId, Side};
+use crate::oracles::durability::Syncs;
 use crate::oracles::{Observation, Violation};
 use crate::tap::{Heard, Tap};
 
@@ -122,6 +123,7 @@ struct PeerSocket {
 impl Node {
     pub(crate) fn new(index: usize, shards: u16, config: Config, seed: u64, env: &mut Env) -> Self {
         let count = usize::from(shards);
+        let syncs = Syncs::new(config.sync_every, config.sync_timeout);
         let mut node = Self {
             index,
             shards: Vec::new(),
@@ -132,7 +134,7 @@ impl Node {
             pending: Vec::new(),
             unfed: VecDeque::new(),
             replies: Vec::new(),
-            disk: Disk::new(index, count, Rng::new(seed).fork(u64::MAX - 1)),
+            disk: Disk::new(index, count, syncs, Rng::new(seed).fork(u64::MAX - 1)),
             seed,
             life: Life::Down,
             calls: Vec::new(),
@@ -218,7 +220,8 @@ impl Node {
         self.replies.clear();
         self.life = Life::Down;
         self.lanes.iter_mut().for_each(|lane| lane.batches.clear());
-        env.observe(Observation::Died { node: self.index, has_all_on_disk, loses_power });
+        let (node, kept) = (self.index, self.disk.kept());
+        env.observe(Observation::Died { node, has_all_on_disk, loses_power, kept });
     }
 
     /// The disk is done with something.
@@ -246,10 +249,12 @@ impl Node {
             && self.shards.iter().all(|seat| seat.shard.is_flushed())
         {
             self.life = Life::Down;
-            env.observe(Observation::Stopped {
-                node: self.index,
-                has_failed: self.disk.has_failed,
-            });
+            let has_failed = self.disk.has_failed;
+            if !has_failed {
+                env.judge(self.disk.syncs.check_stopped());
+            }
+            self.disk.syncs.died(false);
+            env.observe(Observation::Stopped { node: self.index, has_failed });
             return again;
         }
         false

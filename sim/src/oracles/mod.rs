@@ -29,6 +29,7 @@ use crate::model::{
 pub(crate) mod counts;
 mod delivery;
 mod discard;
+pub(crate) mod durability;
 mod observation;
 
 pub use observation::{Discard, Observation, Target, Violation};
@@ -168,12 +169,13 @@ impl Oracles {
                 channel.is_gone = false;
                 Ok(())
             }
-            Observation::Died { node, has_all_on_disk, loses_power } => {
+            Observation::Died { node, has_all_on_disk, loses_power, kept } => {
                 self.restarted(now, node);
                 if loses_power {
                     self.model.lost_power.insert(node);
                 }
                 self.died(now, node, has_all_on_disk);
+                self.kept(node, kept);
                 Ok(())
             }
             Observation::Gone { node } => {
@@ -245,11 +247,16 @@ impl Oracles {
     /// The first message that was not.
     pub fn check_drained(&self) -> Result<(), Violation> {
         for (at, message) in self.model.messages.iter().enumerate() {
-            if message.outcome != Outcome::Accepted || message.may_be_lost {
+            if message.outcome != Outcome::Accepted {
                 continue;
             }
             let number = MessageNumber(at as u32);
             match message.target {
+                Target::Nsqd(node) if message.may_be_lost => {
+                    if let Some(place) = self.find_kept(number, message, node) {
+                        return Err(Violation::Lost(number, Box::new(place)));
+                    }
+                }
                 Target::Nsqd(node) => {
                     for (place, channel) in self.model.owed_to(message, node) {
                         if !channel.copies.get(&number).is_some_and(|copy| copy.is_done) {
@@ -271,6 +278,10 @@ impl Oracles {
         message: &Published,
     ) -> Result<(), Violation> {
         if message.reached.values().any(|may_be_lost| *may_be_lost) {
+            let mut nodes = message.reached.keys();
+            if let Some(place) = nodes.find_map(|node| self.find_kept(number, message, *node)) {
+                return Err(Violation::Lost(number, Box::new(place)));
+            }
             return Ok(());
         }
         let Some(first) = message.reached.keys().next() else {
@@ -380,6 +391,7 @@ impl Oracles {
     /// An nsqd did not stop in good order.
     fn died(&mut self, now: Instant, node: usize, has_all_on_disk: bool) {
         self.model.died_at.insert(node, now);
+        self.model.kept.remove(&node);
         for message in &mut self.model.messages {
             if message.is_on(node) {
                 message.may_be_lost |= !has_all_on_disk;

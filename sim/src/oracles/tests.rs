@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{RawId, body_of};
 use crate::net::LinkId;
 use sansq_core::name::ChannelName;
+use sansq_core::storage::Store;
 
 const ID: RawId = *b"0000000000000001";
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -294,6 +295,27 @@ fn what_is_emptied_or_deleted_is_owed_to_nobody() {
         scene.sees(Observation::Discarding(discard)).unwrap();
         assert!(scene.oracles.check_drained().is_err());
         scene.sees(Observation::Discarded(discard)).unwrap();
+        assert_eq!(scene.oracles.check_drained(), Ok(()));
+    }
+}
+
+/// With its memory an nsqd may lose a message, but not what is on its disk.
+#[test]
+fn what_is_on_the_disk_and_does_not_come_again_is_caught() {
+    let store = Store::Queue(place().topic, Some(place().channel));
+    for kept in [BTreeSet::new(), BTreeSet::from([(store, MessageNumber(0))])] {
+        let mut scene = Scene::new();
+        scene.accepts();
+        let is_kept = !kept.is_empty();
+        let (has_all_on_disk, loses_power) = (false, true);
+        scene.sees(Observation::Died { node: 0, has_all_on_disk, loses_power, kept }).unwrap();
+        scene.sees(Observation::ChannelLoaded(place())).unwrap();
+        assert_eq!(scene.oracles.check_drained().is_err(), is_kept);
+        let (link, msg_timeout) = (LinkId(1), TIMEOUT);
+        scene.sees(Observation::Subscribed { link, place: place(), msg_timeout }).unwrap();
+        scene.sees(Observation::Ready { link, count: 1 }).unwrap();
+        scene.delivers(1, 1).unwrap();
+        scene.finishes(1).unwrap();
         assert_eq!(scene.oracles.check_drained(), Ok(()));
     }
 }

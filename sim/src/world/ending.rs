@@ -147,8 +147,14 @@ impl World {
     /// judges know. Others answer after messages between shards, when things have changed.
     pub(super) fn audit(&mut self) {
         self.env.queue.push(self.env.now.instant + AUDIT_EVERY, Event::Audit);
+        let now = self.env.now.instant;
         for node in 0..self.nodes.len() {
-            let is_paused = self.paused.contains_key(&Process::Nsqd(node));
+            let paused_until = self.paused.get(&Process::Nsqd(node)).copied().unwrap_or_default();
+            let is_paused = paused_until >= now;
+            let syncs = &mut self.nodes[node].disk.syncs;
+            syncs.stands_still(paused_until);
+            let result = syncs.check(now);
+            self.env.judge(result);
             if self.nodes[node].is_up() && self.nodes[node].shards() == 1 && !is_paused {
                 self.audits.insert(ReplyToken(self.next_token + 1));
                 self.ask(node, AdminRequest::Stats(StatsFilter::default()), None);
