@@ -84,6 +84,11 @@ impl Disk {
         self.threads.iter().all(|thread| thread.requests.is_empty())
     }
 
+    /// Whether whoever uses it has read what it has to know: nothing is under way, and nothing failed of late.
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.is_idle() && !self.syncs.is_patient(now)
+    }
+
     /// Whoever asked is gone, perhaps in the middle of a write.
     pub(crate) fn die(&mut self, loses_power: bool) {
         for thread in &mut self.threads {

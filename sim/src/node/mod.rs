@@ -10,11 +10,11 @@ use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallResult};
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Config, Detached, Peer, ReplyToken, Shard, ShardId,
-    ShardMessage,
+    Actions, AdminReply, AdminRequest, Config, Detached, Peer, ReplyToken, ServerStats, Shard,
+    ShardId, ShardMessage, StatsFilter,
 };
 use sansq_core::rng::Rng;
-use sansq_core::time::Instant;
+use sansq_core::time::{Instant, Now};
 
 mod peers;
 mod turn;
@@ -260,9 +260,13 @@ impl Node {
         false
     }
 
-    /// How many shards it has.
-    pub(crate) const fn shards(&self) -> usize {
-        self.shards.len()
+    /// What its shards count just now, together.
+    pub(crate) fn stats(&self, now: Now) -> ServerStats {
+        let mut stats = ServerStats::default();
+        for seat in &self.shards {
+            stats.merge(seat.shard.stats(&StatsFilter::default(), now));
+        }
+        stats
     }
 
     /// How many connections its shards have.

@@ -127,6 +127,11 @@ impl Syncs {
         self.patient_until = self.patient_until.max(until);
     }
 
+    /// Whether the disk failed, or the nsqd stood still, a moment ago.
+    pub(crate) fn is_patient(&self, now: Instant) -> bool {
+        now <= self.patient_until
+    }
+
     /// Whether nothing waits for its sync for longer than promised.
     ///
     /// # Errors

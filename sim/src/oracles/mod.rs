@@ -92,6 +92,7 @@ impl Oracles {
                     at: now,
                     not_before,
                     outcome: Outcome::Pending,
+                    completed_at: None,
                     may_be_lost: false,
                     may_repeat: false,
                     id: None,
@@ -102,7 +103,9 @@ impl Oracles {
                 Ok(())
             }
             Observation::Reached { node, topic, messages } => {
-                *self.model.arrivals.entry((node, topic)).or_default() += messages.len() as u64;
+                let arrivals = self.model.arrivals.entry((node, topic)).or_default();
+                arrivals.total += messages.len() as u64;
+                arrivals.since_start += messages.len() as u64;
                 for number in messages {
                     if let Some(message) = self.model.messages.get_mut(number.0 as usize) {
                         // It was lost perhaps, but it comes again.
@@ -115,7 +118,7 @@ impl Oracles {
                 self.model.handled.insert((topic, channel, message));
                 Ok(())
             }
-            Observation::Completed { message, outcome } => self.completed(message, outcome),
+            Observation::Completed { message, outcome } => self.completed(now, message, outcome),
             Observation::ChannelCreated(place) => {
                 let is_first = !self
                     .model
@@ -324,36 +327,6 @@ impl Oracles {
         unfinished
     }
 
-    /// Whether an nsqd counted as many messages of a topic as its publishers were told.
-    ///
-    /// # Errors
-    /// If not.
-    pub fn check_count(&self, node: usize, topic: &TopicName, count: u64) -> Result<(), Violation> {
-        let (least, most) = self.model.accepted(node, topic);
-        let is_new = self.model.restarted.contains(&node)
-            || self.model.topic_floors.contains_key(&(node, *topic));
-        if (least..=most).contains(&count) || is_new {
-            return Ok(());
-        }
-        let text = format!("nsqd {node} counts {count} messages of {topic}, not {least} to {most}");
-        Err(Violation::Other(text))
-    }
-
-    /// Whether an nsqd counted as many REQs of a channel as it acted on.
-    ///
-    /// # Errors
-    /// If not.
-    pub fn check_requeues(&self, place: &Place, count: u64) -> Result<(), Violation> {
-        let expected = self.model.channels.get(place).map_or(0, |channel| channel.requeues);
-        let is_new = self.model.restarted.contains(&place.node)
-            || self.model.floors.contains_key(place)
-            || self.model.topic_floors.contains_key(&(place.node, place.topic));
-        if count == expected || is_new {
-            return Ok(());
-        }
-        Err(Violation::Other(format!("{place:?} counts {count} requeues, not {expected}")))
-    }
-
     /// Whether a channel exists for all that is known.
     pub(crate) fn knows_channel(
         &self,
@@ -368,7 +341,11 @@ impl Oracles {
 
     /// An nsqd is down, and will begin anew with what is on its disk.
     fn restarted(&mut self, now: Instant, node: usize) {
-        self.model.restarted.insert(node);
+        for ((of, _), arrivals) in &mut self.model.arrivals {
+            if *of == node {
+                arrivals.since_start = 0;
+            }
+        }
         let subscribers = self.model.subscribers.iter();
         let gone = subscribers.filter(|(_, subscriber)| subscriber.place.node == node);
         let gone: Vec<_> = gone.map(|(link, _)| *link).collect();
@@ -380,6 +357,7 @@ impl Oracles {
         }
         let channels = self.model.channels.iter_mut();
         for (_, channel) in channels.filter(|(place, _)| place.node == node) {
+            channel.requeues = 0;
             for copy in channel.copies.values_mut() {
                 if let CopyState::Waiting(until) = &mut copy.state {
                     *until = now.min(*until);
@@ -410,13 +388,19 @@ impl Oracles {
         }
     }
 
-    fn completed(&mut self, number: MessageNumber, outcome: Outcome) -> Result<(), Violation> {
+    fn completed(
+        &mut self,
+        now: Instant,
+        number: MessageNumber,
+        outcome: Outcome,
+    ) -> Result<(), Violation> {
         let Some(message) = self.model.messages.get_mut(number.0 as usize) else {
             return Err(Violation::Other(format!("{number:?} was never published")));
         };
         if message.outcome != Outcome::Pending {
             return Err(Violation::Other(format!("{number:?} has two outcomes")));
         }
+        message.completed_at = Some(now);
         let is_unsure = outcome == Outcome::Refused && !self.is_refusal_final;
         message.outcome = if is_unsure { Outcome::Unknown } else { outcome };
         if message.outcome == Outcome::Refused && (message.id.is_some() || message.is_there) {

@@ -215,6 +215,8 @@ pub enum Violation {
     Ids(MessageNumber),
     /// It was finished and no consumer had done anything with it.
     NotHandled(MessageNumber, Box<Place>),
+    /// An nsqd counts what is not there, or does not count what is.
+    Counts(String),
     /// Something was written and not synced in time.
     Unsynced(String),
     /// It was stored twice, although its publisher would rather have lost it.
@@ -257,7 +259,7 @@ impl fmt::Display for Violation {
                 write!(f, "message {} was finished at {place} and never handled", message.0)
             }
             Self::StoredTwice(message) => write!(f, "message {} was stored twice", message.0),
-            Self::Other(text) | Self::Unsynced(text) => f.write_str(text),
+            Self::Counts(text) | Self::Other(text) | Self::Unsynced(text) => f.write_str(text),
         }
     }
 }
