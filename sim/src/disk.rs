@@ -79,6 +79,11 @@ impl Disk {
         Some(done)
     }
 
+    /// The names of the files.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.names()
+    }
+
     /// Whether everything is done that was asked for.
     pub(crate) fn is_idle(&self) -> bool {
         self.threads.iter().all(|thread| thread.requests.is_empty())

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallResult};
+use sansq_core::nsqd::config::{CALLS_MAX, PENDING_REPLIES_MAX};
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Config, Detached, Peer, ReplyToken, ServerStats, Shard,
-    ShardId, ShardMessage, StatsFilter,
+    Actions, AdminReply, AdminRequest, Config, DUE_TIMES_MAX, Detached, Peer, ReplyToken,
+    ServerStats, Shard, ShardId, ShardMessage, StatsFilter,
 };
 use sansq_core::rng::Rng;
+use sansq_core::storage::{PENDING_LEN_MAX, PENDING_MAX, STAGED_LEN_MAX};
 use sansq_core::time::{Instant, Now};
 
 mod peers;
@@ -269,6 +271,33 @@ impl Node {
         stats
     }
 
+    /// Whether it keeps within its limits. `delayed`: how many messages may have come to a channel late.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn check_held(&self, delayed: usize) -> Result<(), Violation> {
+        for seat in &self.shards {
+            let held = seat.shard.held();
+            let fresh_max = self.config.mem_queue_size.max(1) + BATCH_MAX + delayed;
+            let unwritten_max = PENDING_LEN_MAX + (BATCH_MAX * RECORD_LEN_MAX) as u64;
+            for (what, count, max) in [
+                ("unanswered commands", held.replies, PENDING_REPLIES_MAX),
+                ("messages in memory", held.fresh, fresh_max),
+                ("due times", held.due_times, DUE_TIMES_MAX),
+                ("unwritten messages", held.unwritten, PENDING_MAX + BATCH_MAX),
+                ("unwritten bytes", held.unwritten_len as usize, unwritten_max as usize),
+                ("bytes read ahead", held.read_ahead_len, STAGED_LEN_MAX + RECORD_LEN_MAX),
+                ("HTTP requests", held.calls, CALLS_MAX),
+            ] {
+                if count > max {
+                    let text = format!("nsqd {} holds {count} {what}, more than {max}", self.index);
+                    return Err(Violation::Memory(text));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// How many connections its shards have.
     pub(crate) fn connections(&self) -> usize {
         self.shards.iter().map(|seat| seat.shard.connections()).sum()
@@ -386,6 +415,12 @@ impl Node {
         }
     }
 }
+
+/// More messages than any client publishes at once.
+const BATCH_MAX: usize = 8;
+
+/// More bytes than any message has on disk, or in memory when it was read.
+const RECORD_LEN_MAX: usize = 16 * 1024;
 
 /// The address under which nsqlookupds know nsqd `node`.
 pub(crate) fn host_of(node: usize) -> String {

@@ -114,9 +114,7 @@ impl Judge<'_> {
         let begun_at = self.begun_at();
         let may_wait =
             |until: Instant| stands_still || now < until + LAG || Some(until) <= begun_at;
-        let is_perhaps = |(_, state): &(MessageNumber, CopyState)| {
-            matches!(state, CopyState::Waiting(until) if may_wait(*until))
-        };
+        let is_perhaps = |(_, state): &(MessageNumber, CopyState)| matches!(state, CopyState::Waiting(until) if may_wait(*until));
         // What was requeued stays in memory, so that it is known for what it is.
         let is_sure = |(number, state): &(MessageNumber, CopyState)| {
             matches!(state, CopyState::Waiting(until) if now + LAG < *until)
@@ -206,7 +204,7 @@ impl Judge<'_> {
 
     fn between(&self, what: &str, count: u64, least: usize, most: usize) -> Result<(), Violation> {
         let may_repeat = self.oracles.model.died_at.contains_key(&self.place.node);
-        let (least, most) = (least as u64, if may_repeat { u64::MAX } else { most as u64 });
+        let (least, most) = (least as u64, if may_repeat { WRAPPED } else { most as u64 });
         if (least..=most).contains(&count) {
             return Ok(());
         }
@@ -217,6 +215,9 @@ impl Judge<'_> {
         Violation::Counts(format!("{} counts {count} as {what}, not {expected}", self.place))
     }
 }
+
+/// A count that fell below 0 is far above this.
+const WRAPPED: u64 = 1 << 32;
 
 /// Timers ring a little late.
 const LAG: Duration = Duration::from_millis(1);

@@ -66,6 +66,11 @@ impl Oracles {
         self.model.messages.iter().filter(|message| message.origin.is_none()).count()
     }
 
+    /// How many messages were to be kept back.
+    pub(crate) fn delayed(&self) -> usize {
+        self.model.messages.iter().filter(|message| message.not_before > message.at).count()
+    }
+
     /// From now on whatever is finished on this channel has to be [`Observation::Handled`] before.
     pub fn expect_handling(&mut self, topic: TopicName, channel: ChannelName) {
         self.model.handling.insert((topic, channel));

@@ -217,6 +217,8 @@ pub enum Violation {
     NotHandled(MessageNumber, Box<Place>),
     /// An nsqd counts what is not there, or does not count what is.
     Counts(String),
+    /// An nsqd or a client holds more than its limits allow.
+    Memory(String),
     /// Something was written and not synced in time.
     Unsynced(String),
     /// It was stored twice, although its publisher would rather have lost it.
@@ -259,7 +261,9 @@ impl fmt::Display for Violation {
                 write!(f, "message {} was finished at {place} and never handled", message.0)
             }
             Self::StoredTwice(message) => write!(f, "message {} was stored twice", message.0),
-            Self::Counts(text) | Self::Other(text) | Self::Unsynced(text) => f.write_str(text),
+            Self::Counts(text) | Self::Memory(text) | Self::Other(text) | Self::Unsynced(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -142,11 +142,12 @@ impl World {
         None
     }
 
-    /// Looks at what the nsqds count, and at what they asked of their disks. They are not asked: what they
+    /// Looks at what the nsqds count and hold, and at what they asked of their disks. They are not asked: what they
     /// answer is what was.
     pub(super) fn audit(&mut self) {
         let now = self.env.now.instant;
         self.env.queue.push(now + AUDIT_EVERY, Event::Audit);
+        self.audit_clients();
         for node in 0..self.nodes.len() {
             let stands_still_until = self.paused.get(&Process::Nsqd(node)).copied();
             let disk = &mut self.nodes[node].disk;
@@ -155,9 +156,19 @@ impl World {
             }
             self.env.judge(disk.syncs.check(now));
             if self.nodes[node].is_up() {
+                let result = self.nodes[node].check_held(self.env.oracles.delayed());
+                self.env.judge(result);
                 let stats = self.nodes[node].stats(self.env.now);
                 let stands_still = stands_still_until.is_some_and(|until| until >= now);
                 self.check_stats(node, &stats, stands_still);
+            }
+        }
+    }
+
+    fn audit_clients(&mut self) {
+        for index in 0..self.clients.len() {
+            if let Err(text) = self.clients[index].client.check_held() {
+                self.env.judge(Err(Violation::Memory(format!("client {index} {text}"))));
             }
         }
     }

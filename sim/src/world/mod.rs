@@ -304,6 +304,11 @@ impl World {
         &self.env.oracles
     }
 
+    /// The names of the files on an nsqd's disk, in order.
+    pub fn files(&self, node: usize) -> impl Iterator<Item = &str> {
+        self.nodes[node].disk.names()
+    }
+
     /// The time since the beginning.
     pub const fn now(&self) -> Instant {
         self.env.now.instant
