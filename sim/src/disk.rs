@@ -7,9 +7,10 @@
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{Done, FailureKind, File, Metadata, MetadataError, Request, Store};
+use sansq_core::storage::{Done, FailureKind, File, Metadata, MetadataError, Op, Request, Store};
 use sansq_core::time::Instant;
 
 use crate::chance::Chance;
@@ -17,6 +18,7 @@ use crate::env::Env;
 use crate::events::Event;
 use crate::model::MessageNumber;
 use crate::oracles::durability::{Syncs, reading_begins, records_in};
+use crate::trace::digest;
 
 /// The files of one nsqd, and what it asked of them.
 #[derive(Debug)]
@@ -157,8 +159,31 @@ struct Brief<'a>(&'a Request);
 
 impl core::fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let text = format!("{:?}", self.0.op);
-        let end = text.char_indices().nth(60).map_or(text.len(), |(at, _)| at);
-        write!(f, "{} {}", self.0.store, &text[..end])
+        let store = &self.0.store;
+        match &self.0.op {
+            Op::Append { file, offset, data } => {
+                let (len, digest) =
+                    (data.iter().map(Bytes::len).sum::<usize>(), digest(&data.concat()));
+                write!(f, "{store} append {len} bytes {digest:x} at {offset} of file {file}")
+            }
+            Op::Replace { file: File::Meta, contents } => {
+                let text = String::from_utf8_lossy(contents).trim().replace('\n', " ");
+                write!(f, "{store} meta file {text}")
+            }
+            Op::Replace { file, contents } => {
+                write!(
+                    f,
+                    "{store} replace {file:?}: {} bytes {:x}",
+                    contents.len(),
+                    digest(contents)
+                )
+            }
+            op @ (Op::Open
+            | Op::Read { .. }
+            | Op::Remove { .. }
+            | Op::RemoveAll
+            | Op::SetAside { .. }
+            | Op::Sync { .. }) => write!(f, "{store} {op:?}"),
+        }
     }
 }
