@@ -5,16 +5,20 @@
 //! [`MemoryFiles`]' doing.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{Done, FailureKind, Metadata, MetadataError, Request};
+use sansq_core::storage::{Done, FailureKind, File, Metadata, MetadataError, Op, Request, Store};
 use sansq_core::time::Instant;
 
 use crate::chance::Chance;
 use crate::env::Env;
 use crate::events::Event;
+use crate::model::MessageNumber;
+use crate::oracles::durability::{Syncs, reading_begins, records_in};
+use crate::trace::digest;
 
 /// The files of one nsqd, and what it asked of them.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ pub(crate) struct Disk {
     /// By shard.
     threads: Vec<Thread>,
     rng: Rng,
+    pub(crate) syncs: Syncs,
     /// Something has failed since this was cleared.
     pub(crate) has_failed: bool,
 }
@@ -37,9 +42,9 @@ struct Thread {
 }
 
 impl Disk {
-    pub(crate) fn new(node: usize, shards: usize, rng: Rng) -> Self {
+    pub(crate) fn new(node: usize, shards: usize, syncs: Syncs, rng: Rng) -> Self {
         let threads = (0..shards).map(|_| Thread::default()).collect();
-        Self { node, files: MemoryFiles::new(), threads, rng, has_failed: false }
+        Self { node, files: MemoryFiles::new(), threads, rng, syncs, has_failed: false }
     }
 
     /// What nsqd.dat says.
@@ -52,6 +57,7 @@ impl Disk {
 
     /// A shard asks for something.
     pub(crate) fn submit(&mut self, shard: usize, request: Request, env: &mut Env) {
+        self.syncs.asked(&request);
         let thread = &mut self.threads[shard];
         thread.requests.push_back(request);
         let latency = self.rng.within(env.disk_latency_max);
@@ -69,14 +75,25 @@ impl Disk {
         let request = thread.requests.pop_front()?;
         let done = self.files.carry_out(&request);
         self.has_failed |= done.result.is_err();
+        self.syncs.done(&request, done.result.is_ok(), env.now.instant);
         let what = if done.result.is_ok() { "done" } else { "failed" };
         env.line(format_args!("  disk of nsqd {} {what}: {:?}", self.node, Brief(&request)));
         Some(done)
     }
 
+    /// The names of the files.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.names()
+    }
+
     /// Whether everything is done that was asked for.
     pub(crate) fn is_idle(&self) -> bool {
         self.threads.iter().all(|thread| thread.requests.is_empty())
+    }
+
+    /// Whether whoever uses it has read what it has to know: nothing is under way, and nothing failed of late.
+    pub(crate) fn is_settled(&self, now: Instant) -> bool {
+        self.is_idle() && !self.syncs.is_patient(now)
     }
 
     /// Whoever asked is gone, perhaps in the middle of a write.
@@ -93,6 +110,25 @@ impl Disk {
         if loses_power {
             self.files.lose_power(&mut self.rng);
         }
+        self.syncs.died(loses_power);
+    }
+
+    /// The messages that are on the disk and have to be read by the next process: of a channel all that are
+    /// not finished, of a topic those from where its meta file has reading begin.
+    pub(crate) fn kept(&self) -> BTreeSet<(Store, MessageNumber)> {
+        let mut kept = BTreeSet::new();
+        for name in self.files.names() {
+            let Some((store, File::Data(number))) = Store::parse(name) else { continue };
+            let meta = match store {
+                Store::Queue(_, None) => self.files.get(&store.file(File::Meta).to_string()),
+                Store::Queue(_, Some(_)) | Store::Metadata => None,
+            };
+            let first = meta.and_then(reading_begins).unwrap_or_default();
+            let records = records_in(self.files.get(name).unwrap_or_default());
+            let unread = records.into_iter().filter(|(at, _)| (number, *at) >= first);
+            kept.extend(unread.filter_map(|(_, message)| Some((store, message?))));
+        }
+        kept
     }
 
     /// Some kind of work fails from now on.
@@ -123,8 +159,31 @@ struct Brief<'a>(&'a Request);
 
 impl core::fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let text = format!("{:?}", self.0.op);
-        let end = text.char_indices().nth(60).map_or(text.len(), |(at, _)| at);
-        write!(f, "{} {}", self.0.store, &text[..end])
+        let store = &self.0.store;
+        match &self.0.op {
+            Op::Append { file, offset, data } => {
+                let (len, digest) =
+                    (data.iter().map(Bytes::len).sum::<usize>(), digest(&data.concat()));
+                write!(f, "{store} append {len} bytes {digest:x} at {offset} of file {file}")
+            }
+            Op::Replace { file: File::Meta, contents } => {
+                let text = String::from_utf8_lossy(contents).trim().replace('\n', " ");
+                write!(f, "{store} meta file {text}")
+            }
+            Op::Replace { file, contents } => {
+                write!(
+                    f,
+                    "{store} replace {file:?}: {} bytes {:x}",
+                    contents.len(),
+                    digest(contents)
+                )
+            }
+            op @ (Op::Open
+            | Op::Read { .. }
+            | Op::Remove { .. }
+            | Op::RemoveAll
+            | Op::SetAside { .. }
+            | Op::Sync { .. }) => write!(f, "{store} {op:?}"),
+        }
     }
 }

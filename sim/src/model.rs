@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_core::storage::Store;
 use sansq_core::time::Instant;
 
 use crate::net::LinkId;
@@ -51,6 +52,8 @@ pub(crate) struct Published {
     /// No delivery before this time.
     pub(crate) not_before: Instant,
     pub(crate) outcome: Outcome,
+    /// When the publisher was told.
+    pub(crate) completed_at: Option<Instant>,
     /// Its nsqd died, and had not promised to keep it.
     pub(crate) may_be_lost: bool,
     /// Its nsqd died, and may have handed it to its channels, or finished it, without knowing: it may come
@@ -123,6 +126,14 @@ pub(crate) struct Subscriber {
     pub(crate) in_flight: BTreeSet<MessageNumber>,
 }
 
+/// How many messages reached a topic of which their publisher may have tried several nsqds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arrivals {
+    pub(crate) total: u64,
+    /// Since the process began.
+    pub(crate) since_start: u64,
+}
+
 /// Everything that was observed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -130,8 +141,6 @@ pub(crate) struct Model {
     pub(crate) ids: BTreeMap<(usize, RawId), MessageNumber>,
     pub(crate) channels: BTreeMap<Place, Channel>,
     pub(crate) subscribers: BTreeMap<LinkId, Subscriber>,
-    /// nsqds that began anew, and their counters with them.
-    pub(crate) restarted: BTreeSet<usize>,
     /// When each nsqd died last, and when it stopped last in whatever way.
     pub(crate) died_at: BTreeMap<usize, Instant>,
     pub(crate) stopped_at: BTreeMap<usize, Instant>,
@@ -142,12 +151,14 @@ pub(crate) struct Model {
     /// What was finished, wherever it was stored.
     pub(crate) done: BTreeSet<(TopicName, ChannelName, MessageNumber)>,
     /// How many messages that may be on several nsqds reached each topic.
-    pub(crate) arrivals: BTreeMap<(usize, TopicName), u64>,
+    pub(crate) arrivals: BTreeMap<(usize, TopicName), Arrivals>,
     /// What is being emptied or deleted.
     pub(crate) discarding: Vec<Discard>,
     /// What was published before these times went with its channel or topic, perhaps.
     pub(crate) floors: BTreeMap<Place, Instant>,
     pub(crate) topic_floors: BTreeMap<(usize, TopicName), Instant>,
+    /// What each nsqd had on its disk when it died last: that comes again.
+    pub(crate) kept: BTreeMap<usize, BTreeSet<(Store, MessageNumber)>>,
     /// nsqds that lost power.
     pub(crate) lost_power: BTreeSet<usize>,
     /// What was delivered under these names was damaged by that: records have no checksum.
@@ -183,20 +194,6 @@ impl Model {
                 && is_above(topic_floor)
                 && is_above(self.floors.get(*place))
         })
-    }
-
-    /// How many messages of a topic were accepted, and how many may have been.
-    pub(crate) fn accepted(&self, node: usize, topic: &TopicName) -> (u64, u64) {
-        let here = |message: &&Published| {
-            message.is_on(node) && message.origin.is_none() && message.topic == *topic
-        };
-        let count = |wanted| {
-            let is_wanted = |message: &&Published| message.outcome == wanted;
-            self.messages.iter().filter(here).filter(is_wanted).count() as u64
-        };
-        let accepted = count(Outcome::Accepted);
-        let arrived = self.arrivals.get(&(node, *topic)).copied().unwrap_or_default();
-        (accepted, accepted + count(Outcome::Unknown) + count(Outcome::Pending) + arrived)
     }
 }
 

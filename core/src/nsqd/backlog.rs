@@ -24,7 +24,7 @@ use core::time::Duration;
 use crate::fifo::Fifo;
 use crate::message::{Message, MessageId, RecordId};
 use crate::storage::{
-    Answer, DiskOptions, DiskOutput, DiskQueue, Failure, PENDING_MAX, Popped, Ticket,
+    Answer, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, PENDING_MAX, Popped, Ticket,
 };
 use crate::time::{Instant, Now, UnixNanos};
 
@@ -333,6 +333,16 @@ impl Backlog {
     /// How many of them are deferred.
     pub(super) fn deferred(&self) -> usize {
         self.due_times.len()
+    }
+
+    /// How many of those in memory were never delivered.
+    pub(super) fn fresh(&self) -> usize {
+        self.memory.iter().filter(|message| message.attempts == 0).count()
+    }
+
+    /// What its disk holds in memory, if it has one.
+    pub(super) fn disk_held(&self) -> Option<DiskHeld> {
+        if let Rest::Disk(disk) = &self.rest { Some(disk.held()) } else { None }
     }
 
     /// Drops what is in memory, and gives its memory back.

@@ -262,6 +262,10 @@ impl Topic {
         self.paused
     }
 
+    pub(super) const fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     /// Messages in the topic itself.
     pub fn depth(&self) -> u64 {
         self.backlog.len()

@@ -23,8 +23,8 @@ use core::fmt;
 use bytes::Bytes;
 
 pub use self::disk_queue::{
-    CLOSE_PATIENCE, Damage, DiskEvent, DiskOptions, DiskOutput, DiskQueue, PENDING_LEN_MAX,
-    PENDING_MAX, Popped, STAGED_LEN_MAX, Ticket,
+    CLOSE_PATIENCE, Damage, DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue,
+    PENDING_LEN_MAX, PENDING_MAX, Popped, STAGED_LEN_MAX, Ticket,
 };
 pub use self::file::{File, FileName, Store};
 pub use self::metadata::{

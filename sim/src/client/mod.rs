@@ -59,6 +59,14 @@ pub trait Client: fmt::Debug {
     /// died over it.
     fn replied(&mut self, _: u64, _: Result<AdminReply, Gone>, _: &mut Context<'_>) {}
 
+    /// Looked at regularly: whether it holds no more than its limits allow.
+    ///
+    /// # Errors
+    /// What it holds.
+    fn check_held(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The time of [`Context::arm`] has come.
     fn timeout(&mut self, _: &mut Context<'_>) {}
 

@@ -264,6 +264,16 @@ impl Client for Pool {
         self.started(context);
     }
 
+    fn check_held(&self) -> Result<(), String> {
+        let Some(Machine { pool, .. }) = &self.machine else { return Ok(()) };
+        let limits = &self.plan.options.producer;
+        let (publishes, bytes) = (pool.outstanding(), pool.outstanding_bytes());
+        if publishes <= limits.max_outstanding && bytes <= limits.max_outstanding_bytes {
+            return Ok(());
+        }
+        Err(format!("has {publishes} publishes of {bytes} bytes without outcome"))
+    }
+
     fn check_done(&self) -> Result<(), String> {
         let outstanding = self.machine.as_ref().map_or(0, |machine| machine.pool.outstanding());
         let is_known = self.machine.as_ref().is_none_or(|machine| machine.publishes.is_empty());

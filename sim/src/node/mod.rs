@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallResult};
+use sansq_core::nsqd::config::{CALLS_MAX, PENDING_REPLIES_MAX};
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Config, Detached, Peer, ReplyToken, Shard, ShardId,
-    ShardMessage,
+    Actions, AdminReply, AdminRequest, Config, DUE_TIMES_MAX, Detached, Peer, ReplyToken,
+    ServerStats, Shard, ShardId, ShardMessage, StatsFilter,
 };
 use sansq_core::rng::Rng;
-use sansq_core::time::Instant;
+use sansq_core::storage::{PENDING_LEN_MAX, PENDING_MAX, STAGED_LEN_MAX};
+use sansq_core::time::{Instant, Now};
 
 mod peers;
 mod turn;
@@ -24,6 +26,7 @@ use crate::env::Env;
 use crate::events::Alarm;
 use crate::model::Place;
 use crate::net::{End, LinkId, Side};
+use crate::oracles::durability::Syncs;
 use crate::oracles::{Observation, Violation};
 use crate::tap::{Heard, Tap};
 
@@ -122,6 +125,7 @@ struct PeerSocket {
 impl Node {
     pub(crate) fn new(index: usize, shards: u16, config: Config, seed: u64, env: &mut Env) -> Self {
         let count = usize::from(shards);
+        let syncs = Syncs::new(config.sync_every, config.sync_timeout);
         let mut node = Self {
             index,
             shards: Vec::new(),
@@ -132,7 +136,7 @@ impl Node {
             pending: Vec::new(),
             unfed: VecDeque::new(),
             replies: Vec::new(),
-            disk: Disk::new(index, count, Rng::new(seed).fork(u64::MAX - 1)),
+            disk: Disk::new(index, count, syncs, Rng::new(seed).fork(u64::MAX - 1)),
             seed,
             life: Life::Down,
             calls: Vec::new(),
@@ -218,7 +222,8 @@ impl Node {
         self.replies.clear();
         self.life = Life::Down;
         self.lanes.iter_mut().for_each(|lane| lane.batches.clear());
-        env.observe(Observation::Died { node: self.index, has_all_on_disk, loses_power });
+        let (node, kept) = (self.index, self.disk.kept());
+        env.observe(Observation::Died { node, has_all_on_disk, loses_power, kept });
     }
 
     /// The disk is done with something.
@@ -246,18 +251,51 @@ impl Node {
             && self.shards.iter().all(|seat| seat.shard.is_flushed())
         {
             self.life = Life::Down;
-            env.observe(Observation::Stopped {
-                node: self.index,
-                has_failed: self.disk.has_failed,
-            });
+            let has_failed = self.disk.has_failed;
+            if !has_failed {
+                env.judge(self.disk.syncs.check_stopped());
+            }
+            self.disk.syncs.died(false);
+            env.observe(Observation::Stopped { node: self.index, has_failed });
             return again;
         }
         false
     }
 
-    /// How many shards it has.
-    pub(crate) const fn shards(&self) -> usize {
-        self.shards.len()
+    /// What its shards count just now, together.
+    pub(crate) fn stats(&self, now: Now) -> ServerStats {
+        let mut stats = ServerStats::default();
+        for seat in &self.shards {
+            stats.merge(seat.shard.stats(&StatsFilter::default(), now));
+        }
+        stats
+    }
+
+    /// Whether it keeps within its limits. `delayed`: how many messages may have come to a channel late.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn check_held(&self, delayed: usize) -> Result<(), Violation> {
+        for seat in &self.shards {
+            let held = seat.shard.held();
+            let fresh_max = self.config.mem_queue_size.max(1) + BATCH_MAX + delayed;
+            let unwritten_max = PENDING_LEN_MAX + (BATCH_MAX * RECORD_LEN_MAX) as u64;
+            for (what, count, max) in [
+                ("unanswered commands", held.replies, PENDING_REPLIES_MAX),
+                ("messages in memory", held.fresh, fresh_max),
+                ("due times", held.due_times, DUE_TIMES_MAX),
+                ("unwritten messages", held.unwritten, PENDING_MAX + BATCH_MAX),
+                ("unwritten bytes", held.unwritten_len as usize, unwritten_max as usize),
+                ("bytes read ahead", held.read_ahead_len, STAGED_LEN_MAX + RECORD_LEN_MAX),
+                ("HTTP requests", held.calls, CALLS_MAX),
+            ] {
+                if count > max {
+                    let text = format!("nsqd {} holds {count} {what}, more than {max}", self.index);
+                    return Err(Violation::Memory(text));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many connections its shards have.
@@ -377,6 +415,12 @@ impl Node {
         }
     }
 }
+
+/// More messages than any client publishes at once.
+const BATCH_MAX: usize = 8;
+
+/// More bytes than any message has on disk, or in memory when it was read.
+const RECORD_LEN_MAX: usize = 16 * 1024;
 
 /// The address under which nsqlookupds know nsqd `node`.
 pub(crate) fn host_of(node: usize) -> String {

@@ -29,6 +29,7 @@ use crate::model::{
 pub(crate) mod counts;
 mod delivery;
 mod discard;
+pub(crate) mod durability;
 mod observation;
 
 pub use observation::{Discard, Observation, Target, Violation};
@@ -65,6 +66,11 @@ impl Oracles {
         self.model.messages.iter().filter(|message| message.origin.is_none()).count()
     }
 
+    /// How many messages were to be kept back.
+    pub(crate) fn delayed(&self) -> usize {
+        self.model.messages.iter().filter(|message| message.not_before > message.at).count()
+    }
+
     /// From now on whatever is finished on this channel has to be [`Observation::Handled`] before.
     pub fn expect_handling(&mut self, topic: TopicName, channel: ChannelName) {
         self.model.handling.insert((topic, channel));
@@ -91,6 +97,7 @@ impl Oracles {
                     at: now,
                     not_before,
                     outcome: Outcome::Pending,
+                    completed_at: None,
                     may_be_lost: false,
                     may_repeat: false,
                     id: None,
@@ -101,7 +108,9 @@ impl Oracles {
                 Ok(())
             }
             Observation::Reached { node, topic, messages } => {
-                *self.model.arrivals.entry((node, topic)).or_default() += messages.len() as u64;
+                let arrivals = self.model.arrivals.entry((node, topic)).or_default();
+                arrivals.total += messages.len() as u64;
+                arrivals.since_start += messages.len() as u64;
                 for number in messages {
                     if let Some(message) = self.model.messages.get_mut(number.0 as usize) {
                         // It was lost perhaps, but it comes again.
@@ -114,7 +123,7 @@ impl Oracles {
                 self.model.handled.insert((topic, channel, message));
                 Ok(())
             }
-            Observation::Completed { message, outcome } => self.completed(message, outcome),
+            Observation::Completed { message, outcome } => self.completed(now, message, outcome),
             Observation::ChannelCreated(place) => {
                 let is_first = !self
                     .model
@@ -168,12 +177,13 @@ impl Oracles {
                 channel.is_gone = false;
                 Ok(())
             }
-            Observation::Died { node, has_all_on_disk, loses_power } => {
+            Observation::Died { node, has_all_on_disk, loses_power, kept } => {
                 self.restarted(now, node);
                 if loses_power {
                     self.model.lost_power.insert(node);
                 }
                 self.died(now, node, has_all_on_disk);
+                self.kept(node, kept);
                 Ok(())
             }
             Observation::Gone { node } => {
@@ -245,11 +255,16 @@ impl Oracles {
     /// The first message that was not.
     pub fn check_drained(&self) -> Result<(), Violation> {
         for (at, message) in self.model.messages.iter().enumerate() {
-            if message.outcome != Outcome::Accepted || message.may_be_lost {
+            if message.outcome != Outcome::Accepted {
                 continue;
             }
             let number = MessageNumber(at as u32);
             match message.target {
+                Target::Nsqd(node) if message.may_be_lost => {
+                    if let Some(place) = self.find_kept(number, message, node) {
+                        return Err(Violation::Lost(number, Box::new(place)));
+                    }
+                }
                 Target::Nsqd(node) => {
                     for (place, channel) in self.model.owed_to(message, node) {
                         if !channel.copies.get(&number).is_some_and(|copy| copy.is_done) {
@@ -271,6 +286,10 @@ impl Oracles {
         message: &Published,
     ) -> Result<(), Violation> {
         if message.reached.values().any(|may_be_lost| *may_be_lost) {
+            let mut nodes = message.reached.keys();
+            if let Some(place) = nodes.find_map(|node| self.find_kept(number, message, *node)) {
+                return Err(Violation::Lost(number, Box::new(place)));
+            }
             return Ok(());
         }
         let Some(first) = message.reached.keys().next() else {
@@ -313,36 +332,6 @@ impl Oracles {
         unfinished
     }
 
-    /// Whether an nsqd counted as many messages of a topic as its publishers were told.
-    ///
-    /// # Errors
-    /// If not.
-    pub fn check_count(&self, node: usize, topic: &TopicName, count: u64) -> Result<(), Violation> {
-        let (least, most) = self.model.accepted(node, topic);
-        let is_new = self.model.restarted.contains(&node)
-            || self.model.topic_floors.contains_key(&(node, *topic));
-        if (least..=most).contains(&count) || is_new {
-            return Ok(());
-        }
-        let text = format!("nsqd {node} counts {count} messages of {topic}, not {least} to {most}");
-        Err(Violation::Other(text))
-    }
-
-    /// Whether an nsqd counted as many REQs of a channel as it acted on.
-    ///
-    /// # Errors
-    /// If not.
-    pub fn check_requeues(&self, place: &Place, count: u64) -> Result<(), Violation> {
-        let expected = self.model.channels.get(place).map_or(0, |channel| channel.requeues);
-        let is_new = self.model.restarted.contains(&place.node)
-            || self.model.floors.contains_key(place)
-            || self.model.topic_floors.contains_key(&(place.node, place.topic));
-        if count == expected || is_new {
-            return Ok(());
-        }
-        Err(Violation::Other(format!("{place:?} counts {count} requeues, not {expected}")))
-    }
-
     /// Whether a channel exists for all that is known.
     pub(crate) fn knows_channel(
         &self,
@@ -357,7 +346,11 @@ impl Oracles {
 
     /// An nsqd is down, and will begin anew with what is on its disk.
     fn restarted(&mut self, now: Instant, node: usize) {
-        self.model.restarted.insert(node);
+        for ((of, _), arrivals) in &mut self.model.arrivals {
+            if *of == node {
+                arrivals.since_start = 0;
+            }
+        }
         let subscribers = self.model.subscribers.iter();
         let gone = subscribers.filter(|(_, subscriber)| subscriber.place.node == node);
         let gone: Vec<_> = gone.map(|(link, _)| *link).collect();
@@ -369,6 +362,7 @@ impl Oracles {
         }
         let channels = self.model.channels.iter_mut();
         for (_, channel) in channels.filter(|(place, _)| place.node == node) {
+            channel.requeues = 0;
             for copy in channel.copies.values_mut() {
                 if let CopyState::Waiting(until) = &mut copy.state {
                     *until = now.min(*until);
@@ -380,6 +374,7 @@ impl Oracles {
     /// An nsqd did not stop in good order.
     fn died(&mut self, now: Instant, node: usize, has_all_on_disk: bool) {
         self.model.died_at.insert(node, now);
+        self.model.kept.remove(&node);
         for message in &mut self.model.messages {
             if message.is_on(node) {
                 message.may_be_lost |= !has_all_on_disk;
@@ -398,13 +393,19 @@ impl Oracles {
         }
     }
 
-    fn completed(&mut self, number: MessageNumber, outcome: Outcome) -> Result<(), Violation> {
+    fn completed(
+        &mut self,
+        now: Instant,
+        number: MessageNumber,
+        outcome: Outcome,
+    ) -> Result<(), Violation> {
         let Some(message) = self.model.messages.get_mut(number.0 as usize) else {
             return Err(Violation::Other(format!("{number:?} was never published")));
         };
         if message.outcome != Outcome::Pending {
             return Err(Violation::Other(format!("{number:?} has two outcomes")));
         }
+        message.completed_at = Some(now);
         let is_unsure = outcome == Outcome::Refused && !self.is_refusal_final;
         message.outcome = if is_unsure { Outcome::Unknown } else { outcome };
         if message.outcome == Outcome::Refused && (message.id.is_some() || message.is_there) {

@@ -2,10 +2,12 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use sansq_core::name::ChannelName;
 use sansq_core::name::TopicName;
+use sansq_core::storage::Store;
 
 use crate::model::{MessageNumber, Outcome, Place};
 use crate::net::LinkId;
@@ -77,6 +79,8 @@ pub enum Observation {
         has_all_on_disk: bool,
         /// Whether the machine died with it.
         loses_power: bool,
+        /// What is on its disk now, and will be read.
+        kept: BTreeSet<(Store, MessageNumber)>,
     },
     /// An nsqd is down and does not come back.
     Gone {
@@ -211,6 +215,12 @@ pub enum Violation {
     Ids(MessageNumber),
     /// It was finished and no consumer had done anything with it.
     NotHandled(MessageNumber, Box<Place>),
+    /// An nsqd counts what is not there, or does not count what is.
+    Counts(String),
+    /// An nsqd or a client holds more than its limits allow.
+    Memory(String),
+    /// Something was written and not synced in time.
+    Unsynced(String),
     /// It was stored twice, although its publisher would rather have lost it.
     StoredTwice(MessageNumber),
     /// Something else; the text says what.
@@ -251,7 +261,9 @@ impl fmt::Display for Violation {
                 write!(f, "message {} was finished at {place} and never handled", message.0)
             }
             Self::StoredTwice(message) => write!(f, "message {} was stored twice", message.0),
-            Self::Other(text) => f.write_str(text),
+            Self::Counts(text) | Self::Memory(text) | Self::Other(text) | Self::Unsynced(text) => {
+                f.write_str(text)
+            }
         }
     }
 }

@@ -2,16 +2,13 @@
 
 use core::time::Duration;
 
-use sansq_core::nsqd::{
-    AdminRequest, ChannelOp, ChannelStats, ReplyToken, ServerStats, StatsFilter, TopicOp,
-};
+use sansq_core::nsqd::{AdminRequest, ChannelOp, ChannelStats, ServerStats, StatsFilter, TopicOp};
 
 use super::{World, channel, topic};
 use crate::events::Event;
-use crate::model::Place;
 use crate::net::Process;
 use crate::node::Node;
-use crate::oracles::counts::Counts;
+use crate::oracles::counts::Look;
 use crate::oracles::{Observation, Violation};
 
 impl World {
@@ -80,7 +77,9 @@ impl World {
         };
         match undone {
             None if self.stats_wanted => {
-                self.check_stats();
+                for (node, stats) in core::mem::take(&mut self.stats).into_iter().enumerate() {
+                    self.check_stats(node, &stats.unwrap_or_default(), false);
+                }
                 self.stopping_until = Some(now + STOP_MAX);
                 for node in self.nodes.iter_mut().filter(|node| node.is_up()) {
                     node.shut_down(false, &mut self.env);
@@ -143,53 +142,45 @@ impl World {
         None
     }
 
-    /// Asks nsqds of one shard for their statistics, which they give at once, so that they are to be what the
-    /// judges know. Others answer after messages between shards, when things have changed.
+    /// Looks at what the nsqds count and hold, and at what they asked of their disks. They are not asked: what they
+    /// answer is what was.
     pub(super) fn audit(&mut self) {
-        self.env.queue.push(self.env.now.instant + AUDIT_EVERY, Event::Audit);
-        for node in 0..self.nodes.len() {
-            let is_paused = self.paused.contains_key(&Process::Nsqd(node));
-            if self.nodes[node].is_up() && self.nodes[node].shards() == 1 && !is_paused {
-                self.audits.insert(ReplyToken(self.next_token + 1));
-                self.ask(node, AdminRequest::Stats(StatsFilter::default()), None);
-            }
-        }
-    }
-
-    /// Compares what an nsqd counts just now with what the judges know.
-    pub(super) fn check_audit(&mut self, node: usize, token: ReplyToken, stats: &ServerStats) {
-        if !self.audits.remove(&token) {
-            return;
-        }
         let now = self.env.now.instant;
-        for topic in &stats.topics {
-            for channel in topic.channels.iter().filter(|channel| !channel.name.is_ephemeral()) {
-                let place = Place { node, topic: topic.name, channel: channel.name };
-                let held = channel.depth + channel.in_flight_count + channel.deferred_count;
-                let counts =
-                    Counts { in_flight: channel.in_flight_count, held, held_by_topic: topic.depth };
-                let result = self.env.oracles.check_counts(now, &place, counts);
+        self.env.queue.push(now + AUDIT_EVERY, Event::Audit);
+        self.audit_clients();
+        for node in 0..self.nodes.len() {
+            let stands_still_until = self.paused.get(&Process::Nsqd(node)).copied();
+            let disk = &mut self.nodes[node].disk;
+            if let Some(until) = stands_still_until {
+                disk.syncs.stands_still(until);
+            }
+            self.env.judge(disk.syncs.check(now));
+            if self.nodes[node].is_up() {
+                let result = self.nodes[node].check_held(self.env.oracles.delayed());
                 self.env.judge(result);
+                let stats = self.nodes[node].stats(self.env.now);
+                let stands_still = stands_still_until.is_some_and(|until| until >= now);
+                self.check_stats(node, &stats, stands_still);
             }
         }
     }
 
-    /// Compares what the nsqds counted with what was seen.
-    fn check_stats(&mut self) {
-        for (node, stats) in self.stats.iter().enumerate() {
-            for topic in stats.iter().flat_map(|stats| &stats.topics) {
-                let counted = self.env.oracles.check_count(node, &topic.name, topic.message_count);
-                let mut results = vec![counted];
-                // An ephemeral channel may have begun anew.
-                let lasting = topic.channels.iter().filter(|channel| !channel.name.is_ephemeral());
-                results.extend(lasting.map(|channel| {
-                    let place = Place { node, topic: topic.name, channel: channel.name };
-                    self.env.oracles.check_requeues(&place, channel.requeue_count)
-                }));
-                for result in results {
-                    self.env.judge(result);
-                }
+    fn audit_clients(&mut self) {
+        for index in 0..self.clients.len() {
+            if let Err(text) = self.clients[index].client.check_held() {
+                self.env.judge(Err(Violation::Memory(format!("client {index} {text}"))));
             }
+        }
+    }
+
+    /// Compares what an nsqd counts with what was seen.
+    fn check_stats(&mut self, node: usize, stats: &ServerStats, stands_still: bool) {
+        let now = self.env.now.instant;
+        let is_settled = self.nodes[node].disk.is_settled(now);
+        let look = Look { node, now, is_settled, stands_still };
+        for topic in &stats.topics {
+            let result = self.env.oracles.check_counts(look, topic);
+            self.env.judge(result);
         }
     }
 }

@@ -63,7 +63,9 @@ impl World {
 
     /// Lets a process stand still for a while; its machine goes on, and takes what comes for it.
     pub fn pause(&mut self, process: Process, time: Duration) {
-        let until = self.env.now.instant + time;
+        // What came for it waits for the end of a longer standstill already.
+        let before = self.paused.get(&process).copied().unwrap_or_default();
+        let until = before.max(self.env.now.instant + time);
         self.env.line(format_args!("  {process:?} stands still until {until:?}"));
         self.paused.insert(process, until);
     }

@@ -87,8 +87,6 @@ pub struct World {
     /// Who asked which nsqd for what; `None` is the world itself.
     tokens: BTreeMap<ReplyToken, (usize, Option<Asker>)>,
     next_token: u64,
-    /// Which of these requests are answered within the same event.
-    audits: BTreeSet<ReplyToken>,
     /// Which of these requests empty or delete what.
     discards: BTreeMap<ReplyToken, Discard>,
     /// HTTP requests under way.
@@ -152,7 +150,6 @@ impl World {
             gone: BTreeSet::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
-            audits: BTreeSet::new(),
             discards: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -305,6 +302,11 @@ impl World {
     /// The judges, with what they saw.
     pub const fn oracles(&self) -> &Oracles {
         &self.env.oracles
+    }
+
+    /// The names of the files on an nsqd's disk, in order.
+    pub fn files(&self, node: usize) -> impl Iterator<Item = &str> {
+        self.nodes[node].disk.names()
     }
 
     /// The time since the beginning.

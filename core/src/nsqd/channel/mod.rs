@@ -465,6 +465,10 @@ impl Channel {
         self.paused
     }
 
+    pub(super) const fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     /// Messages that wait for a consumer.
     pub fn depth(&self) -> u64 {
         self.backlog.len().saturating_sub(self.backlog.deferred() as u64)

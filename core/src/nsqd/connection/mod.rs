@@ -312,6 +312,11 @@ impl Connection {
         }
     }
 
+    /// How many commands wait for their answers.
+    pub(super) fn open_replies(&self) -> usize {
+        self.replies.len()
+    }
+
     /// Whether earlier commands wait for their answers.
     pub(super) fn has_open_replies(&self) -> bool {
         !self.replies.is_empty()

@@ -32,6 +32,11 @@ impl Calls {
         self.waiting.push_back(purpose);
     }
 
+    /// How many are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
     /// Forgets what waits: the node stops.
     pub(super) fn forget(&mut self) {
         self.waiting = VecDeque::new();

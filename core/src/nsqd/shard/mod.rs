@@ -15,6 +15,7 @@ mod admin;
 mod auth;
 mod calls;
 mod client;
+mod held;
 mod lanes;
 mod lookup;
 mod precreate;
@@ -33,6 +34,7 @@ use bytes::BytesMut;
 
 use self::admin::Collecting;
 use self::calls::Calls;
+pub use self::held::Held;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT};
 
 use self::lookup::PeerEntry;

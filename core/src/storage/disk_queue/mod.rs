@@ -108,6 +108,17 @@ pub struct Popped {
     pub due: Option<UnixNanos>,
 }
 
+/// What a queue holds in memory.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DiskHeld {
+    /// Records that are not written yet.
+    pub unwritten: usize,
+    /// Their bytes.
+    pub unwritten_len: u64,
+    /// Bytes that were read ahead, places in lists included; limit [`STAGED_LEN_MAX`].
+    pub read_ahead_len: usize,
+}
+
 /// What a queue asks of its owner.
 pub trait DiskOutput {
     /// Have this done; its outcome goes to [`DiskQueue::handle`], in the order of asking.
@@ -386,6 +397,15 @@ impl DiskQueue {
             return 0;
         }
         PENDING_MAX.saturating_sub(self.pending.len())
+    }
+
+    /// What it holds in memory.
+    pub fn held(&self) -> DiskHeld {
+        DiskHeld {
+            unwritten: self.pending.len(),
+            unwritten_len: self.pending_len,
+            read_ahead_len: self.staged_len,
+        }
     }
 
     /// Drops everything, what is popped and not finished as well.
