@@ -14,7 +14,7 @@ pub mod lookupd;
 pub mod metadata;
 pub mod mpub;
 mod peer;
-pub mod producer;
+pub mod pool;
 pub mod record_file;
 pub mod shard;
 pub mod simulator;

@@ -411,6 +411,6 @@ fn nth<K: Clone, V: Clone>(of: &BTreeMap<K, V>, at: u8) -> Option<(K, V)> {
 mod tests {
     #[test]
     fn seeds() {
-        crate::replay_seeds("producer", super::check);
+        crate::replay_seeds("pool", super::check);
     }
 }
