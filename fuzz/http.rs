@@ -185,9 +185,10 @@ impl Server {
     fn admin(&mut self, request: AdminRequest, form: &ReplyForm) -> HttpReply {
         let is_ping = request == AdminRequest::Ping;
         let before = self.published.clone();
-        let answer = match request.clone() {
-            AdminRequest::Topic(topic, op) => self.topic(topic, op),
-            request => self.ask(request),
+        let answer = if let AdminRequest::Topic(topic, op) = request {
+            self.topic(topic, op)
+        } else {
+            self.ask(request.clone())
         };
         if let AdminRequest::Publish { topic, batch, .. } = request {
             if answer == AdminReply::Published {

@@ -495,7 +495,7 @@ impl World {
     }
 
     /// What holds after each step.
-    fn look(&mut self) {
+    fn look(&self) {
         let now = self.now.instant;
         let topics: Vec<_> = self.keys.iter().filter(|key| key.1.is_none()).collect();
         let names: Vec<_> = topics.iter().map(|(t, _)| TOPICS[*t]).collect();
