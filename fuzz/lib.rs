@@ -5,15 +5,19 @@ pub mod channel;
 pub mod command;
 pub mod connection;
 pub mod consumer;
+pub mod directory;
 pub mod disk_queue;
+pub mod http;
 pub mod identify;
 pub mod lookup_command;
+pub mod lookupd;
 pub mod metadata;
 pub mod mpub;
 mod peer;
-pub mod producer;
+pub mod pool;
 pub mod record_file;
 pub mod shard;
+pub mod simulator;
 
 /// Takes an input apart that is a stream and where to cut it: a count, so many pairs of bytes that say
 /// where, and the stream. `None` if it is too short.

@@ -86,4 +86,33 @@ mod tests {
         assert_eq!(deadlines.pop_due(now), Some((now, 'x')));
         assert_eq!(deadlines.pop_due(now), None);
     }
+
+    proptest::proptest! {
+        /// An owner is woken at its deadline whenever that moved, at most once for each entry, and in the
+        /// order of time.
+        #[test]
+        fn nobody_is_forgotten(moves in proptest::collection::vec((0..4_usize, 0..50_u64), 0..60)) {
+            let mut deadlines = Deadlines::new();
+            let (mut due, mut armed) = ([None; 4], [None; 4]);
+            for (key, millis) in moves {
+                due[key] = Some(Instant::from_millis(millis));
+                deadlines.arm_by(due[key], &mut armed[key], key);
+                let earliest = due.iter().flatten().min().copied();
+                proptest::prop_assert!(deadlines.next() <= earliest, "somebody would be late");
+            }
+            let mut last = Instant::ZERO;
+            while let Some((at, key)) = deadlines.pop_due(Instant::from_millis(50)) {
+                proptest::prop_assert!(at >= last);
+                last = at;
+                if armed[key] == Some(at) {
+                    armed[key] = None;
+                    if due[key].is_some_and(|due| due <= at) {
+                        due[key] = None;
+                    }
+                    deadlines.arm_by(due[key], &mut armed[key], key);
+                }
+            }
+            proptest::prop_assert_eq!(due, [None; 4]);
+        }
+    }
 }

@@ -194,4 +194,27 @@ mod tests {
             ["B", "a", "a#ephemeral", "aa", "b"]
         );
     }
+
+    proptest::proptest! {
+        /// A name is its text: what is taken is given back, equal and in order as texts are, and what is
+        /// refused breaks the rule as it is written down.
+        #[test]
+        fn names_are_texts(a in "[a-c.#]{0,3}(#ephemeral)?", b in "[a-c!]{0,66}") {
+            for text in [&a, &b] {
+                let stem = text.strip_suffix(EPHEMERAL_SUFFIX).unwrap_or(text);
+                let is_legal = (1..=NAME_LEN_MAX).contains(&text.len())
+                    && !stem.is_empty()
+                    && !stem.contains(['#', '!']);
+                let name = TopicName::new(text);
+                proptest::prop_assert_eq!(name.is_ok(), is_legal, "{}", text);
+                if let Ok(name) = name {
+                    proptest::prop_assert_eq!(name.as_str(), text);
+                    proptest::prop_assert_eq!(name.is_ephemeral(), stem.len() < text.len());
+                }
+            }
+            if let (Ok(one), Ok(two)) = (ChannelName::new(&a), ChannelName::new(&b)) {
+                proptest::prop_assert_eq!(one.cmp(&two), a.cmp(&b));
+            }
+        }
+    }
 }

@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use super::*;
 use crate::http::call::{CallAnswer, CallFailure};
 
+mod properties;
+
 struct Rig {
     directory: Directory,
     net: NetActions,

@@ -1,4 +1,0 @@
-//! Steps for a producer and the world around it.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sansq_fuzz::producer::check(data));
