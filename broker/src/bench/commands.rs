@@ -95,7 +95,7 @@ impl Commands {
 
     /// Whether another command may be put between: none is half written.
     pub(super) fn is_between(&self) -> bool {
-        self.written % self.command_len as u64 == 0
+        self.written.is_multiple_of(self.command_len as u64)
     }
 
     fn position(&self, count: u64) -> usize {

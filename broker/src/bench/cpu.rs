@@ -1,7 +1,7 @@
 //! CPU time: of this program's threads, and of the server's process if it is on this host.
 
+use core::net::SocketAddr;
 use core::time::Duration;
-use std::net::SocketAddr;
 
 /// CPU time of the calling thread so far; `None` where the system does not say.
 pub(super) fn thread_cpu() -> Option<Duration> {

@@ -1,8 +1,9 @@
 //! How a connection begins: dial, IDENTIFY, TLS, compression, AUTH. Blocking, before anything is measured.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Instant;
 
 use mio::net::TcpStream as Socket;

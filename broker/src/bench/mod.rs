@@ -12,9 +12,9 @@
 //! What is measured, and how to read it, is in `docs/BENCH.md`.
 
 use core::fmt;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -177,7 +177,7 @@ impl<'a> Setup<'a> {
             None => format!("sansq_bench_{:x}", nanos / 1_000),
         };
         let topics = numbered(&topic, options.topics);
-        let channels = numbered(&options.channel.to_string(), options.channels);
+        let channels = numbered(options.channel.as_ref(), options.channels);
         // The last one is the longest.
         for name in [topics.last(), channels.last()].into_iter().flatten() {
             TopicName::new(name).map_err(|error| BenchError::Name(name.clone(), error))?;
