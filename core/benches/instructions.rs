@@ -201,7 +201,13 @@ impl Rig {
     }
 
     fn finish(&mut self, ids: impl Iterator<Item = [u8; 16]>) {
-        let commands: Vec<u8> = ids.flat_map(|id| [b"FIN ", &id[..], b"\n"].concat()).collect();
+        // Simple, because what the rig itself costs is counted too.
+        let mut commands = Vec::new();
+        for id in ids {
+            commands.extend_from_slice(b"FIN ");
+            commands.extend_from_slice(&id);
+            commands.push(b'\n');
+        }
         // As many as come in one read.
         for part in commands.chunks(21 * 500) {
             self.send(self.consumer, part);
