@@ -232,15 +232,24 @@ impl From<String> for Failure {
     }
 }
 
-fn run_bench(options: bench::BenchOptions) -> Result<(), String> {
-    let report =
-        bench::run(&options).map_err(|error| format!("{}: {error}", options.nsqd_tcp_address))?;
-    if options.json {
-        print(&format!("{:#}", report.to_json()));
+/// Prints the figures of one server, or of two in turn.
+fn run_bench(options: bench::BenchOptions) -> Result<(), Failure> {
+    options.check().map_err(|text| Failure { text, status: 2 })?;
+    let failed = |(address, error)| Failure { text: format!("{address}: {error}"), status: 1 };
+    let (text, json, shortfall) = if let Some(pair) = &options.compare {
+        let note = |report: &bench::Report| {
+            // Rounds take their time: whoever waits sees that something happens.
+            let _ = writeln!(io::stderr(), "{}", report.line());
+        };
+        let comparison = bench::compare(&options, pair, note).map_err(failed)?;
+        (comparison.to_string(), comparison.to_json(), comparison.shortfall())
     } else {
-        print(&report.to_string());
-    }
-    Ok(())
+        let address = options.nsqd_tcp_address.clone();
+        let report = bench::measure(&options).map_err(|error| failed((address, error)))?;
+        (report.to_string(), report.to_json(), report.shortfall())
+    };
+    print(&if options.json { format!("{json:#}") } else { text });
+    shortfall.map_or(Ok(()), |text| Err(Failure { text, status: 3 }))
 }
 
 fn version(program: &str) -> String {

@@ -1,20 +1,26 @@
 //! A consuming connection: takes messages, and finishes them in batches.
 
-use sansq_core::name::TopicName;
+use mio::net::TcpStream as Socket;
 use sansq_core::protocol::frame::{CLOSE_WAIT, HEARTBEAT};
 
-use super::connection::{Connection, Frame, refused};
-use super::{BenchError, BenchOptions, Flow, Mode, STAMP, Shared};
+use super::BenchError;
+use super::commands::STAMP;
+use super::flow::Flow;
+use super::link::{Filled, Frame, Link};
+use super::run::Run;
+use super::worker::{Next, Peer};
 
 /// One connection past its SUB.
 #[derive(Debug)]
 pub(super) struct Consumer {
-    connection: Connection,
-    mode: Mode,
+    link: Link<Socket>,
     rdy: u32,
     marker: [u8; 8],
-    /// FINs (and NOPs) to send after the bytes at hand are worked off.
+    /// Commands to send, FINs for the most part; so many bytes of it are sent. The RDY count limits it.
     output: Vec<u8>,
+    sent: usize,
+    /// Since when this connection is about to end: CLS was sent, and no message is to come any more.
+    leaving: Option<u64>,
 }
 
 /// What came in one read.
@@ -23,71 +29,21 @@ struct Taken {
     messages: u64,
     bytes: u64,
     /// Whether the server has confirmed CLS.
-    closed: bool,
+    is_closed: bool,
 }
 
 impl Consumer {
-    pub(super) fn subscribe(
-        mut connection: Connection,
-        options: &BenchOptions,
-        topic: TopicName,
-        marker: u64,
-    ) -> Result<Self, BenchError> {
-        connection.send(format!("SUB {topic} {}\n", options.channel).as_bytes())?;
-        connection.expect_ok()?;
-        Ok(Self {
-            connection,
-            mode: options.mode,
-            rdy: options.rdy,
-            marker: marker.to_be_bytes(),
-            output: Vec::with_capacity(OUTPUT_LEN),
-        })
+    /// One that will ask for up to `rdy` messages at a time. Bodies with `marker` are of this run.
+    pub(super) fn new(link: Link<Socket>, rdy: u32, marker: [u8; 8]) -> Self {
+        let output = Vec::with_capacity(OUTPUT_LEN);
+        Self { link, rdy, marker, output, sent: 0, leaving: None }
     }
 
-    /// Consumes until the run is over, then leaves in good order.
-    pub(super) fn run(mut self, shared: &Shared) -> Result<Flow, BenchError> {
-        let mut flow = Flow::default();
-        self.connection.send(format!("RDY {}\n", self.rdy).as_bytes())?;
-        loop {
-            let filled = self.connection.fill()?;
-            let now = shared.clock.nanos();
-            if filled > 0 {
-                let taken = self.take(now, &mut flow)?;
-                shared.note_received(taken.messages, now);
-                self.flush()?;
-            }
-            let over = match self.mode {
-                Mode::Both => shared.is_delivered(now),
-                Mode::Pub | Mode::Sub => shared.is_dry(now),
-            };
-            if over || shared.has_failed() {
-                self.leave(shared, &mut flow);
-                return Ok(flow);
-            }
-        }
-    }
-
-    /// Stops the flow and finishes what is already under way, so that the server has nothing to send
-    /// again. The server may close at any point of this.
-    fn leave(&mut self, shared: &Shared, flow: &mut Flow) {
-        if self.connection.send(b"RDY 0\nCLS\n").is_err() {
-            return;
-        }
-        let since = shared.clock.nanos();
-        while self.connection.fill().is_ok() {
-            let now = shared.clock.nanos();
-            let Ok(taken) = self.take(now, flow) else { return };
-            if self.flush().is_err() || taken.closed || now.saturating_sub(since) > LEAVE {
-                return;
-            }
-        }
-    }
-
-    fn take(&mut self, now: u64, flow: &mut Flow) -> Result<Taken, BenchError> {
+    fn take(&mut self, run: &Run, now: u64, flow: &mut Flow) -> Result<Taken, BenchError> {
         let mut taken = Taken::default();
         // Messages of one MPUB have the same stamp and mostly come together.
         let (mut stamp, mut stamped) = (0, 0);
-        while let Some(frame) = self.connection.next()? {
+        while let Some(frame) = self.link.next()? {
             let message = match frame {
                 Frame::Message(message) => message,
                 Frame::Response(HEARTBEAT) => {
@@ -95,48 +51,124 @@ impl Consumer {
                     continue;
                 }
                 Frame::Response(response) => {
-                    taken.closed |= response == CLOSE_WAIT;
+                    taken.is_closed |= response == CLOSE_WAIT;
                     continue;
                 }
-                Frame::Error(error) => return Err(refused(error)),
+                Frame::Error(error) => return Err(BenchError::refused(error)),
             };
-            let (Some(id), Some(body)) = (message.get(10..26), message.get(26..)) else {
+            let Some((head, body)) = message.split_first_chunk::<26>() else {
                 return Err(BenchError::Malformed);
             };
-            self.output.extend(b"FIN ");
-            self.output.extend(id);
-            self.output.push(b'\n');
+            let mut finish = *b"FIN 0123456789abcdef\n";
+            finish[4..20].copy_from_slice(&head[10..]);
+            self.output.extend_from_slice(&finish);
+            flow.redelivered += u64::from(head[8..10] != [0, 1]);
             taken.messages += 1;
             taken.bytes += body.len() as u64;
-            if let Some(sent) = stamp_of(body, &self.marker) {
-                if sent != stamp {
-                    flow.record(now.saturating_sub(stamp), stamped);
-                    (stamp, stamped) = (sent, 0);
+            if let Some(due) = stamp_of(body, &self.marker) {
+                if due != stamp {
+                    record(flow, run, stamp, stamped, now);
+                    (stamp, stamped) = (due, 0);
                 }
                 stamped += 1;
             }
         }
-        flow.record(now.saturating_sub(stamp), stamped);
-        flow.add(taken.messages, taken.bytes, now);
+        record(flow, run, stamp, stamped, now);
         Ok(taken)
     }
 
-    fn flush(&mut self) -> Result<(), BenchError> {
-        if !self.output.is_empty() {
-            self.connection.send(&self.output)?;
-            self.output.clear();
+    /// Sends what is owed; whether all of it went.
+    fn flush(&mut self) -> Result<bool, BenchError> {
+        while self.sent < self.output.len() {
+            let sent = self.link.send(&self.output[self.sent..])?;
+            if sent == 0 {
+                return Ok(false);
+            }
+            self.sent += sent;
         }
-        Ok(())
+        self.output.clear();
+        self.sent = 0;
+        self.link.flush()
+    }
+
+    fn handle(&mut self, readable: bool, run: &Run, flow: &mut Flow) -> Result<Next, BenchError> {
+        let filled = if readable { self.link.fill()? } else { Filled::Nothing };
+        let mut is_closed = false;
+        if filled != Filled::Nothing {
+            let now = run.now();
+            let taken = self.take(run, now, flow)?;
+            if taken.messages > 0 {
+                run.note_received(taken.messages, now);
+                run.add(flow, taken.messages, taken.bytes, now);
+            }
+            is_closed = taken.is_closed;
+        }
+        let is_flushed = self.flush()?;
+        if self.leaving.is_some() && is_closed && is_flushed {
+            return Ok(Next::Done);
+        }
+        Ok(if filled == Filled::Some { Next::More } else { Next::Wait })
     }
 }
 
-/// When the body was published, if this run did it.
+impl Peer for Consumer {
+    fn socket(&mut self) -> &mut Socket {
+        self.link.stream_mut()
+    }
+
+    fn start(&mut self, _: &Run, _: &mut Flow) -> Result<(), BenchError> {
+        self.output.extend(format!("RDY {}\n", self.rdy).as_bytes());
+        self.flush().map(drop)
+    }
+
+    fn handle_ready(
+        &mut self,
+        readable: bool,
+        run: &Run,
+        flow: &mut Flow,
+    ) -> Result<Next, BenchError> {
+        match self.handle(readable, run, flow) {
+            // The server may close at any point after CLS.
+            Err(BenchError::Io(..)) if self.leaving.is_some() => Ok(Next::Done),
+            result => result,
+        }
+    }
+
+    fn due(&self) -> Option<u64> {
+        None
+    }
+
+    fn is_over(&self, run: &Run, now: u64) -> bool {
+        let too_long = |since| now.saturating_sub(since) > LEAVE;
+        run.has_failed() || self.leaving.is_some_and(too_long)
+    }
+
+    fn leave(&mut self, now: u64) -> Result<(), BenchError> {
+        // Messages under way come all the same; they are finished, so that the server has nothing to send
+        // again.
+        self.leaving = Some(now);
+        self.output.extend(b"RDY 0\nCLS\n");
+        match self.flush() {
+            Err(BenchError::Io(..)) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The latency of `count` messages that were due at `due`, if that was while it counts.
+fn record(flow: &mut Flow, run: &Run, due: u64, count: u64, now: u64) {
+    if count > 0 && run.counts(due) {
+        flow.record(now.saturating_sub(due), count);
+    }
+}
+
+/// When the body was due, if this run published it.
 fn stamp_of(body: &[u8], marker: &[u8; 8]) -> Option<u64> {
     let stamp = body.get(..STAMP)?.strip_prefix(marker)?;
     stamp.first_chunk().map(|nanos| u64::from_be_bytes(*nanos))
 }
 
 /// FINs of a full read of small messages; it grows beyond if a server packs them tighter.
-const OUTPUT_LEN: usize = 64 * 1024;
+const OUTPUT_LEN: usize = 32 * 1024;
 /// How long a server may go on sending after CLS.
 const LEAVE: u64 = 1_000_000_000;

@@ -1,212 +1,351 @@
 //! `sansq bench`: a load generator for any server that speaks NSQ's protocol.
 //!
-//! One blocking thread per connection, independent of the runtimes under test. It is meant to cost
-//! far less than the server: commands are built once and only their time stamps rewritten, reads fill
-//! a large buffer, FINs leave in one write per read, and nothing is allocated per message.
+//! It is independent of the runtimes under test, and meant to cost far less than the server, whose cores it
+//! may share. A few threads wait for all connections (`worker`); commands are built once, and only their time
+//! stamps are rewritten (`commands`); reads fill a large buffer, in which frames are read in place (`link`);
+//! FINs leave in one write per read (`consumer`). Nothing is allocated per message. It prints what it cost.
 //!
-//! A body carries a marker of this run and the time of its publish command, both read by the same
-//! process, so that delivery latency needs no clock in common with the server. Messages without
-//! the marker (left over, or made up by the server) count, but not for latency.
+//! A body carries a marker of this run and the time when its command was due, both read by the same
+//! process, so that delivery latency needs no clock in common with the server. Messages without the marker
+//! (left over, or made up by the server) count, but not for latency.
+//!
+//! What is measured, and how to read it, is in `docs/BENCH.md`.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::io;
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use sansq_core::name::TopicName;
+use sansq_core::client::ConnectionOptions;
+use sansq_core::name::{InvalidName, TopicName};
+use sansq_core::protocol::frame::OK;
+use sansq_core::upgrade::UpgradeError;
 
-mod connection;
+mod commands;
+mod compare;
 mod consumer;
+mod cpu;
+mod flow;
+mod handshake;
+mod link;
 mod options;
 mod publisher;
 mod report;
+mod run;
+mod schedule;
+mod wait;
+mod worker;
 
-pub use options::{BenchOptions, Mode};
-pub use report::{Flow, Report};
+pub use compare::{Comparison, Ratio, compare};
+pub use flow::Flow;
+pub use options::{BenchOptions, Body, Mode, Pair};
+pub use report::{Report, Server};
 
-use connection::Connection;
+use commands::Commands;
 use consumer::Consumer;
+use cpu::Usage;
+use handshake::Opened;
 use publisher::Publisher;
+use run::Run;
+use schedule::{Schedule, share};
+use worker::{Peer, Worker};
 
-/// Puts load on a server and says what it did.
+/// Puts load on one server and says what it did.
 ///
 /// # Errors
-/// [`BenchError`] if a connection can't be made, ends early, or gets an answer that is no success.
-pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
-    let topic = match options.topic {
-        Some(topic) => topic,
-        None => fresh_topic()?,
-    };
-    let marker = since_epoch().as_nanos() as u64 ^ (u64::from(std::process::id()) << 48);
-    let address = options.nsqd_tcp_address.as_str();
-
+/// [`BenchError`] if a connection can't be made, ends early, or gets an answer that is no success; or if the
+/// options don't [`check`](BenchOptions::check).
+pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
+    options.check().map_err(BenchError::Options)?;
+    let setup = Setup::new(options)?;
     // Consumers first: a message that finds no channel would wait on the topic.
+    let mut server = Server::default();
     let mut consumers = Vec::new();
     if options.mode != Mode::Pub {
-        for _ in 0..options.consumers {
-            let connection = Connection::open(address)?;
-            consumers.push(Consumer::subscribe(connection, options, topic, marker)?);
+        for index in 0..options.consumers() {
+            let mut opened = setup.open(&mut server)?;
+            let (topic, channel) = setup.subscription(index);
+            let command = format!("SUB {topic} {channel}\n");
+            if opened.ask(command.as_bytes())? != OK {
+                return Err(BenchError::Malformed);
+            }
+            consumers.push(Consumer::new(opened.into_link()?, options.rdy, setup.marker));
         }
     }
+    let left = match options.prefill {
+        Some(messages) => Some(setup.prefill(messages, &mut server)? * u64::from(options.channels)),
+        None => None,
+    };
+    let end = options.end_nanos().unwrap_or(u64::MAX);
     let mut publishers = Vec::new();
     if options.mode != Mode::Sub {
-        for _ in 0..options.connections {
-            let connection = Connection::open(address)?;
-            publishers.push(Publisher::new(connection, options, topic, marker)?);
-        }
+        publishers = setup.publishers(&mut server, options.rate, options.messages, end)?;
     }
-
-    let shared = Shared {
-        clock: Clock(Instant::now()),
-        end: options.duration.as_nanos() as u64,
-        publishing: AtomicUsize::new(publishers.len()),
-        published: AtomicU64::new(0),
-        received: AtomicU64::new(0),
-        heard: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
+    let start = u64::try_from(options.warm_up.as_nanos()).unwrap_or(u64::MAX);
+    let run = Run::new(options.mode, (start, end), publishers.len(), options.channels, left);
+    let run = run.spin(options.spin);
+    let (published, received) = setup.go(&run, publishers, consumers, &mut server)?;
+    let undelivered = match options.mode {
+        Mode::Both => run.expected().saturating_sub(run.received.load(Ordering::Relaxed)),
+        Mode::Pub | Mode::Sub => 0,
     };
-    let (published, received) = thread::scope(|scope| {
-        let shared = &shared;
-        let consumers: Vec<_> = (consumers.into_iter())
-            .map(|consumer| scope.spawn(move || shared.watch(consumer.run(shared))))
-            .collect();
-        let publishers: Vec<_> = (publishers.into_iter())
-            .map(|publisher| {
-                scope.spawn(move || {
-                    let flow = shared.watch(publisher.run(shared));
-                    shared.publishing.fetch_sub(1, Ordering::AcqRel);
-                    flow
-                })
-            })
-            .collect();
-        (join(publishers), join(consumers))
-    });
-    Ok(Report::new(options, topic, published?, received?))
+    Ok(Report::new(options, setup.topics, server, (published, received), undelivered))
 }
 
 /// Why a run came to nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BenchError {
-    /// The bodies of one connection's window don't fit into memory.
-    CommandsTooLarge,
+    /// The server wants a secret: `--client-opt auth_secret,…`.
+    AuthRequired,
     /// The connection failed; what it was used for, and how.
     Io(&'static str, io::Error),
-    /// The server sent what is no frame of the protocol.
+    /// What came through TLS or a compression means nothing.
+    Layer(UpgradeError),
+    /// The server sent what is no frame of the protocol, or no answer to what was asked.
     Malformed,
+    /// A topic's or a channel's name with its number is not valid.
+    Name(String, InvalidName),
+    /// The server does not grant this option.
+    NotGranted(&'static str),
+    /// The options don't go together.
+    Options(String),
     /// The server refused a command with this error.
     Refused(String),
-    /// The server did not answer within ten seconds.
+    /// The server did not answer for ten seconds, or not to the handshake.
     Stalled,
+}
+
+impl BenchError {
+    fn refused(error: &[u8]) -> Self {
+        Self::Refused(String::from_utf8_lossy(error).into_owned())
+    }
 }
 
 impl fmt::Display for BenchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CommandsTooLarge => {
-                f.write_str("--size times --batch times --window is more than a gigabyte")
+            Self::AuthRequired => {
+                f.write_str("the server wants a secret: --client-opt auth_secret,SECRET")
             }
             Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::Layer(error) => error.fmt(f),
             Self::Malformed => f.write_str("the server's answer is not NSQ's protocol"),
+            Self::Name(name, error) => write!(f, "{name}: {error}"),
+            Self::NotGranted(option) => {
+                write!(f, "the server does not grant {option}, which --client-opt asks for")
+            }
+            Self::Options(text) => f.write_str(text),
             Self::Refused(error) => write!(f, "the server answered {error}"),
             Self::Stalled => f.write_str("the server did not answer for ten seconds"),
         }
     }
 }
 
-impl core::error::Error for BenchError {}
-
-/// What the threads of a run know of each other.
-#[derive(Debug)]
-struct Shared {
-    clock: Clock,
-    /// When publishers and, without publishers, consumers stop.
-    end: u64,
-    /// Publishers that still run.
-    publishing: AtomicUsize,
-    /// Messages that were acknowledged.
-    published: AtomicU64,
-    /// Messages that were delivered.
-    received: AtomicU64,
-    /// When the last of them came, to whichever consumer.
-    heard: AtomicU64,
-    /// Whether a thread gave up; the others then do too.
-    failed: AtomicBool,
-}
-
-impl Shared {
-    fn watch<T>(&self, result: Result<T, BenchError>) -> Result<T, BenchError> {
-        if result.is_err() {
-            self.failed.store(true, Ordering::Relaxed);
+impl core::error::Error for BenchError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Io(_, error) => Some(error),
+            Self::Layer(error) => Some(error),
+            Self::Name(_, error) => Some(error),
+            Self::AuthRequired
+            | Self::Malformed
+            | Self::NotGranted(_)
+            | Self::Options(_)
+            | Self::Refused(_)
+            | Self::Stalled => None,
         }
-        result
-    }
-
-    fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    fn note_received(&self, messages: u64, now: u64) {
-        if messages > 0 {
-            self.received.fetch_add(messages, Ordering::Relaxed);
-            self.heard.fetch_max(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether the publishers are done and all that they published was delivered, or will not be.
-    fn is_delivered(&self, now: u64) -> bool {
-        self.publishing.load(Ordering::Acquire) == 0
-            && (self.received.load(Ordering::Relaxed) >= self.published.load(Ordering::Relaxed)
-                || self.silent(now) > STALL)
-    }
-
-    /// Whether the time is up or, to whichever consumer, no more comes.
-    fn is_dry(&self, now: u64) -> bool {
-        let any = self.received.load(Ordering::Relaxed) > 0;
-        now >= self.end || (any && self.silent(now) > IDLE)
-    }
-
-    fn silent(&self, now: u64) -> u64 {
-        now.saturating_sub(self.heard.load(Ordering::Relaxed))
     }
 }
 
-/// Nanoseconds since the start of the run.
-#[derive(Clone, Copy, Debug)]
-struct Clock(Instant);
+/// What one run is made of.
+struct Setup<'a> {
+    options: &'a BenchOptions,
+    connection: ConnectionOptions,
+    topics: Vec<String>,
+    channels: Vec<String>,
+    marker: [u8; 8],
+}
 
-impl Clock {
-    fn nanos(self) -> u64 {
-        self.0.elapsed().as_nanos() as u64
+impl<'a> Setup<'a> {
+    fn new(options: &'a BenchOptions) -> Result<Self, BenchError> {
+        let nanos = since_epoch().as_nanos() as u64;
+        let topic = match &options.topic {
+            Some(topic) => topic.to_string(),
+            None => format!("sansq_bench_{:x}", nanos / 1_000),
+        };
+        let topics = numbered(&topic, options.topics);
+        let channels = numbered(options.channel.as_ref(), options.channels);
+        // The last one is the longest.
+        for name in [topics.last(), channels.last()].into_iter().flatten() {
+            TopicName::new(name).map_err(|error| BenchError::Name(name.clone(), error))?;
+        }
+        Ok(Self {
+            options,
+            connection: options.connection_options().map_err(BenchError::Options)?,
+            topics,
+            channels,
+            marker: (nanos ^ (u64::from(std::process::id()) << 48)).to_be_bytes(),
+        })
     }
+
+    fn open(&self, server: &mut Server) -> Result<Opened, BenchError> {
+        let opened = Opened::new(&self.options.nsqd_tcp_address, &self.connection)?;
+        if server.version.is_empty() {
+            server.version.clone_from(&opened.version);
+        }
+        if server.pid.is_none() {
+            let given = self.options.pid.first().copied();
+            server.pid = given.or_else(|| cpu::listener(opened.peer, opened.local));
+        }
+        Ok(opened)
+    }
+
+    /// What the consumer of this number subscribes to: all topics' first channels, then their second ones, and
+    /// then again.
+    fn subscription(&self, index: u32) -> (&str, &str) {
+        let index = index as usize;
+        let (topics, channels) = (self.topics.len(), self.channels.len());
+        (&self.topics[index % topics], &self.channels[index / topics % channels])
+    }
+
+    fn publishers(
+        &self,
+        server: &mut Server,
+        rate: Option<u64>,
+        messages: Option<u64>,
+        end: u64,
+    ) -> Result<Vec<Publisher>, BenchError> {
+        let BenchOptions { connections, batch, .. } = *self.options;
+        let total = messages.map_or(u64::MAX, |messages| messages.div_ceil(batch.into()));
+        let publisher = |index| {
+            let link = self.open(server)?.into_link()?;
+            let topics = self.topics_of(index);
+            let commands = Commands::new(self.options, &topics, self.marker, index.into());
+            let limit = if messages.is_some() { share(total, index, connections) } else { total };
+            let schedule = match rate {
+                Some(rate) => Schedule::open(rate, batch, (index, connections), limit, end),
+                None => Schedule::closed(limit, end),
+            };
+            Ok(Publisher::new(link, self.options, commands, schedule))
+        };
+        (0..connections).map(publisher).collect()
+    }
+
+    /// The topics that a publishing connection publishes to, in turn.
+    fn topics_of(&self, index: u32) -> Vec<String> {
+        let groups = self.options.topic_groups();
+        let (first, step) = ((index % groups) as usize, groups as usize);
+        self.topics.iter().skip(first).step_by(step).cloned().collect()
+    }
+
+    /// Publishes this many messages, in whole batches; how many per topic's channel that are.
+    fn prefill(&self, messages: u64, server: &mut Server) -> Result<u64, BenchError> {
+        let publishers = self.publishers(server, None, Some(messages), u64::MAX)?;
+        let run = Run::new(Mode::Pub, (0, u64::MAX), publishers.len(), 0, None);
+        let (published, _) = self.go(&run, publishers, Vec::new(), &mut Server::default())?;
+        Ok(published.total)
+    }
+
+    /// Has threads do it, and looks at the server meanwhile.
+    fn go(
+        &self,
+        run: &Run,
+        publishers: Vec<Publisher>,
+        consumers: Vec<Consumer>,
+        server: &mut Server,
+    ) -> Result<(Flow, Flow), BenchError> {
+        let threads = usize::from(self.options.threads);
+        thread::scope(|scope| {
+            let publishers: Vec<_> = deal(publishers, threads)
+                .into_iter()
+                .map(|peers| scope.spawn(move || publish(run, peers)))
+                .collect();
+            let consumers: Vec<_> = deal(consumers, threads)
+                .into_iter()
+                .map(|peers| scope.spawn(move || watch(run, Worker::new(run, peers, true))))
+                .collect();
+            let are_done = || {
+                let mut threads = publishers.iter().chain(&consumers);
+                threads.all(thread::ScopedJoinHandle::is_finished)
+            };
+            if let Some(pid) = server.pid {
+                server.watch(run, are_done, || cpu::usage(pid));
+            }
+            Ok((join(publishers)?, join(consumers)?))
+        })
+    }
+}
+
+impl Server {
+    /// Notes what the server uses from the start of counting to its end, or until all `are_done`.
+    fn watch(&mut self, run: &Run, are_done: impl Fn() -> bool, usage: impl Fn() -> Option<Usage>) {
+        let wait_until = |time: u64| {
+            while !are_done() && run.now() < time {
+                let left = Duration::from_nanos(time.saturating_sub(run.now()));
+                thread::sleep(left.min(wait::TICK));
+            }
+            Some((usage()?, run.now()))
+        };
+        let before = wait_until(run.start);
+        let after = wait_until(run.end);
+        let (Some((before, began)), Some((after, ended))) = (before, after) else { return };
+        self.cpu = Some(after.cpu.saturating_sub(before.cpu));
+        self.watched = Duration::from_nanos(ended.saturating_sub(began));
+        self.memory = Some(after.memory);
+    }
+}
+
+fn publish(run: &Run, peers: Vec<Publisher>) -> Result<Flow, BenchError> {
+    let count = peers.len();
+    let flow = watch(run, Worker::new(run, peers, false));
+    run.publishing.fetch_sub(count, Ordering::AcqRel);
+    flow
+}
+
+fn watch<P: Peer>(run: &Run, worker: Worker<'_, P>) -> Result<Flow, BenchError> {
+    let result = worker.work();
+    if result.is_err() {
+        run.fail();
+    }
+    result
+}
+
+/// Deals connections to at most so many threads, none of which is without.
+fn deal<T>(peers: Vec<T>, threads: usize) -> Vec<Vec<T>> {
+    let mut hands: Vec<Vec<T>> = (0..threads.min(peers.len())).map(|_| Vec::new()).collect();
+    let count = hands.len();
+    for (index, peer) in peers.into_iter().enumerate() {
+        hands[index % count].push(peer);
+    }
+    hands
 }
 
 /// Adds up what the threads did; a failure of one is a failure of all.
 fn join(
     threads: Vec<thread::ScopedJoinHandle<'_, Result<Flow, BenchError>>>,
 ) -> Result<Flow, BenchError> {
-    threads.into_iter().try_fold(Flow::default(), |sum, thread| {
-        let flow = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(sum.plus(flow))
-    })
+    let results: Vec<_> = (threads.into_iter())
+        .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect();
+    results.into_iter().try_fold(Flow::default(), |sum, flow| Ok(sum.plus(flow?)))
 }
 
-fn fresh_topic() -> Result<TopicName, BenchError> {
-    let name = format!("sansq_bench_{:x}", since_epoch().as_millis());
-    TopicName::new(name).map_err(|error| BenchError::Refused(error.to_string()))
+/// One name, or so many with numbers of one length behind it, in front of `#ephemeral`.
+fn numbered(name: &str, count: u32) -> Vec<String> {
+    if count == 1 {
+        return vec![name.to_owned()];
+    }
+    let digits = (count - 1).to_string().len();
+    let (stem, suffix) = name.split_once('#').map_or((name, ""), |(stem, _)| (stem, "#ephemeral"));
+    (0..count).map(|number| format!("{stem}_{number:0digits$}{suffix}")).collect()
 }
 
 fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
-
-/// Bytes of a body that carry the marker and the time of publishing.
-const STAMP: usize = 16;
-/// In mode `sub`, how long nothing comes before the channel counts as drained.
-const IDLE: u64 = 1_000_000_000;
-/// How long a server may leave a command unanswered.
-const STALL: u64 = 10_000_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -1,139 +1,153 @@
 //! A publishing connection: keeps a window of PUB or MPUB commands under way.
 
+use core::sync::atomic::Ordering;
 use std::collections::VecDeque;
 
-use core::sync::atomic::Ordering;
-
-use sansq_core::name::TopicName;
+use mio::net::TcpStream as Socket;
 use sansq_core::protocol::frame::HEARTBEAT;
 
-use super::connection::{Connection, Frame, refused};
-use super::{BenchError, BenchOptions, Flow, STALL, STAMP, Shared};
+use super::commands::Commands;
+use super::flow::Flow;
+use super::link::{Filled, Frame, Link};
+use super::run::Run;
+use super::schedule::Schedule;
+use super::worker::{Next, Peer};
+use super::{BenchError, BenchOptions};
 
-/// One connection and its commands, built once.
+/// One connection, its commands, and when they are due.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    connection: Connection,
-    /// As many commands as the window holds, one behind the other.
-    commands: Vec<u8>,
-    /// Bytes of one command.
-    command_len: usize,
-    /// Where in a command the first body begins, and how far it is to the next one.
-    first_body: usize,
-    body_stride: usize,
-    batch: u32,
-    size: u32,
-    /// When each command under way was sent, oldest first. Its length is limited by the window.
-    sent: VecDeque<u64>,
+    link: Link<Socket>,
+    commands: Commands,
+    schedule: Schedule,
+    batch: u64,
+    size: u64,
+    /// When each command under way was due, oldest first. Its length is limited by the window.
+    under_way: VecDeque<u64>,
     window: usize,
+    is_open_loop: bool,
+    owes_nop: bool,
 }
 
 impl Publisher {
     pub(super) fn new(
-        connection: Connection,
+        link: Link<Socket>,
         options: &BenchOptions,
-        topic: TopicName,
-        marker: u64,
-    ) -> Result<Self, BenchError> {
-        let &BenchOptions { size, batch, window, .. } = options;
-        let bodies = u64::from(batch) * (u64::from(size) + 4);
-        let total = bodies.saturating_mul(u64::from(window));
-        if total > COMMANDS_MAX {
-            return Err(BenchError::CommandsTooLarge);
+        commands: Commands,
+        schedule: Schedule,
+    ) -> Self {
+        let window = options.window() as usize;
+        Self {
+            link,
+            commands,
+            schedule,
+            batch: options.batch.into(),
+            size: options.size.into(),
+            under_way: VecDeque::with_capacity(window),
+            window,
+            is_open_loop: options.rate.is_some(),
+            owes_nop: false,
         }
-        let mut command = Vec::new();
-        if batch == 1 {
-            command.extend(format!("PUB {topic}\n").as_bytes());
-        } else {
-            command.extend(format!("MPUB {topic}\n").as_bytes());
-            command.extend((bodies as u32 + 4).to_be_bytes());
-            command.extend(batch.to_be_bytes());
-        }
-        let first_body = command.len() + 4;
-        let mut body = vec![b'x'; size as usize];
-        if body.len() >= STAMP {
-            body[..8].copy_from_slice(&marker.to_be_bytes());
-        }
-        for _ in 0..batch {
-            command.extend(size.to_be_bytes());
-            command.extend(&body);
-        }
-        Ok(Self {
-            connection,
-            command_len: command.len(),
-            commands: command.repeat(window as usize),
-            first_body,
-            body_stride: 4 + size as usize,
-            batch,
-            size,
-            sent: VecDeque::with_capacity(window as usize),
-            window: window as usize,
-        })
     }
 
-    /// Publishes until the end of the run, then waits for the answers that are due.
-    pub(super) fn run(mut self, shared: &Shared) -> Result<Flow, BenchError> {
-        let mut flow = Flow::default();
-        let mut heard = shared.clock.nanos();
+    /// Has what is due sent, as far as there is room. Nothing is due for a run that failed.
+    fn send(&mut self, run: &Run, now: u64, flow: &mut Flow) -> Result<(), BenchError> {
+        while self.under_way.len() < self.window
+            && let Some(due) = self.schedule.take(now)
+        {
+            self.commands.push(due);
+            self.under_way.push_back(due);
+            if self.is_open_loop && run.counts(due) {
+                flow.lag.saturating_record(now.saturating_sub(due));
+            }
+        }
         loop {
-            let now = shared.clock.nanos();
-            if now < shared.end && !shared.has_failed() {
-                self.send(now)?;
-            } else if self.sent.is_empty() {
-                return Ok(flow);
+            let unsent = self.commands.unsent();
+            if unsent.is_empty() {
+                break;
             }
-            if self.connection.fill()? == 0 {
-                if shared.clock.nanos().saturating_sub(heard) > STALL {
-                    return Err(BenchError::Stalled);
-                }
-                continue;
+            let sent = self.link.send(unsent)?;
+            self.commands.advance(sent);
+            if sent == 0 {
+                break;
             }
-            heard = shared.clock.nanos();
-            let answered = self.take_answers(heard, &mut flow)?;
-            shared.published.fetch_add(answered, Ordering::Relaxed);
         }
+        // Four bytes into an empty buffer are taken whole, or not at all.
+        if self.owes_nop && self.commands.unsent().is_empty() && self.commands.is_between() {
+            self.owes_nop = self.link.send(b"NOP\n")? == 0;
+        }
+        self.link.flush().map(drop)
     }
 
-    /// Fills the window, in one write.
-    fn send(&mut self, now: u64) -> Result<(), BenchError> {
-        let room = self.window - self.sent.len();
-        if room == 0 {
-            return Ok(());
-        }
-        let commands = &mut self.commands[..room * self.command_len];
-        if self.size as usize >= STAMP {
-            for command in commands.chunks_exact_mut(self.command_len) {
-                let bodies = command[self.first_body..].chunks_mut(self.body_stride);
-                bodies.for_each(|body| body[8..STAMP].copy_from_slice(&now.to_be_bytes()));
-            }
-        }
-        self.sent.extend(core::iter::repeat_n(now, room));
-        self.connection.send(commands)
-    }
-
-    /// The number of messages that were acknowledged.
-    fn take_answers(&mut self, now: u64, flow: &mut Flow) -> Result<u64, BenchError> {
-        let mut heartbeat = false;
+    fn take_answers(&mut self, run: &Run, now: u64, flow: &mut Flow) -> Result<(), BenchError> {
         let mut answered = 0;
-        while let Some(frame) = self.connection.next()? {
+        while let Some(frame) = self.link.next()? {
             match frame {
-                Frame::Response(HEARTBEAT) => heartbeat = true,
+                Frame::Response(HEARTBEAT) => self.owes_nop = true,
                 Frame::Response(_) => {
-                    let sent = self.sent.pop_front().ok_or(BenchError::Malformed)?;
-                    flow.record(now.saturating_sub(sent), 1);
-                    answered += u64::from(self.batch);
+                    let due = self.under_way.pop_front().ok_or(BenchError::Malformed)?;
+                    if run.counts(due) {
+                        flow.record(now.saturating_sub(due), 1);
+                    }
+                    answered += self.batch;
                 }
-                Frame::Error(error) => return Err(refused(error)),
+                Frame::Error(error) => return Err(BenchError::refused(error)),
                 Frame::Message(_) => return Err(BenchError::Malformed),
             }
         }
-        if heartbeat {
-            self.connection.send(b"NOP\n")?;
+        if answered > 0 {
+            run.published.fetch_add(answered, Ordering::Relaxed);
+            run.add(flow, answered, answered * self.size, now);
         }
-        flow.add(answered, answered * u64::from(self.size), now);
-        Ok(answered)
+        Ok(())
     }
 }
 
-/// Bytes of all commands of a connection: a gigabyte is far above what any server takes at once.
-const COMMANDS_MAX: u64 = 1 << 30;
+impl Peer for Publisher {
+    fn socket(&mut self) -> &mut Socket {
+        self.link.stream_mut()
+    }
+
+    fn start(&mut self, run: &Run, flow: &mut Flow) -> Result<(), BenchError> {
+        self.send(run, run.now(), flow)
+    }
+
+    fn handle_ready(
+        &mut self,
+        readable: bool,
+        run: &Run,
+        flow: &mut Flow,
+    ) -> Result<Next, BenchError> {
+        let filled = if readable { self.link.fill()? } else { Filled::Nothing };
+        let now = run.now();
+        if filled != Filled::Nothing {
+            self.take_answers(run, now, flow)?;
+        }
+        self.send(run, now, flow)?;
+        if self.under_way.is_empty() && self.schedule.is_over(now) {
+            return Ok(Next::Done);
+        }
+        Ok(if filled == Filled::Some { Next::More } else { Next::Wait })
+    }
+
+    fn due(&self) -> Option<u64> {
+        // Without room there is nothing to do before an answer comes.
+        if self.under_way.len() < self.window { self.schedule.due() } else { None }
+    }
+
+    fn is_over(&self, run: &Run, now: u64) -> bool {
+        run.has_failed() || self.under_way.is_empty() && self.schedule.is_over(now)
+    }
+
+    fn give_up(&mut self, run: &Run, now: u64, flow: &mut Flow) -> bool {
+        if self.is_open_loop && now > run.end.saturating_add(run.patience()) {
+            flow.unsent += (self.schedule.missed(now) + self.under_way.len() as u64) * self.batch;
+            return true;
+        }
+        false
+    }
+
+    fn waits_for_answer(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+}

@@ -1,135 +1,174 @@
 //! What a run did, as a table and as JSON.
 
 use core::fmt::{self, Write as _};
+use core::time::Duration;
 
 use hdrhistogram::Histogram;
-use sansq_core::name::TopicName;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::flow::{Flow, percentiles};
 use super::{BenchOptions, Mode};
-
-/// What one direction carried.
-#[derive(Clone, Debug)]
-pub struct Flow {
-    /// Messages acknowledged or delivered.
-    pub messages: u64,
-    /// Bytes of their bodies.
-    pub bytes: u64,
-    /// Nanoseconds from the start of the run to the last of them.
-    pub nanos: u64,
-    /// Nanoseconds from sending a publish command to its OK, or to each delivery.
-    pub latency: Histogram<u64>,
-}
-
-impl Default for Flow {
-    fn default() -> Self {
-        Self {
-            messages: 0,
-            bytes: 0,
-            nanos: 0,
-            latency: Histogram::new_with_bounds(1_000, LATENCY_MAX, 3)
-                .expect("the bounds are constants in order"),
-        }
-    }
-}
-
-impl Flow {
-    /// Messages per second.
-    pub fn rate(&self) -> f64 {
-        per_second(self.messages, self.nanos)
-    }
-
-    /// Megabytes (10^6 bytes) of bodies per second.
-    pub fn megabytes(&self) -> f64 {
-        per_second(self.bytes, self.nanos) / 1e6
-    }
-
-    pub(super) fn add(&mut self, messages: u64, bytes: u64, now: u64) {
-        if messages > 0 {
-            self.messages += messages;
-            self.bytes += bytes;
-            self.nanos = now;
-        }
-    }
-
-    pub(super) fn record(&mut self, nanos: u64, count: u64) {
-        if count > 0 {
-            self.latency.saturating_record_n(nanos, count);
-        }
-    }
-
-    pub(super) fn plus(mut self, other: Self) -> Self {
-        self.messages += other.messages;
-        self.bytes += other.bytes;
-        self.nanos = self.nanos.max(other.nanos);
-        self.latency.add(other.latency).expect("all histograms have the same bounds");
-        self
-    }
-
-    fn percentiles(&self) -> [(&'static str, u64); 5] {
-        let at = |quantile| self.latency.value_at_quantile(quantile);
-        [
-            ("p50", at(0.5)),
-            ("p90", at(0.9)),
-            ("p99", at(0.99)),
-            ("p99.9", at(0.999)),
-            ("max", self.latency.max()),
-        ]
-    }
-}
 
 /// The figures of a run; its `Display` is the table.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The topic that was used.
-    pub topic: TopicName,
+    /// The topics that were used.
+    pub topics: Vec<String>,
+    /// What is known of the server.
+    pub server: Server,
     /// What was published and acknowledged.
     pub published: Flow,
     /// What was delivered.
     pub received: Flow,
-    options: BenchOptions,
+    /// In mode `both`, how many deliveries of what was published did not come.
+    pub undelivered: u64,
+    pub(super) options: BenchOptions,
+}
+
+/// What is known of the server.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// Its version, as it says in the answer to IDENTIFY; empty if it does not.
+    pub version: String,
+    /// Its process, if it is known.
+    pub pid: Option<u32>,
+    /// CPU time that it took while it was counted, exact to 10 ms.
+    pub cpu: Option<Duration>,
+    /// How long that was measured.
+    pub watched: Duration,
+    /// Resident memory in bytes at the end of counting.
+    pub memory: Option<u64>,
+}
+
+/// One figure of a report that can be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Metric {
+    /// What it is, for people.
+    pub(super) label: &'static str,
+    /// Where it is in the JSON, names with dots in between.
+    pub(super) key: &'static str,
+    pub(super) value: f64,
 }
 
 impl Report {
     pub(super) fn new(
         options: &BenchOptions,
-        topic: TopicName,
-        published: Flow,
-        received: Flow,
+        topics: Vec<String>,
+        server: Server,
+        (published, received): (Flow, Flow),
+        undelivered: u64,
     ) -> Self {
-        Self { topic, published, received, options: options.clone() }
+        Self { topics, server, published, received, undelivered, options: options.clone() }
     }
 
-    /// The figures as JSON; latencies in microseconds, `null` where nothing was measured.
+    /// Why the figures are not what was asked for; `None` if they are.
+    pub fn shortfall(&self) -> Option<String> {
+        if self.undelivered > 0 {
+            return Some(format!("{} messages were not delivered", self.undelivered));
+        }
+        if self.published.unsent > 0 {
+            return Some(format!(
+                "the server did not keep up with --rate: {} messages were not sent or not answered",
+                self.published.unsent
+            ));
+        }
+        let counted = if self.options.mode == Mode::Sub { &self.received } else { &self.published };
+        (counted.messages == 0).then(|| "nothing came while it was counted".into())
+    }
+
+    /// Microseconds of the server's CPU time per message: published, or in mode `sub` delivered.
+    pub fn server_cpu_micros(&self) -> Option<f64> {
+        let flow = if self.options.mode == Mode::Sub { &self.received } else { &self.published };
+        // The counted time may be shorter than the watched one, if the work ran out.
+        let cpu = self.server.cpu?.as_secs_f64();
+        (flow.messages > 0).then(|| cpu * 1e6 / flow.messages as f64)
+    }
+
+    /// The most important figures in one line, with the server's address in front.
+    pub fn line(&self) -> String {
+        let mut line = self.options.nsqd_tcp_address.clone();
+        for (name, flow) in self.flows() {
+            let [(_, p50), _, (_, p99), ..] = percentiles(&flow.latency);
+            let _ = write!(
+                line,
+                "  {name} {:.0} msg/s, p50 {} us, p99 {} us",
+                flow.rate(),
+                shown(p50.map(micros), 0),
+                shown(p99.map(micros), 0)
+            );
+        }
+        line
+    }
+
+    /// The figures as JSON (docs/BENCH.md); latencies in microseconds, `null` where nothing was measured.
     pub fn to_json(&self) -> Value {
-        let flow = |flow: &Flow| {
-            let percentiles = flow.percentiles().map(|(name, nanos)| {
-                let value =
-                    if flow.latency.is_empty() { Value::Null } else { micros(nanos).into() };
-                (name.to_owned(), value)
-            });
-            json!({
-                "messages": flow.messages,
-                "seconds": flow.nanos as f64 / 1e9,
-                "messages_per_second": flow.rate(),
-                "megabytes_per_second": flow.megabytes(),
-                "latency_us": Value::Object(percentiles.into_iter().collect()),
-            })
-        };
+        let options = &self.options;
         let mut report = json!({
-            "nsqd_tcp_address": self.options.nsqd_tcp_address,
-            "topic": self.topic.as_str(),
-            "size": self.options.size,
-            "batch": self.options.batch,
-            "window": self.options.window,
-            "rdy": self.options.rdy,
-            "connections": self.options.connections,
-            "consumers": self.options.consumers,
+            "nsqd_tcp_address": options.nsqd_tcp_address,
+            "nsqd_version": self.server.version,
+            "mode": options.mode.name(),
+            "topic": self.topics.first(),
+            "topics": options.topics,
+            "channels": options.channels,
+            "connections": options.connections,
+            "consumers": options.consumers(),
+            "threads": options.threads,
+            "size": options.size,
+            "batch": options.batch,
+            "window": options.window(),
+            "rdy": options.rdy,
+            "rate": options.rate,
+            "client_opt": options.client_opt.iter().map(|opt| without_secret(opt)).collect::<Vec<_>>(),
+            "warm_up_seconds": options.warm_up.as_secs_f64(),
+            "duration_seconds": options.duration.as_secs_f64(),
+            "undelivered": self.undelivered,
+            "server": {
+                "pid": self.server.pid,
+                "cpu_seconds": self.server.cpu.map(|cpu| cpu.as_secs_f64()),
+                "cpu_us_per_message": self.server_cpu_micros(),
+                "memory_bytes": self.server.memory,
+            },
         });
-        for (name, shown) in self.flows() {
-            report[name] = flow(shown);
+        for (name, flow) in self.flows() {
+            report[name] = flow_json(flow);
+        }
+        if options.rate.is_some() {
+            report["publish"]["lag_us"] = latency_json(&self.published.lag);
+            report["publish"]["unsent"] = self.published.unsent.into();
         }
         report
+    }
+
+    /// What two servers can be compared by; what was not measured is left out.
+    pub(super) fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        let mut add = |label, key, value: Option<f64>| {
+            metrics.extend(value.map(|value| Metric { label, key, value }));
+        };
+        for (name, flow) in self.flows() {
+            let rate = (flow.messages > 0).then(|| flow.rate());
+            let [p50, p90, p99, p999, max] =
+                percentiles(&flow.latency).map(|(_, nanos)| nanos.map(micros));
+            if name == "publish" {
+                add("published, msg/s", "publish.messages_per_second", rate);
+                add("PUB to OK p50, us", "publish.latency_us.p50", p50);
+                add("PUB to OK p90, us", "publish.latency_us.p90", p90);
+                add("PUB to OK p99, us", "publish.latency_us.p99", p99);
+                add("PUB to OK p99.9, us", "publish.latency_us.p99.9", p999);
+                add("PUB to OK max, us", "publish.latency_us.max", max);
+            } else {
+                add("delivered, msg/s", "deliver.messages_per_second", rate);
+                add("PUB to delivery p50, us", "deliver.latency_us.p50", p50);
+                add("PUB to delivery p90, us", "deliver.latency_us.p90", p90);
+                add("PUB to delivery p99, us", "deliver.latency_us.p99", p99);
+                add("PUB to delivery p99.9, us", "deliver.latency_us.p99.9", p999);
+                add("PUB to delivery max, us", "deliver.latency_us.max", max);
+            }
+        }
+        add("server CPU, us/message", "server.cpu_us_per_message", self.server_cpu_micros());
+        let memory = self.server.memory.map(|bytes| bytes as f64);
+        add("server memory, bytes", "server.memory_bytes", memory);
+        metrics
     }
 
     fn flows(&self) -> impl Iterator<Item = (&'static str, &Flow)> {
@@ -139,45 +178,124 @@ impl Report {
     }
 }
 
+/// What was put on the server, in one line.
+pub(super) fn headline(options: &BenchOptions) -> String {
+    let BenchOptions { size, batch, topics, channels, connections, rdy, .. } = *options;
+    let mut line = format!("{}, {size} bytes", options.mode.name());
+    let mut add = |part: fmt::Arguments<'_>| line.write_fmt(part).unwrap_or_default();
+    if options.mode != Mode::Sub {
+        add(format_args!(", {connections} publishing"));
+        add(format_args!(", batch {batch}, window {}", options.window()));
+    }
+    if options.mode != Mode::Pub {
+        add(format_args!(", {} consuming, RDY {rdy}", options.consumers()));
+    }
+    if topics > 1 || channels > 1 {
+        add(format_args!(", {topics} topics, {channels} channels each"));
+    }
+    match options.rate {
+        Some(rate) => add(format_args!(", {rate} msg/s")),
+        None => add(format_args!(", closed loop")),
+    }
+    for option in &options.client_opt {
+        add(format_args!(", {}", without_secret(option)));
+    }
+    line
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BenchOptions { size, batch, window, .. } = self.options;
-        writeln!(f, "{}: {size} bytes, batch {batch}, window {window}\n", self.topic)?;
-        writeln!(f, "{:8} {:>12} {:>9} {:>12} {:>9}", "", "messages", "seconds", "msg/s", "MB/s")?;
+        let server = &self.server;
+        write!(f, "{}", self.options.nsqd_tcp_address)?;
+        if !server.version.is_empty() {
+            write!(f, " (nsqd {})", server.version)?;
+        }
+        let topic = self.topics.first().map_or("", String::as_str);
+        writeln!(f, ", topic {topic}\n{}\n", headline(&self.options))?;
+        let head = ["", "messages", "seconds", "msg/s", "MB/s", "client us/msg"];
+        let [name, messages, seconds, rate, megabytes, cpu] = head;
+        writeln!(f, "{name:8} {messages:>12} {seconds:>9} {rate:>12} {megabytes:>9} {cpu:>14}")?;
         for (name, flow) in self.flows() {
             let seconds = flow.nanos as f64 / 1e9;
             let (rate, megabytes) = (flow.rate(), flow.megabytes());
             let messages = flow.messages;
-            writeln!(f, "{name:8} {messages:>12} {seconds:>9.2} {rate:>12.0} {megabytes:>9.1}")?;
+            let cpu = shown(flow.cpu_micros(), 3);
+            writeln!(
+                f,
+                "{name:8} {messages:>12} {seconds:>9.2} {rate:>12.0} {megabytes:>9.1} {cpu:>14}"
+            )?;
         }
         write!(f, "\n{:16}", "latency in us")?;
-        for (name, _) in Flow::default().percentiles() {
+        for (name, _) in percentiles(&Flow::default().latency) {
             write!(f, " {name:>9}")?;
         }
         for (name, flow) in self.flows() {
             let label = if name == "publish" { "PUB to OK" } else { "PUB to delivery" };
-            write!(f, "\n{label:16}")?;
-            for (_, nanos) in flow.percentiles() {
-                let mut cell = String::new();
-                if flow.latency.is_empty() {
-                    cell.push('-');
-                } else {
-                    write!(cell, "{:.0}", micros(nanos))?;
-                }
-                write!(f, " {cell:>9}")?;
-            }
+            write_latency(f, label, &flow.latency)?;
+        }
+        if self.options.rate.is_some() {
+            write_latency(f, "due to sent", &self.published.lag)?;
+        }
+        if let (Some(pid), Some(cpu)) = (server.pid, server.cpu) {
+            let percent = 100.0 * cpu.as_secs_f64() / server.watched.as_secs_f64().max(1e-9);
+            let per_message = shown(self.server_cpu_micros(), 3);
+            let memory = shown(server.memory.map(|bytes| bytes as f64 / 1e6), 1);
+            write!(
+                f,
+                "\n\nserver, pid {pid}: CPU {per_message} us/msg, {percent:.0} % of a core; memory {memory} MB"
+            )?;
+        }
+        if self.received.redelivered > 0 {
+            write!(f, "\nredelivered: {}", self.received.redelivered)?;
         }
         Ok(())
     }
 }
 
-fn per_second(count: u64, nanos: u64) -> f64 {
-    if nanos == 0 { 0.0 } else { count as f64 * 1e9 / nanos as f64 }
+fn write_latency(
+    f: &mut fmt::Formatter<'_>,
+    label: &str,
+    histogram: &Histogram<u64>,
+) -> fmt::Result {
+    write!(f, "\n{label:16}")?;
+    percentiles(histogram)
+        .into_iter()
+        .try_for_each(|(_, nanos)| write!(f, " {:>9}", shown(nanos.map(micros), 0)))
+}
+
+fn shown(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
+}
+
+fn flow_json(flow: &Flow) -> Value {
+    json!({
+        "messages": flow.messages,
+        "seconds": flow.nanos as f64 / 1e9,
+        "messages_per_second": flow.rate(),
+        "megabytes_per_second": flow.megabytes(),
+        "client_cpu_us_per_message": flow.cpu_micros(),
+        "latency_us": latency_json(&flow.latency),
+        "total_messages": flow.total,
+        "redelivered": flow.redelivered,
+    })
+}
+
+fn latency_json(histogram: &Histogram<u64>) -> Value {
+    let mut fields: Map<_, _> = percentiles(histogram)
+        .into_iter()
+        .map(|(name, nanos)| (name.to_owned(), nanos.map(micros).into()))
+        .collect();
+    fields.insert("samples".into(), histogram.len().into());
+    let mean = (!histogram.is_empty()).then(|| histogram.mean() / 1e3);
+    fields.insert("mean".into(), mean.into());
+    Value::Object(fields)
+}
+
+/// A secret is not printed.
+fn without_secret(option: &str) -> &str {
+    if option.replace('-', "_").starts_with("auth_secret") { "auth_secret,..." } else { option }
 }
 
 fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1e3
 }
-
-/// Ten minutes; what takes longer counts as that.
-const LATENCY_MAX: u64 = 600_000_000_000;

@@ -2,6 +2,7 @@
 #![cfg(test)]
 #![cfg(unix)]
 
+mod bench;
 mod pipes;
 mod server;
 mod to_file;

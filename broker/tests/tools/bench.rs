@@ -1,0 +1,103 @@
+//! `sansq bench` against an nsqd: what it says has to be what the server had.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::server::{Nsqd, SANSQ};
+
+/// Runs the bench to its end; its exit status, and the JSON that it printed.
+fn bench(nsqd: &Nsqd, flags: &str) -> (Option<i32>, Value) {
+    let fixed =
+        ["bench", "--json", "--warm-up=0s", "--duration=1h", "--nsqd-tcp-address", &nsqd.tcp];
+    let output = Command::new(SANSQ).args(fixed).args(flags.split_whitespace()).output().unwrap();
+    let json = serde_json::from_slice(&output.stdout);
+    let json = json.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), json)
+}
+
+#[test]
+fn what_it_published_it_consumed_and_finished() {
+    let nsqd = Nsqd::start();
+    for (topic, flags) in [
+        ("closed", "--messages 2000 --batch 20"),
+        ("single", "--messages 200 --batch 1 --window 1 --connections 7 --threads 2"),
+        ("open", "--messages 200 --batch 1 --rate 20000 --rdy 1"),
+        ("snappy", "--messages 2000 --client-opt snappy"),
+        (
+            "deflate",
+            "--messages 2000 --client-opt deflate --client-opt deflate_level,3 --body random",
+        ),
+        ("many", "--messages 2000 --batch 10 --channels 3 --consumers 5"),
+    ] {
+        let (status, json) = bench(&nsqd, &format!("--topic {topic} {flags}"));
+        assert_eq!(status, Some(0), "{topic}: {json}");
+        let messages = json["publish"]["total_messages"].as_i64().unwrap();
+        assert!(messages >= 200);
+        assert_eq!(nsqd.topic_count(topic), messages);
+        let channels = json["channels"].as_i64().unwrap();
+        assert_eq!(json["deliver"]["total_messages"], messages * channels);
+        assert_eq!(json["deliver"]["latency_us"]["samples"], messages * channels);
+        assert_eq!((&json["undelivered"], &json["nsqd_version"]), (&0.into(), &"1.3.0".into()));
+        let names = match channels {
+            1 => vec!["bench".into()],
+            _ => (0..channels).map(|n| format!("bench_{n}")).collect(),
+        };
+        for channel in names {
+            nsqd.wait_until_done(topic, &channel, messages);
+        }
+    }
+    nsqd.stop();
+}
+
+#[test]
+fn what_is_prefilled_is_drained() {
+    let nsqd = Nsqd::start();
+    let flags = "--mode sub --topic full --topics 2 --consumers 3 --prefill 4000";
+    let (status, json) = bench(&nsqd, flags);
+    assert_eq!((status, &json["deliver"]["messages"]), (Some(0), &4_000.into()), "{json}");
+    for topic in ["full_0", "full_1"] {
+        nsqd.wait_until_done(topic, "bench", 2_000);
+    }
+    nsqd.stop();
+}
+
+#[test]
+fn two_servers_are_compared() {
+    let (first, second) = (Nsqd::start(), Nsqd::start());
+    let both = format!("{},{}", first.tcp, second.tcp);
+    let flags = ["--compare", &both, "--rounds=2", "--messages=400", "--warm-up=0s", "--topic=t"];
+    let output = Command::new(SANSQ).arg("bench").args(flags).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        table.contains("PUB to delivery p99, us") && table.contains("2 alternating"),
+        "{table}"
+    );
+    // Each run said a line meanwhile.
+    assert_eq!(stderr.lines().count(), 4, "{stderr}");
+    for nsqd in [first, second] {
+        nsqd.wait_until_done("t", "bench", 800);
+        nsqd.stop();
+    }
+}
+
+#[test]
+fn the_exit_status_says_what_went_wrong() {
+    let nsqd = Nsqd::start();
+    let status = |flags: &str| {
+        let fixed = ["bench", "--nsqd-tcp-address", &nsqd.tcp];
+        let output = Command::new(SANSQ).args(fixed).args(flags.split_whitespace()).output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = status("--mode pub --client-opt tls_v1");
+    assert_eq!((code, text.contains("does not grant tls_v1")), (Some(1), true), "{text}");
+    let (code, text) = status("--mode pub --size 2000000 --batch 1 --messages 1");
+    assert_eq!((code, text.contains("E_BAD_MESSAGE")), (Some(1), true), "{text}");
+    assert_eq!(status("--topics 2 --consumers 1").0, Some(2));
+    let (code, text) = status("--mode pub --messages 10 --warm-up 1h");
+    assert_eq!((code, text.contains("nothing came")), (Some(3), true), "{text}");
+    nsqd.stop();
+}
