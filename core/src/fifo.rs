@@ -98,7 +98,13 @@ impl<T> Fifo<T> {
         core::iter::from_fn(|| self.pop_front())
     }
 
+    /// All values, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flatten()
+    }
+
     /// How many values there is room for without allocating.
+    #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.blocks.iter().map(VecDeque::capacity).sum::<usize>() + self.spare.capacity()
     }
@@ -164,6 +170,7 @@ mod tests {
                         prop_assert_eq!(fifo.drain().collect::<Vec<i32>>(), model.drain(..).collect::<Vec<_>>());
                     }
                 }
+                prop_assert!(fifo.iter().eq(&model));
                 prop_assert_eq!((fifo.len(), fifo.is_empty()), (model.len(), model.is_empty()));
                 // Memory follows: two partly filled blocks, and the spare one.
                 prop_assert!(fifo.capacity() <= fifo.len() + 4 * BLOCK_LEN);
