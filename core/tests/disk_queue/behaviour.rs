@@ -376,6 +376,22 @@ fn closing_a_queue_whose_disk_refuses_ends() {
     assert_eq!(rig.out.events.last(), Some(&DiskEvent::NotWritten { records: 1 }));
 }
 
+/// The simulator's seed 166735400847802: stopped for 18 s while it was closing, on a disk that was well again.
+#[test]
+fn closing_ends_with_one_more_try() {
+    let mut rig = Rig::new(OPTIONS);
+    rig.files.faults.append = Some(FailureKind::Other);
+    rig.push(&message(1, b"one"), None);
+    rig.queue.close(&[], rig.now, &mut rig.out);
+    rig.settle();
+    rig.files.faults.append = None;
+    rig.now = rig.now.after(core::time::Duration::from_secs(18));
+    rig.queue.handle_timeout(rig.now, &mut rig.out);
+    rig.rest();
+    assert!(rig.queue.is_closed());
+    assert_eq!(rig.out.events.last(), Some(&DiskEvent::Recovered));
+}
+
 #[test]
 fn deferrals_are_kept_unless_somebody_else_had_the_queue() {
     let mut rig = Rig::new(OPTIONS);

@@ -14,14 +14,16 @@ use crate::message::MessageId;
 use crate::storage::{Answer, Failure, File, Found, Op};
 use crate::time::{Instant, Now, UnixNanos};
 
-/// How long a queue that is being closed goes on trying to write to a disk that refuses, before it gives
-/// up what is not written.
+/// How long a queue that is being closed goes on trying to write to a disk that refuses, before it tries for
+/// the last time and then gives up what is not written; and how long that last try may take.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A queue that is being closed.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) until: Instant,
+    /// If the disk refuses once more, that was it.
+    is_last_try: bool,
     /// What goes to the side file.
     deferred: Vec<(MessageId, UnixNanos)>,
     step: Step,
@@ -112,7 +114,8 @@ impl DiskQueue {
     ) {
         let until = now.instant + CLOSE_PATIENCE;
         let deferred = deferred.to_vec();
-        self.closing = Some(Box::new(Closing { until, deferred, step: Step::Write }));
+        self.closing =
+            Some(Box::new(Closing { until, is_last_try: false, deferred, step: Step::Write }));
         self.advance(now, out);
     }
 
@@ -191,17 +194,30 @@ impl DiskQueue {
         }
     }
 
-    /// Gives up closing if the disk refused for too long. A disk that is only slow is waited for.
+    /// The disk refused once more.
+    pub(super) fn note_refusal(&mut self, now: Now) {
+        if let Some(closing) = self.closing.as_mut().filter(|closing| closing.is_last_try) {
+            closing.until = now.instant;
+        }
+    }
+
+    /// Gives up closing if the disk refused for too long, and once more after that. A disk that is only slow is waited for.
     pub(super) fn give_up(&mut self, now: Now, out: &mut impl DiskOutput) {
         let Some(closing) = self.closing.as_mut().filter(|closing| closing.until <= now.instant)
         else {
             return;
         };
         let Some(failure) = self.troubles.failure() else {
-            closing.until = now.instant + CLOSE_PATIENCE;
+            (closing.until, closing.is_last_try) = (now.instant + CLOSE_PATIENCE, false);
             return;
         };
         if !matches!(self.phase, Phase::Opening | Phase::Counting(_) | Phase::Open) {
+            return;
+        }
+        if !closing.is_last_try {
+            // The process may have stood still since the last try, and the disk be well again.
+            (closing.until, closing.is_last_try) = (now.instant + CLOSE_PATIENCE, true);
+            self.troubles.try_now();
             return;
         }
         let records = self.pending.len();

@@ -515,6 +515,7 @@ impl DiskQueue {
         if self.troubles.fail(work, failure.clone(), now.instant) {
             out.event(DiskEvent::Failing(failure));
         }
+        self.note_refusal(now);
     }
 
     /// Notes that something worked.

@@ -102,6 +102,12 @@ impl Troubles {
         self.0.as_ref()?.retries.iter().flatten().filter_map(|retry| retry.at).min()
     }
 
+    /// Lets everything be tried again now.
+    pub(super) fn try_now(&mut self) {
+        let retries = self.0.iter_mut().flat_map(|trouble| trouble.retries.iter_mut().flatten());
+        retries.for_each(|retry| retry.at = None);
+    }
+
     /// Lets what is due be tried again.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         let Some(trouble) = &mut self.0 else { return };
