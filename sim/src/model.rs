@@ -49,6 +49,8 @@ pub(crate) struct Published {
     pub(crate) topic: TopicName,
     pub(crate) len: usize,
     pub(crate) at: Instant,
+    /// It was to be kept back for a time, wherever and whenever it gets there.
+    pub(crate) is_deferred: bool,
     /// No delivery before this time.
     pub(crate) not_before: Instant,
     pub(crate) outcome: Outcome,

@@ -123,7 +123,7 @@ impl Judge<'_> {
         let least = self.states().filter(is_sure).count();
         let published = self.messages().filter(|(number, message)| {
             let is_delivered = self.known.copies.contains_key(number);
-            !is_delivered && message.not_before > message.at
+            !is_delivered && message.is_deferred
         });
         let most = self.states().filter(is_perhaps).count() + published.count();
         let most = most + self.arrivals() as usize;

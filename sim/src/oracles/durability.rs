@@ -31,7 +31,7 @@ struct StoreSyncs {
     unsynced: BTreeMap<u64, Unsynced>,
     /// Files up to this number are not known to be on the disk, whatever is asked.
     suspect: Option<u64>,
-    /// How many syncs, and replacements of the meta file, are under way. The next sync waits for them.
+    /// How many syncs, reads, and replacements of the meta file, are under way. The next sync waits for them.
     under_way: usize,
     /// When that was over, or the files were opened.
     idle_since: Instant,
@@ -60,13 +60,14 @@ impl Syncs {
                 store.unsynced.remove(file);
                 store.under_way += 1;
             }
-            Op::Replace { file: File::Meta, .. } => store.under_way += 1,
+            // Files without metadata are read and counted before anything else.
+            Op::Read { .. } | Op::Replace { file: File::Meta, .. } => store.under_way += 1,
             // What is not needed any more need not last.
             Op::Remove { file: File::Data(file) } | Op::SetAside { file } => {
                 store.unsynced.remove(file);
             }
             Op::RemoveAll => store.unsynced.clear(),
-            Op::Append { .. } | Op::Open | Op::Read { .. } => {}
+            Op::Append { .. } | Op::Open => {}
             Op::Remove { .. } | Op::Replace { .. } => {}
         }
     }
@@ -95,7 +96,7 @@ impl Syncs {
                     store.unsynced.retain(|number, _| number > file);
                 }
             }
-            Op::Replace { file: File::Meta, .. } => store.ended(now),
+            Op::Read { .. } | Op::Replace { file: File::Meta, .. } => store.ended(now),
             Op::RemoveAll => store.unsynced.clear(),
             Op::Open if is_ok => {
                 // Whatever an earlier process left unsynced is this one's to sync, from now on.
@@ -104,8 +105,6 @@ impl Syncs {
                     *unsynced = Unsynced { since: now, records: 0 };
                 }
             }
-            // They have to be counted first.
-            Op::Read { .. } => store.idle_since = now,
             Op::Append { .. } | Op::Open | Op::Remove { .. } => {}
             Op::Replace { .. } | Op::SetAside { .. } => {}
         }

@@ -68,7 +68,7 @@ impl Oracles {
 
     /// How many messages were to be kept back.
     pub(crate) fn delayed(&self) -> usize {
-        self.model.messages.iter().filter(|message| message.not_before > message.at).count()
+        self.model.messages.iter().filter(|message| message.is_deferred).count()
     }
 
     /// From now on whatever is finished on this channel has to be [`Observation::Handled`] before.
@@ -95,6 +95,7 @@ impl Oracles {
                     topic,
                     len: len.max(8),
                     at: now,
+                    is_deferred: !delay.is_zero(),
                     not_before,
                     outcome: Outcome::Pending,
                     completed_at: None,
