@@ -103,6 +103,7 @@ pub mod duration;
 mod fifo;
 pub mod http;
 pub mod input;
+pub mod list;
 pub mod log;
 pub mod message;
 pub mod name;

@@ -38,19 +38,13 @@ impl MessageId {
     /// Reads an id that a client sent back. `None` for anything that [`to_hex`](Self::to_hex) does not
     /// write, upper-case digits included: no message is in flight under such an id.
     pub fn parse(hex: &[u8]) -> Option<Self> {
-        if hex.len() != MESSAGE_ID_LEN {
-            return None;
-        }
-        hex.iter()
-            .try_fold(0_u64, |id, digit| {
-                let value = match digit {
-                    b'0'..=b'9' => digit - b'0',
-                    b'a'..=b'f' => digit - b'a' + 10,
-                    _ => return None,
-                };
-                Some(id << 4 | u64::from(value))
-            })
-            .map(Self)
+        let hex: &[u8; MESSAGE_ID_LEN] = hex.try_into().ok()?;
+        // Without branches, since every FIN has one.
+        let (id, all) = hex.iter().fold((0, 0), |(id, all), digit| {
+            let value = HEX_VALUES[usize::from(*digit)];
+            (id << 4 | u64::from(value & 0xF), all | value)
+        });
+        (all <= 0xF).then_some(Self(id))
     }
 }
 
@@ -65,6 +59,17 @@ impl fmt::Debug for MessageId {
         write!(f, "{:016x}", self.0)
     }
 }
+
+/// What each byte stands for as a hex digit; above 15 for those that are none.
+static HEX_VALUES: [u8; 256] = {
+    let mut values = [0xFF; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 /// Names a record that was popped from a queue on disk, and is not finished yet
 /// ([`DiskQueue::finish`](crate::storage::DiskQueue::finish)).
@@ -100,18 +105,21 @@ const _: () = assert!(size_of::<Message>() <= 56);
 #[derive(Clone, Debug)]
 pub struct IdGenerator {
     node: u64,
+    /// This shard's part of the sequence.
     sequence_first: u64,
-    sequence_step: u64,
+    sequence_last: u64,
     last: u64,
 }
 
 impl IdGenerator {
     /// The generator of `shard` of `shards` on the node `node_id` (0 to 1023).
     pub fn new(node_id: u16, shard: u16, shards: u16) -> Self {
+        let width = (SEQUENCE_LEN / u64::from(shards.max(1))).max(1);
+        let sequence_first = u64::from(shard) * width % SEQUENCE_LEN;
         Self {
             node: u64::from(node_id) & 0x3FF,
-            sequence_first: u64::from(shard),
-            sequence_step: u64::from(shards.max(1)),
+            sequence_first,
+            sequence_last: sequence_first + width - 1,
             last: 0,
         }
     }
@@ -121,19 +129,36 @@ impl IdGenerator {
         const EPOCH: i64 = 1_288_834_974_288;
         let ticks = (unix.0 >> 20).saturating_sub(EPOCH).max(0) as u64 & 0x1FF_FFFF_FFFF;
         let fresh = ticks << 22 | self.node << 12 | self.sequence_first;
-        let step = if cfg!(sansq_mutation = "ids_repeat") { 0 } else { self.sequence_step };
-        let next = self.last + step;
         self.last = if fresh > self.last {
             fresh
-        } else if next >> 12 == self.last >> 12 {
-            next
+        } else if cfg!(sansq_mutation = "ids_repeat") {
+            self.last
+        } else if self.left() > 0 {
+            self.last + 1
         } else {
             // Out of sequence numbers in this unit of time: take the next unit's.
             ((self.last >> 22) + 1) << 22 | self.node << 12 | self.sequence_first
         };
         MessageId(self.last)
     }
+
+    /// The next ids, one behind the other: the first, and how many. At most `max`, and at least one, if `max`
+    /// is that.
+    pub fn next_ids(&mut self, unix: UnixNanos, max: u32) -> (MessageId, u32) {
+        let first = self.next_id(unix);
+        let more = self.left().min(u64::from(max.saturating_sub(1)));
+        self.last += more;
+        (first, more as u32 + 1)
+    }
+
+    /// How many ids are left of those that begin as the last one does.
+    const fn left(&self) -> u64 {
+        self.sequence_last.saturating_sub(self.last & (SEQUENCE_LEN - 1))
+    }
 }
+
+/// How many sequence numbers there are for each unit of time.
+const SEQUENCE_LEN: u64 = 1 << 12;
 
 /// Takes bodies out of read buffers: small ones copied into shared chunks, large ones sliced.
 #[derive(Debug, Default)]
@@ -155,10 +180,13 @@ impl Bodies {
         body
     }
 
-    /// Copies a small body.
+    /// Copies a body, or several of them.
     pub fn copy(&mut self, body: &[u8]) -> Bytes {
+        if body.len() > CHUNK_LEN / 4 {
+            return Bytes::copy_from_slice(body);
+        }
         if self.chunk.capacity() - self.chunk.len() < body.len() {
-            self.chunk = BytesMut::with_capacity(CHUNK_LEN.max(body.len()));
+            self.chunk = BytesMut::with_capacity(CHUNK_LEN);
         }
         self.chunk.extend_from_slice(body);
         self.chunk.split().freeze()
@@ -194,6 +222,18 @@ mod tests {
         }
         let first = IdGenerator::new(1023, 0, 1).next_id(now).0;
         assert_eq!((first >> 22) as i64 + 1_288_834_974_288, now.0 >> 20);
+        // Several at once are no others.
+        for generator in &mut generators {
+            for max in [1, 200, 5000, 2048, 1] {
+                let (first, count) = generator.next_ids(now, max);
+                assert!((1..=max).contains(&count));
+                assert!(
+                    (first.0..)
+                        .take(count as usize)
+                        .all(|id| seen.insert(id) && id >> 12 & 0x3FF == 1023)
+                );
+            }
+        }
         // The clock steps back an hour: ids go on rising.
         let last = generators[0].next_id(now).0;
         assert!(generators[0].next_id(UnixNanos(now.0 - 3_600_000_000_000)).0 > last);

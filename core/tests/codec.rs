@@ -72,7 +72,8 @@ fn command() -> impl Strategy<Value = (State, Command)> {
             delay,
             body
         }),
-        (topic(), vec(body(), 1..5)).prop_map(|(topic, bodies)| Command::Mpub { topic, bodies }),
+        (topic(), vec(body(), 1..5))
+            .prop_map(|(topic, bodies)| Command::Mpub { topic, bodies: bodies.iter().collect() }),
     ];
     prop_oneof![
         first.prop_map(|command| (State::Init, command)),
@@ -91,7 +92,10 @@ fn encode(command: &Command) -> Vec<u8> {
         Command::Fin(id) => encode::finish(id, &mut out),
         Command::Identify(body) => encode::identify(body, &mut out),
         Command::MpubLine(_) => unreachable!("only the decoder makes it"),
-        Command::Mpub { topic, bodies } => encode::publish_many(topic, bodies, &mut out),
+        Command::Mpub { topic, bodies } => {
+            let bodies: Vec<_> = bodies.iter().collect();
+            encode::publish_many(topic, &bodies, &mut out)
+        }
         Command::Nop => encode::nop(&mut out),
         Command::Pub { topic, body } => encode::publish(topic, body, &mut out),
         Command::Rdy(count) => encode::ready(*count, &mut out),

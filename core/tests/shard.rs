@@ -318,7 +318,7 @@ fn admin_requests_reach_their_topic_wherever_it_is() {
     assert_eq!(node.admin(2, on_channel(ChannelOp::Create)), done);
     let consumer = node.consumer(0, "t", "c", 9);
     assert_eq!(node.admin(0, on_channel(ChannelOp::Pause)), done);
-    let batch = Batch::Many(vec!["a".into(), "b".into()]);
+    let batch = Batch::Many(["a", "b"].into_iter().collect());
     let publish = AdminRequest::Publish { topic: t, batch, delay: Duration::ZERO };
     assert_eq!(node.admin(0, publish.clone()), Some(AdminReply::Published));
     assert_eq!(node.bodies(consumer), [""; 0]);

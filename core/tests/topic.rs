@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use sansq_core::arena::{ChannelId, Key as _};
-use sansq_core::message::{IdGenerator, Message, MessageId, RecordId};
+use sansq_core::message::{Bodies, IdGenerator, Message, MessageId, RecordId};
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{
     BacklogOutput, Batch, Beyond, NotPublished, Origin, Publish, ReplyToken, ShardId, Topic,
@@ -64,6 +64,7 @@ struct Sink {
     /// The publishes that were begun; their places are their tickets.
     begun: Vec<u64>,
     outcomes: Vec<(u64, Result<(), NotPublished>)>,
+    bodies: Bodies,
 }
 
 /// There is no disk.
@@ -82,6 +83,10 @@ impl DiskOutput for Sink {
 impl BacklogOutput for Sink {
     fn hold(&mut self, ticket: Ticket) {
         panic!("{ticket:?} without a disk");
+    }
+
+    fn bodies(&mut self) -> &mut Bodies {
+        &mut self.bodies
     }
 }
 
@@ -239,7 +244,7 @@ impl Bench {
         let until = self.now.instant + PUBLISH_WAIT;
         self.open.push_back((self.publishes, expected.collect(), until));
         let origin = Origin::Admin { shard: ShardId(0), token: ReplyToken(self.publishes) };
-        let (topic, batch) = (*self.topic.name(), Batch::Many(bodies));
+        let (topic, batch) = (*self.topic.name(), Batch::Many(bodies.iter().collect()));
         let publish = Publish { origin, topic, batch, delay };
         self.topic.publish(publish, self.now, &mut self.ids, &mut self.sink);
     }

@@ -17,6 +17,7 @@ use super::stats::ServerStats;
 use super::statsd::StatsdAction;
 use crate::arena::{CallId, ConnId, PeerId};
 use crate::http::call::Call;
+use crate::list::MessageList;
 use crate::name::TopicName;
 use crate::protocol::error::ProtocolError;
 use crate::storage;
@@ -176,7 +177,7 @@ pub enum Batch {
     /// Of PUB and DPUB.
     One(Bytes),
     /// Of MPUB; at least one.
-    Many(Vec<Bytes>),
+    Many(MessageList),
 }
 
 impl Batch {

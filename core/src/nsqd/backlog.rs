@@ -14,15 +14,20 @@
 //! is always taken. With `--mem-queue-size=0` all fresh messages go to disk. Without a disk a queue either
 //! drops what does not fit (ephemeral ones) or tells the publisher to wait ([`Backlog::room`]).
 //!
+//! Messages of one MPUB stay together until one of them is popped, or there is no room for all.
+//!
 //! The due times of deferred messages are kept beside, for at most [`DUE_TIMES_MAX`] messages.
+
+mod memory;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::fifo::Fifo;
-use crate::message::{Message, MessageId, RecordId};
+use self::memory::Memory;
+pub use self::memory::Run;
+use crate::message::{Bodies, Message, MessageId, RecordId};
 use crate::storage::{
     Answer, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, PENDING_MAX, Popped, Ticket,
 };
@@ -36,6 +41,8 @@ pub const DUE_TIMES_MAX: usize = 100_000;
 pub trait BacklogOutput: DiskOutput {
     /// A record with this ticket is about to be pushed: one more outcome is to come.
     fn hold(&mut self, ticket: Ticket);
+    /// Where small bodies are copied to.
+    fn bodies(&mut self) -> &mut Bodies;
 }
 
 /// Where messages go for which there is no room in memory.
@@ -75,7 +82,7 @@ impl Rest {
 /// Messages that wait.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    memory: Fifo<Message>,
+    memory: Memory,
     limit: usize,
     rest: Rest,
     /// How many of those in memory are older than all on disk.
@@ -97,7 +104,7 @@ impl Backlog {
         // Without a disk a queue needs room for one message, or nothing would ever wait in it.
         let limit = if rest.is_disk() { limit } else { limit.max(1) };
         Self {
-            memory: Fifo::new(),
+            memory: Memory::new(),
             limit,
             rest,
             older: 0,
@@ -169,6 +176,11 @@ impl Backlog {
         self.memory.push_back(message);
     }
 
+    /// Takes fresh messages of which [`memory_room`](Self::memory_room) says that they fit.
+    pub(super) fn put_run(&mut self, run: Run) {
+        self.memory.push_run(run);
+    }
+
     /// Takes a message back that had been popped, behind those in memory.
     pub(super) fn put_back(&mut self, message: Message) {
         self.memory.push_back(message);
@@ -193,7 +205,7 @@ impl Backlog {
     pub(super) fn pop(
         &mut self,
         now: Now,
-        out: &mut impl DiskOutput,
+        out: &mut impl BacklogOutput,
     ) -> Option<(Message, Option<Instant>)> {
         let from_disk = match &mut self.rest {
             // Asked also if what came back could be had at once, or it would never be read.
@@ -211,13 +223,24 @@ impl Backlog {
             Some(Popped { message, due }) => (message, due.map(|due| instant(due, now))),
             None => {
                 self.older = self.older.saturating_sub(1);
-                (self.memory.pop_front()?, None)
+                (self.memory.pop_front(out.bodies())?, None)
             }
         };
         if !self.due_times.is_empty() {
             due = self.due_times.remove(&message.id).or(due);
         }
         Some((message, due))
+    }
+
+    /// Takes out the run of messages that is next, if there is one, nothing else is to be considered, and it
+    /// has at most `max` messages.
+    pub(super) fn pop_run(&mut self, max: usize) -> Option<Run> {
+        if self.on_disk() > 0 || !self.due_times.is_empty() {
+            return None;
+        }
+        let run = self.memory.pop_run(max)?;
+        self.older = self.older.saturating_sub(run.list.len());
+        Some(run)
     }
 
     /// The disk need not keep this message any longer.
@@ -286,18 +309,20 @@ impl Backlog {
         &mut self,
         deferred: impl Iterator<Item = (Message, Instant)>,
         now: Now,
-        out: &mut impl DiskOutput,
+        out: &mut impl BacklogOutput,
     ) {
         let Some(disk) = self.rest.disk() else { return };
-        let mut push = |message: &Message| {
+        let mut push = |message: &Message, out: &mut _| {
             disk.push(message, None, now, out);
             if let Some(record) = message.record {
                 disk.finish(record, now, out);
             }
         };
-        self.memory.drain().for_each(|message| push(&message));
+        while let Some(message) = self.memory.pop_front(out.bodies()) {
+            push(&message, out);
+        }
         for (message, due) in deferred {
-            push(&message);
+            push(&message, out);
             self.due_times.insert(message.id, due);
         }
         let due_times = core::mem::take(&mut self.due_times).into_iter();
@@ -337,7 +362,7 @@ impl Backlog {
 
     /// How many of those in memory were never delivered.
     pub(super) fn fresh(&self) -> usize {
-        self.memory.iter().filter(|message| message.attempts == 0).count()
+        self.memory.fresh()
     }
 
     /// What its disk holds in memory, if it has one.
@@ -347,7 +372,7 @@ impl Backlog {
 
     /// Drops what is in memory, and gives its memory back.
     fn forget(&mut self) {
-        (self.memory, self.due_times, self.older) = (Fifo::new(), BTreeMap::new(), 0);
+        (self.memory, self.due_times, self.older) = (Memory::new(), BTreeMap::new(), 0);
     }
 
     /// For how many messages there is room without an allocation.

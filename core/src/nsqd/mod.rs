@@ -27,7 +27,7 @@ pub use self::actions::{
 pub use self::admin::{
     AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
 };
-pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX};
+pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX, Run};
 pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };

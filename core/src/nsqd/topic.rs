@@ -22,7 +22,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::actions::{Batch, Origin, Publish};
-use super::backlog::{Backlog, BacklogOutput, Beyond};
+use super::backlog::{Backlog, BacklogOutput, Beyond, Run};
 use crate::arena::ChannelId;
 use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
@@ -44,6 +44,13 @@ pub trait TopicOutput: BacklogOutput {
         due: Option<Instant>,
         ticket: Option<Ticket>,
     );
+    /// Gives a channel its copy of messages of which [`memory_room`](Self::memory_room) says that none of
+    /// them has to be written first.
+    fn put_run(&mut self, channel: ChannelId, mut run: Run) {
+        while let Some(message) = run.pop_front(self.bodies()) {
+            self.put(channel, message, None, None);
+        }
+    }
     /// Begins a publish: the ticket of its messages.
     fn begin(&mut self, origin: Origin) -> Ticket;
     /// Begins to hand a message on that has a record in this topic: its ticket. When all who took it have
@@ -303,21 +310,16 @@ impl Topic {
     ) {
         let due = (!publish.delay.is_zero()).then(|| received.instant + publish.delay);
         let flows = self.backlog.is_empty() && self.flow(out) > 0;
-        let memory_room = if flows {
-            self.channels.iter().map(|channel| out.memory_room(*channel)).min().unwrap_or(0)
-        } else {
-            self.backlog.memory_room()
-        };
-        let ticket = if publish.batch.len() <= memory_room
-            || cfg!(sansq_mutation = "acknowledged_before_written")
-        {
+        let memory_room = if flows { self.memory_room(out) } else { self.backlog.memory_room() };
+        let fits = publish.batch.len() <= memory_room;
+        let ticket = if fits || cfg!(sansq_mutation = "acknowledged_before_written") {
             // A client that consumes what it publishes reads the answer before the message.
             out.accepted(publish.origin);
             None
         } else {
             Some(out.begin(publish.origin))
         };
-        let mut take = |topic: &mut Self, body: Bytes| {
+        let mut take = |topic: &mut Self, body: Bytes, out: &mut _| {
             topic.message_count += 1;
             topic.message_bytes += body.len() as u64;
             let (id, timestamp) = (ids.next_id(now.unix), received.unix);
@@ -329,8 +331,26 @@ impl Topic {
             }
         };
         match publish.batch {
-            Batch::One(body) => take(self, body),
-            Batch::Many(bodies) => bodies.into_iter().for_each(|body| take(self, body)),
+            Batch::One(body) => take(self, body, out),
+            Batch::Many(mut list) if fits && due.is_none() => {
+                self.message_count += list.len() as u64;
+                self.message_bytes += list.body_bytes() as u64;
+                while !list.is_empty() {
+                    let (first, count) = ids.next_ids(now.unix, list.len() as u32);
+                    let list = list.split_front(count);
+                    let run = Run { first, timestamp: received.unix, list };
+                    if flows {
+                        self.fan_out_run(run, out);
+                    } else {
+                        self.backlog.put_run(run);
+                    }
+                }
+            }
+            Batch::Many(mut list) => {
+                while let Some(body) = list.pop_front(out.bodies()) {
+                    take(self, body, out);
+                }
+            }
         }
         self.backlog.drop_excess();
         if let Some(ticket) = ticket {
@@ -345,7 +365,15 @@ impl Topic {
             if room == 0 {
                 return;
             }
-            for _ in 0..room {
+            let mut left = room;
+            while left > 0 {
+                let memory_room = self.memory_room(out).min(left);
+                if let Some(run) = self.backlog.pop_run(memory_room) {
+                    left -= run.list.len();
+                    self.fan_out_run(run, out);
+                    continue;
+                }
+                left -= 1;
                 let Some((mut message, due)) = self.backlog.pop(now, out) else { return };
                 let ticket = message.record.take().map(|record| out.begin_move(record));
                 self.fan_out(message, due, ticket, out);
@@ -362,6 +390,22 @@ impl Topic {
             return 0;
         }
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)
+    }
+
+    /// How many messages every channel takes without any of them going to disk.
+    fn memory_room(&self, out: &impl TopicOutput) -> usize {
+        self.channels.iter().map(|channel| out.memory_room(*channel)).min().unwrap_or(0)
+    }
+
+    fn fan_out_run(&self, run: Run, out: &mut impl TopicOutput) {
+        let Some((last, others)) = self.channels.split_last() else { return };
+        for channel in others {
+            out.put_run(*channel, run.clone());
+        }
+        if cfg!(sansq_mutation = "last_channel_forgotten") && !others.is_empty() {
+            return;
+        }
+        out.put_run(*last, run);
     }
 
     fn fan_out(

@@ -5,17 +5,20 @@
 //! answer. It keeps no bytes: what is incomplete stays in the buffer, and only a cursor is remembered so
 //! that nothing is looked at twice, however finely the input is cut.
 
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::error::{ErrorCode, ProtocolError, quoted};
-use crate::message::{Bodies, MESSAGE_ID_LEN};
+use crate::list::MessageList;
+use crate::message::{Bodies, MESSAGE_ID_LEN, MessageId};
 use crate::name::{ChannelName, TopicName};
 
 /// A message id as a client sent it: any 16 bytes.
 pub type RawId = [u8; MESSAGE_ID_LEN];
+
+/// The length of a FIN with its line feed, as clients write it.
+pub const FIN_LEN: usize = 4 + MESSAGE_ID_LEN + 1;
 
 /// A complete command whose words and sizes are in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,7 +45,7 @@ pub enum Command {
         /// The topic.
         topic: TopicName,
         /// The messages.
-        bodies: Vec<Bytes>,
+        bodies: MessageList,
     },
     /// The line of an `MPUB`, whose body follows; only if the [`Gate`] asks for it.
     MpubLine(TopicName),
@@ -174,6 +177,19 @@ enum Head {
     Pub(TopicName),
 }
 
+/// The messages of the FINs that `input` begins with, for whoever can act on many at once: it is what a
+/// consumer sends most. Ends before anything but a FIN that is complete, of an id that may be one, and
+/// written without frills; [`Decoder::decode`] goes on there.
+///
+/// Each takes [`FIN_LEN`] bytes. They may be taken out without the decoder, if
+/// [it is between commands](Decoder::is_between) and FIN is allowed.
+pub fn finishes(input: &[u8]) -> impl Iterator<Item = MessageId> {
+    input.chunks_exact(FIN_LEN).map_while(|line| {
+        let id = line.strip_prefix(b"FIN ")?.strip_suffix(b"\n")?;
+        MessageId::parse(id)
+    })
+}
+
 enum Line {
     Complete(Command),
     Awaits(Head),
@@ -215,6 +231,11 @@ impl Decoder {
             self.awaited = None;
         }
         Ok(command)
+    }
+
+    /// Whether the input begins with a command of which nothing was looked at yet.
+    pub const fn is_between(&self) -> bool {
+        self.awaited.is_none() && self.searched == 0
     }
 
     /// The topic of an MPUB whose line was read: it comes into being before the body does (section 7.6).
@@ -397,15 +418,9 @@ impl MpubCursor {
     }
 
     /// Takes the checked messages out.
-    fn take(&self, input: &mut BytesMut, bodies: &mut Bodies) -> Vec<Bytes> {
-        let mut body = input.split_to(self.at);
-        body.advance(4);
-        let mut messages = Vec::with_capacity(self.count);
-        for _ in 0..self.count {
-            let len = body.get_i32() as usize;
-            messages.push(bodies.take(&mut body, len));
-        }
-        messages
+    fn take(&self, input: &mut BytesMut, bodies: &mut Bodies) -> MessageList {
+        input.advance(4);
+        MessageList::take(self.count as u32, input, self.at - 4, bodies)
     }
 
     fn interrupted(&self, sized: bool) -> ProtocolError {

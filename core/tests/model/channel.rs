@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sansq_core::arena::{ConnId, ConsumerId, Key as _, TopicId};
-use sansq_core::message::{Message, MessageId};
+use sansq_core::message::{Bodies, Message, MessageId};
 use sansq_core::name::ChannelName;
 use sansq_core::nsqd::{
     BacklogOutput, Beyond, Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats,
@@ -144,6 +144,7 @@ impl Consumer {
 struct Sink {
     delivered: Vec<(ConnId, MessageId, u16)>,
     full: Vec<ConnId>,
+    bodies: Bodies,
 }
 
 impl DiskOutput for Sink {
@@ -163,6 +164,10 @@ impl DiskOutput for Sink {
 impl BacklogOutput for Sink {
     fn hold(&mut self, _: Ticket) {
         panic!("there is no disk");
+    }
+
+    fn bodies(&mut self) -> &mut Bodies {
+        &mut self.bodies
     }
 }
 

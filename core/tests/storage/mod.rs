@@ -338,7 +338,7 @@ fn a_publisher_hears_when_its_messages_are_written() {
         node.disk_is_stuck = true;
         node.send(producer, &pub_command("t", "one"));
         node.send(producer, &pub_command("t", "two"));
-        let batch = Batch::Many(vec![Bytes::from_static(b"three"), Bytes::from_static(b"four")]);
+        let batch = Batch::Many(["three", "four"].into_iter().collect());
         let publish =
             AdminRequest::Publish { topic: name("t"), batch, delay: Duration::from_millis(1) };
         assert_eq!(node.admin(0, publish), None);
@@ -402,7 +402,7 @@ fn a_disk_that_hangs_makes_publishers_wait_and_then_refuses_them() {
     channel_op(&mut node, "t", "c", ChannelOp::Create);
     node.disk_is_stuck = true;
     let bodies: Vec<_> = (0..5000).map(|_| Bytes::from_static(b"x")).collect();
-    let batch = Batch::Many(bodies);
+    let batch = Batch::Many(bodies.iter().collect());
     let publish = AdminRequest::Publish { topic: name("t"), batch, delay: Duration::ZERO };
     assert_eq!(node.admin(0, publish.clone()), None);
     // The channel has all that it takes at a time, and so has the topic after another one.

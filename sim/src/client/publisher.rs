@@ -129,7 +129,7 @@ impl Publisher {
             Some(body) if bodies.is_empty() => Batch::One(body),
             last => {
                 bodies.extend(last);
-                Batch::Many(bodies)
+                Batch::Many(bodies.iter().collect())
             }
         };
         let request = AdminRequest::Publish { topic, batch, delay: Duration::ZERO };

@@ -30,7 +30,7 @@ use alloc::collections::BinaryHeap;
 use core::time::Duration;
 
 use self::deferred::Deferred;
-use super::backlog::{Backlog, BacklogOutput, Beyond};
+use super::backlog::{Backlog, BacklogOutput, Beyond, Run};
 use super::in_flight::{InFlight, List, NotInFlight};
 use super::latency::{Histogram, Latencies, LatencyTotals};
 use super::line::{Line, Nearness, Place};
@@ -219,6 +219,14 @@ impl Channel {
         self.enqueue(message, ticket, now, out);
     }
 
+    /// Takes messages from the topic, of which [`memory_room`](Self::memory_room) says that none has to be
+    /// written first, and delivers them as far as consumers are ready.
+    pub fn put_run(&mut self, run: Run, now: Now, out: &mut impl ChannelOutput) {
+        self.counters.messages += run.list.len() as u64;
+        self.backlog.put_run(run);
+        self.dispatch(now, out);
+    }
+
     /// Takes a message from the topic that is to be kept back until `due`.
     pub fn put_deferred(
         &mut self,
@@ -299,6 +307,34 @@ impl Channel {
         now: Now,
         out: &mut impl ChannelOutput,
     ) -> Result<(), NotInFlight> {
+        self.drop_finished(consumer, id, now, out)?;
+        self.go_on(consumer, now, out);
+        Ok(())
+    }
+
+    /// FINs, up to the first of a message that is not in flight to this consumer. Returns how many were
+    /// acted on.
+    pub fn finish_all(
+        &mut self,
+        consumer: ConsumerId,
+        ids: impl Iterator<Item = MessageId>,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) -> usize {
+        let finished = ids.map_while(|id| self.drop_finished(consumer, id, now, out).ok()).count();
+        if finished > 0 {
+            self.go_on(consumer, now, out);
+        }
+        finished
+    }
+
+    fn drop_finished(
+        &mut self,
+        consumer: ConsumerId,
+        id: MessageId,
+        now: Now,
+        out: &mut impl ChannelOutput,
+    ) -> Result<(), NotInFlight> {
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
         let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
         if cfg!(sansq_mutation = "finish_forgotten") {
@@ -312,12 +348,15 @@ impl Channel {
                 self.latencies.get_or_insert_with(|| Box::new(Latencies::new(window, now)));
             latencies.note(message.timestamp, now);
         }
-        if cfg!(sansq_mutation = "wake_lost") {
-            return Ok(());
-        }
-        self.queue_if_ready(consumer);
-        self.dispatch(now, out);
         Ok(())
+    }
+
+    /// The consumer can perhaps take more now.
+    fn go_on(&mut self, consumer: ConsumerId, now: Now, out: &mut impl ChannelOutput) {
+        if !cfg!(sansq_mutation = "wake_lost") {
+            self.queue_if_ready(consumer);
+            self.dispatch(now, out);
+        }
     }
 
     /// REQ: the message is to be delivered again, after `delay`.

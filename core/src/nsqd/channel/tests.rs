@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::arena::Key;
+use crate::message::Bodies;
 use crate::storage::{self, DiskEvent, DiskOutput, Failure};
 use crate::time::UnixNanos;
 
@@ -13,10 +14,15 @@ use crate::time::UnixNanos;
 struct Sink {
     delivered: Vec<(ConnId, MessageId, u16)>,
     full: Vec<ConnId>,
+    bodies: Bodies,
 }
 
 impl BacklogOutput for Sink {
     fn hold(&mut self, _: Ticket) {}
+
+    fn bodies(&mut self) -> &mut Bodies {
+        &mut self.bodies
+    }
 }
 
 impl DiskOutput for Sink {

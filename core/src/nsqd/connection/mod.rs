@@ -213,8 +213,7 @@ impl Connection {
                 }
                 // The deadline runs anew from the end of each command (section 9). The shard looks at it
                 // when it has gone by, so that this costs one store.
-                self.read_deadline =
-                    self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+                self.note_commands(now);
                 Some(command)
             }
             Ok(None) => {
@@ -231,6 +230,17 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// Where FINs go that are next in the input, if they are to be carried out now.
+    pub(super) fn finishes_on(&self) -> Option<(ChannelId, ConsumerId)> {
+        let is_ready = self.phase == Phase::Open && !self.is_waiting() && !self.is_upgrading();
+        self.subscription.filter(|_| is_ready && self.decoder.is_between())
+    }
+
+    /// Takes note that commands were carried out that [`next_command`](Self::next_command) did not give.
+    pub(super) fn note_commands(&mut self, now: Now) {
+        self.read_deadline = self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
     }
 
     /// What the driver is to do with the input, of which this is left.

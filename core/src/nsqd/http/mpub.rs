@@ -3,54 +3,40 @@
 //! Nothing of a body is published unless all of it is in order. The errors are the words of the
 //! answer 413, which all of them get, also where nothing is too large.
 
-use alloc::vec::Vec;
-
 use bytes::Bytes;
 
-use crate::message::{Bodies, COPY_LEN_MAX};
+use crate::list::MessageList;
 use crate::nsqd::config::Config;
 
 /// Splits a body into its lines. Empty lines make no message, so there may be none at all; a CR
 /// belongs to its message.
-pub(super) fn split_lines(body: &Bytes, config: &Config) -> Result<Vec<Bytes>, &'static str> {
-    let mut bodies = Bodies::default();
-    let mut messages = Vec::new();
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        if line.len() > config.max_msg_size {
-            return Err("MSG_TOO_BIG");
-        }
-        messages.push(take(&mut bodies, body, line));
+pub(super) fn split_lines(body: &[u8], config: &Config) -> Result<MessageList, &'static str> {
+    let lines = || body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    if lines().any(|line| line.len() > config.max_msg_size) {
+        return Err("MSG_TOO_BIG");
     }
-    Ok(messages)
+    Ok(lines().collect())
 }
 
 /// Splits a body as MPUB has it: a count, then so many messages with their sizes. Bytes behind the
 /// last one are ignored.
-pub(super) fn split_binary(body: &Bytes, config: &Config) -> Result<Vec<Bytes>, &'static str> {
-    let (count, mut rest) = split_int32(body).ok_or("BAD_BODY")?;
-    let count = usize::try_from(count).unwrap_or(0);
-    if count == 0 || count > config.mpub_count_max() {
+pub(super) fn split_binary(body: &Bytes, config: &Config) -> Result<MessageList, &'static str> {
+    let (count, messages) = split_int32(body).ok_or("BAD_BODY")?;
+    let count = u32::try_from(count).unwrap_or(0);
+    if count == 0 || count as usize > config.mpub_count_max() {
         return Err("BAD_BODY");
     }
-    let mut bodies = Bodies::default();
-    // Each message has five bytes or more, so a count without messages allocates nothing.
-    let mut messages = Vec::with_capacity(count.min(rest.len() / 5));
+    let mut rest = messages;
     for _ in 0..count {
         let (size, behind) = split_int32(rest).ok_or("BAD_MESSAGE")?;
         let size = usize::try_from(size).unwrap_or(0);
         if size == 0 || size > config.max_msg_size {
             return Err("BAD_MESSAGE");
         }
-        let (message, behind) = behind.split_at_checked(size).ok_or("BAD_MESSAGE")?;
-        messages.push(take(&mut bodies, body, message));
-        rest = behind;
+        rest = behind.get(size..).ok_or("BAD_MESSAGE")?;
     }
-    Ok(messages)
-}
-
-/// Takes `part`, which lies in `whole`: small ones are copied, large ones keep `whole` alive.
-fn take(bodies: &mut Bodies, whole: &Bytes, part: &[u8]) -> Bytes {
-    if part.len() <= COPY_LEN_MAX { bodies.copy(part) } else { whole.slice_ref(part) }
+    let messages = &messages[..messages.len() - rest.len()];
+    Ok(MessageList::slice(count, body, messages))
 }
 
 /// A big-endian 32-bit number and what follows; `None` if it is cut off.
@@ -61,6 +47,8 @@ fn split_int32(bytes: &[u8]) -> Option<(i32, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -79,14 +67,14 @@ mod tests {
 
     #[test]
     fn lines() {
-        let split =
-            |body: &'static str| split_lines(&Bytes::from_static(body.as_bytes()), &config(4, 100));
-        assert_eq!(split("a\nbb"), Ok(alloc::vec!["a".into(), "bb".into()]));
-        assert_eq!(split("\n\na\n\n\nb\n"), Ok(alloc::vec!["a".into(), "b".into()]));
-        assert_eq!(split("a\r\nb\r\n"), Ok(alloc::vec!["a\r".into(), "b\r".into()]));
-        assert_eq!(split("\0\n1234"), Ok(alloc::vec!["\0".into(), "1234".into()]));
-        assert_eq!(split(""), Ok(Vec::new()));
-        assert_eq!(split("\n\n"), Ok(Vec::new()));
+        let list = |bodies: &[&str]| Ok(bodies.iter().collect::<MessageList>());
+        let split = |body: &str| split_lines(body.as_bytes(), &config(4, 100));
+        assert_eq!(split("a\nbb"), list(&["a", "bb"]));
+        assert_eq!(split("\n\na\n\n\nb\n"), list(&["a", "b"]));
+        assert_eq!(split("a\r\nb\r\n"), list(&["a\r", "b\r"]));
+        assert_eq!(split("\0\n1234"), list(&["\0", "1234"]));
+        assert_eq!(split(""), list(&[]));
+        assert_eq!(split("\n\n"), list(&[]));
         assert_eq!(split("a\n12345\nb"), Err("MSG_TOO_BIG"));
         assert_eq!(split("a\n12345"), Err("MSG_TOO_BIG"));
     }
@@ -94,15 +82,13 @@ mod tests {
     #[test]
     fn binary_bodies() {
         let split = |body: Vec<u8>| split_binary(&Bytes::from(body), &config(4, 19));
-        assert_eq!(split(binary(1, &[b"1234"])), Ok(alloc::vec!["1234".into()]));
-        assert_eq!(
-            split(binary(2, &[b"\n", b"\0\xff"])),
-            Ok(alloc::vec!["\n".into(), Bytes::from_static(b"\0\xff")])
-        );
+        let list = |bodies: &[&[u8]]| Ok(bodies.iter().collect::<MessageList>());
+        assert_eq!(split(binary(1, &[b"1234"])), list(&[b"1234"]));
+        assert_eq!(split(binary(2, &[b"\n", b"\0\xff"])), list(&[b"\n", b"\0\xff"]));
         // Three is the most that 19 bytes can hold.
         assert_eq!(split(binary(3, &[b"a", b"b", b"c"])).unwrap().len(), 3);
         let behind = [binary(1, &[b"a"]), b"rest".to_vec()].concat();
-        assert_eq!(split(behind), Ok(alloc::vec!["a".into()]));
+        assert_eq!(split(behind), list(&[b"a"]));
         for body in [
             Vec::new(),
             b"\0\0\0".to_vec(),
@@ -126,22 +112,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn small_messages_are_copied_and_large_ones_share_the_body() {
-        let large = [b'x'; COPY_LEN_MAX + 1];
-        let body = Bytes::from([&large[..], b"\n", &large[1..]].concat());
-        let messages = split_lines(&body, &Config::default()).unwrap();
-        assert_eq!(messages, [&large[..], &large[1..]]);
-        assert_eq!(messages[0].as_ptr(), body.as_ptr());
-        assert!(!body.as_ptr_range().contains(&messages[1].as_ptr()));
-    }
-
     proptest! {
         #[test]
         fn lines_read_back(lines in prop::collection::vec("[a-c\r]{0,300}", 0..8)) {
-            let messages = split_lines(&Bytes::from(lines.join("\n")), &Config::default()).unwrap();
+            let messages = split_lines(lines.join("\n").as_bytes(), &Config::default()).unwrap();
             let expected: Vec<_> = lines.into_iter().filter(|line| !line.is_empty()).collect();
-            prop_assert_eq!(messages, expected);
+            prop_assert_eq!(messages, expected.iter().collect());
         }
 
         #[test]
@@ -152,7 +128,7 @@ mod tests {
             let parts: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
             let body = Bytes::from(binary(parts.len() as i32, &parts));
             let config = Config::default();
-            prop_assert_eq!(split_binary(&body, &config).unwrap(), messages);
+            prop_assert_eq!(split_binary(&body, &config).unwrap(), messages.iter().collect());
             let cut = body.slice(..cut.index(body.len()));
             let error = if cut.len() < 4 { "BAD_BODY" } else { "BAD_MESSAGE" };
             prop_assert_eq!(split_binary(&cut, &config), Err(error));
@@ -162,7 +138,7 @@ mod tests {
         fn any_body_is_judged(body in prop::collection::vec(0_u8..4, 0..60)) {
             let (body, config) = (Bytes::from(body), config(2, 50));
             for messages in [split_binary(&body, &config), split_lines(&body, &config)] {
-                for message in messages.unwrap_or_default() {
+                for message in messages.unwrap_or_default().iter() {
                     prop_assert!((1..=2).contains(&message.len()));
                 }
             }

@@ -65,16 +65,13 @@ fn published(parsed: &Parsed, name: &str, bodies: &[&str], delay_ms: u64) -> Rep
         panic!("{parsed:?}")
     };
     let got = match batch {
-        Batch::One(body) => core::slice::from_ref(body),
-        Batch::Many(bodies) => bodies,
+        Batch::One(body) => alloc::vec![&body[..]],
+        Batch::Many(bodies) => bodies.iter().collect(),
     };
-    assert_eq!((topic.as_str(), got), (name, &*bodies_of(bodies)));
+    let bodies = bodies.iter().map(|body| body.as_bytes()).collect();
+    assert_eq!((topic.as_str(), got), (name, bodies));
     assert_eq!(*delay, Duration::from_millis(delay_ms));
     form.clone()
-}
-
-fn bodies_of(bodies: &[&str]) -> Vec<Bytes> {
-    bodies.iter().map(|body| Bytes::copy_from_slice(body.as_bytes())).collect()
 }
 
 /// Asks and has the shards answer `answer`.

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use bytes::{Buf, BytesMut};
+
 use super::Shard;
 use crate::arena::ConnId;
 use crate::message::MessageId;
@@ -11,7 +13,7 @@ use crate::nsqd::channel::TooManyConsumers;
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::in_flight::NotInFlight;
 use crate::nsqd::topic::NotPublished;
-use crate::protocol::command::{Command, RawId, State};
+use crate::protocol::command::{Command, FIN_LEN, RawId, State, finishes};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::time::Now;
 
@@ -66,6 +68,30 @@ impl Shard {
                 }
             }
             Command::Auth(secret) => self.authenticate(conn, secret, now, out),
+        }
+    }
+
+    /// Carries out the FINs that `input` begins with, all at once, and takes them out. Those that are to be
+    /// refused are left for [`execute`](Self::execute).
+    pub(super) fn take_finishes(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let subscription = self.conns.get(conn).and_then(Connection::finishes_on);
+        let Some((channel, consumer)) = subscription else { return };
+        let mut ids = finishes(input).peekable();
+        if ids.peek().is_none() {
+            return;
+        }
+        let finished = self.on_channel(channel, now, out, |channel, now, out| {
+            channel.finish_all(consumer, ids, now, out)
+        });
+        input.advance(finished.unwrap_or(0) * FIN_LEN);
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.note_commands(now);
         }
     }
 

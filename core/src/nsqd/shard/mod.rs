@@ -210,9 +210,12 @@ impl Shard {
     /// Carries out the commands in `input`, as long as the connection has the layers that it has now.
     fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
         let Some(layers) = self.conns.get(conn).map(Connection::layers) else { return };
-        while let Some(connection) = self.conns.get_mut(conn)
-            && connection.layers() == layers
-        {
+        loop {
+            self.take_finishes(conn, input, now, out);
+            let Some(connection) = self.conns.get_mut(conn) else { return };
+            if connection.layers() != layers {
+                return;
+            }
             let (config, bodies) = (&self.config, &mut self.bodies);
             let Some(command) = connection.next_command(input, config, bodies, now, out) else {
                 return;

@@ -8,11 +8,11 @@ use super::precreate::Precreate;
 use super::tickets::Tickets;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
-use crate::message::{IdGenerator, Message, RecordId};
+use crate::message::{Bodies, IdGenerator, Message, RecordId};
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::{Actions, Origin, PublishKind, ShardId, ShardMessage};
 use crate::nsqd::admin::{AdminError, AdminReply};
-use crate::nsqd::backlog::{BacklogOutput, Beyond};
+use crate::nsqd::backlog::{BacklogOutput, Beyond, Run};
 use crate::nsqd::channel::{Channel, ChannelOptions, ChannelOutput};
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::event::Event;
@@ -71,6 +71,7 @@ pub(super) struct World<'a> {
     conns: &'a mut Arena<ConnId, Connection>,
     unsettled: &'a mut Vec<ConnId>,
     tickets: &'a mut Tickets,
+    bodies: &'a mut Bodies,
     now: Now,
     out: &'a mut Actions,
 }
@@ -83,6 +84,7 @@ macro_rules! world {
             conns: &mut $shard.conns,
             unsettled: &mut $shard.unsettled,
             tickets: &mut $shard.tickets,
+            bodies: &mut $shard.bodies,
             now: $now,
             out: $out,
         }
@@ -126,6 +128,10 @@ impl BacklogOutput for ChannelSink<'_, '_> {
     fn hold(&mut self, ticket: Ticket) {
         self.world.tickets.hold(ticket);
     }
+
+    fn bodies(&mut self) -> &mut Bodies {
+        self.world.bodies
+    }
 }
 
 impl DiskOutput for ChannelSink<'_, '_> {
@@ -166,6 +172,10 @@ impl TopicOutput for TopicSink<'_, '_> {
         });
     }
 
+    fn put_run(&mut self, channel: ChannelId, run: Run) {
+        self.downstream.channel(channel, |channel, now, out| channel.put_run(run, now, out));
+    }
+
     fn begin(&mut self, origin: Origin) -> Ticket {
         self.downstream.world.tickets.begin(origin)
     }
@@ -190,6 +200,10 @@ impl TopicOutput for TopicSink<'_, '_> {
 impl BacklogOutput for TopicSink<'_, '_> {
     fn hold(&mut self, ticket: Ticket) {
         self.downstream.world.tickets.hold(ticket);
+    }
+
+    fn bodies(&mut self) -> &mut Bodies {
+        self.downstream.world.bodies
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::vec;
 
 use super::*;
 use crate::arena::Key;
+use crate::message::Bodies;
 use crate::nsqd::actions::{ReplyToken, ShardId};
 use crate::storage::{DiskEvent, DiskOutput, Op};
 
@@ -15,10 +16,15 @@ struct Sink {
     /// The publishes that were begun; their places are their tickets.
     begun: Vec<u64>,
     outcomes: Vec<(u64, Result<(), NotPublished>)>,
+    bodies: Bodies,
 }
 
 impl BacklogOutput for Sink {
     fn hold(&mut self, _: Ticket) {}
+
+    fn bodies(&mut self) -> &mut Bodies {
+        &mut self.bodies
+    }
 }
 
 impl DiskOutput for Sink {
@@ -94,7 +100,7 @@ impl Bench {
 
     fn publish(&mut self, bodies: &[&str], delay_ms: u64, now_ms: u64) {
         self.publishes += 1;
-        let bodies = bodies.iter().map(|body| Bytes::from(body.to_string())).collect();
+        let bodies = bodies.iter().collect();
         let publish = Publish {
             origin: Origin::Admin { shard: ShardId(0), token: ReplyToken(self.publishes) },
             topic: *self.topic.name(),

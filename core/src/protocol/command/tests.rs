@@ -1,5 +1,6 @@
 use alloc::string::{String, ToString};
 use alloc::vec;
+use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
@@ -54,10 +55,7 @@ fn topic(name: &str) -> TopicName {
 
 #[test]
 fn commands_as_clients_write_them() {
-    let mpub = Command::Mpub {
-        topic: topic("t"),
-        bodies: vec![Bytes::from_static(b"aa"), Bytes::from_static(b"b")],
-    };
+    let mpub = Command::Mpub { topic: topic("t"), bodies: ["aa", "b"].into_iter().collect() };
     let (commands, end) = decode_all(
         b"NOP\r\nPUB t\n\0\0\0\x02hiPUB t extra\n\0\0\0\x01xMPUB t\n\0\0\0\x01\0\0\0\x02\0\0\0\x02aa\0\0\0\x01b\
           DPUB t 5\n\0\0\0\x01dSUB t c\nIDENTIFY x\n\0\0\0\x02{}AUTH\n\0\0\0\x01s",
