@@ -27,10 +27,9 @@ pub struct MessageId(pub u64);
 impl MessageId {
     /// The id as clients see it.
     pub fn to_hex(self) -> [u8; MESSAGE_ID_LEN] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; MESSAGE_ID_LEN];
-        for (at, digit) in hex.iter_mut().enumerate() {
-            *digit = DIGITS[(self.0 >> (60 - 4 * at)) as usize & 0xF];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair.copy_from_slice(&HEX_PAIRS[usize::from(byte)]);
         }
         hex
     }
@@ -60,12 +59,25 @@ impl fmt::Debug for MessageId {
     }
 }
 
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Each byte's two hex digits.
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [HEX_DIGITS[byte >> 4], HEX_DIGITS[byte & 0xF]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// What each byte stands for as a hex digit; above 15 for those that are none.
 static HEX_VALUES: [u8; 256] = {
     let mut values = [0xFF; 256];
     let mut value = 0;
     while value < 16 {
-        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        values[HEX_DIGITS[value as usize] as usize] = value;
         value += 1;
     }
     values

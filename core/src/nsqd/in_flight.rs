@@ -81,7 +81,7 @@ impl InFlight {
         self.by_id.len()
     }
 
-    /// Puts a message in that is being delivered now.
+    /// Puts a message in that is being delivered now. Returns its deadline if it is the consumer's earliest.
     pub(super) fn insert(
         &mut self,
         list: &mut List,
@@ -89,7 +89,7 @@ impl InFlight {
         message: Message,
         delivered: Instant,
         timeout: Duration,
-    ) {
+    ) -> Option<Instant> {
         let hash = hash(message.id);
         let (earlier, later) = (None, None);
         let deadline = delivered + timeout;
@@ -110,6 +110,7 @@ impl InFlight {
             None => 0,
         });
         self.link(list, index);
+        (list.first == Some(index)).then_some(deadline)
     }
 
     /// Takes out the message `id`, which has to be in flight to `consumer`.

@@ -636,12 +636,16 @@ impl Channel {
                 }
                 consumer.blocked = !out.deliver(consumer.conn, &message);
                 let timeout = consumer.msg_timeout;
-                self.in_flight.insert(&mut consumer.list, id, message, now.instant, timeout);
-                self.arm(id);
+                let list = &mut consumer.list;
+                let first = self.in_flight.insert(list, id, message, now.instant, timeout);
+                self.deadlines.arm_by(first, &mut consumer.armed, id);
             } else {
                 self.backlog.finish(message.record, now, out);
             }
-            self.queue_if_ready(id);
+            if consumer.can_take() {
+                consumer.queued = true;
+                self.ready.push_back(id, consumer.nearness.rank);
+            }
             return None;
         }
     }
