@@ -177,8 +177,11 @@ impl Backlog {
     /// Drops what came last and does not fit, if that is what becomes of it. To be called once what
     /// somebody can have now is popped.
     pub(super) fn drop_excess(&mut self) {
-        if matches!(self.rest, Rest::Dropped) {
-            self.memory.truncate(self.limit);
+        while matches!(self.rest, Rest::Dropped)
+            && self.memory.len() > self.limit
+            && let Some(message) = self.memory.pop_back()
+        {
+            self.due_times.remove(&message.id);
         }
     }
 
@@ -368,3 +371,6 @@ fn unix(due: Instant, now: Now) -> UnixNanos {
     let left = i64::try_from(due.saturating_since(now.instant).as_nanos()).unwrap_or(i64::MAX);
     UnixNanos(now.unix.0.saturating_add(left))
 }
+
+#[cfg(test)]
+mod tests;
