@@ -11,14 +11,14 @@
 //! It says nothing of what waits for memory: a table that does not fit the cache costs time and no
 //! instructions.
 
+#[path = "../tests/rig/mod.rs"]
+mod rig;
+
 use core::time::Duration;
 use std::process::{Command, ExitCode};
 
-use bytes::BytesMut;
-use sansq_core::arena::ConnId;
-use sansq_core::nsqd::{Actions, Config, Peer, ReadState, Shard, ShardId};
-use sansq_core::time::Now;
-use sansq_core::transmit::Transmit;
+use rig::{Rig, push_finish};
+use sansq_core::nsqd::Config;
 
 /// What is measured, one line each of the table.
 const STEPS: [Step; 10] = [
@@ -103,92 +103,19 @@ fn counted(step: usize, part: &str, count: usize) -> Result<u64, String> {
     number.filter(|_| output.status.success()).ok_or(text)
 }
 
-/// A producer and consumers on one shard, whose buffers are used again and again.
-struct Rig {
-    shard: Shard,
-    actions: Actions,
-    now: Now,
-    producer: ConnId,
-    consumer: ConnId,
-    input: BytesMut,
-    spare: Transmit,
-    /// The ids that the consumer got, one behind the other.
-    ids: Vec<[u8; 16]>,
+/// A rig in which nothing but the count of messages has a limit.
+fn rig(channels: usize) -> Rig {
+    let config = Config {
+        mem_queue_size: 1_000_000_000,
+        msg_timeout: Duration::from_secs(10),
+        max_rdy_count: u32::MAX,
+        disk: false,
+        ..Config::default()
+    };
+    Rig::new(config, channels)
 }
 
 impl Rig {
-    /// A topic with so many channels, of which the first has a consumer that is not ready yet.
-    fn new(channels: usize) -> Self {
-        let now = Now::from_millis(1_789_000_000_000);
-        let config = Config {
-            mem_queue_size: 1_000_000_000,
-            msg_timeout: Duration::from_secs(10),
-            max_rdy_count: u32::MAX,
-            disk: false,
-            ..Config::default()
-        };
-        let mut shard = Shard::new(ShardId(0), 1, config, 1);
-        let mut actions = Actions::new(1);
-        let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
-        let producer = shard.accept(peer, now, &mut actions);
-        let consumer = shard.accept(peer, now, &mut actions);
-        let mut rig = Self {
-            shard,
-            actions,
-            now,
-            producer,
-            consumer,
-            input: BytesMut::new(),
-            spare: Transmit::new(),
-            ids: Vec::new(),
-        };
-        rig.send(producer, b"  V2");
-        for channel in 1..channels {
-            let conn = rig.shard.accept(peer, now, &mut rig.actions);
-            rig.send(conn, format!("  V2SUB t c{channel}\n").as_bytes());
-        }
-        if channels > 0 {
-            rig.send(consumer, b"  V2SUB t c\n");
-        }
-        rig
-    }
-
-    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-        let Self { shard, actions, now, input, .. } = self;
-        let state = shard.handle_input(conn, input, *now, actions);
-        assert!(matches!(state, ReadState::More(_)) && input.is_empty(), "the command was refused");
-        self.write();
-    }
-
-    /// Writes what is owed until nothing is. The ids of messages are kept.
-    fn write(&mut self) {
-        self.actions.events.clear();
-        while let Some(conn) = self.actions.transmit.pop() {
-            self.shard.swap_transmit(conn, &mut self.spare);
-            let len = self.spare.len();
-            let mut slices = [&[][..]; 1];
-            self.spare.slices(&mut slices);
-            let mut rest = slices[0];
-            assert_eq!(rest.len(), len, "small frames lie flat");
-            while let Some((header, _)) = rest.split_first_chunk::<8>() {
-                let [a, b, c, d, .., kind] = *header;
-                let (frame, behind) = rest.split_at(4 + u32::from_be_bytes([a, b, c, d]) as usize);
-                assert_ne!(kind, 1, "an error: {}", String::from_utf8_lossy(&frame[8..]));
-                if kind == 2
-                    && let Some(id) = frame[18..].first_chunk()
-                {
-                    self.ids.push(*id);
-                }
-                rest = behind;
-            }
-            self.spare.advance(len);
-            self.shard.handle_sent(conn, len, self.now, &mut self.actions);
-            self.actions.events.clear();
-        }
-        assert!(self.actions.is_empty(), "nothing else is asked for");
-    }
-
     fn publish(&mut self, head: &str, count: usize) {
         let command = [head.as_bytes(), &100_u32.to_be_bytes(), &[b'x'; 100]].concat();
         for _ in 0..count {
@@ -203,11 +130,7 @@ impl Rig {
     fn finish(&mut self, ids: impl Iterator<Item = [u8; 16]>) {
         // Simple, because what the rig itself costs is counted too.
         let mut commands = Vec::new();
-        for id in ids {
-            commands.extend_from_slice(b"FIN ");
-            commands.extend_from_slice(&id);
-            commands.push(b'\n');
-        }
+        ids.for_each(|id| push_finish(&mut commands, &id));
         // As many as come in one read.
         for part in commands.chunks(21 * 500) {
             self.send(self.consumer, part);
@@ -225,7 +148,7 @@ impl Rig {
 }
 
 fn publish_many(count: usize) {
-    let mut rig = Rig::new(0);
+    let mut rig = rig(0);
     let sized = [&100_u32.to_be_bytes()[..], &[b'x'; 100]].concat();
     let list = [&200_u32.to_be_bytes()[..], &sized.repeat(200)].concat();
     let command = [b"MPUB t\n", &(list.len() as u32).to_be_bytes()[..], &list].concat();
@@ -235,19 +158,19 @@ fn publish_many(count: usize) {
 }
 
 fn publish(count: usize) {
-    Rig::new(0).publish("PUB t\n", count);
+    rig(0).publish("PUB t\n", count);
 }
 
 fn fan_out_1(count: usize) {
-    Rig::new(1).publish("PUB t\n", count);
+    rig(1).publish("PUB t\n", count);
 }
 
 fn fan_out_10(count: usize) {
-    Rig::new(10).publish("PUB t\n", count);
+    rig(10).publish("PUB t\n", count);
 }
 
 fn delivered(count: usize) -> Rig {
-    let mut rig = Rig::new(1);
+    let mut rig = rig(1);
     rig.publish("PUB t\n", count);
     rig.ready(count);
     assert_eq!(rig.ids.len(), count);
@@ -277,7 +200,7 @@ fn time_out(count: usize) {
 }
 
 fn deferred(count: usize) -> Rig {
-    let mut rig = Rig::new(1);
+    let mut rig = rig(1);
     rig.publish("DPUB t 10000\n", count);
     rig
 }

@@ -166,6 +166,44 @@ impl<K: Key + fmt::Debug, V: fmt::Debug> fmt::Debug for Arena<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Of all ids that there ever were, each finds its own object or nothing, and slots are used again.
+        #[test]
+        fn it_is_a_map_whose_keys_never_come_again(
+            steps in prop::collection::vec(prop::option::of(any::<prop::sample::Index>()), 0..60),
+        ) {
+            let mut arena = Arena::<ConnId, usize>::new();
+            let mut ever: Vec<(ConnId, Option<usize>)> = Vec::new();
+            let mut most = 0;
+            for (value, step) in steps.into_iter().enumerate() {
+                match step {
+                    Some(at) if !ever.is_empty() => {
+                        let (id, value) = at.get_mut(&mut ever);
+                        prop_assert_eq!(arena.remove(*id), value.take());
+                    }
+                    _ => {
+                        let id = arena.insert(value);
+                        prop_assert!(ever.iter().all(|(other, _)| *other != id));
+                        ever.push((id, Some(value)));
+                    }
+                }
+                for (id, value) in &mut ever {
+                    prop_assert_eq!(arena.get(*id), value.as_ref());
+                    prop_assert_eq!(arena.get_mut(*id), value.as_mut());
+                    prop_assert_eq!(arena.contains(*id), value.is_some());
+                }
+                let living = ever.iter().filter_map(|(id, value)| Some((*id, (*value)?)));
+                let mut living: Vec<_> = living.collect();
+                living.sort_unstable_by_key(|(id, _)| id.index());
+                prop_assert!(arena.iter().map(|(id, value)| (id, *value)).eq(living.iter().copied()));
+                prop_assert_eq!((arena.len(), arena.is_empty()), (living.len(), living.is_empty()));
+                most = most.max(living.len());
+                prop_assert!(arena.slots.len() <= most);
+            }
+        }
+    }
 
     #[test]
     fn a_stale_id_finds_nothing() {

@@ -83,18 +83,14 @@ impl<T> Fifo<T> {
         value
     }
 
-    /// Drops what came last, so that at most `len` values are left.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        while self.len > len
-            && let Some(last) = self.blocks.back_mut()
-        {
-            let excess = (self.len - len).min(last.len());
-            last.truncate(last.len() - excess);
-            self.len -= excess;
-            if last.is_empty() {
-                self.retire(false);
-            }
+    pub(crate) fn pop_back(&mut self) -> Option<T> {
+        let last = self.blocks.back_mut()?;
+        let value = last.pop_back();
+        self.len -= 1;
+        if last.is_empty() {
+            self.retire(false);
         }
+        value
     }
 
     /// All values, in order.
@@ -129,7 +125,7 @@ mod tests {
         Push(usize),
         PushFront(usize),
         Pop(usize),
-        Truncate(usize),
+        PopBack(usize),
         Touch,
     }
 
@@ -138,7 +134,7 @@ mod tests {
             3 => (0..3 * BLOCK_LEN).prop_map(Step::Push),
             1 => (0..10_usize).prop_map(Step::PushFront),
             2 => (0..3 * BLOCK_LEN).prop_map(Step::Pop),
-            1 => (0..3 * BLOCK_LEN).prop_map(Step::Truncate),
+            1 => (0..3 * BLOCK_LEN).prop_map(Step::PopBack),
             1 => Just(Step::Touch),
         ]
     }
@@ -160,10 +156,9 @@ mod tests {
                     Step::Pop(count) => for _ in 0..count {
                         prop_assert_eq!(fifo.pop_front(), model.pop_front());
                     },
-                    Step::Truncate(len) => {
-                        fifo.truncate(len);
-                        model.truncate(len);
-                    }
+                    Step::PopBack(count) => for _ in 0..count {
+                        prop_assert_eq!(fifo.pop_back(), model.pop_back());
+                    },
                     Step::Touch => {
                         if let Some(first) = fifo.front_mut() { *first += 1 }
                         if let Some(first) = model.front_mut() { *first += 1 }

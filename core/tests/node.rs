@@ -1,7 +1,7 @@
 //! Whole nodes under any sequence of events: see the model.
 #![expect(unreachable_pub, reason = "the model is a module of its own")]
 
-#[path = "model/node.rs"]
+#[path = "model/node/mod.rs"]
 mod model;
 
 use model::{Step, World};

@@ -216,8 +216,14 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), UrlError> {
     if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte)) {
         return Err(UrlError::Character);
     }
-    let port = if port.is_empty() { None } else { Some(port.parse().map_err(|_| UrlError::Port)?) };
-    Ok((host, port))
+    if port.is_empty() {
+        return Ok((host, None));
+    }
+    // Rust would read a sign as well.
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(UrlError::Port);
+    }
+    Ok((host, Some(port.parse().map_err(|_| UrlError::Port)?)))
 }
 
 /// Appends `value` as a form's value: unreserved characters as they are, `+` for a blank, any other
@@ -243,8 +249,59 @@ fn push_percent(out: &mut String, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
+    use alloc::vec::Vec;
+
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::http::query::Query;
+
+    proptest! {
+        /// Any text is judged, and what is accepted can be put into a request as it is: it is one line, is
+        /// read again as the same, and keeps its query to itself.
+        #[test]
+        fn what_is_accepted_can_be_sent(
+            text in prop_oneof![
+                ".{0,30}",
+                "(?i)https?://[a-z0-9.%:@\\[\\]+-]{0,12}([/?#].{0,16})?",
+                "https?://([a-z.]{1,5}|\\[[0-9a-f:]{1,6}\\])(:[0-9]{0,6})?([/?][a-z \"<?&%/=\u{e9}]{0,12})?",
+            ],
+        ) {
+            let Ok(url) = Url::parse(&text) else { return Ok(()) };
+            let (target, authority) = (url.target(), url.authority());
+            prop_assert!(target.starts_with('/') && !url.host().is_empty());
+            let is_plain = |text: &str| text.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
+            prop_assert!(is_plain(target) && is_plain(&authority) && !authority.contains('/'));
+            let scheme = if url.is_https() { "https" } else { "http" };
+            let again = Url::parse(&alloc::format!("{scheme}://{authority}{target}"));
+            prop_assert_eq!(again.as_ref(), Ok(&url));
+            prop_assert!(!url.to_string().contains('?'));
+            // The port is a number as people write it, or the scheme's.
+            let written = authority.rsplit_once("]").map_or(&authority[..], |(_, rest)| rest);
+            let written = written.split_once(':').map(|(_, port)| port.to_owned());
+            let default = if url.is_https() { 443 } else { 80 };
+            prop_assert_eq!(written.unwrap_or_else(|| default.to_string()), url.port().to_string());
+        }
+
+        /// What is escaped as a form is read as it was: by a parser of queries, whatever it holds.
+        #[test]
+        fn forms_are_read_as_they_were(pairs in prop::collection::vec((".{0,6}", ".{0,12}"), 0..6)) {
+            let mut text = String::new();
+            for (name, value) in &pairs {
+                push_form_value(&mut text, name.as_bytes());
+                text.push('=');
+                push_form_value(&mut text, value.as_bytes());
+                text.push('&');
+            }
+            let query = Query::parse(&text).unwrap();
+            for (name, _) in &pairs {
+                let values: Vec<&String> =
+                    pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value).collect();
+                prop_assert_eq!(query.first(name), Some(values[0].as_str()));
+            }
+            prop_assert_eq!(query.first("a name of more than six characters"), None);
+        }
+    }
 
     fn parts(text: &str) -> Result<(bool, String, u16, String, String), UrlError> {
         let url = Url::parse(text)?;
@@ -273,6 +330,7 @@ mod tests {
             ("http://[::1", UrlError::Host),
             ("http://h:70000", UrlError::Port),
             ("http://h:x", UrlError::Port),
+            ("http://h:+80", UrlError::Port),
             ("http://[::1]8", UrlError::Port),
             ("http://u:p@h", UrlError::User),
             ("http://h/\r\nX: y", UrlError::Character),

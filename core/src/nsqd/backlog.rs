@@ -190,7 +190,9 @@ impl Backlog {
     /// somebody can have now is popped.
     pub(super) fn drop_excess(&mut self) {
         if matches!(self.rest, Rest::Dropped) {
-            self.memory.truncate(self.limit);
+            self.memory.truncate(self.limit, |id| {
+                self.due_times.remove(&id);
+            });
         }
     }
 
@@ -393,3 +395,6 @@ fn unix(due: Instant, now: Now) -> UnixNanos {
     let left = i64::try_from(due.saturating_since(now.instant).as_nanos()).unwrap_or(i64::MAX);
     UnixNanos(now.unix.0.saturating_add(left))
 }
+
+#[cfg(test)]
+mod tests;

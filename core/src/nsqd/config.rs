@@ -310,3 +310,72 @@ impl fmt::Display for ConfigError {
 }
 
 impl core::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    /// Numbers at the bounds of options and of their types, and any others.
+    fn number() -> impl Strategy<Value = u64> {
+        let bounds = vec![0, 1, 9, 10, 1023, 1024, i32::MAX as u64, 1 << 31, u64::MAX];
+        prop_oneof![3 => prop::sample::select(bounds), 1 => any::<u64>()]
+    }
+
+    proptest! {
+        /// Exactly what is in range is accepted, and what is refused is out of range.
+        #[test]
+        fn the_option_that_is_out_of_range_is_named(
+            numbers in prop::array::uniform6(number()),
+            is_good in prop::array::uniform7(any::<bool>()),
+            is_tcp_only: bool,
+        ) {
+            let good = Config::default();
+            let [level, node, message, body, timeout, interval] = numbers;
+            // Half of each are as they are by default, or else nothing would ever be right.
+            let pick = |at: usize, number: u64, default: u64| if is_good[at] { default } else { number };
+            let level = pick(0, level, good.max_deflate_level.into()) as u8;
+            let node = pick(1, node, good.node_id.into()) as u16;
+            let message = pick(2, message, good.max_msg_size as u64);
+            let body = pick(3, body, good.max_body_size as u64);
+            let timeout = Duration::from_nanos(pick(4, timeout, 1));
+            let interval = Duration::from_nanos(pick(5, interval, 1_000_000_001));
+            let tls_required = match (is_good[6], is_tcp_only) {
+                (true, _) => TlsRequired::No,
+                (false, true) => TlsRequired::TcpHttps,
+                (false, false) => TlsRequired::Yes,
+            };
+            let config = Config {
+                max_deflate_level: level,
+                node_id: node,
+                max_msg_size: message as usize,
+                max_body_size: body as usize,
+                msg_timeout: timeout,
+                statsd: StatsdOptions { interval, ..StatsdOptions::default() },
+                tls_required,
+                ..good
+            };
+            let faults: Vec<&str> = [
+                ("--max-deflate-level", (1..=9).contains(&level)),
+                ("--node-id", node < 1024),
+                ("TLS key", tls_required == TlsRequired::No),
+                ("--max-msg-size", (1..1 << 31).contains(&message)),
+                ("--max-body-size", (1..1 << 31).contains(&body)),
+                ("--msg-timeout", timeout.as_nanos() > 0),
+                ("--statsd-interval", interval.as_millis() > 1000 || interval.as_nanos() == 1_000_000_001),
+            ]
+            .into_iter()
+            .filter_map(|(name, is_right)| (!is_right).then_some(name))
+            .collect();
+            match config.check() {
+                Ok(()) => prop_assert!(faults.is_empty(), "{faults:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    prop_assert!(faults.iter().any(|name| text.contains(name)), "{text}: {faults:?}");
+                }
+            }
+        }
+    }
+}

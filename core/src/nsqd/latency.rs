@@ -298,6 +298,58 @@ mod tests {
     }
 
     proptest! {
+        /// Beside a sorted list: percentiles are off by less than a percent, the highest not at all, and it
+        /// does not matter over how many channels the samples are spread.
+        #[test]
+        fn percentiles_are_those_of_a_list(
+            values in prop::collection::vec((0..=VALUE_MAX, 0_u32..50), 1..150),
+            channels in 1_usize..4,
+            share in 1_u32..=1000,
+        ) {
+            let mut values: Vec<u64> = values.iter().map(|(value, shift)| value >> shift).collect();
+            let mut whole = Histogram::default();
+            let mut parts = alloc::vec![Histogram::default(); channels];
+            for (at, value) in values.iter().enumerate() {
+                whole.add(*value, 1);
+                parts[at % channels].add(*value, 1);
+            }
+            let mut merged = Histogram::default();
+            parts.iter().for_each(|part| merged.merge(part));
+            prop_assert_eq!(&merged, &whole);
+            values.sort_unstable();
+            // In whole numbers, so that nothing is rounded here.
+            let rank = (values.len() * share as usize).div_ceil(1000);
+            let exact = values[rank - 1];
+            let stats = whole.stats(&[f64::from(share) / 1000.0]);
+            prop_assert_eq!(stats.count, values.len() as u64);
+            let shown = stats.percentiles[0].1;
+            let off = shown.abs_diff(exact) as f64;
+            prop_assert!(off <= exact as f64 * 0.01, "{shown} and not {exact}");
+            prop_assert!(rank < values.len() || shown == exact);
+        }
+
+        /// A sample counts for half a window at least, and for a whole one at most.
+        #[test]
+        fn samples_count_as_long_as_they_should(
+            pauses in prop::collection::vec(0_u64..400, 1..30),
+        ) {
+            let mut now = Now::from_millis(1_789_000_000_000);
+            let (mut latencies, mut noted) = (Latencies::new(WINDOW, now), Vec::new());
+            for secs in pauses {
+                now = now.after(Duration::from_secs(secs));
+                let younger = |age: Duration| {
+                    let is_younger = |at: &&Instant| now.instant.saturating_since(**at) <= age;
+                    noted.iter().filter(is_younger).count() as u64
+                };
+                let (least, most) = (younger(WINDOW / 2), younger(WINDOW));
+                let count = shown(&latencies, now, &[]).count;
+                prop_assert!((least..=most).contains(&count), "{count} is not {least} to {most}");
+                latencies.note(now.unix, now);
+                noted.push(now.instant);
+            }
+            prop_assert_eq!(latencies.totals().counts.iter().sum::<u64>(), noted.len() as u64);
+        }
+
         #[test]
         fn buckets_are_narrow_and_in_order(value in any::<u64>(), shift in 0_u32..64) {
             let value = value >> shift;

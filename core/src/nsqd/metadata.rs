@@ -171,7 +171,104 @@ mod tests {
     use super::*;
     use crate::name::TopicName;
     use crate::nsqd::registry::Announcement;
-    use crate::storage::FailureKind;
+    use crate::storage::{FailureKind, Metadata};
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Change,
+        Wait,
+        Begin,
+        End(bool),
+        Pass(u16),
+        Hurry,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Change),
+            2 => Just(Step::Wait),
+            4 => Just(Step::Begin),
+            4 => any::<bool>().prop_map(Step::End),
+            2 => (0..6000_u16).prop_map(Step::Pass),
+            1 => Just(Step::Hurry),
+        ]
+    }
+
+    proptest! {
+        /// One write at a time, of what there is; who waits is told once, in order, when a write ended that
+        /// had all that was changed before they came; and whatever failed, a disk that works again gets everything.
+        #[test]
+        fn the_file_follows_and_who_waits_is_told(steps in prop::collection::vec(step(), 0..80)) {
+            let mut bench = Bench::new();
+            let mut now = 0;
+            // What the write under way has, and whether that is everything; what the file has; who waits, and
+            // whether a write has what they wait for.
+            let (mut writing, mut on_disk) = (None, Bytes::from(Metadata::default().to_json()));
+            let mut is_all = false;
+            let mut waiting: VecDeque<(u64, bool)> = VecDeque::new();
+            let (mut expected, mut was_failing) = (Vec::new(), false);
+            let end = vec![Step::End(true), Step::Pass(5000), Step::Begin, Step::End(true)];
+            let end = [end.clone(), end].concat();
+            for (n, step) in (0..).zip(steps.into_iter().chain(end)) {
+                match step {
+                    Step::Change => {
+                        let topic = TopicName::new(alloc::format!("t{n}")).unwrap();
+                        bench.registry.note(Announcement::TopicCreated(topic));
+                        bench.file.changed();
+                        is_all = false;
+                    }
+                    Step::Wait => {
+                        let is_saved = bench.file.is_saved();
+                        prop_assert_eq!(bench.wait(n), !is_saved);
+                        if !is_saved {
+                            waiting.push_back((n, writing.is_some() && is_all));
+                        }
+                    }
+                    Step::Begin => {
+                        let due = bench.file.poll_timeout();
+                        let is_due = due.is_some_and(|at| at <= Instant::from_millis(now));
+                        let contents = bench.file.begin(&bench.registry, Now::from_millis(now));
+                        let is_awaited = due.is_some() && !waiting.is_empty();
+                        prop_assert_eq!(contents.is_some(), is_due || is_awaited);
+                        if let Some(contents) = contents {
+                            prop_assert!(writing.replace(contents).is_none(), "two at a time");
+                            waiting.iter_mut().for_each(|(_, is_in)| *is_in = true);
+                            is_all = true;
+                        }
+                    }
+                    Step::End(is_ok) => {
+                        let written = bench.end(if is_ok { Ok(()) } else { Err(failure()) }, now);
+                        let was_writing = writing.take();
+                        let is_new = was_writing.is_some() && !is_ok && !was_failing;
+                        prop_assert_eq!(written == Written::FailedNow, is_new);
+                        if let Some(contents) = was_writing {
+                            was_failing = !is_ok;
+                            if is_ok {
+                                on_disk = contents;
+                            }
+                            while let Some((token, true)) = waiting.front() {
+                                expected.push(*token);
+                                waiting.pop_front();
+                            }
+                        }
+                        prop_assert_eq!(&bench.answered, &expected);
+                        prop_assert_eq!(bench.file.failure().is_some(), was_failing);
+                    }
+                    Step::Pass(millis) => now += u64::from(millis),
+                    Step::Hurry => {
+                        bench.file.hurry();
+                        is_all = false;
+                        let due = bench.file.poll_timeout();
+                        prop_assert!(writing.is_some() || due == Some(Instant::ZERO));
+                    }
+                }
+                let there = bench.registry.to_metadata().to_json();
+                prop_assert!(!bench.file.is_saved() || on_disk == there, "{there} is not there");
+            }
+            prop_assert!(bench.file.is_saved() && waiting.is_empty());
+        }
+    }
 
     fn failure() -> Failure {
         Failure { kind: FailureKind::Full, text: "no space left on device".into() }

@@ -140,6 +140,95 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::collections::BTreeSet;
+    use proptest::prelude::*;
+
+    fn announcement() -> impl Strategy<Value = Announcement> {
+        let topic = || prop::sample::select(alloc::vec!["t", "u", "v#ephemeral"]);
+        let topic = move || topic().prop_map(|name| TopicName::new(name).unwrap());
+        let channel = || prop::sample::select(alloc::vec!["c", "d", "e#ephemeral"]);
+        let channel = move || channel().prop_map(|name| ChannelName::new(name).unwrap());
+        let both = move || (topic(), channel());
+        prop_oneof![
+            3 => topic().prop_map(Announcement::TopicCreated),
+            1 => topic().prop_map(Announcement::TopicDeleted),
+            2 => (topic(), any::<bool>()).prop_map(|(t, is)| Announcement::TopicPaused(t, is)),
+            4 => both().prop_map(|(t, c)| Announcement::ChannelCreated(t, c)),
+            2 => both().prop_map(|(t, c)| Announcement::ChannelDeleted(t, c)),
+            2 => (both(), any::<bool>())
+                .prop_map(|((t, c), is)| Announcement::ChannelPaused(t, c, is)),
+        ]
+    }
+
+    type Names = BTreeSet<(TopicName, Option<ChannelName>)>;
+
+    proptest! {
+        /// Beside flat sets of what exists and of what is paused: the names, whether they changed, and the
+        /// file, which changes only if the change says so and is read as what was written.
+        #[test]
+        fn it_is_two_flat_sets(changes in prop::collection::vec(announcement(), 0..60)) {
+            let mut registry = Registry::new();
+            let (mut names, mut paused) = (Names::new(), Names::new());
+            for change in changes {
+                let (names_before, file_before) = (names.clone(), registry.to_metadata());
+                let mut is_new_topic = false;
+                match change {
+                    Announcement::TopicCreated(t) => {
+                        names.insert((t, None));
+                    }
+                    Announcement::TopicDeleted(t) => {
+                        names.retain(|(t2, _)| *t2 != t);
+                        paused.retain(|(t2, _)| *t2 != t);
+                    }
+                    Announcement::ChannelCreated(t, c) => {
+                        is_new_topic = names.insert((t, None));
+                        names.insert((t, Some(c)));
+                    }
+                    Announcement::ChannelDeleted(t, c) => {
+                        names.remove(&(t, Some(c)));
+                        paused.remove(&(t, Some(c)));
+                    }
+                    Announcement::TopicPaused(t, true) if names.contains(&(t, None)) => {
+                        paused.insert((t, None));
+                    }
+                    Announcement::ChannelPaused(t, c, true) if names.contains(&(t, Some(c))) => {
+                        paused.insert((t, Some(c)));
+                    }
+                    Announcement::TopicPaused(t, _) => {
+                        paused.remove(&(t, None));
+                    }
+                    Announcement::ChannelPaused(t, c, _) => {
+                        paused.remove(&(t, Some(c)));
+                    }
+                }
+                prop_assert_eq!(registry.note(change), names != names_before);
+                let mut shown = Vec::new();
+                for (t, entry) in registry.topics() {
+                    shown.push(((*t, None), entry.paused));
+                    shown.extend(entry.channels.iter().map(|(c, is)| ((*t, Some(*c)), *is)));
+                }
+                let expected: Vec<_> = names.iter().map(|name| (*name, paused.contains(name))).collect();
+                prop_assert_eq!(&shown, &expected);
+                let file = registry.to_metadata();
+                // A topic is announced before its channels.
+                prop_assert!(change.is_stored() || is_new_topic || file == file_before);
+                let mut stored = Vec::new();
+                for topic in &file.topics {
+                    stored.push(((topic.name, None), topic.paused));
+                    let channels = topic.channels.iter();
+                    stored.extend(channels.map(|c| ((topic.name, Some(c.name)), c.paused)));
+                }
+                let is_lasting = |(t, c): &(TopicName, Option<ChannelName>)| {
+                    !t.is_ephemeral() && c.is_none_or(|c| !c.is_ephemeral())
+                };
+                let lasting: Vec<_> =
+                    expected.into_iter().filter(|(name, _)| is_lasting(name)).collect();
+                prop_assert_eq!(stored, lasting);
+                let read = Metadata::parse(file.to_json().as_bytes()).unwrap();
+                prop_assert!(read.skipped.is_empty() && read.metadata == file);
+            }
+        }
+    }
 
     #[test]
     fn follows_what_it_is_told() {

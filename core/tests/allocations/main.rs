@@ -2,4 +2,6 @@
 
 mod counting;
 mod pool;
+#[path = "../rig/mod.rs"]
+mod rig;
 mod shard;

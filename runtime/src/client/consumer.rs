@@ -23,8 +23,9 @@ use super::shared::Shared;
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
 ///
 /// It is a stream of [`Message`]s that ends when the consumer is stopped; [`run`](Self::run) gives them to
-/// a handler. Not more than `max_in_flight` messages are here unanswered, in the hands of the program or
-/// waiting for it. When it is dropped it stops in the background: messages that nobody has taken go back at
+/// a handler. Not more than `max_in_flight` messages are asked for, those included that wait here; a program
+/// whose handlers outlive their connections or the time in flight may have more in hand, see
+/// [`sansq_core::client::consumer`]. When it is dropped it stops in the background: messages that nobody has taken go back at
 /// once, others may still be answered for [`drop_grace`](ConsumerConfig::drop_grace).
 pub struct Consumer {
     handle: ConsumerHandle,

@@ -156,6 +156,11 @@ impl InFlight {
         self.entries.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> impl Iterator<Item = &(DialId, Id)> {
+        self.entries.keys()
+    }
+
     fn forget_wake(&mut self, entry: &Entry, dial: DialId, id: Id) {
         if let Some(wake) = entry.wake {
             self.wakes.remove(&(wake, dial, id));

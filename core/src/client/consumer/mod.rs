@@ -19,8 +19,11 @@
 //! - SUB is a transaction. A refusal that will not change by itself (a bad name, no permission) is
 //!   [`GaveUp`](ConsumerEvent::GaveUp), and the nsqd is left alone.
 //! - RDY is a window, sent only when it changes. `max_in_flight` is divided among all connections, equally
-//!   or, with [`RdyShares::Rate`], half of it after what came lately. What is in flight counts: the program never has more than `max_in_flight` messages in hand because RDY
-//!   moved. With fewer than connections, RDY goes around, to the one that has waited longest.
+//!   or, with [`RdyShares::Rate`], half of it after what came lately. With fewer than connections, RDY goes
+//!   around, to the one that has waited longest.
+//! - What is in flight counts as long as it is, also where RDY has fallen since: nothing is asked for beyond
+//!   `max_in_flight`, and what comes unasked for counts as soon as it is here. See below for what may come
+//!   on top.
 //! - Failures reported with [`requeue`](Consumer::requeue) slow the whole consumer down, or with
 //!   [`BackoffScope::Connection`] the nsqd that the message came from: RDY 0 (before the REQ goes out), a
 //!   wait, then one message as a test. Each test that fails doubles the wait, up to
@@ -31,7 +34,18 @@
 //! - A connection is closed when all that is owed to it was written, which the driver shows by calling
 //!   [`swap_transmit`](Consumer::swap_transmit) until it gives none, or else after [`FLUSH_TIMEOUT`].
 //!
-//! Limits: messages in flight (`max_in_flight`; a server that sends more than twice its RDY count and a few
+//! More than `max_in_flight` messages may be with the program for a while, in four ways, and in no other as long
+//! as servers keep to RDY. go-nsq, which counts per connection, has them all:
+//!
+//! - RDY has no answer, so what a server sent before it read a smaller count comes on top, at most as many as
+//!   that connection's count fell by. It counts in [`ConsumerStats::in_flight`].
+//! - A connection that is lost, or that had its time to drain, gives its place back at once, while handlers
+//!   may still be at its messages. Their answers are refused, they don't count any more, and the server sends
+//!   those messages again. So a handler that outlives its connection is one more than `max_in_flight`.
+//! - The same for a message whose time in flight is over.
+//! - A smaller `max_in_flight` takes nothing back.
+//!
+//! Limits: messages in flight (as above; a server that sends more than twice its RDY count and a few
 //! loses its connection, with [`TooManyMessages`](super::ConnectionError::TooManyMessages)); the frame size
 //! (`max_frame_size`); the nsqds that nsqlookupds name, and their answers (see
 //! [`directory`](super::directory)). The nsqds and nsqlookupds that the program adds are its own business.
@@ -197,7 +211,7 @@ impl Consumer {
         is_known
     }
 
-    /// Changes `max_in_flight`; 0 pauses.
+    /// Changes `max_in_flight`; 0 pauses. What is in flight stays so until it is answered.
     pub fn change_max_in_flight(&mut self, count: u32, now: Now, out: &mut ConsumerActions) {
         self.max_in_flight = count;
         self.spread.is_dirty = true;

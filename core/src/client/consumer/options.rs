@@ -14,7 +14,8 @@ use super::super::options::{ConnectionOptions, InvalidOption};
 pub struct ConsumerOptions {
     /// Those of its connections. Without heartbeats servers refuse to serve a consumer.
     pub connection: ConnectionOptions,
-    /// How many messages may be in flight on all connections together; 0: paused.
+    /// How many messages may be in flight on all connections together; 0: paused. More than these are asked
+    /// for never; when more may be there for a while says the [module's page](super).
     pub max_in_flight: u32,
     /// How often a message may be attempted; 0: any number of times.
     pub max_attempts: u16,

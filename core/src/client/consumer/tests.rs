@@ -7,6 +7,7 @@ use alloc::vec;
 
 use bytes::{Bytes, BytesMut};
 
+mod excess;
 mod life;
 mod properties;
 mod shares;

@@ -87,8 +87,9 @@ impl Memory {
         Some(run)
     }
 
-    /// Drops what came last, so that at most `len` messages are left.
-    pub(super) fn truncate(&mut self, len: usize) {
+    /// Drops what came last, so that at most `len` messages are left. `dropped` is told of those that came
+    /// alone.
+    pub(super) fn truncate(&mut self, len: usize, mut dropped: impl FnMut(MessageId)) {
         while self.len > len
             && let Some(last) = self.entries.back_mut()
         {
@@ -99,10 +100,14 @@ impl Memory {
                     run.list = run.list.split_front(kept as u32);
                     self.len -= excess;
                 }
-                Entry::Message(_) | Entry::Run(_) => {
-                    self.len -= last.len();
-                    self.entries.truncate(self.entries.len() - 1);
-                }
+                Entry::Message(_) | Entry::Run(_) => match self.entries.pop_back() {
+                    Some(Entry::Message(message)) => {
+                        self.len -= 1;
+                        dropped(message.id);
+                    }
+                    Some(Entry::Run(run)) => self.len -= run.list.len(),
+                    None => {}
+                },
             }
         }
     }
@@ -120,15 +125,6 @@ impl Memory {
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
         self.entries.capacity()
-    }
-}
-
-impl Entry {
-    const fn len(&self) -> usize {
-        match self {
-            Self::Message(_) => 1,
-            Self::Run(run) => run.list.len(),
-        }
     }
 }
 
@@ -212,7 +208,7 @@ mod tests {
                         }
                     },
                     Step::Truncate(len) => {
-                        memory.truncate(len);
+                        memory.truncate(len, |_| {});
                         model.truncate(len);
                     }
                 }

@@ -135,6 +135,77 @@ const INVALID_VALUE: &str = "INVALID_VALUE";
 mod tests {
     use super::*;
     use alloc::vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A list is shown as it was put, or it is too long; a level in any letter case is the level.
+        #[test]
+        fn what_is_put_is_shown(
+            addresses in prop::collection::vec(".{0,12}", 0..8),
+            more in prop_oneof![3 => Just(0), 1 => LOOKUPDS_MAX - 8..LOOKUPDS_MAX + 8],
+            blanks in "[ \\n]{0,3}",
+            level in "(?i)debug|info|warn|error|fatal",
+        ) {
+            let addresses = [addresses, vec![String::from("x:1"); more]].concat();
+            let mut options = options();
+            let body = alloc::format!("{blanks}{}{blanks}", serde_json::to_string(&addresses).unwrap());
+            match parse_change(LOOKUPDS, body.as_bytes(), false) {
+                Ok(request) => {
+                    prop_assert!(addresses.len() <= LOOKUPDS_MAX);
+                    let put = options.answer(&request);
+                    let shown = options.answer(&OptionRequest::Show(LOOKUPDS.into()));
+                    prop_assert_eq!(&put, &shown);
+                    let read: Vec<String> = serde_json::from_slice(&shown.body).unwrap();
+                    prop_assert_eq!(&read, &addresses);
+                    prop_assert_eq!(options.get(LOOKUPDS), Some(&OptionValue::Texts(Some(addresses))));
+                }
+                Err(reply) => {
+                    prop_assert!(addresses.len() > LOOKUPDS_MAX);
+                    prop_assert_eq!(reply, refusal(INVALID_VALUE));
+                }
+            }
+            let request = parse_change(LOG_LEVEL, level.as_bytes(), false).unwrap();
+            let words = ["debug", "info", "warn", "error", "fatal"];
+            let at = words.iter().position(|word| level.eq_ignore_ascii_case(word)).unwrap();
+            let number = (at + 1).to_string();
+            prop_assert_eq!(&options.answer(&request).body[..], number.as_bytes());
+        }
+
+        /// Any body is refused or means one of two things; what is refused or only looked at changes
+        /// nothing, and no name becomes known.
+        #[test]
+        fn any_change_is_judged(
+            name in prop_oneof![Just(LOOKUPDS), Just(LOG_LEVEL), Just("deflate"), Just("")],
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..12),
+                "[\\[\",x:1null\\]\\\\ ]{0,12}".prop_map(String::into_bytes),
+                "(?i)info|warn|nul|null|\\[\\]|\\{\\}".prop_map(String::into_bytes),
+            ],
+            too_big in prop::bool::weighted(0.1),
+        ) {
+            let mut options = options();
+            match parse_change(name, &body, too_big) {
+                Ok(OptionRequest::SetLookupds(_)) => prop_assert_eq!(name, LOOKUPDS),
+                Ok(OptionRequest::SetLogLevel(level)) => {
+                    prop_assert_eq!(name, LOG_LEVEL);
+                    prop_assert!(level.word().as_bytes().eq_ignore_ascii_case(&body));
+                }
+                Ok(request) => prop_assert!(false, "{request:?}"),
+                Err(reply) => {
+                    let is_absent = too_big || body.is_empty();
+                    prop_assert_eq!(reply.status, if is_absent { 413 } else { 400 });
+                    let before = options.clone();
+                    options.answer(&OptionRequest::Show(name.into()));
+                    prop_assert_eq!(&options, &before);
+                }
+            }
+            let before = options.0.len();
+            if let Ok(request) = parse_change(name, &body, too_big) {
+                prop_assert_eq!(options.answer(&request).status, 200);
+            }
+            prop_assert_eq!(options.0.len(), before);
+        }
+    }
 
     fn options() -> OptionValues {
         [

@@ -1,4 +1,5 @@
 use super::*;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec;
 use proptest::prelude::*;
@@ -431,5 +432,179 @@ proptest! {
             (peer.is_registered(), peer.poll_timeout(), out.actions)
         };
         prop_assert_eq!(run(piece), run(usize::MAX));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A topic or channel comes or goes.
+    Create(usize, Option<usize>),
+    Delete(usize, Option<usize>),
+    /// The connection is made, or comes to its end.
+    Connect,
+    Lose,
+    /// The nsqlookupd answers what it was told first, well or not.
+    Answer(bool),
+    Pass(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let names = || (0..2_usize, prop::option::weighted(0.7, 0..2_usize));
+    prop_oneof![
+        4 => names().prop_map(|(t, c)| Step::Create(t, c)),
+        3 => names().prop_map(|(t, c)| Step::Delete(t, c)),
+        5 => Just(Step::Connect),
+        1 => Just(Step::Lose),
+        6 => prop::bool::weighted(0.95).prop_map(Step::Answer),
+        2 => (0..3000_u16).prop_map(Step::Pass),
+    ]
+}
+
+/// A peer, what there is, and an nsqlookupd that knows what it was told on this connection.
+struct Scene {
+    peer: LookupPeer,
+    out: Owner,
+    now: u64,
+    exists: BTreeSet<Registration>,
+    known: BTreeSet<Registration>,
+    unanswered: VecDeque<String>,
+    is_dialing: bool,
+}
+
+impl Scene {
+    fn step(&mut self, step: Step) {
+        let topics = ["t", "u#ephemeral"];
+        let name = |t: usize, c: Option<usize>| named(topics[t], c.map_or("", |c| ["c", "d"][c]));
+        let Self { peer, out, .. } = self;
+        let now = at(self.now);
+        match step {
+            Step::Create(t, c) => {
+                for what in [name(t, None), name(t, c)] {
+                    if self.exists.insert(what) {
+                        out.all = everything(&self.exists);
+                        peer.register(what, now, out);
+                    }
+                }
+            }
+            Step::Delete(t, c) => {
+                // The channels of a topic are named before it is.
+                let what = name(t, c);
+                let is_meant =
+                    |r: &&Registration| r.topic == what.topic && (c.is_none() || **r == what);
+                let gone: Vec<_> = self.exists.iter().filter(is_meant).rev().copied().collect();
+                for what in gone {
+                    self.exists.remove(&what);
+                    out.all = everything(&self.exists);
+                    peer.unregister(what, now, out);
+                }
+            }
+            Step::Connect if self.is_dialing => {
+                self.is_dialing = false;
+                peer.handle_connected(now, out);
+            }
+            Step::Lose if !self.is_dialing => {
+                self.forget();
+                self.peer.handle_closed("EOF", now, &mut self.out);
+            }
+            Step::Answer(is_good) => {
+                let Some(command) = self.unanswered.pop_front() else { return };
+                let good = if command == "IDENTIFY" { INFO } else { "OK" };
+                reply(peer, if is_good { good } else { "E_INVALID no" }, self.now, out);
+            }
+            Step::Pass(millis) => {
+                self.now += u64::from(millis);
+                peer.handle_timeout(at(self.now), out);
+            }
+            Step::Connect | Step::Lose => {}
+        }
+        self.carry_out();
+    }
+
+    /// What the nsqlookupd knew was this connection's.
+    fn forget(&mut self) {
+        self.known.clear();
+        self.unanswered.clear();
+        self.is_dialing = false;
+    }
+
+    fn carry_out(&mut self) {
+        for action in self.out.done() {
+            match action {
+                Action::Dial => {
+                    self.forget();
+                    self.is_dialing = true;
+                }
+                Action::Close => self.forget(),
+                Action::Send(text) if text.starts_with("  V1") => {
+                    self.unanswered.push_back("IDENTIFY".into());
+                }
+                Action::Send(text) => text.lines().for_each(|line| self.read(line)),
+                Action::Log(_) => {}
+            }
+        }
+    }
+
+    fn read(&mut self, line: &str) {
+        let words: Vec<_> = line.split(' ').collect();
+        let what = |words: &[&str]| named(words[1], words.get(2).copied().unwrap_or_default());
+        match words[0] {
+            "PING" => {}
+            "REGISTER" => {
+                let what = what(&words);
+                self.known.extend([Registration { channel: None, ..what }, what]);
+            }
+            "UNREGISTER" => {
+                let gone = what(&words);
+                let stays = |r: &Registration| {
+                    if gone.channel.is_none() { r.topic != gone.topic } else { *r != gone }
+                };
+                self.known.retain(stays);
+            }
+            other => panic!("{other}"),
+        }
+        self.unanswered.push_back(line.into());
+    }
+}
+
+/// What a [`PeerOutput`] tells of this.
+fn everything(exists: &BTreeSet<Registration>) -> Vec<Registration> {
+    let has_channels =
+        |topic| exists.iter().any(|other| other.topic == topic && other.channel.is_some());
+    exists.iter().filter(|r| r.channel.is_some() || !has_channels(r.topic)).copied().collect()
+}
+
+proptest! {
+    /// Whatever comes and goes while the connection does too: in the end the nsqlookupd knows what there
+    /// is, and while all is told and answered it never knows anything else.
+    #[test]
+    fn the_nsqlookupd_knows_what_there_is(steps in prop::collection::vec(step(), 0..80)) {
+        let mut scene = Scene {
+            peer: peer(),
+            out: Owner::default(),
+            now: 0,
+            exists: BTreeSet::new(),
+            known: BTreeSet::new(),
+            unanswered: VecDeque::new(),
+            is_dialing: false,
+        };
+        scene.peer.start(at(0), &mut scene.out);
+        scene.carry_out();
+        for step in steps {
+            scene.step(step);
+            if scene.peer.is_registered() && scene.unanswered.is_empty() {
+                prop_assert_eq!(&scene.known, &scene.exists);
+            }
+        }
+        while !scene.peer.is_registered() || !scene.unanswered.is_empty() {
+            prop_assert!(scene.now < 1_000_000, "it does not get there");
+            scene.step(Step::Connect);
+            while !scene.unanswered.is_empty() {
+                scene.step(Step::Answer(true));
+            }
+            if !scene.peer.is_registered() {
+                scene.step(Step::Pass(500));
+            }
+        }
+        prop_assert_eq!(&scene.known, &scene.exists);
     }
 }

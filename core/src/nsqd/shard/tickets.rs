@@ -99,6 +99,93 @@ mod tests {
     use super::*;
     use crate::nsqd::actions::{ReplyToken, ShardId};
     use crate::storage::FailureKind;
+    use alloc::format;
+    use alloc::string::String;
+    use proptest::prelude::*;
+
+    /// What a ticket is for, by number, and what of it is open.
+    struct Open {
+        ticket: Ticket,
+        whose: Result<u64, (TopicId, RecordId)>,
+        missing: u32,
+        failure: Option<String>,
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Begin,
+        Move,
+        Hold(prop::sample::Index),
+        Release(prop::sample::Index, bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => Just(Step::Begin),
+            1 => Just(Step::Move),
+            3 => any::<prop::sample::Index>().prop_map(Step::Hold),
+            6 => any::<(prop::sample::Index, bool)>().prop_map(|(at, ok)| Step::Release(at, ok)),
+        ]
+    }
+
+    proptest! {
+        /// Everybody hears once, when the last of theirs is there, and of the first failure; what is asked
+        /// of a ticket that is done with changes nothing, whoever has its slot now.
+        #[test]
+        fn each_is_told_once_and_in_the_end(steps in prop::collection::vec(step(), 0..150)) {
+            let mut tickets = Tickets::default();
+            let (mut all, mut moved): (Vec<Open>, _) = (Vec::new(), Vec::new());
+            for (n, step) in (1..).zip(steps) {
+                match step {
+                    Step::Begin => {
+                        let ticket = tickets.begin(origin(n));
+                        all.push(Open { ticket, whose: Ok(n), missing: 1, failure: None });
+                    }
+                    Step::Move => {
+                        let record = RecordId(core::num::NonZeroU32::new(n as u32).unwrap());
+                        let topic = TopicId::new(n as u32, 0);
+                        let ticket = tickets.begin_move(topic, record);
+                        let whose = Err((topic, record));
+                        all.push(Open { ticket, whose, missing: 1, failure: None });
+                    }
+                    Step::Hold(at) if !all.is_empty() => {
+                        let open = at.get_mut(&mut all);
+                        tickets.hold(open.ticket);
+                        open.missing += u32::from(open.missing > 0);
+                    }
+                    Step::Release(at, is_ok) if !all.is_empty() => {
+                        let open = at.get_mut(&mut all);
+                        let text = format!("failure {n}");
+                        let failure = Failure { kind: FailureKind::Full, text: text.as_str().into() };
+                        let result = if is_ok { Ok(()) } else { Err(&failure) };
+                        let told = tickets.release(open.ticket, result);
+                        let mut expected = None;
+                        if open.missing > 0 {
+                            if !is_ok {
+                                open.failure.get_or_insert(text);
+                            }
+                            open.missing -= 1;
+                            match (open.missing, open.whose) {
+                                (0, Ok(token)) => {
+                                    let failure = open.failure.as_deref();
+                                    let outcome =
+                                        failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text.into())));
+                                    expected = Some((origin(token), outcome));
+                                }
+                                (0, Err(record)) => moved.push(record),
+                                _ => {}
+                            }
+                        }
+                        prop_assert_eq!(told, expected);
+                    }
+                    Step::Hold(_) | Step::Release(..) => {}
+                }
+                prop_assert_eq!(&tickets.moved, &moved);
+                let open = all.iter().filter(|open| open.missing > 0);
+                prop_assert_eq!(tickets.open.len(), open.count());
+            }
+        }
+    }
 
     fn origin(token: u64) -> Origin {
         Origin::Admin { shard: ShardId(0), token: ReplyToken(token) }

@@ -1,6 +1,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::latency::LatencyStats;
@@ -222,5 +224,166 @@ fn prefixes() {
         ("%s", "::1", 4151, "[__1]_4151."),
     ] {
         assert_eq!(statsd_prefix(pattern, host, port), prefix);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Pass(u16),
+    Due,
+    Stats,
+    Memory,
+    Stop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..25_000_u16).prop_map(Step::Pass),
+        8 => Just(Step::Due),
+        6 => Just(Step::Stats),
+        4 => Just(Step::Memory),
+        1 => Just(Step::Stop),
+    ]
+}
+
+fn options() -> impl Strategy<Value = StatsdOptions> {
+    let size = prop_oneof![4 => 1..600_usize, 1 => Just(0), 1 => Just(usize::MAX)];
+    let fields = (size, "[a-z.]{0,9}", any::<(bool, bool)>());
+    fields.prop_map(|(udp_packet_size, prefix, (mem_stats, exclude_ephemeral))| StatsdOptions {
+        prefix,
+        mem_stats,
+        udp_packet_size,
+        exclude_ephemeral,
+        ..StatsdOptions::default()
+    })
+}
+
+proptest! {
+    /// Packets are the lines of a push in order, as many in each as there is room for; what grows between
+    /// pushes adds up, and without ephemeral names just their lines are missing.
+    #[test]
+    fn packets_hold_every_line(options in options(), counts in prop::collection::vec(0..1_u64 << 60, 1..5)) {
+        let limit = match options.udp_packet_size {
+            0 => 4096,
+            size => size.min(PACKET_LEN_MAX),
+        };
+        let memory = options.mem_stats.then(Memory::default);
+        let all = StatsdOptions {
+            udp_packet_size: usize::MAX,
+            exclude_ephemeral: false,
+            ..options.clone()
+        };
+        let (mut last, mut sum) = (ServerStats::default(), 0_i64);
+        for count in &counts {
+            let stats = stats(*count);
+            let packets = text::packets(&options, &stats, &last, memory);
+            let packets: Vec<_> =
+                packets.iter().map(|packet| core::str::from_utf8(packet).unwrap()).collect();
+            for packet in &packets {
+                prop_assert!(packet.len() <= limit || packet.matches('\n').count() == 1);
+            }
+            for pair in packets.windows(2) {
+                let next = pair[1].find('\n').unwrap() + 1;
+                prop_assert!(pair[0].len() + next > limit, "there was room");
+            }
+            let whole = text::packets(&all, &stats, &last, memory);
+            prop_assert_eq!(whole.len(), 1);
+            let whole = core::str::from_utf8(&whole[0]).unwrap();
+            let wanted = |line: &&str| !(options.exclude_ephemeral && line.contains("#ephemeral"));
+            let expected: String = whole.split_inclusive('\n').filter(wanted).collect();
+            prop_assert_eq!(packets.concat(), expected);
+            for line in whole.lines() {
+                let (name, value) = line.rsplit_once(':').unwrap();
+                prop_assert!(name.starts_with(&options.prefix));
+                let value: i64 = value.trim_end_matches("|c").trim_end_matches("|g").parse().unwrap();
+                if name.strip_prefix(&options.prefix) == Some("topic.t.one.channel.c.message_count") {
+                    sum += value;
+                }
+            }
+            last = stats;
+        }
+        prop_assert_eq!(Some(&sum.cast_unsigned()), counts.last());
+    }
+
+    /// Whatever comes late or not at all: one push at a time, each whole and announced once, never a
+    /// deadline that has passed already, and what is asked for is asked for once.
+    #[test]
+    fn one_push_at_a_time(options in options(), steps in prop::collection::vec(step(), 0..60)) {
+        let mut statsd = machine(options);
+        let (mut now, mut count, mut last) = (at(0), 0, ServerStats::default());
+        let (mut is_gathering, mut is_measuring, mut owed) = (false, false, VecDeque::new());
+        for step in steps {
+            let mut out = Vec::new();
+            match step {
+                Step::Pass(_) | Step::Due => {
+                    now = match step {
+                        Step::Pass(millis) => now.after(Duration::from_millis(millis.into())),
+                        _ => now.after(statsd.poll_timeout().saturating_since(now.instant)),
+                    };
+                    let is_busy = is_gathering || is_measuring;
+                    let begins = statsd.handle_timeout(now, &mut out);
+                    prop_assert!(!begins || !is_busy);
+                    is_gathering |= begins;
+                    prop_assert!(statsd.poll_timeout() > now.instant, "it would be woken again at once");
+                }
+                Step::Stats | Step::Memory => {
+                    let pushes = match step {
+                        Step::Stats => {
+                            let is_asked = core::mem::take(&mut is_gathering);
+                            count += u64::from(is_asked);
+                            statsd.handle_stats(stats(count), now, &mut out);
+                            is_measuring |= is_asked && statsd.options.mem_stats;
+                            is_asked && !statsd.options.mem_stats
+                        }
+                        _ => {
+                            statsd.handle_memory(Memory::default(), now, &mut out);
+                            core::mem::take(&mut is_measuring)
+                        }
+                    };
+                    if pushes {
+                        prop_assert!(owed.is_empty());
+                        let memory = statsd.options.mem_stats.then(Memory::default);
+                        owed = text::packets(&statsd.options, &stats(count), &last, memory);
+                        last = stats(count);
+                        prop_assert_eq!(out.remove(0), StatsdAction::Begin("statsd:8125".into()));
+                        prop_assert!(!out.is_empty(), "the first one goes out at once");
+                    } else if is_measuring && matches!(step, Step::Stats) && !out.is_empty() {
+                        prop_assert_eq!(out.pop(), Some(StatsdAction::Measure));
+                    }
+                }
+                Step::Stop => {
+                    statsd.stop(&mut out);
+                    (is_gathering, is_measuring) = (false, false);
+                    prop_assert_eq!(out.len(), owed.len());
+                }
+            }
+            for action in out {
+                let packet = owed.pop_front().map(StatsdAction::Send);
+                prop_assert_eq!(Some(action), packet);
+            }
+            prop_assert!(owed.is_empty() || !is_gathering, "the next push overtakes this one");
+        }
+    }
+
+    /// Driven in time, each push is out a second before the next one at the latest.
+    #[test]
+    fn a_push_is_out_before_the_next(options in options(), delay in 0..900_u64) {
+        let mut statsd = machine(options);
+        let mut now = at(0);
+        for round in 1..4_u64 {
+            let (mut out, mut begun) = (Vec::new(), None);
+            while begun.is_none() || matches!(statsd.state, State::Sending { .. }) {
+                now = now.after(statsd.poll_timeout().saturating_since(now.instant));
+                if statsd.handle_timeout(now, &mut out) {
+                    prop_assert_eq!(now, at(10_000 * round));
+                    begun = Some(now.after(Duration::from_millis(delay)));
+                    now = begun.unwrap_or(now);
+                    statsd.handle_stats(stats(round), now, &mut out);
+                    statsd.handle_memory(Memory::default(), now, &mut out);
+                }
+            }
+            let took = now.instant.saturating_since(at(10_000 * round).instant);
+            prop_assert!(took <= Duration::from_secs(9) + Duration::from_millis(delay), "{took:?}");
+        }
     }
 }
