@@ -8,6 +8,7 @@
 //! An object has `time` (RFC 3339, local, with microseconds), `level`, `program`, `message`, and an event's
 //! other fields by their names.
 
+use core::cell::RefCell;
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
 use std::collections::BTreeMap;
@@ -16,11 +17,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Zoned;
 use sansq_core::log::Level;
+use sansq_runtime::BATCH;
 use serde::Serialize;
 use tracing::field::{Field, Visit};
+use tracing::span::Id;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::LogFormat;
 
@@ -73,7 +77,8 @@ impl Logs {
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
     }
 
-    /// A layer that writes to `sink`, one write per line; errors of the sink are ignored.
+    /// A layer that writes to `sink`, one write per line, or one for the lines of a [`BATCH`]; errors of the
+    /// sink are ignored.
     pub fn layer<W: Write>(&self, sink: W) -> LogLayer<W> {
         LogLayer { logs: self.clone(), sink: Mutex::new(sink) }
     }
@@ -134,7 +139,24 @@ pub struct LogLayer<W> {
     sink: Mutex<W>,
 }
 
-impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for LogLayer<W> {
+impl<W: Write> LogLayer<W> {
+    fn write(&self, lines: &[u8]) {
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        // A log that can't be written must not end the broker.
+        let _ = sink.write_all(lines);
+    }
+}
+
+/// Whether a span is one around lines that are written together.
+fn is_batch<S: Subscriber + for<'a> LookupSpan<'a>>(id: &Id, context: &Context<'_, S>) -> bool {
+    context.span(id).is_some_and(|span| span.name() == BATCH)
+}
+
+impl<S, W> Layer<S> for LogLayer<W>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: Write + Send + 'static,
+{
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         // Asked again at every event, because levels change.
         if self.logs.target(metadata.target()).is_some() {
@@ -166,11 +188,42 @@ impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for LogLayer<W> {
             LogFormat::Text => line(&target.prefix, &Zoned::now(), level, &text.message),
             LogFormat::Json => json_line(target.name, &Zoned::now(), level, &text),
         };
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that can't be written must not end the broker.
-        let _ = sink.write_all(line.as_bytes());
+        let is_kept = GATHERED.with_borrow_mut(|gathered| {
+            let Some(gathered) = gathered else { return false };
+            gathered.extend_from_slice(line.as_bytes());
+            if gathered.len() >= GATHERED_LEN_MAX {
+                self.write(gathered);
+                gathered.clear();
+            }
+            true
+        });
+        if !is_kept {
+            self.write(line.as_bytes());
+        }
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        if is_batch(id, &context) {
+            GATHERED.set(Some(Vec::new()));
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        if is_batch(id, &context)
+            && let Some(gathered) = GATHERED.take()
+        {
+            self.write(&gathered);
+        }
     }
 }
+
+thread_local! {
+    /// The lines of this thread that are to be written together, if it is within a [`BATCH`].
+    static GATHERED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Bytes of lines that are written together: some hundred lines.
+const GATHERED_LEN_MAX: usize = 32 * 1024;
 
 /// What an event says.
 #[derive(Default)]

@@ -21,7 +21,7 @@ use rig::{Rig, push_finish};
 use sansq_core::nsqd::Config;
 
 /// What is measured, one line each of the table.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 14] = [
     Step { name: "publish, MPUB of 200, no channel", run: publish_many, without: None },
     Step { name: "publish, PUB, no channel", run: publish, without: None },
     Step { name: "publish to 1 channel", run: fan_out_1, without: None },
@@ -32,6 +32,10 @@ const STEPS: [Step; 10] = [
     Step { name: "time out and deliver again", run: time_out, without: Some(deliver) },
     Step { name: "publish deferred, DPUB", run: defer, without: None },
     Step { name: "fall due and deliver", run: fall_due, without: Some(defer) },
+    Step { name: "make a topic with a channel", run: make_topics, without: None },
+    Step { name: "make one more channel of a topic", run: make_channels, without: None },
+    Step { name: "one more consumer of a channel", run: subscribe, without: None },
+    Step { name: "a message for each consumer", run: deliver_to_each, without: Some(subscribe) },
 ];
 
 #[derive(Clone, Copy)]
@@ -214,5 +218,38 @@ fn fall_due(count: usize) {
     rig.ready(count);
     assert_eq!(rig.ids.len(), 0);
     rig.wait(Duration::from_secs(11));
+    assert_eq!(rig.ids.len(), count);
+}
+
+/// A shard with so many consumers, and what each of them said.
+fn consumers(count: usize, command: impl Fn(usize) -> String) -> Rig {
+    let mut rig = Rig::new(0);
+    let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
+    for n in 0..count {
+        let conn = rig.shard.accept(peer, rig.now, &mut rig.actions);
+        rig.send(conn, command(n).as_bytes());
+    }
+    rig
+}
+
+fn make_topics(count: usize) {
+    consumers(count, |n| format!("  V2SUB t{n:07} c\n"));
+}
+
+fn make_channels(count: usize) {
+    consumers(count, |n| format!("  V2SUB t c{n:07}\n"));
+}
+
+fn subscribed(count: usize) -> Rig {
+    consumers(count, |_| String::from("  V2SUB t c\nRDY 1\n"))
+}
+
+fn subscribe(count: usize) {
+    subscribed(count);
+}
+
+fn deliver_to_each(count: usize) {
+    let mut rig = subscribed(count);
+    rig.publish("PUB t\n", count);
     assert_eq!(rig.ids.len(), count);
 }

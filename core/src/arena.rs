@@ -70,6 +70,11 @@ impl<K: Key, V> Arena<K, V> {
         Self { slots: Vec::new(), free: Vec::new(), key: PhantomData }
     }
 
+    /// Makes room for so many more objects, and no more than that.
+    pub fn reserve(&mut self, more: usize) {
+        self.slots.reserve_exact(more);
+    }
+
     /// How many objects are in it.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

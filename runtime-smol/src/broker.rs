@@ -8,12 +8,11 @@ use sansq_core::log::Level;
 use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
 use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
-use sansq_core::storage::Metadata;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::listen::Listener;
 use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
 use sansq_runtime::socket::{Address, ListenSocket, Stream};
-use sansq_runtime::storage::{DataPath, Disk, Storage};
+use sansq_runtime::storage::{DataPath, Disk, Inventory, Storage};
 use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
 use smol::Async;
 
@@ -88,7 +87,7 @@ impl Nsqd {
                 lanes: Arc::clone(&lanes),
                 front: front.take(),
                 disk,
-                metadata: Arc::clone(storage.metadata()),
+                inventory: storage.inventory(id),
             };
             handle.start_disk(disk_thread)?;
             handle.start(format!("nsqd-{}", id.0), move || seat.run(executor))?;
@@ -112,15 +111,15 @@ struct Seat {
     lanes: Arc<Lanes>,
     front: Option<Front>,
     disk: Disk,
-    metadata: Arc<Metadata>,
+    inventory: Inventory,
 }
 
 impl Seat {
     fn run(self, executor: Executor) -> io::Result<()> {
-        let Self { id, clock, options, lanes, front, disk, metadata } = self;
+        let Self { id, clock, options, lanes, front, disk, inventory } = self;
         server::run(executor, id, Arc::clone(&lanes), |tasks| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
-            let world = (&options, disk, &*metadata);
+            let world = (&options, disk, inventory);
             let driver = shard::drive(clock, shard, id, &lanes, world, tasks);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,

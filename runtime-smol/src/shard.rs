@@ -9,12 +9,11 @@ use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
 use sansq_core::options::NsqdOptions;
-use sansq_core::storage::Metadata;
 use sansq_core::upgrade::ClientTls;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::places::Place;
 use sansq_runtime::socket::Stream;
-use sansq_runtime::storage::Disk;
+use sansq_runtime::storage::{Disk, Inventory};
 use sansq_runtime::{Clock, Program, StatsdSender};
 use smol::Async;
 use smol::channel::{Sender, bounded};
@@ -55,7 +54,7 @@ pub(crate) fn drive(
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
-    (options, disk, metadata): (&NsqdOptions, Disk, &Metadata),
+    (options, disk, mut inventory): (&NsqdOptions, Disk, Inventory),
     tasks: Tasks,
 ) -> Rc<Driver<Shard>> {
     let actions = || Actions::new(lanes.shards());
@@ -72,7 +71,7 @@ pub(crate) fn drive(
     let driver =
         Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
     driver.turn(|shard, now, out| {
-        shard.load(metadata, now, out);
+        shard.load(&inventory.metadata(), |store| inventory.take(store), now, out);
         shard.start(now, out);
     });
     driver
@@ -128,10 +127,12 @@ impl Driven for Shard {
     type World = World;
 
     fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
-        for event in actions.events.drain(..) {
+        let events = actions.events.drain(..);
+        Program::Nsqd.log_all(events.map(|event| {
             turn.world.lost += event.lost_messages();
-            Program::Nsqd.log(event.level(), event);
-        }
+            (event.level(), event)
+        }));
+        actions.trim();
         for conn in actions.transmit.drain(..) {
             turn.transmit(driver, conn);
         }

@@ -46,7 +46,7 @@ pub use bind::Bound;
 pub use clock::Clock;
 pub use host::host_name;
 pub use impatient::Impatient;
-pub use log::Program;
+pub use log::{BATCH, Program};
 pub use machine::{Machine, Registrar, RegistrarActions};
 pub use meter::Meter;
 pub use nearest::nearest;

@@ -4,6 +4,12 @@ use core::fmt::Display;
 
 use sansq_core::log::Level;
 
+/// The name of a span around many lines that were caused at once.
+pub const BATCH: &str = "batch";
+
+/// Fewer lines are written one by one.
+const BATCH_MIN: usize = 64;
+
 /// The program that a line is from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
@@ -29,6 +35,18 @@ impl Program {
                 Level::Warn => tracing::warn!(target: "nsqlookupd", "{line}"),
                 Level::Error | Level::Fatal => tracing::error!(target: "nsqlookupd", "{line}"),
             },
+        }
+    }
+
+    /// Writes many lines. Those of a start with many topics are within a span [`BATCH`]: whoever writes them
+    /// may do so together, at its end.
+    pub fn log_all<L: Display>(self, lines: impl ExactSizeIterator<Item = (Level, L)>) {
+        let _batch = (lines.len() >= BATCH_MIN).then(|| match self {
+            Self::Nsqd => tracing::info_span!(target: "nsqd", BATCH).entered(),
+            Self::Nsqlookupd => tracing::info_span!(target: "nsqlookupd", BATCH).entered(),
+        });
+        for (level, line) in lines {
+            self.log(level, line);
         }
     }
 

@@ -5,12 +5,14 @@
 //! [`MemoryFiles`]' doing.
 
 use core::time::Duration;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{Done, FailureKind, File, Metadata, MetadataError, Op, Request, Store};
+use sansq_core::storage::{
+    Answer, Done, FailureKind, File, Found, Metadata, MetadataError, Op, Request, Store,
+};
 use sansq_core::time::Instant;
 
 use crate::chance::Chance;
@@ -53,6 +55,24 @@ impl Disk {
             Some(contents) => Metadata::parse(contents).map(|parsed| parsed.metadata),
             None => Ok(Metadata::default()),
         }
+    }
+
+    /// What the queues that are listed have, as far as whoever starts got to read it; the others ask.
+    pub(crate) fn look(&mut self, metadata: &Metadata) -> BTreeMap<Store, Found> {
+        let queues = metadata.topics.iter().flat_map(|topic| {
+            let channels = topic.channels.iter().map(|channel| Some(channel.name));
+            let names = core::iter::once(None).chain(channels);
+            names.map(|channel| Store::Queue(topic.name, channel))
+        });
+        let mut known = BTreeMap::new();
+        for store in queues {
+            if self.rng.percent(70)
+                && let Ok(Answer::Opened(found)) = self.files.execute(&store, &Op::Open)
+            {
+                known.insert(store, *found);
+            }
+        }
+        known
     }
 
     /// A shard asks for something.

@@ -94,11 +94,25 @@ impl Actions {
             && self.storage.is_empty()
     }
 
+    /// Gives the memory of an extraordinary turn back, such as a start with 10,000 topics. To be called when
+    /// the events and what is to be done on the disk are carried out, or before they arise.
+    pub fn trim(&mut self) {
+        if self.events.is_empty() && self.events.capacity() > KEPT_MAX {
+            self.events = Vec::new();
+        }
+        if self.storage.is_empty() && self.storage.capacity() > KEPT_MAX {
+            self.storage = Vec::new();
+        }
+    }
+
     /// Appends to the batch for `shard`.
     pub(super) fn tell(&mut self, shard: ShardId, message: ShardMessage) {
         self.lanes[usize::from(shard.0)].push(message);
     }
 }
+
+/// Events and requests that an empty list keeps room for; each takes some 200 bytes.
+const KEPT_MAX: usize = 1024;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

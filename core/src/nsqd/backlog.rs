@@ -54,6 +54,8 @@ pub enum Beyond {
     Disk(DiskOptions),
     /// There is no disk: whoever publishes waits.
     Nowhere,
+    /// To the disk, where nothing is yet, as somebody knows who has looked.
+    Unused(DiskOptions),
 }
 
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl Backlog {
             Beyond::Dropped => Rest::Dropped,
             Beyond::Disk(options) => Rest::Disk(Box::new(DiskQueue::open(options, out))),
             Beyond::Nowhere => Rest::Nowhere,
+            Beyond::Unused(options) => Rest::Unused(options),
         };
         // Without a disk a queue needs room for one message, or nothing would ever wait in it.
         let limit = if rest.is_disk() { limit } else { limit.max(1) };
@@ -306,13 +309,21 @@ impl Backlog {
     }
 
     /// Has everything written to disk, `deferred` behind what waits. Nothing may be put or popped any
-    /// more; it is done when [`is_flushed`](Self::is_flushed).
+    /// more; it is done when [`is_flushed`](Self::is_flushed). A queue that has nothing, on disk or in
+    /// memory, leaves nothing: without files it is read as an empty one (storage-formats.md section 5).
     pub(super) fn flush(
         &mut self,
         deferred: impl Iterator<Item = (Message, Instant)>,
         now: Now,
         out: &mut impl BacklogOutput,
     ) {
+        let mut deferred = deferred.peekable();
+        if matches!(self.rest, Rest::Unused(_))
+            && self.memory.is_empty()
+            && deferred.peek().is_none()
+        {
+            return;
+        }
         let Some(disk) = self.rest.disk() else { return };
         let mut push = |message: &Message, out: &mut _| {
             disk.push(message, None, now, out);

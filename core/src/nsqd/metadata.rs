@@ -106,7 +106,7 @@ impl MetadataFile {
         if now.instant < self.not_before && self.waiting.is_empty() {
             return None;
         }
-        let contents = Bytes::from(registry.to_metadata().to_json());
+        let contents = Bytes::from(registry.to_json());
         self.writing = Some((self.changes, contents.len()));
         Some(contents)
     }

@@ -1,10 +1,11 @@
 //! Shard 0's list of every topic and channel: what nsqlookupds are told and the metadata file holds.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::name::{ChannelName, TopicName};
-use crate::storage::{ChannelRecord, Metadata, TopicRecord};
+use crate::storage::{Metadata, MetadataText};
 
 /// A change that shard 0 has to know of.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,6 +76,15 @@ impl Registry {
         Self { topics: BTreeMap::new() }
     }
 
+    /// What a metadata file lists.
+    pub(super) fn from_metadata(metadata: &Metadata) -> Self {
+        let topics = metadata.topics.iter().map(|record| {
+            let channels = record.channels.iter().map(|channel| (channel.name, channel.paused));
+            (record.name, TopicEntry { paused: record.paused, channels: channels.collect() })
+        });
+        Self { topics: topics.collect() }
+    }
+
     /// Takes note of a change. Returns whether the names changed, and so the nsqlookupds must know.
     pub fn note(&mut self, change: Announcement) -> bool {
         match change {
@@ -95,6 +105,10 @@ impl Registry {
                 match channels.binary_search_by_key(&channel, |(name, _)| *name) {
                     Ok(_) => false,
                     Err(at) => {
+                        if channels.is_empty() {
+                            // Most topics have one, and its place is not small.
+                            channels.reserve_exact(1);
+                        }
                         channels.insert(at, (channel, false));
                         true
                     }
@@ -117,18 +131,13 @@ impl Registry {
     }
 
     /// What the metadata file is to hold: all but ephemeral names.
-    pub fn to_metadata(&self) -> Metadata {
-        let lasting = self.topics.iter().filter(|(name, _)| !name.is_ephemeral());
-        let topics = lasting.map(|(name, entry)| {
-            let lasting = entry.channels.iter().filter(|(name, _)| !name.is_ephemeral());
-            let channel = |(name, paused): &(ChannelName, bool)| ChannelRecord {
-                name: *name,
-                paused: *paused,
-            };
-            let channels = lasting.map(channel).collect();
-            TopicRecord { name: *name, paused: entry.paused, channels }
-        });
-        Metadata { topics: topics.collect() }
+    pub fn to_json(&self) -> String {
+        let mut out = MetadataText::new();
+        for (name, entry) in &self.topics {
+            let channels = entry.channels.iter().map(|(name, paused)| (name, *paused));
+            out.push(name, entry.paused, channels);
+        }
+        out.end()
     }
 
     /// All topics, by name.

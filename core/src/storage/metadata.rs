@@ -2,9 +2,11 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt::{self, Write as _};
+use core::fmt;
+use core::marker::PhantomData;
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 
 use crate::name::{ChannelName, TopicName};
@@ -88,7 +90,13 @@ impl Metadata {
     /// [`MetadataError`] if it is not JSON, or has other types.
     pub fn parse(contents: &[u8]) -> Result<ParsedMetadata, MetadataError> {
         let text = json::replace_damage(contents);
-        let value: Value = serde_json::from_slice(&text).map_err(|error| {
+        let read = || -> Result<Root, serde_json::Error> {
+            let mut reader = serde_json::Deserializer::from_slice(&text);
+            let root = Root::deserialize(&mut reader)?;
+            reader.end()?;
+            Ok(root)
+        };
+        let root = read().map_err(|error| {
             MetadataError(match error.classify() {
                 Category::Eof => String::from("unexpected end of JSON input"),
                 Category::Data | Category::Io | Category::Syntax => error.to_string(),
@@ -96,19 +104,20 @@ impl Metadata {
         })?;
         let mut parsed = ParsedMetadata::default();
         let topics = &mut parsed.metadata.topics;
-        for topic in list(member(&value, "topics")?, "topics")? {
-            let (name, paused) = named(topic)?;
-            let channels = list(member(topic, "channels")?, "channels")?;
-            let Ok(name) = TopicName::new(name) else {
-                parsed.skipped.push(SkippedName::Topic(name.to_string()));
+        topics.reserve_exact(root.topics.len());
+        for Entry { name, paused, channels } in
+            root.topics.into_iter().map(Option::unwrap_or_default)
+        {
+            let Ok(topic) = TopicName::new(&name) else {
+                parsed.skipped.push(SkippedName::Topic(name));
                 continue;
             };
-            let mut record = TopicRecord { name, paused, channels: Vec::new() };
-            for channel in channels {
-                let (name, paused) = named(channel)?;
-                match ChannelName::new(name) {
+            let mut record = TopicRecord { name: topic, paused, channels: Vec::new() };
+            record.channels.reserve_exact(channels.len());
+            for Entry { name, paused, .. } in channels.into_iter().map(Option::unwrap_or_default) {
+                match ChannelName::new(&name) {
                     Ok(name) => record.channels.push(ChannelRecord { name, paused }),
-                    Err(_) => parsed.skipped.push(SkippedName::Channel(name.to_string())),
+                    Err(_) => parsed.skipped.push(SkippedName::Channel(name)),
                 }
             }
             topics.push(record);
@@ -136,88 +145,182 @@ impl Metadata {
     /// The file's contents as the reference writes them, in the order of the lists. What is ephemeral is
     /// left out, with everything in it.
     pub fn to_json(&self) -> String {
-        let mut out = String::from("{\"topics\":");
-        let topics = self.topics.iter().filter(|topic| !topic.name.is_ephemeral());
-        push_list(&mut out, topics, |out, topic| {
-            push_named(out, &topic.name, topic.paused);
-            out.push_str(",\"channels\":");
-            let channels = topic.channels.iter().filter(|channel| !channel.name.is_ephemeral());
-            push_list(out, channels, |out, channel| push_named(out, &channel.name, channel.paused));
-        });
-        // Writing to a string does not fail.
-        let _ = write!(out, ",\"version\":\"{NSQ_VERSION}\"}}");
+        let mut out = MetadataText::new();
+        for topic in &self.topics {
+            let channels = topic.channels.iter().map(|channel| (&channel.name, channel.paused));
+            out.push(&topic.name, topic.paused, channels);
+        }
+        out.end()
+    }
+}
+
+/// Writes a metadata file, topic by topic. Nothing in a name needs escaping.
+#[derive(Debug)]
+pub struct MetadataText(String);
+
+impl MetadataText {
+    /// The beginning of the file.
+    pub fn new() -> Self {
+        Self(String::from(TOPICS))
+    }
+
+    /// Appends a topic, unless it is ephemeral, and those of its channels that are not.
+    pub fn push<'a>(
+        &mut self,
+        topic: &TopicName,
+        paused: bool,
+        channels: impl Iterator<Item = (&'a ChannelName, bool)>,
+    ) {
+        if topic.is_ephemeral() {
+            return;
+        }
+        let out = &mut self.0;
+        out.push(if out.len() == TOPICS.len() { '[' } else { ',' });
+        push_named(out, topic, paused);
+        out.push_str(",\"channels\":");
+        let start = out.len();
+        for (name, paused) in channels.filter(|(name, _)| !name.is_ephemeral()) {
+            out.push(if out.len() == start { '[' } else { ',' });
+            push_named(out, name, paused);
+            out.push('}');
+        }
+        push_end(out, start);
+        out.push('}');
+    }
+
+    /// The whole file.
+    pub fn end(self) -> String {
+        let mut out = self.0;
+        push_end(&mut out, TOPICS.len());
+        out.push_str(",\"version\":\"");
+        out.push_str(NSQ_VERSION);
+        out.push_str("\"}");
         out
     }
 }
 
-/// Appends a list of objects; `null` if it is empty, as Go has it.
-fn push_list<T>(
-    out: &mut String,
-    items: impl Iterator<Item = T>,
-    mut fill: impl FnMut(&mut String, T),
-) {
-    let start = out.len();
-    for item in items {
-        out.push(if out.len() == start { '[' } else { ',' });
-        out.push('{');
-        fill(out, item);
-        out.push('}');
+impl Default for MetadataText {
+    fn default() -> Self {
+        Self::new()
     }
+}
+
+/// Ends the list that began at `start`; it is `null` if it is empty, as Go has it.
+fn push_end(out: &mut String, start: usize) {
     out.push_str(if out.len() == start { "null" } else { "]" });
 }
 
-/// Appends the members that topics and channels have. Nothing in a name needs escaping.
+/// Appends the members that topics and channels have.
 fn push_named(out: &mut String, name: &str, paused: bool) {
-    let _ = write!(out, "\"name\":\"{name}\",\"paused\":{paused}");
+    out.push_str("{\"name\":\"");
+    out.push_str(name);
+    out.push_str(if paused { "\",\"paused\":true" } else { "\",\"paused\":false" });
 }
 
-/// A member of an object, if it is there and not `null`; `null` is an object without any.
-fn member<'a>(value: &'a Value, key: &str) -> Result<Option<&'a Value>, MetadataError> {
-    match value {
-        Value::Null => Ok(None),
-        Value::Object(members) => Ok(members
-            .iter()
-            .filter(|(name, value)| name.eq_ignore_ascii_case(key) && !value.is_null())
-            .map(|(_, value)| value)
-            .next_back()),
-        Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            Err(wrong(value, "an object"))
+const TOPICS: &str = "{\"topics\":";
+
+/// The whole file.
+#[derive(Default)]
+struct Root {
+    topics: Vec<Option<Entry<true>>>,
+}
+
+/// A topic, or a channel, which has no channels of its own.
+#[derive(Default)]
+struct Entry<const TOPIC: bool> {
+    name: String,
+    paused: bool,
+    channels: Vec<Option<Entry<false>>>,
+}
+
+/// An object that knows some members; `null` is one without any. What a tree of values would cost at
+/// 10,000 topics is most of a start.
+trait Object: Default {
+    const KEYS: &'static [&'static str];
+
+    /// Takes the member that has this place in [`KEYS`](Self::KEYS).
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error>;
+}
+
+impl Object for Root {
+    const KEYS: &'static [&'static str] = &["topics"];
+
+    fn take<'de, A: MapAccess<'de>>(&mut self, _: usize, map: &mut A) -> Result<(), A::Error> {
+        json::set(&mut self.topics, map)
+    }
+}
+
+impl<const TOPIC: bool> Object for Entry<TOPIC> {
+    const KEYS: &'static [&'static str] =
+        if TOPIC { &["name", "paused", "channels"] } else { &["name", "paused"] };
+
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            0 => json::set(&mut self.name, map),
+            1 => json::set(&mut self.paused, map),
+            _ => json::set(&mut self.channels, map),
         }
     }
 }
 
-fn list<'a>(value: Option<&'a Value>, key: &str) -> Result<&'a [Value], MetadataError> {
-    match value {
-        None => Ok(&[]),
-        Some(Value::Array(items)) => Ok(items),
-        Some(value) => Err(wrong(value, key)),
+impl<'de> Deserialize<'de> for Root {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(ObjectVisitor(PhantomData))
     }
 }
 
-fn named(value: &Value) -> Result<(&str, bool), MetadataError> {
-    let name = match member(value, "name")? {
-        None => "",
-        Some(Value::String(name)) => name,
-        Some(value) => return Err(wrong(value, "name")),
-    };
-    let paused = match member(value, "paused")? {
-        None => false,
-        Some(Value::Bool(paused)) => *paused,
-        Some(value) => return Err(wrong(value, "paused")),
-    };
-    Ok((name, paused))
+impl<'de, const TOPIC: bool> Deserialize<'de> for Entry<TOPIC> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(ObjectVisitor(PhantomData))
+    }
 }
 
-fn wrong(value: &Value, place: &str) -> MetadataError {
-    let kind = match value {
-        Value::Array(_) => "array",
-        Value::Bool(_) => "bool",
-        Value::Null => "null",
-        Value::Number(_) => "number",
-        Value::Object(_) => "object",
-        Value::String(_) => "string",
-    };
-    MetadataError(alloc::format!("json: cannot unmarshal {kind} into {place}"))
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Object> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut object = T::default();
+        while let Some(key) = map.next_key_seed(Key(T::KEYS))? {
+            match key {
+                Some(key) => object.take(key, &mut map)?,
+                None => json::skip(&mut map)?,
+            }
+        }
+        Ok(object)
+    }
+}
+
+/// Finds a key among those that are known, in whatever letter case.
+struct Key(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|known| known.eq_ignore_ascii_case(key)))
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub use self::disk_queue::{
 };
 pub use self::file::{File, FileName, Store};
 pub use self::metadata::{
-    ChannelRecord, Metadata, MetadataError, ParsedMetadata, SkippedName, TopicRecord,
+    ChannelRecord, Metadata, MetadataError, MetadataText, ParsedMetadata, SkippedName, TopicRecord,
 };
 use crate::arena::{ChannelId, TopicId};
 

@@ -98,7 +98,7 @@ impl Node {
         for shard in 0..usize::from(shards) {
             let (shard, actions) = (&mut node.shards[shard], &mut node.actions[shard]);
             if let Some(metadata) = &metadata {
-                shard.load(metadata, node.now, actions);
+                shard.load(metadata, |_| None, node.now, actions);
             }
             shard.start(node.now, actions);
         }

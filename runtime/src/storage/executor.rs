@@ -2,14 +2,16 @@
 //!
 //! A round goes through the requests in order. What needs no fsync is done at once. What needs one is
 //! gathered, and from then on whatever else is asked about that queue is put off until the next round,
-//! so that the requests of a queue keep their order. Then the gathered fsyncs come, one per file, and
-//! one of the folder for all. Between two of them the mailbox is looked at, so that a queue that needs no
-//! fsync never waits for more than one of another's.
+//! so that the requests of a queue keep their order. Then the gathered fsyncs come, one per file and up
+//! to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of them the mailbox is
+//! looked at, so that a queue that needs no fsync never waits for more than one of another's.
 
 use core::mem;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io, thread};
 
-use sansq_core::storage::{Answer, Done, Op, Owner, Request, Store};
+use sansq_core::storage::{Answer, Done, Failure, File, Op, Owner, Request, Store};
 
 use super::folder::{Aside, Folder};
 
@@ -44,6 +46,29 @@ pub(super) struct Executor<M> {
 enum Slow {
     Replace(Aside),
     Sync(Store, u64),
+}
+
+/// An fsync, and what goes with it.
+#[derive(Debug)]
+enum Job {
+    Replace(Aside),
+    Sync(Store, u64, Arc<fs::File>),
+}
+
+/// What became of one.
+#[derive(Debug)]
+enum Outcome {
+    Replaced(Result<(Store, File), Failure>),
+    Synced(Store, u64, io::Result<()>),
+}
+
+impl Job {
+    fn carry_out(self) -> Outcome {
+        match self {
+            Self::Replace(aside) => Outcome::Replaced(aside.put_in_place()),
+            Self::Sync(store, file, handle) => Outcome::Synced(store, file, handle.sync_data()),
+        }
+    }
 }
 
 impl<M: Mailbox> Executor<M> {
@@ -118,30 +143,80 @@ impl<M: Mailbox> Executor<M> {
         self.done.push(Done { owner, result });
     }
 
-    /// The fsyncs of a round. `spare` is empty, and is left so.
+    /// The fsyncs of a round, side by side: the disk and its file system take many at once, and most of the
+    /// time of one is waiting. `spare` is empty, and is left so.
     fn finish_slow(&mut self, spare: &mut Vec<Request>) {
-        for (owner, slow) in mem::take(&mut self.slow) {
-            let (result, answer) = match slow {
-                Slow::Replace(aside) => (self.folder.put_in_place(aside), Answer::Replaced),
-                Slow::Sync(store, file) => (self.folder.sync(&store, file), Answer::Synced),
-            };
-            match result {
-                Ok(()) => self.named.push((owner, answer)),
-                Err(failure) => self.done.push(Done { owner, result: Err(failure) }),
+        let (jobs, outcomes) = (Mutex::new(self.prepare()), Mutex::new(Vec::new()));
+        let take = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let work = |(owner, job): (Owner, Job)| {
+            let outcome = (owner, job.carry_out());
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        };
+        let helpers = jobs.lock().map_or(0, |jobs| jobs.len().saturating_sub(1)).min(HELPERS_MAX);
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                let help = || {
+                    while let Some(job) = take() {
+                        work(job);
+                    }
+                };
+                // With fewer threads it takes longer.
+                if thread::Builder::new().spawn_scoped(scope, help).is_err() {
+                    break;
+                }
             }
-            self.mailbox.fetch(spare);
-            for request in spare.drain(..) {
-                self.begin(request, false);
+            while let Some(job) = take() {
+                work(job);
+                let done = mem::take(&mut *outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+                self.note_slow(done);
+                self.mailbox.fetch(spare);
+                for request in spare.drain(..) {
+                    self.begin(request, false);
+                }
+                self.report();
             }
-            self.report();
-        }
+        });
+        self.note_slow(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner));
         self.asides = 0;
         if !self.named.is_empty() {
             let synced = self.folder.sync_names();
             for (owner, answer) in self.named.drain(..) {
                 self.done.push(Done { owner, result: synced.clone().map(|()| answer) });
             }
-            self.report();
+        }
+        self.report();
+    }
+
+    /// What the fsyncs of a round are about, in a form that any thread can have.
+    fn prepare(&mut self) -> VecDeque<(Owner, Job)> {
+        let mut jobs = VecDeque::with_capacity(self.slow.len());
+        for (owner, slow) in mem::take(&mut self.slow) {
+            match slow {
+                Slow::Replace(aside) => jobs.push_back((owner, Job::Replace(aside))),
+                Slow::Sync(store, file) => match self.folder.handle(&store, file) {
+                    Ok(handle) => jobs.push_back((owner, Job::Sync(store, file, handle))),
+                    Err(failure) => self.done.push(Done { owner, result: Err(failure) }),
+                },
+            }
+        }
+        jobs
+    }
+
+    /// Takes in what became of fsyncs.
+    fn note_slow(&mut self, outcomes: Vec<(Owner, Outcome)>) {
+        for (owner, outcome) in outcomes {
+            let result = match outcome {
+                Outcome::Replaced(result) => result
+                    .map(|(store, file)| self.folder.note_replaced(&store, file))
+                    .map(|()| Answer::Replaced),
+                Outcome::Synced(store, file, result) => {
+                    self.folder.note_synced(&store, file, result).map(|()| Answer::Synced)
+                }
+            };
+            match result {
+                Ok(answer) => self.named.push((owner, answer)),
+                Err(failure) => self.done.push(Done { owner, result: Err(failure) }),
+            }
         }
     }
 
@@ -151,3 +226,8 @@ impl<M: Mailbox> Executor<M> {
         }
     }
 }
+
+/// Threads that help with the fsyncs of a round, and live as long as it. One fsync takes a millisecond and a
+/// file system commits those that wait together: with 16 at a time, 10,000 on ext4 take a tenth of the
+/// time that they take one by one.
+const HELPERS_MAX: usize = 15;

@@ -4,13 +4,15 @@ use core::hash::{BuildHasher, Hasher};
 use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sansq_core::storage::{Answer, Failure, File, Found, Op, Store};
 
 use super::failure::failure;
+use super::inventory;
 use super::listing::Listing;
 use super::open_files::{OpenFile, OpenFiles};
 
@@ -33,7 +35,27 @@ pub(super) struct Aside {
     store: Store,
     file: File,
     path: PathBuf,
+    target: PathBuf,
     handle: fs::File,
+}
+
+impl Aside {
+    /// The second step of [`Op::Replace`]: synced and renamed. [`Folder::note_replaced`] is to be told of
+    /// what it returns.
+    pub(super) fn put_in_place(self) -> Result<(Store, File), Failure> {
+        let Self { store, file, path, target, handle } = self;
+        let synced = handle.sync_all().map_err(|error| failure("sync", &path, &error));
+        // Some systems rename no open file.
+        drop(handle);
+        let renamed = synced.and_then(|()| {
+            fs::rename(&path, &target).map_err(|error| failure("rename", &path, &error))
+        });
+        if let Err(failure) = renamed {
+            let _ = fs::remove_file(&path);
+            return Err(failure);
+        }
+        Ok((store, file))
+    }
 }
 
 impl Folder {
@@ -62,59 +84,24 @@ impl Folder {
             Op::RemoveAll => self.remove_all(store).map(|()| Answer::Removed),
             Op::SetAside { file } => self.set_aside(store, file).map(|()| Answer::SetAside),
             Op::Sync { file } => {
-                self.sync(store, file)?;
+                let result = self.handle(store, file)?.sync_data();
+                self.note_synced(store, file, result)?;
                 self.sync_names().map(|()| Answer::Synced)
             }
             Op::Replace { file, contents } => {
                 let aside = self.write_aside(store, file, &contents)?;
-                self.put_in_place(aside)?;
+                let (store, file) = aside.put_in_place()?;
+                self.note_replaced(&store, file);
                 self.sync_names().map(|()| Answer::Replaced)
             }
         }
     }
 
     fn look(&mut self, store: &Store) -> Result<Found, Failure> {
-        let Some(files) = self.listing.get(store).cloned() else { return Ok(Found::default()) };
-        let mut found = Found::default();
-        if files.meta {
-            found.meta = self.contents(store, File::Meta, META_LEN_MAX)?;
-        }
-        if files.deferred {
-            found.deferred = self.contents(store, File::Deferred, u64::MAX)?;
-        }
-        for number in files.data {
-            let file = File::Data(number);
-            let path = self.path_of(store, file);
-            match fs::metadata(&path) {
-                Ok(about) => found.files.push((number, about.len())),
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.listing.remove(store, file);
-                }
-                Err(error) => return Err(failure("stat", &path, &error)),
-            }
-        }
+        let Some(files) = self.listing.get(store) else { return Ok(Found::default()) };
+        let (found, missing) = inventory::find(&self.path, store, files)?;
+        missing.into_iter().for_each(|file| self.listing.remove(store, file));
         Ok(found)
-    }
-
-    /// What a small file holds, up to `limit` bytes; `None` if it is not there.
-    fn contents(
-        &mut self,
-        store: &Store,
-        file: File,
-        limit: u64,
-    ) -> Result<Option<Bytes>, Failure> {
-        let path = self.path_of(store, file);
-        let mut contents = Vec::new();
-        let read =
-            fs::File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut contents));
-        match read {
-            Ok(_) => Ok(Some(contents.into())),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.listing.remove(store, file);
-                Ok(None)
-            }
-            Err(error) => Err(failure("open", &path, &error)),
-        }
     }
 
     fn append(
@@ -138,10 +125,24 @@ impl Folder {
         self.data_file(store, number, Access::Read, "read", |file| file.read(offset, len))
     }
 
-    /// Makes what was appended to a data file survive; if the file is new, its name does after
+    /// A data file that is to be synced, in whatever thread. What came of it goes to
+    /// [`note_synced`](Self::note_synced).
+    pub(super) fn handle(&mut self, store: &Store, number: u64) -> Result<Arc<fs::File>, Failure> {
+        self.data_file(store, number, Access::Read, "sync", |file| Ok(file.handle()))
+    }
+
+    /// What was appended to a data file survives, or may not; if the file is new, its name does after
     /// [`sync_names`](Self::sync_names).
-    pub(super) fn sync(&mut self, store: &Store, number: u64) -> Result<(), Failure> {
-        self.data_file(store, number, Access::Read, "sync", |file| file.sync())
+    pub(super) fn note_synced(
+        &mut self,
+        store: &Store,
+        number: u64,
+        result: io::Result<()>,
+    ) -> Result<(), Failure> {
+        result.map_err(|error| {
+            self.open.close(&(*store, number));
+            failure("sync", &self.path_of(store, File::Data(number)), &error)
+        })
     }
 
     /// Does something with a data file, which is opened if it is not open; closed if that fails, so
@@ -228,7 +229,8 @@ impl Folder {
             let _ = fs::remove_file(&path);
             return Err(failure);
         }
-        Ok(Aside { store: *store, file, path, handle })
+        let target = self.path_of(store, file);
+        Ok(Aside { store: *store, file, path, target, handle })
     }
 
     /// Makes `<file>.<number>.tmp`, as the reference calls it. One that was left by a crash may have
@@ -252,24 +254,10 @@ impl Folder {
         }
     }
 
-    /// The second step of [`Op::Replace`]: synced and renamed. The name survives after
-    /// [`sync_names`](Self::sync_names).
-    pub(super) fn put_in_place(&mut self, aside: Aside) -> Result<(), Failure> {
-        let Aside { store, file, path, handle } = aside;
-        let target = self.path_of(&store, file);
-        let synced = handle.sync_all().map_err(|error| failure("sync", &path, &error));
-        // Some systems rename no open file.
-        drop(handle);
-        let renamed = synced.and_then(|()| {
-            fs::rename(&path, &target).map_err(|error| failure("rename", &path, &error))
-        });
-        if renamed.is_err() {
-            let _ = fs::remove_file(&path);
-            return renamed;
-        }
-        self.listing.insert(&store, file);
+    /// A file was put in its place. Its name survives after [`sync_names`](Self::sync_names).
+    pub(super) fn note_replaced(&mut self, store: &Store, file: File) {
+        self.listing.insert(store, file);
         self.has_new_names = true;
-        Ok(())
     }
 
     /// Makes the names of files survive the loss of power.
@@ -315,9 +303,6 @@ fn options(write: bool, create: bool) -> OpenOptions {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
-
-/// Three numbers and what people may add to them.
-const META_LEN_MAX: u64 = 64 * 1024;
 
 /// Names by chance that may be taken already.
 const TRIES_MAX: u32 = 100;

@@ -9,6 +9,7 @@ mod disk;
 mod executor;
 mod failure;
 mod folder;
+mod inventory;
 mod listing;
 mod metadata;
 mod open_files;
@@ -19,6 +20,7 @@ mod tests;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use sansq_core::nsqd::ShardId;
 use sansq_core::storage::Metadata;
@@ -26,6 +28,8 @@ use sansq_core::storage::Metadata;
 pub use self::data_path::{DataPath, DataPathError};
 pub use self::disk::{Disk, DiskThread};
 use self::folder::Folder;
+pub use self::inventory::Inventory;
+use self::inventory::Queues;
 use self::listing::Listing;
 pub use self::metadata::MetadataError;
 pub use self::patience::Patience;
@@ -37,23 +41,40 @@ pub struct Storage {
     data_path: Arc<DataPath>,
     /// By shard.
     listings: Vec<Listing>,
+    /// By shard.
+    queues: Vec<Queues>,
     metadata: Arc<Metadata>,
 }
 
 impl Storage {
-    /// Reads which files there are, for a node with `shards` shards, and the metadata. The queues are
-    /// left alone until they are opened.
+    /// Reads which files there are, for a node with `shards` shards, the metadata, and what the queues that
+    /// it lists have on disk. A queue that can't be read is left alone until it asks.
     ///
     /// # Errors
     /// If the folder can't be read; the text names it. If the metadata can't be read or makes no sense:
     /// then the error is a [`MetadataError`].
     pub fn open(data_path: DataPath, shards: u16) -> io::Result<Self> {
-        let listings = Listing::read(data_path.path(), shards).map_err(|error| {
-            let failure = failure::failure("open", data_path.path(), &error);
-            io::Error::new(error.kind(), failure.to_string())
-        })?;
-        let metadata = Arc::new(metadata::read(data_path.path())?);
-        Ok(Self { data_path: Arc::new(data_path), listings, metadata })
+        let path = data_path.path();
+        let list = || {
+            Listing::read(path, shards).map_err(|error| {
+                let failure = failure::failure("open", path, &error);
+                io::Error::new(error.kind(), failure.to_string())
+            })
+        };
+        // With many files and many names both take their time.
+        let (listings, metadata) = thread::scope(|scope| {
+            let listing = thread::Builder::new().spawn_scoped(scope, list);
+            let metadata = metadata::read(path);
+            let listings = match listing.map(thread::ScopedJoinHandle::join) {
+                Ok(Ok(listings)) => listings,
+                // There was no thread to be had, or it did not get through.
+                Ok(Err(_)) | Err(_) => list(),
+            };
+            (listings, metadata)
+        });
+        let (listings, metadata) = (listings?, Arc::new(metadata?));
+        let queues = inventory::read(path, &listings, &metadata);
+        Ok(Self { data_path: Arc::new(data_path), listings, queues, metadata })
     }
 
     /// The folder.
@@ -61,9 +82,10 @@ impl Storage {
         self.data_path.path()
     }
 
-    /// What was found in the metadata.
-    pub const fn metadata(&self) -> &Arc<Metadata> {
-        &self.metadata
+    /// What a shard begins with, to be called once for each.
+    pub fn inventory(&mut self, shard: ShardId) -> Inventory {
+        let queues = self.queues.get_mut(usize::from(shard.0)).map(core::mem::take);
+        Inventory::new(Arc::clone(&self.metadata), queues.unwrap_or_default())
     }
 
     /// The disk of a shard and its thread, to be called once for each. The lock on the data path is held

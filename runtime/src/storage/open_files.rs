@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sansq_core::storage::Store;
@@ -23,7 +24,8 @@ pub(super) struct OpenFiles {
 /// An open data file. Its length is known, as nobody else changes it.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    file: File,
+    /// Shared with a thread that syncs it.
+    file: Arc<File>,
     writable: bool,
     len: u64,
     /// Where the descriptor stands.
@@ -63,7 +65,8 @@ impl OpenFiles {
             self.files.remove(&oldest);
         }
         self.clock += 1;
-        let file = OpenFile { file, writable, len, position: 0, last_use: self.clock };
+        let file =
+            OpenFile { file: Arc::new(file), writable, len, position: 0, last_use: self.clock };
         Ok(self.files.entry(key).or_insert(file))
     }
 
@@ -104,7 +107,7 @@ impl OpenFile {
         // Empty slices in front would make a write of nothing look like an end.
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
-            match self.file.write_vectored(slices) {
+            match (&*self.file).write_vectored(slices) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.position += count as u64;
@@ -128,23 +131,20 @@ impl OpenFile {
         let mut data = Vec::with_capacity(len);
         if len > 0 {
             self.seek(offset)?;
-            let count = (&self.file).take(len as u64).read_to_end(&mut data)?;
+            let count = (&*self.file).take(len as u64).read_to_end(&mut data)?;
             self.position += count as u64;
         }
         Ok(data.into())
     }
 
-    /// Waits until what was written survives the loss of power.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// The file, to be synced while others are.
+    pub(super) fn handle(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     fn seek(&mut self, offset: u64) -> io::Result<()> {
         if self.position != offset {
-            self.position = self.file.seek(SeekFrom::Start(offset))?;
+            self.position = (&*self.file).seek(SeekFrom::Start(offset))?;
         }
         Ok(())
     }

@@ -173,8 +173,9 @@ impl Node {
             }
         }
         for shard in 0..self.shards.len() {
+            let mut known = self.disk.look(&metadata);
             self.turn(shard, env, |shard, now, out| {
-                shard.load(&metadata, now, out);
+                shard.load(&metadata, |store| known.remove(store), now, out);
                 shard.start(now, out);
             });
         }

@@ -90,12 +90,13 @@ pub(super) struct Connection {
     /// The earliest time at which the shard will look at this connection.
     pub(super) armed: Option<Instant>,
     pub(super) subscription: Option<(ChannelId, ConsumerId)>,
-    /// A SUB that waits for earlier answers, or for the move to its channel's shard.
-    pub(super) subscribing: Option<(TopicName, ChannelName)>,
+    /// A SUB that waits for earlier answers, or for the move to its channel's shard. It lasts a moment, and
+    /// the names are long.
+    pub(super) subscribing: Option<Box<(TopicName, ChannelName)>>,
     /// Whether the driver was told to move it.
     pub(super) moving: bool,
     /// The topic that a refused or an unfinished command creates (section 7.6).
-    pub(super) creates: Option<TopicName>,
+    pub(super) creates: Option<Box<TopicName>>,
     /// From AUTH on, if authorization is on.
     pub(super) auth: Option<Box<ClientAuth>>,
     /// Whether the end of the input came while an auth server was asked.
@@ -217,7 +218,7 @@ impl Connection {
                 Some(command)
             }
             Ok(None) => {
-                self.creates = self.decoder.opened();
+                self.creates = self.decoder.opened().map(Box::new);
                 None
             }
             Err(DecodeError::Protocol(error)) => {
@@ -260,7 +261,7 @@ impl Connection {
 
     /// Tells the client that it is refused. The shard makes the topic that some refused commands create.
     pub(super) fn refuse(&mut self, error: ProtocolError, now: Now, out: &mut Actions) {
-        self.creates = error.creates();
+        self.creates = error.creates().map(Box::new);
         out.events.push(Event::ClientRefused(self.peer, error.clone()));
         let fatal = error.is_fatal();
         self.respond(Reply::Error(error), now, out);
@@ -325,6 +326,15 @@ impl Connection {
     /// How many commands wait for their answers.
     pub(super) fn open_replies(&self) -> usize {
         self.replies.len()
+    }
+
+    /// It is a consumer from now on: a few of its commands are answered, and those at once.
+    pub(super) fn subscribed(&mut self, channel: ChannelId, consumer: ConsumerId) {
+        self.subscription = Some((channel, consumer));
+        self.state = State::Subscribed;
+        if self.replies.is_empty() {
+            self.replies = VecDeque::new();
+        }
     }
 
     /// Whether earlier commands wait for their answers.

@@ -9,6 +9,7 @@
 //! The ladder begins when all earlier answers are on their way, and until its end no command is decoded and
 //! no heartbeat sent (weakness W19). Bytes that came too early wait and go through the new layer.
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use bytes::BytesMut;
@@ -243,7 +244,7 @@ impl Connection {
                 let failure = ClientFailure::Layer(error);
                 out.events.push(Event::ClientFailed(self.peer, failure));
                 if let Some(error) = self.decoder.interrupted() {
-                    self.creates = error.creates();
+                    self.creates = error.creates().map(Box::new);
                     self.respond(Reply::Error(error), now, out);
                 }
                 self.end(now, out);

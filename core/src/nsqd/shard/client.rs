@@ -1,5 +1,6 @@
 //! The commands of a client (nsqd-protocol.md section 7).
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -56,7 +57,7 @@ impl Shard {
             }
             Command::Sub { topic, channel } => {
                 if let Some(connection) = self.conns.get_mut(conn) {
-                    connection.subscribing = Some((topic, channel));
+                    connection.subscribing = Some(Box::new((topic, channel)));
                 }
                 self.try_subscribe(conn, now, out);
             }
@@ -99,7 +100,7 @@ impl Shard {
     /// connection moves there first.
     pub(super) fn try_subscribe(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(connection) = self.conns.get_mut(conn) else { return };
-        let Some((topic, channel)) = connection.subscribing else { return };
+        let Some((topic, channel)) = connection.subscribing.as_deref().copied() else { return };
         if !connection.is_open() || connection.has_open_replies() || connection.moving {
             return;
         }
@@ -123,8 +124,7 @@ impl Shard {
         let Some(connection) = self.conns.get_mut(conn) else { return };
         match joined {
             Some(Ok(consumer)) => {
-                connection.subscription = Some((channel_id, consumer));
-                connection.state = State::Subscribed;
+                connection.subscribed(channel_id, consumer);
                 connection.respond(Reply::Ok, now, out);
             }
             Some(Err(TooManyConsumers)) => {

@@ -447,7 +447,7 @@ impl Shard {
         let creates = connection.creates.take();
         let subscription = if connection.is_open() { None } else { connection.subscription.take() };
         if let Some(topic) = creates {
-            self.create_topic(topic, now, out);
+            self.create_topic(*topic, now, out);
         }
         if let Some((channel, consumer)) = subscription {
             self.unsubscribe(channel, consumer, now, out);

@@ -1,5 +1,6 @@
 //! What is on disk: taken over at the start, followed while running, completed at the end.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,48 +10,94 @@ use super::tables::Timer;
 use crate::arena::{ChannelId, TopicId};
 use crate::nsqd::actions::{Actions, ReplyToken, ShardId, ShardMessage};
 use crate::nsqd::admin::AdminReply;
+use crate::nsqd::backlog::Beyond;
 use crate::nsqd::event::Event;
 use crate::nsqd::metadata::Written;
-use crate::nsqd::registry::Announcement;
+use crate::nsqd::registry::Registry;
 use crate::storage::{
-    Answer, Done, Failure, FailureKind, File, Metadata, Op, Owner, Request, Store,
+    Answer, Done, Failure, FailureKind, File, Found, Metadata, Op, Owner, Request, Store,
 };
 use crate::time::Now;
 
 impl Shard {
     /// Makes the topics and channels of `metadata` that are at home on this shard. To be called at most
     /// once, right before [`start`](Self::start), on every shard.
-    pub fn load(&mut self, metadata: &Metadata, now: Now, out: &mut Actions) {
+    ///
+    /// `look` says what a queue has on disk, if that is known: then the queue has it when this returns. One
+    /// of which it says `None` asks ([`Op::Open`]), and is taken for empty until the answer is in.
+    pub fn load(
+        &mut self,
+        metadata: &Metadata,
+        mut look: impl FnMut(&Store) -> Option<Found>,
+        now: Now,
+        out: &mut Actions,
+    ) {
         // Every shard is told everything, so nobody has to be told what is new.
         self.loading = true;
-        for record in &metadata.topics {
-            self.note_loaded(Announcement::TopicCreated(record.name));
-            self.note_loaded(Announcement::TopicPaused(record.name, record.paused));
-            for channel in &record.channels {
-                self.note_loaded(Announcement::ChannelCreated(record.name, channel.name));
-                let paused = Announcement::ChannelPaused(record.name, channel.name, channel.paused);
-                self.note_loaded(paused);
+        if self.id.0 == 0 {
+            self.registry = Registry::from_metadata(metadata);
+        }
+        let shards = self.shards;
+        let own = metadata.topics.iter().filter(|record| record.name.home(shards) == self.id.0);
+        let own: Vec<_> = own.collect();
+        self.topics.reserve(own.len());
+        self.channels.reserve(own.iter().map(|record| record.channels.len()).sum());
+        let mut names = Vec::with_capacity(own.len());
+        for record in own {
+            let (beyond, topic_found) =
+                self.beyond_known(Store::Queue(record.name, None), &mut look);
+            let topic = self.make_topic(record.name, beyond, now, out);
+            names.push((record.name, topic));
+            if record.paused {
+                self.on_topic(topic, now, out, |topic, _, _, _| topic.set_paused(true));
             }
-            if record.name.home(self.shards) != self.id.0 {
-                continue;
-            }
-            let topic = self.topic(record.name, now, out);
-            self.on_topic(topic, now, out, |topic, _, _, _| topic.set_paused(record.paused));
-            for channel in &record.channels {
-                let id = self.channel(topic, channel.name, now, out);
-                if let Some(id) = id {
+            for (at, channel) in record.channels.iter().enumerate() {
+                let store = Store::Queue(record.name, Some(channel.name));
+                let (beyond, found) = self.beyond_known(store, &mut look);
+                let made = self.make_channel(topic, at, channel.name, beyond, now, out);
+                let Some(id) = made else { continue };
+                if channel.paused {
                     self.on_channel(id, now, out, |entry, now, out| {
-                        entry.set_paused(channel.paused, now, out);
+                        entry.set_paused(true, now, out);
                     });
                 }
+                self.opened(Owner::Channel(id), found, now, out);
             }
+            // Last: what it has goes to all its channels.
+            self.opened(Owner::Topic(topic), topic_found, now, out);
         }
+        self.topic_names = names.into_iter().collect();
         self.loading = false;
     }
 
-    fn note_loaded(&mut self, change: Announcement) {
-        if self.id.0 == 0 {
-            self.registry.note(change);
+    /// Where the messages of a queue go, and what it has there, if that is known.
+    fn beyond_known(
+        &self,
+        store: Store,
+        look: &mut impl FnMut(&Store) -> Option<Found>,
+    ) -> (Beyond, Option<Found>) {
+        let is_ephemeral = match &store {
+            Store::Queue(_, Some(channel)) => channel.is_ephemeral(),
+            Store::Queue(topic, None) => topic.is_ephemeral(),
+            Store::Metadata => false,
+        };
+        match self.beyond(is_ephemeral) {
+            Beyond::Disk(options) => match look(&store) {
+                Some(found) if found.is_empty() => (Beyond::Unused(options), None),
+                found => (Beyond::Disk(options), found),
+            },
+            beyond => (beyond, None),
+        }
+    }
+
+    /// Answers the question of a queue that was just made, as the disk would.
+    fn opened(&mut self, owner: Owner, found: Option<Found>, now: Now, out: &mut Actions) {
+        let Some(found) = found else { return };
+        let is_its = |request: &Request| request.owner == owner && request.op == Op::Open;
+        if let Some(at) = out.storage.iter().rposition(is_its) {
+            out.storage.remove(at);
+            let result = Ok(Answer::Opened(Box::new(found)));
+            self.handle_storage(Done { owner, result }, now, out);
         }
     }
 
@@ -118,6 +165,9 @@ impl Shard {
                 });
                 if flushed == Some(false) {
                     self.unflushed.insert(Owner::Channel(channel));
+                    if let Some(entry) = self.topics.get_mut(topic) {
+                        entry.unflushed += 1;
+                    }
                 }
             }
             self.flush_topic(topic, now, out);
@@ -170,6 +220,9 @@ impl Shard {
         if self.flushing && entry.channel.is_flushed() {
             let topic = entry.channel.topic();
             if self.unflushed.remove(&Owner::Channel(id)) {
+                if let Some(entry) = self.topics.get_mut(topic) {
+                    entry.unflushed -= 1;
+                }
                 self.flush_topic(topic, now, out);
             }
         }
@@ -185,8 +238,7 @@ impl Shard {
     /// Flushes a topic whose channels are flushed: until then its own disk has what theirs may not.
     pub(super) fn flush_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         let Some(entry) = self.topics.get(id) else { return };
-        let waits = |id: &ChannelId| self.unflushed.contains(&Owner::Channel(*id));
-        let waits = entry.topic.channels().iter().any(waits);
+        let waits = entry.unflushed > 0;
         self.unflushed.insert(Owner::Topic(id));
         if waits {
             return;

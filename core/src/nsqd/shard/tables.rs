@@ -43,6 +43,8 @@ pub(super) struct TopicEntry {
     pub(super) armed: Option<Instant>,
     /// While it waits for the channels that it has elsewhere.
     pub(super) precreate: Option<Box<Precreate>>,
+    /// Its channels that are not finished with writing down what is in memory.
+    pub(super) unflushed: u32,
 }
 
 /// When a topic is next worth a look.
@@ -328,7 +330,7 @@ impl Shard {
         out: &mut Actions,
         call: impl FnOnce(&mut Topic, &mut IdGenerator, Now, &mut TopicSink<'_, '_>) -> R,
     ) -> Option<R> {
-        let TopicEntry { topic, store, armed, precreate } = self.topics.get_mut(id)?;
+        let TopicEntry { topic, store, armed, precreate, .. } = self.topics.get_mut(id)?;
         let mut downstream = downstream!(self, now, out);
         let mut sink = TopicSink { owner: id, store, downstream: &mut downstream };
         let result = call(topic, &mut self.ids, now, &mut sink);
@@ -354,24 +356,35 @@ impl Shard {
         if let Some(id) = self.topic_names.get(&name) {
             return *id;
         }
-        let beyond = self.beyond(name.is_ephemeral());
+        let id = self.make_topic(name, self.beyond(name.is_ephemeral()), now, out);
+        self.topic_names.insert(name, id);
+        self.begin_precreate(id, now, out);
+        id
+    }
+
+    /// Makes a topic; the caller sees to its name.
+    pub(super) fn make_topic(
+        &mut self,
+        name: TopicName,
+        beyond: Beyond,
+        now: Now,
+        out: &mut Actions,
+    ) -> TopicId {
         let (limit, wait) = (self.config.mem_queue_size, self.config.publish_wait);
         let store = Store::Queue(name, None);
         let mut downstream = downstream!(self, now, out);
         let id = self.topics.insert_with(|owner| {
             let mut sink = TopicSink { owner, store: &store, downstream: &mut downstream };
             let topic = Topic::new(name, limit, beyond, wait, &mut sink);
-            TopicEntry { topic, store, armed: None, precreate: None }
+            TopicEntry { topic, store, armed: None, precreate: None, unflushed: 0 }
         });
-        self.topic_names.insert(name, id);
         out.events.push(Event::TopicCreated(name));
         self.announce(Announcement::TopicCreated(name), now, out);
-        self.begin_precreate(id, now, out);
         id
     }
 
     /// What becomes of a queue's messages for which there is no room in memory.
-    fn beyond(&self, is_ephemeral: bool) -> Beyond {
+    pub(super) fn beyond(&self, is_ephemeral: bool) -> Beyond {
         let config = &self.config;
         match (is_ephemeral, config.disk) {
             (true, _) => Beyond::Dropped,
@@ -411,11 +424,26 @@ impl Shard {
             Ok(id) => return Some(id),
             Err(at) => at,
         };
+        let id = self.make_channel(topic, at, name, self.beyond(name.is_ephemeral()), now, out)?;
+        self.pump(topic, now, out);
+        Some(id)
+    }
+
+    /// Makes a channel at the place `at` of its topic. The caller pumps afterwards.
+    pub(super) fn make_channel(
+        &mut self,
+        topic: TopicId,
+        at: usize,
+        name: ChannelName,
+        beyond: Beyond,
+        now: Now,
+        out: &mut Actions,
+    ) -> Option<ChannelId> {
         let options = ChannelOptions {
             mem_queue_size: self.config.mem_queue_size,
             max_msg_timeout: self.config.max_msg_timeout,
             max_channel_consumers: self.config.max_channel_consumers,
-            beyond: self.beyond(name.is_ephemeral()),
+            beyond,
             latency_window: (!self.config.e2e_processing_latency_percentiles.is_empty())
                 .then_some(self.config.e2e_processing_latency_window_time),
         };
@@ -432,7 +460,6 @@ impl Shard {
         entry.topic.insert_channel(at, id);
         out.events.push(Event::ChannelCreated(topic_name, name));
         self.announce(Announcement::ChannelCreated(topic_name, name), now, out);
-        self.pump(topic, now, out);
         Some(id)
     }
 
@@ -470,6 +497,7 @@ impl Shard {
             && self.unflushed.remove(&Owner::Channel(id));
         let Some(entry) = self.topics.get_mut(topic) else { return };
         entry.topic.remove_channel(id);
+        entry.unflushed -= u32::from(was_awaited);
         let (name, last) = (*entry.topic.name(), entry.topic.channels().is_empty());
         out.events.push(Event::ChannelDeleted(name, *channel.name()));
         self.announce(Announcement::ChannelDeleted(name, *channel.name()), now, out);

@@ -22,8 +22,8 @@ impl fmt::Display for Position {
 /// so the limit is never met, and the next number never too large for the reference's.
 pub(super) const FILE_NUMBER_MAX: u64 = 1 << 62;
 
-/// What a meta file holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What a meta file holds; by default that of a queue that was never used.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Meta {
     /// Records from `read` to `write`, as counted by who wrote the file.
     pub(super) depth: i64,

@@ -266,7 +266,7 @@ impl DiskQueue {
     }
 
     /// Whether there is nothing on disk, nor was, and nothing is being done: the queue need not be kept,
-    /// and [`unused`](Self::unused) makes it again.
+    /// and [`unused`](Self::unused) makes it again. A meta file that says just that may be there.
     pub fn is_unused(&self) -> bool {
         matches!(self.phase, Phase::Open)
             && self.write == Position::default()
@@ -275,6 +275,7 @@ impl DiskQueue {
             && self.asked.is_empty()
             && self.troubles.failure().is_none()
             && self.outstanding.oldest().is_none()
+            && self.meta.is_none_or(|meta| meta == Meta::default())
             && self.sync_at.is_none()
             && !self.is_sync_due
             && !self.has_side_file
