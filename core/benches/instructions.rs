@@ -18,7 +18,7 @@ use core::time::Duration;
 use std::process::{Command, ExitCode};
 
 use rig::{Rig, push_finish};
-use sansq_core::nsqd::Config;
+use sansq_core::nsqd::{Config, Peer};
 
 /// What is measured, one line each of the table.
 const STEPS: [Step; 14] = [
@@ -223,7 +223,7 @@ fn fall_due(count: usize) {
 
 /// A shard with so many consumers, and what each of them said.
 fn consumers(count: usize, command: impl Fn(usize) -> String) -> Rig {
-    let mut rig = Rig::new(0);
+    let mut rig = rig(0);
     let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
     for n in 0..count {
         let conn = rig.shard.accept(peer, rig.now, &mut rig.actions);

@@ -32,6 +32,7 @@ impl<T> Fifo<T> {
         Self { blocks: VecDeque::new(), len: 0, spare: VecDeque::new() }
     }
 
+    #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }

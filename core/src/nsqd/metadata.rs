@@ -263,7 +263,7 @@ mod tests {
                         prop_assert!(writing.is_some() || due == Some(Instant::ZERO));
                     }
                 }
-                let there = bench.registry.to_metadata().to_json();
+                let there = bench.registry.to_json();
                 prop_assert!(!bench.file.is_saved() || on_disk == there, "{there} is not there");
             }
             prop_assert!(bench.file.is_saved() && waiting.is_empty());

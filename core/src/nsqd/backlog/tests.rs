@@ -1,4 +1,5 @@
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec;
 
 use bytes::Bytes;
 use proptest::prelude::*;
