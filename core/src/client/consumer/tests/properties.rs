@@ -78,8 +78,8 @@ struct World {
     keys: Vec<DeliveryKey>,
     answered: BTreeSet<DeliveryKey>,
     max_in_flight: u32,
-    /// What was in flight after the last step, without what RDY came too late for.
-    counted: u32,
+    /// What was in flight or might have come after the last step.
+    in_use: u32,
     calls: Vec<CallId>,
     next_id: u32,
 }
@@ -101,7 +101,7 @@ impl World {
             keys: Vec::new(),
             answered: BTreeSet::new(),
             max_in_flight: 4,
-            counted: 0,
+            in_use: 0,
             calls: Vec::new(),
             next_id: 0,
         }
@@ -311,19 +311,23 @@ impl World {
         let rdy: u32 = self.servers.values().map(|server| server.rdy).sum();
         assert!(rdy <= self.max_in_flight, "{rdy} of {}: {:?}", self.max_in_flight, self.servers);
         let links: u32 = self.consumer.links.values().map(|link| link.in_flight).sum();
-        let overtaken = |(dial, id): &&(DialId, [u8; 16])| {
-            let name = core::str::from_utf8(id).unwrap();
-            self.servers.get(dial).is_some_and(|server| server.overtaken.contains(name))
-        };
-        let overtaken = self.consumer.in_flight.keys().filter(overtaken).count() as u32;
-        // When the maximum falls, or was exceeded, what is in flight can only become less.
-        let counted = links - overtaken;
+        // What is in flight or may come on each connection, without what RDY came too late for.
+        let in_use = self.consumer.links.iter().map(|(dial, link)| {
+            let overtaken = |(of, id): &&(DialId, [u8; 16])| {
+                let name = core::str::from_utf8(id).unwrap();
+                of == dial && self.servers.get(of).is_some_and(|s| s.overtaken.contains(name))
+            };
+            let overtaken = self.consumer.in_flight.keys().filter(overtaken).count() as u32;
+            link.rdy.max(link.in_flight - overtaken)
+        });
+        // When the maximum falls that can only become less.
+        let in_use: u32 = in_use.sum();
         assert!(
-            counted <= self.counted.max(self.max_in_flight),
-            "{links} of {}",
+            in_use <= self.in_use.max(self.max_in_flight),
+            "{in_use} of {}",
             self.max_in_flight
         );
-        self.counted = counted;
+        self.in_use = in_use;
         assert_eq!(links as usize, self.consumer.in_flight.len());
         assert_eq!(self.consumer.in_flight.len(), self.consumer.stats().in_flight);
         for link in self.consumer.links.values() {
