@@ -43,7 +43,8 @@
 //!   may still be at its messages. Their answers are refused, they don't count any more, and the server sends
 //!   those messages again. So a handler that outlives its connection is one more than `max_in_flight`.
 //! - The same for a message whose time in flight is over.
-//! - A smaller `max_in_flight` takes nothing back.
+//! - A smaller `max_in_flight` takes nothing back, and RDY that is left beside what is in flight may still be
+//!   used: as many as before may be there until answers have come.
 //!
 //! Limits: messages in flight (as above; a server that sends more than twice its RDY count and a few
 //! loses its connection, with [`TooManyMessages`](super::ConnectionError::TooManyMessages)); the frame size

@@ -179,7 +179,8 @@ mod tests {
             body in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..12),
                 "[\\[\",x:1null\\]\\\\ ]{0,12}".prop_map(String::into_bytes),
-                "(?i)info|warn|nul|null|\\[\\]|\\{\\}".prop_map(String::into_bytes),
+                "(?i)[ \\n]?(debug|info|warn|error|fatal)[ \\n]?".prop_map(String::into_bytes),
+                "nul|null|\\[\\]|\\{\\}".prop_map(String::into_bytes),
             ],
             too_big in prop::bool::weighted(0.1),
         ) {

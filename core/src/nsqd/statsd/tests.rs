@@ -316,10 +316,11 @@ proptest! {
             let mut out = Vec::new();
             match step {
                 Step::Pass(_) | Step::Due => {
-                    now = match step {
-                        Step::Pass(millis) => now.after(Duration::from_millis(millis.into())),
-                        _ => now.after(statsd.poll_timeout().saturating_since(now.instant)),
-                    };
+                    now = now.after(if let Step::Pass(millis) = step {
+                        Duration::from_millis(millis.into())
+                    } else {
+                        statsd.poll_timeout().saturating_since(now.instant)
+                    });
                     let is_busy = is_gathering || is_measuring;
                     let begins = statsd.handle_timeout(now, &mut out);
                     prop_assert!(!begins || !is_busy);
@@ -327,18 +328,15 @@ proptest! {
                     prop_assert!(statsd.poll_timeout() > now.instant, "it would be woken again at once");
                 }
                 Step::Stats | Step::Memory => {
-                    let pushes = match step {
-                        Step::Stats => {
-                            let is_asked = core::mem::take(&mut is_gathering);
-                            count += u64::from(is_asked);
-                            statsd.handle_stats(stats(count), now, &mut out);
-                            is_measuring |= is_asked && statsd.options.mem_stats;
-                            is_asked && !statsd.options.mem_stats
-                        }
-                        _ => {
-                            statsd.handle_memory(Memory::default(), now, &mut out);
-                            core::mem::take(&mut is_measuring)
-                        }
+                    let pushes = if matches!(step, Step::Stats) {
+                        let is_asked = core::mem::take(&mut is_gathering);
+                        count += u64::from(is_asked);
+                        statsd.handle_stats(stats(count), now, &mut out);
+                        is_measuring |= is_asked && statsd.options.mem_stats;
+                        is_asked && !statsd.options.mem_stats
+                    } else {
+                        statsd.handle_memory(Memory::default(), now, &mut out);
+                        core::mem::take(&mut is_measuring)
                     };
                     if pushes {
                         prop_assert!(owed.is_empty());
