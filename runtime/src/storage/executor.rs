@@ -29,7 +29,7 @@ pub(super) trait Mailbox {
 pub(super) struct Executor<M> {
     folder: Folder,
     mailbox: M,
-    /// Files that are written aside before the round ends: each is a descriptor.
+    /// Files that are written aside, or synced, before the round ends: each is a descriptor.
     asides_max: usize,
     done: Vec<Done>,
     /// What waits for its fsync in this round.
@@ -120,6 +120,7 @@ impl<M: Mailbox> Executor<M> {
         let result = match op {
             Op::Sync { file } => {
                 self.held.insert(store);
+                self.asides += 1;
                 self.slow.push((owner, Slow::Sync(store, file)));
                 return;
             }
