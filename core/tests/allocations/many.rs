@@ -35,9 +35,9 @@ impl Node {
 
     /// One that has so many topics, with a channel each, since its start.
     fn loaded(topics: usize) -> Self {
-        let channel = ChannelRecord { name: ChannelName::new("c").unwrap(), paused: false };
+        let channel = ChannelRecord { name: ChannelName::new("c").expect("a name"), paused: false };
         let record = |n| TopicRecord {
-            name: TopicName::new(format!("topic-{n:06}")).unwrap(),
+            name: TopicName::new(format!("topic-{n:06}")).expect("a name"),
             paused: false,
             channels: vec![channel.clone()],
         };

@@ -3,8 +3,9 @@
 //! A round goes through the requests in order. What needs no fsync is done at once. What needs one is
 //! gathered, and from then on whatever else is asked about that queue is put off until the next round,
 //! so that the requests of a queue keep their order. Then the gathered fsyncs come, one per file and up
-//! to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of them the mailbox is
-//! looked at, so that a queue that needs no fsync never waits for more than one of another's.
+//! to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of its own the
+//! thread looks into its mailbox, so that a queue that needs no fsync never waits for more than one of
+//! another's.
 
 use core::mem;
 use std::collections::{BTreeSet, VecDeque};
@@ -28,7 +29,7 @@ pub(super) trait Mailbox {
 pub(super) struct Executor<M> {
     folder: Folder,
     mailbox: M,
-    /// Files that are written aside before the round ends: each is a descriptor.
+    /// Files that are written aside, or synced, before the round ends: each is a descriptor.
     asides_max: usize,
     done: Vec<Done>,
     /// What waits for its fsync in this round.
@@ -119,6 +120,7 @@ impl<M: Mailbox> Executor<M> {
         let result = match op {
             Op::Sync { file } => {
                 self.held.insert(store);
+                self.asides += 1;
                 self.slow.push((owner, Slow::Sync(store, file)));
                 return;
             }
@@ -165,8 +167,7 @@ impl<M: Mailbox> Executor<M> {
                     break;
                 }
             }
-            while let Some(job) = take() {
-                work(job);
+            loop {
                 let done = mem::take(&mut *outcomes.lock().unwrap_or_else(PoisonError::into_inner));
                 self.note_slow(done);
                 self.mailbox.fetch(spare);
@@ -174,6 +175,8 @@ impl<M: Mailbox> Executor<M> {
                     self.begin(request, false);
                 }
                 self.report();
+                let Some(job) = take() else { break };
+                work(job);
             }
         });
         self.note_slow(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner));

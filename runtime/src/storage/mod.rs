@@ -99,7 +99,7 @@ impl Storage {
     }
 }
 
-/// Data files that an nsqd keeps open; as many more may be written aside at one time. Queues that are
+/// Data files that an nsqd keeps open; as many more may be written aside, or synced, at one time. Queues that are
 /// busy and more than that are opened again and again, which costs a few microseconds each time.
 const DESCRIPTORS_MAX: usize = 256;
 

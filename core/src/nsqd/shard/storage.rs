@@ -86,7 +86,7 @@ impl Shard {
                 Some(found) if found.is_empty() => (Beyond::Unused(options), None),
                 found => (Beyond::Disk(options), found),
             },
-            beyond => (beyond, None),
+            beyond @ (Beyond::Dropped | Beyond::Nowhere | Beyond::Unused(_)) => (beyond, None),
         }
     }
 
