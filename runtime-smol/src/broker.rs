@@ -1,6 +1,6 @@
 //! nsqd: listeners and one thread per shard.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -182,7 +182,7 @@ async fn accept(
         };
         if target == ShardId(0) {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
-            if let Ok(socket) = Async::new(stream) {
+            if let Ok(socket) = driver.socket(stream) {
                 shard::accept(&driver, socket, peer, place);
             }
         } else {
@@ -193,11 +193,11 @@ async fn accept(
 
 /// Tells a client that there is no place for it. If many are being told so, it is only closed.
 fn refuse(driver: &Rc<Driver<Shard>>, stream: Stream, refusing: &Arc<Places>) {
-    let (Some(place), Ok(socket)) = (refusing.take(), Async::new(stream)) else { return };
+    let (Some(place), Ok(socket)) = (refusing.take(), driver.socket(stream)) else { return };
     let teller = Rc::clone(driver);
     let telling = driver.spawn(async move {
         // It is empty, so it takes these few bytes or none.
-        if socket.get_ref().write(TOO_MANY_CONNECTIONS).is_ok() {
+        if socket.try_write(TOO_MANY_CONNECTIONS).is_ok() {
             linger(&teller, &socket).await;
         }
         drop(place);

@@ -4,8 +4,7 @@
 use core::cell::{Cell, RefCell};
 use core::mem;
 use core::time::Duration;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,10 +16,10 @@ use sansq_core::transmit::Transmit;
 use sansq_runtime::Signal;
 use sansq_runtime::lanes::{Arrival, Lanes};
 use sansq_runtime::places::Place;
-use sansq_runtime::socket::Stream;
 use smol::future::yield_now;
-use smol::{Async, Task, Timer};
+use smol::{Task, Timer};
 
+use crate::net::Socket;
 use crate::time::timeout;
 use crate::turn::{Driven, Driver, Turn};
 
@@ -28,7 +27,7 @@ use crate::turn::{Driven, Driver, Turn};
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnId,
-    socket: Async<Stream>,
+    socket: Socket,
     place: Place,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Signal,
@@ -112,7 +111,7 @@ impl<M: Driven> Turn<M> {
     pub(crate) fn admit(
         &mut self,
         driver: &Rc<Driver<M>>,
-        socket: Async<Stream>,
+        socket: Socket,
         place: Place,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
@@ -262,8 +261,8 @@ async fn read<M: Driven>(
     loop {
         match state {
             ReadState::More(missing) => {
-                if mem::take(&mut is_drained) && connection.socket.readable().await.is_err() {
-                    return driver.turn_with(|turn| turn.end(conn));
+                if mem::take(&mut is_drained) {
+                    connection.socket.readable().await;
                 }
                 match read_once(&driver, &connection, &mut unread, missing) {
                     Ok(Some((next, drained))) => {
@@ -321,17 +320,16 @@ fn read_once<M: Driven>(
     result
 }
 
-/// Reads into the room there is. A short read says that the socket is empty, which saves the system
-/// call that would find that out.
+/// Reads into the room there is; also tells whether that was all.
 fn try_read(
-    socket: &Async<Stream>,
+    socket: &Socket,
     scratch: &mut [u8],
     input: &mut BytesMut,
 ) -> io::Result<(usize, bool)> {
     let room = scratch.len().min(input.capacity() - input.len());
-    let count = socket.get_ref().read(&mut scratch[..room])?;
+    let (count, is_drained) = socket.try_read(&mut scratch[..room])?;
     input.extend_from_slice(&scratch[..count]);
-    Ok((count, count < room))
+    Ok((count, is_drained))
 }
 
 /// Hands a re-homed connection over to its new shard.
@@ -339,10 +337,8 @@ fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
     let Departure { lanes, target, detached } = departure;
     let connection = Rc::into_inner(connection)
         .expect("a connection that is let go owes nothing, and so only its reader is left");
-    // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
-    // that had it has already let go.
     let Connection { socket, place, .. } = connection;
-    if let Ok(socket) = socket.into_inner() {
+    if let Some(socket) = socket.into_std() {
         lanes.send(target, Arrival::Rehomed(socket, place, detached, unread));
     }
 }
@@ -366,11 +362,7 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
         match written {
             Written::All => break,
             Written::Share => yield_now().await,
-            Written::Full => {
-                if connection.socket.writable().await.is_err() {
-                    return driver.turn_with(|turn| turn.end(conn));
-                }
-            }
+            Written::Full => connection.socket.writable().await,
             Written::Gone => return,
         }
     }
@@ -380,21 +372,17 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
 
 /// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
-pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Async<Stream>) {
-    if socket.get_ref().shutdown(Shutdown::Write).is_err() {
+pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Socket) {
+    if socket.shut_down_writing().is_err() {
         return;
     }
     let drain = async {
         let mut left = LINGER_LEN_MAX;
         while left > 0 {
-            let result = driver.look(|turn| socket.get_ref().read(&mut turn.scratch));
+            let result = driver.look(|turn| socket.try_read(&mut turn.scratch));
             match result {
-                Ok(count) if count > 0 => left = left.saturating_sub(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if socket.readable().await.is_err() {
-                        return;
-                    }
-                }
+                Ok((count, _)) if count > 0 => left = left.saturating_sub(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => socket.readable().await,
                 Ok(_) | Err(_) => return,
             }
         }
@@ -403,17 +391,17 @@ pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Async<Str
 }
 
 /// Writes the next parts of what is owed.
-fn write_some(socket: &Async<Stream>, owed: &Transmit) -> io::Result<usize> {
+fn write_some(socket: &Socket, owed: &Transmit) -> io::Result<usize> {
     let mut parts = [&[][..]; SLICES_MAX];
     let count = owed.slices(&mut parts);
     let written = if let &[part] = &parts[..count] {
-        socket.get_ref().write(part)?
+        socket.try_write(part)?
     } else {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         for (slice, part) in slices.iter_mut().zip(&parts[..count]) {
             *slice = IoSlice::new(part);
         }
-        socket.get_ref().write_vectored(&slices[..count])?
+        socket.try_write_vectored(&slices[..count])?
     };
     if written == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(written) }
 }

@@ -42,12 +42,12 @@ pub(crate) async fn serve<M: Driven, S: Site>(
     loop {
         let place = places.acquire_arc().await;
         let (stream, peer) = net::accept(&listener, S::PROGRAM, name).await;
-        let (site, acceptor) = (Rc::clone(&site), acceptor.clone());
+        let (own, site, acceptor) = (Rc::clone(&driver), Rc::clone(&site), acceptor.clone());
         let task = driver.spawn(async move {
             // A socket that the reactor does not take is closed.
             match (stream, acceptor) {
-                (Stream::Tcp(socket), None) => {
-                    if let Ok(socket) = Async::new(socket) {
+                (stream, None) => {
+                    if let Ok(socket) = own.socket(stream) {
                         converse(socket, peer, site).await;
                     }
                 }
@@ -56,12 +56,6 @@ pub(crate) async fn serve<M: Driven, S: Site>(
                         Some(Ok(socket)) => converse(socket, peer, site).await,
                         Some(Err(error)) => warn::<S>(peer, &error),
                         None => warn::<S>(peer, &ErrorKind::TimedOut.into()),
-                    }
-                }
-                #[cfg(unix)]
-                (Stream::Unix(socket), None) => {
-                    if let Ok(socket) = Async::new(socket) {
-                        converse(socket, peer, site).await;
                     }
                 }
                 // TLS is spoken on ports only.

@@ -111,6 +111,7 @@ mod http;
 mod lookup_peer;
 mod lookupd;
 mod net;
+mod reactor;
 mod server;
 mod shard;
 mod time;

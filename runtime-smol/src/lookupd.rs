@@ -104,7 +104,7 @@ async fn accept(driver: Rc<Driver<Registrar>>, listener: Async<ListenSocket>) {
     loop {
         let (stream, peer) = net::accept(&listener, Program::Nsqlookupd, "TCP").await;
         // Nothing else is listened on; and a socket that the reactor does not take is closed.
-        let (Peer::Tcp(remote), Ok(socket)) = (peer, Async::new(stream)) else { continue };
+        let (Peer::Tcp(remote), Ok(socket)) = (peer, driver.socket(stream)) else { continue };
         let Some(place) = places.take() else { continue };
         driver.turn_with(|turn| {
             turn.admit(&driver, socket, place, BytesMut::new(), |registrar, _, now, out| {

@@ -15,6 +15,7 @@ use sansq_runtime::storage::Patience;
 use sansq_runtime::{Ending, Program};
 use smol::{LocalExecutor, Task, future};
 
+use crate::reactor::Reactor;
 use crate::time::timeout;
 use crate::turn::{Driven, Driver};
 
@@ -61,17 +62,27 @@ pub enum Executor {
 }
 
 impl Executor {
-    fn block_on<T>(self, task: impl Future<Output = T>) -> T {
+    /// The thread waits with `reactor`; the rest of what tasks may ask for is the executor's.
+    fn block_on<T>(
+        self,
+        reactor: &Reactor,
+        task: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
         match self {
-            Self::Smol => smol::block_on(task),
+            Self::Smol => reactor.block_on(task)?,
             #[cfg(feature = "async-std")]
-            Self::AsyncStd => async_std::task::block_on(task),
+            Self::AsyncStd => async_std::task::block_on(async { reactor.block_on(task) })?,
         }
     }
 }
 
-/// Where a thread's tasks are started. Weak, since the tasks hold it.
-pub(crate) type Tasks = Weak<LocalExecutor<'static>>;
+/// Where a thread's tasks are started, and what they wait with.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    /// Weak, since the tasks hold it.
+    pub(crate) executor: Weak<LocalExecutor<'static>>,
+    pub(crate) reactor: Rc<Reactor>,
+}
 
 /// A thread of a server: an executor of its own around one machine, which `open` sets up, with the
 /// listeners that are its part.
@@ -83,8 +94,10 @@ pub(crate) fn run<M: Driven>(
 ) -> io::Result<()> {
     let ending = Ending::new(Arc::clone(&lanes));
     let tasks = Rc::new(LocalExecutor::new());
+    let reactor = Reactor::new()?;
     let life = async {
-        let (driver, doors) = open(Rc::downgrade(&tasks))?;
+        let executor = Rc::downgrade(&tasks);
+        let (driver, doors) = open(Tasks { executor, reactor: Rc::clone(&reactor) })?;
         let life = live(&driver, id, &lanes, doors);
         let failure = async {
             driver.failed.wait().await;
@@ -92,7 +105,7 @@ pub(crate) fn run<M: Driven>(
         };
         future::or(life, failure).await
     };
-    let result = executor.block_on(future::or(life, run_tasks(&tasks)));
+    let result = executor.block_on(&reactor, future::or(life, run_tasks(&tasks)));
     if result.is_ok() {
         ending.well();
     }

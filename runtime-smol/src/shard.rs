@@ -12,15 +12,14 @@ use sansq_core::options::NsqdOptions;
 use sansq_core::upgrade::ClientTls;
 use sansq_runtime::lanes::{Arrival, Lanes, Mail};
 use sansq_runtime::places::Place;
-use sansq_runtime::socket::Stream;
 use sansq_runtime::storage::{Disk, Inventory};
 use sansq_runtime::{Clock, Program, StatsdSender};
-use smol::Async;
 use smol::channel::{Sender, bounded};
 
 use crate::call;
 use crate::connection::Departure;
 use crate::lookup_peer::LookupPeers;
+use crate::net::Socket;
 use crate::server::Tasks;
 use crate::turn::{Driven, Driver, Turn};
 
@@ -82,12 +81,12 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
     match arrival {
         Arrival::Accepted(socket, peer, place) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
-            if let Ok(socket) = Async::new(socket) {
+            if let Ok(socket) = driver.socket(socket) {
                 accept(driver, socket, peer, place);
             }
         }
         Arrival::Rehomed(socket, place, detached, input) => {
-            driver.turn_with(|turn| match Async::new(socket) {
+            driver.turn_with(|turn| match driver.socket(socket) {
                 Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
@@ -102,7 +101,7 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Async<Stream>, peer: Peer, place: Place) {
+pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Socket, peer: Peer, place: Place) {
     driver.turn_with(|turn| {
         turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))

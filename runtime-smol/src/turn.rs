@@ -4,6 +4,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::Future;
 use core::mem;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,10 +13,12 @@ use sansq_core::nsqd::ShardId;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 use sansq_runtime::lanes::{Lanes, Mail};
+use sansq_runtime::socket::Stream;
 use sansq_runtime::{Clock, Machine, Meter, Signal};
-use smol::{Task, Timer as Sleep, future};
+use smol::{Task, future};
 
 use crate::connection::Sockets;
+use crate::net::Socket;
 use crate::server::Tasks;
 
 /// A machine with what its actions mean on this runtime.
@@ -177,11 +180,19 @@ impl<M: Driven> Driver<M> {
         call(&mut self.state.borrow_mut().turn)
     }
 
+    /// Has a socket waited for on this thread.
+    ///
+    /// # Errors
+    /// If the operating system has no room for it.
+    pub(crate) fn socket(&self, stream: Stream) -> io::Result<Socket> {
+        Socket::new(stream, &self.tasks.reactor)
+    }
+
     /// Starts a task on this thread. If it panics, [`failed`](Self::failed) rings: a broker must not
     /// live on half-dead.
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) -> Task<()> {
         let alarm = Alarm(Rc::clone(self));
-        let tasks = self.tasks.upgrade().expect("tasks are started by tasks");
+        let tasks = self.tasks.executor.upgrade().expect("tasks are started by tasks");
         tasks.spawn(async move {
             let _alarm = alarm;
             task.await;
@@ -232,7 +243,7 @@ async fn keep_time<M: Driven>(driver: Rc<Driver<M>>) {
                 false
             },
             async {
-                Sleep::at(driver.clock.at(armed)).await;
+                driver.tasks.reactor.sleep_until(driver.clock.at(armed)).await;
                 true
             },
         );

@@ -27,6 +27,7 @@ mod commands;
 mod compare;
 mod consumer;
 mod cpu;
+mod echo;
 mod flow;
 mod handshake;
 mod link;
@@ -46,6 +47,7 @@ pub use report::{Report, Server};
 use commands::Commands;
 use consumer::Consumer;
 use cpu::Usage;
+use echo::{ECHO, Echo};
 use handshake::Opened;
 use publisher::Publisher;
 use run::Run;
@@ -59,7 +61,17 @@ use worker::{Peer, Worker};
 /// options don't [`check`](BenchOptions::check).
 pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     options.check().map_err(BenchError::Options)?;
-    let setup = Setup::new(options)?;
+    // It ends with this.
+    let echo = if options.nsqd_tcp_address == ECHO {
+        Some(Echo::start().map_err(|error| BenchError::Io("listening", error))?)
+    } else {
+        None
+    };
+    let address = match &echo {
+        Some(echo) => echo.address.to_string(),
+        None => options.nsqd_tcp_address.clone(),
+    };
+    let setup = Setup::new(options, address)?;
     // Consumers first: a message that finds no channel would wait on the topic.
     let mut server = Server::default();
     let mut consumers = Vec::new();
@@ -163,6 +175,8 @@ impl core::error::Error for BenchError {
 /// What one run is made of.
 struct Setup<'a> {
     options: &'a BenchOptions,
+    /// The server's, also if the options only have its name.
+    address: String,
     connection: ConnectionOptions,
     topics: Vec<String>,
     channels: Vec<String>,
@@ -170,7 +184,7 @@ struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    fn new(options: &'a BenchOptions) -> Result<Self, BenchError> {
+    fn new(options: &'a BenchOptions, address: String) -> Result<Self, BenchError> {
         let nanos = since_epoch().as_nanos() as u64;
         let topic = match &options.topic {
             Some(topic) => topic.to_string(),
@@ -184,6 +198,7 @@ impl<'a> Setup<'a> {
         }
         Ok(Self {
             options,
+            address,
             connection: options.connection_options().map_err(BenchError::Options)?,
             topics,
             channels,
@@ -192,13 +207,15 @@ impl<'a> Setup<'a> {
     }
 
     fn open(&self, server: &mut Server) -> Result<Opened, BenchError> {
-        let opened = Opened::new(&self.options.nsqd_tcp_address, &self.connection)?;
+        let opened = Opened::new(&self.address, &self.connection)?;
         if server.version.is_empty() {
             server.version.clone_from(&opened.version);
         }
         if server.pid.is_none() {
             let given = self.options.pid.first().copied();
-            server.pid = given.or_else(|| cpu::listener(opened.peer, opened.local));
+            let found = || cpu::listener(opened.peer, opened.local);
+            // The time of the echo's threads is not told apart from that of the others.
+            server.pid = given.or_else(found).filter(|pid| *pid != std::process::id());
         }
         Ok(opened)
     }

@@ -8,6 +8,8 @@ use sansq_core::duration::parse_go_duration;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_runtime::client::Config;
 
+use super::echo::ECHO;
+
 /// What to put on which server.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -30,14 +32,15 @@ use sansq_runtime::client::Config;
         sansq bench --mode sub --prefill 5000000        consume what was published before\n  \
         sansq bench --batch 1 --rate 5000 --rdy 100     latency at a fixed rate\n  \
         sansq bench --client-opt tls_v1 --client-opt tls_root_ca_file,ca.pem --client-opt snappy\n  \
-        sansq bench --compare 127.0.0.1:4150,127.0.0.1:5150 --rounds 5\n\n\
+        sansq bench --compare 127.0.0.1:4150,127.0.0.1:5150 --rounds 5\n  \
+        sansq bench --compare 127.0.0.1:4150,echo --batch 1 --rate 200 --connections 1 --consumers 1 --rdy 1\n\n\
         Exit status: 0 measured; 1 failed; 2 wrong flags; 3 measured, but messages went missing, or the \
         server did not keep up with --rate.",
     args_override_self = true,
     max_term_width = 110
 )]
 pub struct BenchOptions {
-    /// The server's host:port
+    /// The server's host:port; or `echo`: threads of this program that hand the same bytes on
     #[arg(long, default_value = "127.0.0.1:4150", value_name = "ADDRESS")]
     pub nsqd_tcp_address: String,
     /// Measure two servers in turn, and print the ratios of the first to the second
@@ -178,6 +181,9 @@ impl BenchOptions {
         if self.rate.is_some() && self.mode == Mode::Sub {
             return Err("--rate is for publishing, and --mode sub does none".into());
         }
+        if self.uses_echo() && (self.mode == Mode::Sub || self.channels > 1) {
+            return Err(format!("{ECHO} keeps nothing and has one channel"));
+        }
         if self.duration.is_zero() {
             return Err("--duration must not be zero".into());
         }
@@ -195,6 +201,11 @@ impl BenchOptions {
             return Err(format!("--pid: {servers} wanted, as many as servers"));
         }
         self.connection_options().map(drop)
+    }
+
+    fn uses_echo(&self) -> bool {
+        self.nsqd_tcp_address == ECHO
+            || self.compare.as_ref().is_some_and(|pair| pair.first == ECHO || pair.second == ECHO)
     }
 
     /// Consuming connections.

@@ -173,6 +173,31 @@ fn publishes_and_consumes_all_of_it() {
 }
 
 #[test]
+fn the_echo_hands_on_all_that_is_published() {
+    for flags in [
+        "--batch 1 --messages 500 --connections 3 --consumers 1",
+        "--batch 10 --messages 500 --consumers 3",
+        "--batch 1 --rate 100000 --messages 500 --rdy 1",
+    ] {
+        let report = measure(&options("echo", flags)).unwrap();
+        assert_eq!((report.published.total, report.received.total), (500, 500), "{flags}");
+        assert_eq!(report.received.latency.len(), 500);
+        assert_eq!(report.received.bytes, report.published.bytes);
+        assert_eq!((report.received.redelivered, report.undelivered), (0, 0));
+        // Its time is this program's own.
+        assert_eq!((report.server.pid, report.server.cpu), (None, None));
+    }
+    let error = measure(&options("echo", "--client-opt snappy")).unwrap_err();
+    assert!(matches!(error, BenchError::NotGranted("snappy")));
+    let text = "echo keeps nothing and has one channel";
+    for flags in ["--mode sub", "--channels 2 --consumers 2"] {
+        assert_eq!(options("echo", flags).check().unwrap_err(), text);
+    }
+    let flags = ["sansq bench", "--compare", "127.0.0.1:1,echo", "--mode", "sub"];
+    assert_eq!(BenchOptions::try_parse_from(flags).unwrap().check().unwrap_err(), text);
+}
+
+#[test]
 fn the_warm_up_is_not_counted() {
     let (_, address) = Fake::default().serve();
     let report = measure(&options(&address, "--messages 400 --warm-up 24h")).unwrap();

@@ -476,7 +476,7 @@ fn one_of_snappy_and_deflate() {
     assert_eq!(node.frames(client), [Frame::Response("OK".into())]);
 }
 
-/// Commands that are packed a thousandfold are carried out, in shares that leave others their turn.
+/// Commands that are packed a hundredfold and more are carried out, in shares that leave others their turn.
 #[test]
 fn a_bomb_is_carried_out_in_shares() {
     let (now, mut out) = (Now::from_millis(0), Actions::new(1));
@@ -485,7 +485,7 @@ fn a_bomb_is_carried_out_in_shares() {
     let mut client = Layered::new(Client(0));
     client.stack.push_packing(Layer::Deflate(6), BytesMut::new());
     let nops = client.encode(&b"NOP\n".repeat(1 << 20));
-    assert!(nops.len() < 16 * 1024, "{}", nops.len());
+    assert!(nops.len() < (4 << 20) / 100, "{}", nops.len());
     let identify = identify(false, Some(Layer::Deflate(6)));
     let mut input = BytesMut::from(&[b"  V2", &identify[..], &nops].concat()[..]);
     let mut calls = 1;
