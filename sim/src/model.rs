@@ -125,7 +125,49 @@ pub(crate) struct Subscriber {
     pub(crate) ready_in_turn: u32,
     pub(crate) ready_at: Instant,
     pub(crate) is_leaving: bool,
-    pub(crate) in_flight: BTreeSet<MessageNumber>,
+    pub(crate) in_flight: InFlight,
+}
+
+/// The deliveries of a connection that are not answered, each for itself: an nsqd that died may have a message
+/// twice, so that what is known of the message says nothing about any one of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InFlight(Vec<(MessageNumber, Instant)>);
+
+impl InFlight {
+    /// A message was sent, and has to be answered by `deadline`.
+    pub(crate) fn sent(&mut self, number: MessageNumber, deadline: Instant) {
+        self.0.push((number, deadline));
+    }
+
+    /// A delivery of the message was answered, or taken back: if there are several, the last one, which counts
+    /// for the longest time.
+    pub(crate) fn remove(&mut self, number: MessageNumber) {
+        if let Some(at) = self.0.iter().rposition(|(other, _)| *other == number) {
+            self.0.remove(at);
+        }
+    }
+
+    /// The only delivery of the message has got more time.
+    pub(crate) fn extend(&mut self, number: MessageNumber, deadline: Instant) {
+        for (other, until) in &mut self.0 {
+            if *other == number {
+                *until = deadline;
+            }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// How many deliveries are in flight for sure.
+    pub(crate) fn count(&self, now: Instant) -> usize {
+        self.0.iter().filter(|(_, deadline)| now < *deadline).count()
+    }
+
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = MessageNumber> {
+        self.0.iter().map(|(number, _)| *number)
+    }
 }
 
 /// How many messages reached a topic of which their publisher may have tried several nsqds.

@@ -140,7 +140,10 @@ impl Options {
                 let kinds = names.map(|name| {
                     let mut all = Fault::ALL.into_iter();
                     let kind = all.find(|kind| format!("{kind:?}") == name);
-                    kind.ok_or_else(|| format!("{name} is no kind of fault"))
+                    kind.ok_or_else(|| {
+                        let all = Fault::ALL.map(|kind| format!("{kind:?}")).join(", ");
+                        format!("{name} is no kind of fault; there are: {all}")
+                    })
                 });
                 self.faults.kinds = kinds.collect::<Result<_, _>>()?;
             }
@@ -160,7 +163,10 @@ impl Options {
             "hostile" if value == "off" => self.hostile = false,
             "ephemeral" if value == "off" => self.ephemeral = false,
             "burst" if value == "off" => self.burst = false,
-            _ => return Err(format!("there is no setting {key}={value}")),
+            "disks" | "hostile" | "ephemeral" | "burst" => {
+                return Err(format!("{key}: {value} is not off"));
+            }
+            _ => return Err(format!("there is no setting {key}; there are: {}", KEYS.join(", "))),
         }
         if self.consumers + self.workers.0 == 0 {
             return Err("somebody has to consume".into());
@@ -196,6 +202,27 @@ impl Options {
     }
 }
 
+/// What [`Options::set`] changes.
+const KEYS: [&str; 17] = [
+    "kinds",
+    "faults",
+    "chaos_ms",
+    "nodes",
+    "shards",
+    "lookupds",
+    "topics",
+    "channels",
+    "producers",
+    "consumers",
+    "pools",
+    "workers",
+    "messages",
+    "disks",
+    "hostile",
+    "ephemeral",
+    "burst",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +238,12 @@ mod tests {
         assert_eq!(options.nodes, 2);
         for (key, value) in [("kinds", "Fire"), ("nodes", "0"), ("nodes", "x"), ("disks", "on")] {
             assert!(options.set(key, value).is_err(), "{key}={value}");
+        }
+        let told = options.set("colour", "1").unwrap_err();
+        assert!(told.ends_with(&KEYS.join(", ")), "{told}");
+        for key in KEYS {
+            let told = options.set(key, "?").unwrap_err();
+            assert!(!told.starts_with("there is no setting"), "{told}");
         }
     }
 

@@ -61,6 +61,24 @@ fn one_seed_gives_one_run() {
     assert_ne!(hashes[0], hashes[1]);
 }
 
+/// What a client asked of an nsqd that stood still, and died before it went on, is not asked of the next process
+/// (seed 262783842668438).
+#[test]
+fn requests_die_with_who_did_not_take_them() {
+    let latency_max = Duration::ZERO;
+    let disks = DiskOptions { latency_max, max_bytes_per_file: 10_000, sync_every: 1 };
+    let options = Options { disks: Some(disks), admin_percent: 100, ..Options::quiet(1) };
+    let mut world = World::new(options, Trace::new(None));
+    world.pause(Process::Nsqd(0), Duration::from_secs(4));
+    world.run_for(Duration::from_secs(3));
+    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Pending));
+    world.kill(0, false);
+    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Unknown));
+    world.start(0);
+    assert_eq!(world.finish().result, Ok(()));
+    assert!(world.oracles().deliveries().iter().all(|(_, message, _)| message.0 != 0));
+}
+
 /// Two nsqds, a pool that may try again, and a consumer that finds them.
 fn small_world(seed: u64) -> (World, usize, usize) {
     let latency_max = Duration::from_millis(1);

@@ -29,7 +29,8 @@
 //! `max_in_flight` among the connections, slows down when the program reports failures, and keeps the
 //! deadlines of what is in flight. The driver has one more duty there: a connection is closed only when its
 //! last bytes were written, so [`Consumer::swap_transmit`] is called until it gives none, and after that the
-//! timer is armed anew, since [`Consumer::poll_timeout`] may be earlier then.
+//! timer is armed anew, since [`Consumer::poll_timeout`] may be earlier then. [`ClientMachine`] is what a driver
+//! of pools and consumers alike has to know of them.
 //!
 //! # Example
 //!
@@ -92,6 +93,7 @@ pub mod directory;
 mod error;
 mod figures;
 pub mod frame;
+mod machine;
 mod options;
 pub mod pool;
 pub mod producer;
@@ -113,6 +115,7 @@ pub use directory::{
 pub use error::ConnectionError;
 pub use figures::{CODES_MAX, ErrorCounts, Latencies};
 pub use frame::{Frame, FrameError, Received};
+pub use machine::ClientMachine;
 #[cfg(feature = "upgrade")]
 pub use options::Upgrades;
 pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};

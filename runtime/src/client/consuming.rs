@@ -6,12 +6,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use sansq_core::client::{
-    CallId, Consumer, ConsumerActions, ConsumerEvent, Delivery, DeliveryKey, DialId, NetActions,
-};
-use sansq_core::http::call::CallResult;
-use sansq_core::time::{Instant, Now};
+use sansq_core::client::{Consumer, ConsumerActions, ConsumerEvent, Delivery, DeliveryKey, DialId};
+use sansq_core::time::Now;
 
 use super::events::Listeners;
 use super::machine::{Client, Task, Wakers, remember};
@@ -113,71 +109,18 @@ impl Consuming {
 }
 
 impl Client for Consuming {
-    type Actions = ConsumerActions;
+    type Machine = Consumer;
 
-    fn net(actions: &mut ConsumerActions) -> &mut NetActions {
-        &mut actions.net
+    fn machine(&self) -> &Consumer {
+        &self.machine
     }
 
-    fn handle_connected(&mut self, id: DialId, now: Now, out: &mut ConsumerActions) {
-        self.machine.handle_connected(id, now, out);
+    fn machine_mut(&mut self) -> &mut Consumer {
+        &mut self.machine
     }
 
-    fn handle_connect_failed(
-        &mut self,
-        id: DialId,
-        error: &str,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        self.machine.handle_connect_failed(id, error, now, out);
-    }
-
-    fn handle_input(
-        &mut self,
-        id: DialId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        self.machine.handle_input(id, input, now, out);
-    }
-
-    fn handle_closed(
-        &mut self,
-        id: DialId,
-        error: Option<&str>,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        self.machine.handle_closed(id, error, now, out);
+    fn lost(&mut self, id: DialId) {
         self.lose(|key| key.dial == id);
-    }
-
-    fn handle_called(
-        &mut self,
-        id: CallId,
-        result: CallResult,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        self.machine.handle_called(id, result, now, out);
-    }
-
-    fn handle_timeout(&mut self, now: Now, out: &mut ConsumerActions) {
-        self.machine.handle_timeout(now, out);
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout()
-    }
-
-    fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
-        self.machine.swap_transmit(id, now, spare);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.machine.is_stopped()
     }
 
     fn settle(&mut self, now: Now, out: &mut ConsumerActions, wakers: &mut Wakers) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_lite::future as lite;
-use sansq_core::client::{Dial, DialId};
+use sansq_core::client::{ClientMachine, Dial, DialId};
 use sansq_core::http::call::{Call, CallResult};
 
 use super::machine::Client;
@@ -83,7 +83,7 @@ async fn work<R: Runtime, C: Client>(runtime: R, ending: Ending<C>) {
             false
         };
         if lite::or(rung, late).await {
-            shared.turn(|client, now, out| client.handle_timeout(now, out));
+            shared.turn(|client, now, out| client.machine_mut().handle_timeout(now, out));
         }
     }
 }
@@ -105,7 +105,9 @@ fn start<R: Runtime, C: Client>(runtime: &R, shared: &Arc<Shared<C>>, work: Work
             let caller = runtime.clone();
             runtime.spawn(async move {
                 let result = caller.call(call).await;
-                shared.turn(|client, now, out| client.handle_called(id, result, now, out));
+                shared.turn(|client, now, out| {
+                    client.machine_mut().handle_called(id, result, now, out)
+                });
             });
         }
     }
@@ -125,11 +127,13 @@ async fn connect<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>, dial
         Some(Err(error)) => {
             let text = format!("dial tcp {address}: connect: {}", error_text(&error));
             shared.forget(id);
-            shared.turn(|client, now, out| client.handle_connect_failed(id, &text, now, out));
+            shared.turn(|client, now, out| {
+                client.machine_mut().handle_connect_failed(id, &text, now, out)
+            });
             return;
         }
     };
-    shared.turn(|client, now, out| client.handle_connected(id, now, out));
+    shared.turn(|client, now, out| client.machine_mut().handle_connected(id, now, out));
     let mut talk = Talk { id, socket, input: BytesMut::new(), output: Vec::new(), written: 0 };
     let error = match poll_fn(|context| talk.poll(&shared, context)).await {
         Ok(End::Unwanted) => return,
@@ -137,7 +141,10 @@ async fn connect<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>, dial
         Err(error) => Some(error_text(&error)),
     };
     shared.forget(id);
-    shared.turn(|client, now, out| client.handle_closed(id, error.as_deref(), now, out));
+    shared.turn(|client, now, out| {
+        client.machine_mut().handle_closed(id, error.as_deref(), now, out);
+        client.lost(id);
+    });
 }
 
 /// A connection that is open.
@@ -183,7 +190,7 @@ impl<S: Socket> Talk<S> {
                 return Poll::Ready(Ok(End::Closed));
             }
             let (id, input) = (self.id, &mut self.input);
-            shared.turn(|client, now, out| client.handle_input(id, input, now, out));
+            shared.turn(|client, now, out| client.machine_mut().handle_input(id, input, now, out));
         }
         // Others are to have their turn.
         context.waker().wake_by_ref();

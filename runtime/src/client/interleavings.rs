@@ -8,7 +8,9 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
-use sansq_core::client::{CallId, Dial, DialId, NetActions, PoolOptions, ProducerPool};
+use sansq_core::client::{
+    CallId, ClientMachine, Dial, DialId, NetActions, PoolOptions, ProducerPool,
+};
 use sansq_core::http::call::{Call, CallResult};
 use sansq_core::time::{Instant, Now};
 
@@ -149,7 +151,7 @@ struct Fake {
     waiters: Vec<Waker>,
 }
 
-impl Client for Fake {
+impl ClientMachine for Fake {
     type Actions = NetActions;
 
     fn net(actions: &mut NetActions) -> &mut NetActions {
@@ -197,6 +199,18 @@ impl Client for Fake {
 
     fn is_stopped(&self) -> bool {
         self.is_stopped
+    }
+}
+
+impl Client for Fake {
+    type Machine = Self;
+
+    fn machine(&self) -> &Self {
+        self
+    }
+
+    fn machine_mut(&mut self) -> &mut Self {
+        self
     }
 
     fn settle(&mut self, _: Now, _: &mut NetActions, wakers: &mut Wakers) {

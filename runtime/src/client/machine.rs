@@ -6,46 +6,33 @@ use core::pin::Pin;
 use core::task::Waker;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use sansq_core::client::{CallId, DialId, NetActions};
-use sansq_core::http::call::CallResult;
+use sansq_core::client::{ClientMachine, DialId};
 use sansq_core::log::Level;
 use sansq_core::time::{Instant, Now};
 
 use super::events;
 use super::shared::Shared;
 
-/// What a driver needs of a client. The methods are those of
-/// [`ProducerPool`](sansq_core::client::ProducerPool) and [`Consumer`](sansq_core::client::Consumer),
-/// with their contract.
+/// A machine of the core, with those who wait for it.
 pub(super) trait Client: fmt::Debug + Send + Sized + 'static {
-    /// What a call asks for.
-    type Actions: fmt::Debug + Default + Send;
+    /// The machine.
+    type Machine: ClientMachine<Actions: Send> + Send;
 
-    /// The part of it that is about connections.
-    fn net(actions: &mut Self::Actions) -> &mut NetActions;
-    /// The dial has succeeded.
-    fn handle_connected(&mut self, id: DialId, now: Now, out: &mut Self::Actions);
-    /// The dial has failed.
-    fn handle_connect_failed(&mut self, id: DialId, error: &str, now: Now, out: &mut Self::Actions);
-    /// Bytes have arrived.
-    fn handle_input(&mut self, id: DialId, input: &mut BytesMut, now: Now, out: &mut Self::Actions);
-    /// The connection is gone.
-    fn handle_closed(&mut self, id: DialId, error: Option<&str>, now: Now, out: &mut Self::Actions);
-    /// An nsqlookupd answered, or did not.
-    fn handle_called(&mut self, id: CallId, result: CallResult, now: Now, out: &mut Self::Actions);
-    /// A deadline may be due.
-    fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
-    /// The next deadline.
-    fn poll_timeout(&self) -> Option<Instant>;
-    /// Swaps the bytes to be written with an empty buffer.
-    fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>);
-    /// Whether it asks for nothing any more.
-    fn is_stopped(&self) -> bool;
+    /// The machine, to look at.
+    fn machine(&self) -> &Self::Machine;
+    /// The machine.
+    fn machine_mut(&mut self) -> &mut Self::Machine;
+
+    /// The next deadline, of the machine or of those who wait.
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.machine().poll_timeout()
+    }
+    /// A connection is gone, and the machine knows.
+    fn lost(&mut self, _id: DialId) {}
 
     /// Hands what the actions have for the program to the program. What is left in them is
-    /// [`net`](Self::net).
-    fn settle(&mut self, now: Now, out: &mut Self::Actions, wakers: &mut Wakers);
+    /// [`net`](ClientMachine::net).
+    fn settle(&mut self, now: Now, out: &mut Actions<Self>, wakers: &mut Wakers);
     /// Nothing drives it any more, stopped or not: nobody must wait for it.
     fn end(&mut self, wakers: &mut Wakers);
 
@@ -58,6 +45,9 @@ pub(super) trait Client: fmt::Debug + Send + Sized + 'static {
         None
     }
 }
+
+/// What a call of the machine asks for.
+pub(super) type Actions<C> = <<C as Client>::Machine as ClientMachine>::Actions;
 
 /// What a runtime is given to run.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;

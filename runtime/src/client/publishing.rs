@@ -10,12 +10,10 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sansq_core::client::{
-    CallId, ConnectionError, DialId, NetActions, ProducerActions, ProducerEvent, ProducerPool,
-    PublishError, PublishId,
+    ConnectionError, ProducerActions, ProducerEvent, ProducerPool, PublishError, PublishId,
 };
-use sansq_core::http::call::CallResult;
 use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};
 
@@ -287,71 +285,19 @@ impl Publishing {
 }
 
 impl Client for Publishing {
-    type Actions = ProducerActions;
+    type Machine = ProducerPool;
 
-    fn net(actions: &mut ProducerActions) -> &mut NetActions {
-        &mut actions.net
+    fn machine(&self) -> &ProducerPool {
+        &self.pool
     }
 
-    fn handle_connected(&mut self, id: DialId, now: Now, out: &mut ProducerActions) {
-        self.pool.handle_connected(id, now, out);
-    }
-
-    fn handle_connect_failed(
-        &mut self,
-        id: DialId,
-        error: &str,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        self.pool.handle_connect_failed(id, error, now, out);
-    }
-
-    fn handle_input(
-        &mut self,
-        id: DialId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        self.pool.handle_input(id, input, now, out);
-    }
-
-    fn handle_closed(
-        &mut self,
-        id: DialId,
-        error: Option<&str>,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        self.pool.handle_closed(id, error, now, out);
-    }
-
-    fn handle_called(
-        &mut self,
-        id: CallId,
-        result: CallResult,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        self.pool.handle_called(id, result, now, out);
-    }
-
-    fn handle_timeout(&mut self, now: Now, out: &mut ProducerActions) {
-        self.pool.handle_timeout(now, out);
+    fn machine_mut(&mut self) -> &mut ProducerPool {
+        &mut self.pool
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let waiting = self.deadlines.first().map(|(deadline, _)| *deadline);
         [self.pool.poll_timeout(), waiting].into_iter().flatten().min()
-    }
-
-    fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
-        self.pool.swap_transmit(id, now, spare);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.pool.is_stopped()
     }
 
     fn settle(&mut self, now: Now, out: &mut ProducerActions, wakers: &mut Wakers) {

@@ -15,11 +15,11 @@ use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
-use sansq_core::client::{CallId, Dial, DialId};
+use sansq_core::client::{CallId, ClientMachine, Dial, DialId};
 use sansq_core::http::call::Call;
 use sansq_core::time::{Instant, Now};
 
-use super::machine::{Client, Task, Wakers};
+use super::machine::{Actions, Client, Task, Wakers};
 use crate::clock::Clock;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -33,7 +33,7 @@ pub(super) struct Shared<C: Client> {
 #[derive(Debug)]
 struct State<C: Client> {
     client: C,
-    actions: C::Actions,
+    actions: Actions<C>,
     /// Dials and connections that the machine has not closed.
     links: BTreeMap<DialId, Link>,
     /// The last bytes of connections whose task has not seen yet that they are closed.
@@ -70,7 +70,7 @@ impl<C: Client> Shared<C> {
     pub(super) fn new(client: C) -> Arc<Self> {
         let state = State {
             client,
-            actions: C::Actions::default(),
+            actions: Actions::<C>::default(),
             links: BTreeMap::new(),
             farewells: BTreeMap::new(),
             work: VecDeque::new(),
@@ -86,7 +86,7 @@ impl<C: Client> Shared<C> {
     }
 
     /// Calls the machine and sees to what it asks for.
-    pub(super) fn turn<R>(&self, act: impl FnOnce(&mut C, Now, &mut C::Actions) -> R) -> R {
+    pub(super) fn turn<R>(&self, act: impl FnOnce(&mut C, Now, &mut Actions<C>) -> R) -> R {
         let mut wakers = Wakers::default();
         let mut state = self.lock();
         // Behind the lock, so that time never goes backwards from turn to turn.
@@ -143,7 +143,7 @@ impl<C: Client> Shared<C> {
     /// Whether the machine asks for nothing any more, and everything that it asked for is begun.
     pub(super) fn is_done(&self) -> bool {
         let state = self.lock();
-        state.client.is_stopped() && state.work.is_empty() && !state.client.has_task()
+        state.client.machine().is_stopped() && state.work.is_empty() && !state.client.has_task()
     }
 
     /// Nothing drives it any more.
@@ -188,7 +188,7 @@ impl<C: Client> Shared<C> {
             link.waker = Some(context.waker().clone());
         }
         if spare.is_empty() && link.wants_write {
-            client.swap_transmit(id, self.clock.now(), spare);
+            client.machine_mut().swap_transmit(id, self.clock.now(), spare);
             link.wants_write = !spare.is_empty();
             // A connection that closes may have waited for its last bytes to go.
             if state.needs_driver() {
@@ -212,7 +212,7 @@ impl<C: Client> State<C> {
     fn settle(&mut self, now: Now, wakers: &mut Wakers) {
         self.client.settle(now, &mut self.actions, wakers);
         let Self { links, farewells, work, .. } = self;
-        let net = C::net(&mut self.actions);
+        let net = C::Machine::net(&mut self.actions);
         farewells.extend(net.farewells.drain(..).filter(|(id, _)| links.contains_key(id)));
         for id in net.close.drain(..) {
             if let Some(link) = links.remove(&id) {
@@ -246,7 +246,10 @@ impl<C: Client> State<C> {
             (next, None) => next.is_some(),
             (None, Some(_)) => false,
         };
-        is_earlier || !self.work.is_empty() || self.client.has_task() || self.client.is_stopped()
+        is_earlier
+            || !self.work.is_empty()
+            || self.client.has_task()
+            || self.client.machine().is_stopped()
     }
 
     fn close_all(&mut self, wakers: &mut Wakers) {

@@ -4,14 +4,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use sansq_core::client::{PoolOptions, ProducerActions, ProducerPool, PublishId, RetryPolicy};
+use sansq_core::client::{PoolOptions, ProducerPool, PublishId, RetryPolicy};
 use sansq_core::http::call::CallResult;
 use sansq_core::name::TopicName;
 
 use super::publisher::{
     BURST, DELAY_MAX, LAST_AFTER, SMALLEST_BODY_LEN, check_last, complete, outcome_of,
 };
-use super::wires::{Wires, flush};
+use super::wires::Wired;
 use super::{Client, Context, Gone, lookupd_http_address, nsqd_address};
 use crate::chance::Chance;
 use crate::model::{MessageNumber, Outcome};
@@ -67,9 +67,7 @@ pub struct Pool {
 /// What dies with the process.
 #[derive(Debug)]
 struct Machine {
-    pool: ProducerPool,
-    actions: ProducerActions,
-    wires: Wires,
+    wired: Wired<ProducerPool>,
     publishes: BTreeMap<PublishId, Vec<MessageNumber>>,
 }
 
@@ -125,7 +123,8 @@ impl Pool {
         if let Some(last) = self.last.as_mut().filter(|_| has_to) {
             last.extend(numbers.iter().copied());
         }
-        let (pool, now, out) = (&mut machine.pool, context.now(), &mut machine.actions);
+        let (wired, now) = (&mut machine.wired, context.now());
+        let (pool, out) = (&mut wired.machine, &mut wired.actions);
         let result = match bodies.pop() {
             Some(body) if !delay.is_zero() => pool.publish_after(&topic, delay, body, now, out),
             Some(body) if bodies.is_empty() => pool.publish(&topic, body, now, out),
@@ -145,17 +144,27 @@ impl Pool {
         }
     }
 
+    /// Tells the machine something, and sees to what comes of it if that concerns it.
+    fn drive(
+        &mut self,
+        context: &mut Context<'_>,
+        tell: impl FnOnce(&mut Wired<ProducerPool>, &mut Context<'_>) -> bool,
+    ) {
+        if let Some(machine) = &mut self.machine
+            && tell(&mut machine.wired, context)
+        {
+            self.settle(context);
+        }
+    }
+
     fn settle(&mut self, context: &mut Context<'_>) {
         let Some(machine) = &mut self.machine else { return };
-        while !machine.actions.is_empty() {
-            let actions = core::mem::take(&mut machine.actions);
+        while !machine.wired.actions.is_empty() {
+            let actions = core::mem::take(&mut machine.wired.actions);
             for event in actions.events {
                 context.log(format_args!("{event}"));
             }
-            let pool = &mut machine.pool;
-            machine.wires.carry_out(actions.net, context, |id, now, spare| {
-                pool.swap_transmit(id, now, spare);
-            });
+            machine.wired.carry_out(actions.net, context);
             for (id, result) in actions.completed {
                 let outcome = outcome_of(&result);
                 match machine.publishes.remove(&id) {
@@ -170,27 +179,27 @@ impl Pool {
                 }
             }
         }
-        context.arm(machine.pool.poll_timeout());
+        context.arm(machine.wired.machine.poll_timeout());
     }
 }
 
 impl Client for Pool {
     fn started(&mut self, context: &mut Context<'_>) {
         let seed = context.rng.next_u64();
-        let mut pool =
+        let pool =
             ProducerPool::new(self.plan.options.clone(), seed).expect("the options are in range");
-        let (now, mut actions) = (context.now(), ProducerActions::default());
+        let (mut wired, now) = (Wired::new(pool), context.now());
+        let Wired { machine: pool, actions, .. } = &mut wired;
         for node in &self.plan.nsqds {
-            pool.add_nsqd(&nsqd_address(*node), now, &mut actions);
+            pool.add_nsqd(&nsqd_address(*node), now, actions);
         }
         if self.plan.nsqds.is_empty() {
             for lookupd in 0..context.lookupds() {
                 let address = lookupd_http_address(lookupd);
-                pool.add_nsqlookupd(&address, now, &mut actions).expect("this is an address");
+                pool.add_nsqlookupd(&address, now, actions).expect("this is an address");
             }
         }
-        let (wires, publishes) = (Wires::default(), BTreeMap::new());
-        self.machine = Some(Machine { pool, actions, wires, publishes });
+        self.machine = Some(Machine { wired, publishes: BTreeMap::new() });
         self.settle(context);
         if !context.is_calm() {
             context.wake(Duration::ZERO, PUBLISH);
@@ -198,54 +207,27 @@ impl Client for Pool {
     }
 
     fn connected(&mut self, link: LinkId, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some(id) = machine.wires.dial_of(link) {
-            machine.pool.handle_connected(id, context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.connected(link, context));
     }
 
     fn input(&mut self, link: LinkId, input: &mut BytesMut, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some(id) = machine.wires.dial_of(link) {
-            machine.pool.handle_input(id, input, context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.input(link, input, context));
     }
 
     fn writable(&mut self, link: LinkId, context: &mut Context<'_>) {
-        let Some(Machine { pool, wires, .. }) = &mut self.machine else { return };
-        if let Some(id) = wires.dial_of(link) {
-            flush(link, id, context, |id, now, spare| pool.swap_transmit(id, now, spare));
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.writable(link, context));
     }
 
     fn closed(&mut self, link: LinkId, why: Gone, context: &mut Context<'_>) {
-        let Some(Machine { pool, actions, wires, .. }) = &mut self.machine else { return };
-        let Some(id) = wires.remove(link) else { return };
-        match (why, why.text()) {
-            (Gone::Refused, Some(text)) => {
-                pool.handle_connect_failed(id, text, context.now(), actions);
-            }
-            (_, text) => pool.handle_closed(id, text, context.now(), actions),
-        }
-        self.settle(context);
+        self.drive(context, |wired, context| wired.closed(link, why, context));
     }
 
     fn called(&mut self, key: u64, result: CallResult, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some(id) = machine.wires.take_call(key) {
-            machine.pool.handle_called(id, result, context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.called(key, result, context));
     }
 
     fn timeout(&mut self, context: &mut Context<'_>) {
-        if let Some(machine) = &mut self.machine {
-            machine.pool.handle_timeout(context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.timeout(context));
     }
 
     fn woken(&mut self, token: u64, context: &mut Context<'_>) {
@@ -265,7 +247,8 @@ impl Client for Pool {
     }
 
     fn check_held(&self) -> Result<(), String> {
-        let Some(Machine { pool, .. }) = &self.machine else { return Ok(()) };
+        let Some(machine) = &self.machine else { return Ok(()) };
+        let pool = &machine.wired.machine;
         let limits = &self.plan.options.producer;
         let (publishes, bytes) = (pool.outstanding(), pool.outstanding_bytes());
         if publishes <= limits.max_outstanding && bytes <= limits.max_outstanding_bytes {
@@ -275,7 +258,8 @@ impl Client for Pool {
     }
 
     fn check_done(&self) -> Result<(), String> {
-        let outstanding = self.machine.as_ref().map_or(0, |machine| machine.pool.outstanding());
+        let outstanding =
+            self.machine.as_ref().map_or(0, |machine| machine.wired.machine.outstanding());
         let is_known = self.machine.as_ref().is_none_or(|machine| machine.publishes.is_empty());
         if self.last.is_some() && outstanding == 0 && is_known {
             return Ok(());

@@ -1,46 +1,85 @@
-//! The driver's side of the core's client machines: their dials, connections and requests.
+//! The driver of the core's clients: their dials, connections and requests.
 
 use std::collections::BTreeMap;
 
-use sansq_core::client::{CallId, DialId, NetActions};
-use sansq_core::time::Now;
+use bytes::BytesMut;
+use sansq_core::client::{CallId, ClientMachine, DialId, NetActions};
+use sansq_core::http::call::CallResult;
 
-use super::Context;
+use super::{Context, Gone};
 use crate::net::LinkId;
 
-/// The connections and requests of one machine.
-#[derive(Debug, Default)]
-pub(crate) struct Wires {
+/// A machine with its connections and requests. What concerns it is told to it; then, and if it was called
+/// otherwise, its owner has to look at `actions`.
+#[derive(Debug)]
+pub(crate) struct Wired<M: ClientMachine> {
+    pub(crate) machine: M,
+    pub(crate) actions: M::Actions,
     links: BTreeMap<DialId, LinkId>,
     dials: BTreeMap<LinkId, DialId>,
     calls: BTreeMap<u64, CallId>,
 }
 
-impl Wires {
-    /// What the machine calls a connection.
-    pub(crate) fn dial_of(&self, link: LinkId) -> Option<DialId> {
-        self.dials.get(&link).copied()
+impl<M: ClientMachine> Wired<M> {
+    /// One that has no connection yet.
+    pub(crate) fn new(machine: M) -> Self {
+        let (links, dials, calls) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { machine, actions: M::Actions::default(), links, dials, calls }
     }
 
-    /// A connection is gone; what the machine calls it.
-    pub(crate) fn remove(&mut self, link: LinkId) -> Option<DialId> {
-        let id = self.dials.remove(&link)?;
-        self.links.remove(&id);
-        Some(id)
+    /// A dial has succeeded. Returns whether it is the machine's, as those below do.
+    pub(crate) fn connected(&mut self, link: LinkId, context: &Context<'_>) -> bool {
+        let Some(id) = self.dials.get(&link).copied() else { return false };
+        self.machine.handle_connected(id, context.now(), &mut self.actions);
+        true
     }
 
-    /// A request is done; what the machine calls it.
-    pub(crate) fn take_call(&mut self, key: u64) -> Option<CallId> {
-        self.calls.remove(&key)
-    }
-
-    /// Carries out what a machine asks for; `swap` is its `swap_transmit`.
-    pub(crate) fn carry_out(
+    /// Bytes have arrived.
+    pub(crate) fn input(
         &mut self,
-        net: NetActions,
-        context: &mut Context<'_>,
-        mut swap: impl FnMut(DialId, Now, &mut Vec<u8>),
-    ) {
+        link: LinkId,
+        input: &mut BytesMut,
+        context: &Context<'_>,
+    ) -> bool {
+        let Some(id) = self.dials.get(&link).copied() else { return false };
+        self.machine.handle_input(id, input, context.now(), &mut self.actions);
+        true
+    }
+
+    /// The socket takes something again.
+    pub(crate) fn writable(&mut self, link: LinkId, context: &mut Context<'_>) -> bool {
+        let Some(id) = self.dials.get(&link).copied() else { return false };
+        self.flush(link, id, context);
+        true
+    }
+
+    /// A connection is gone, or could not be made.
+    pub(crate) fn closed(&mut self, link: LinkId, why: Gone, context: &Context<'_>) -> bool {
+        let Some(id) = self.dials.remove(&link) else { return false };
+        self.links.remove(&id);
+        let (machine, now, out) = (&mut self.machine, context.now(), &mut self.actions);
+        match (why, why.text()) {
+            (Gone::Refused, Some(text)) => machine.handle_connect_failed(id, text, now, out),
+            (_, text) => machine.handle_closed(id, text, now, out),
+        }
+        true
+    }
+
+    /// A request is done.
+    pub(crate) fn called(&mut self, key: u64, result: CallResult, context: &Context<'_>) -> bool {
+        let Some(id) = self.calls.remove(&key) else { return false };
+        self.machine.handle_called(id, result, context.now(), &mut self.actions);
+        true
+    }
+
+    /// Time has passed.
+    pub(crate) fn timeout(&mut self, context: &Context<'_>) -> bool {
+        self.machine.handle_timeout(context.now(), &mut self.actions);
+        true
+    }
+
+    /// Carries out what the machine asks for.
+    pub(crate) fn carry_out(&mut self, net: NetActions, context: &mut Context<'_>) {
         for (id, bytes) in net.farewells {
             if let Some(link) = self.links.get(&id) {
                 context.write(*link, &bytes);
@@ -58,29 +97,24 @@ impl Wires {
             self.dials.insert(link, dial.id);
         }
         for id in net.transmit {
-            if let Some(link) = self.links.get(&id) {
-                flush(*link, id, context, &mut swap);
+            if let Some(link) = self.links.get(&id).copied() {
+                self.flush(link, id, context);
             }
         }
         for (id, call) in net.calls {
             self.calls.insert(context.call(call), id);
         }
     }
-}
 
-/// Writes while the socket takes it; what it does not take yet stays in the machine.
-pub(crate) fn flush(
-    link: LinkId,
-    id: DialId,
-    context: &mut Context<'_>,
-    mut swap: impl FnMut(DialId, Now, &mut Vec<u8>),
-) {
-    let mut spare = Vec::new();
-    while context.is_writable(link) {
-        swap(id, context.now(), &mut spare);
-        if spare.is_empty() {
-            return;
+    /// Writes while the socket takes it; what it does not take yet stays in the machine.
+    fn flush(&mut self, link: LinkId, id: DialId, context: &mut Context<'_>) {
+        let mut spare = Vec::new();
+        while context.is_writable(link) {
+            self.machine.swap_transmit(id, context.now(), &mut spare);
+            if spare.is_empty() {
+                return;
+            }
+            context.write(link, &spare);
         }
-        context.write(link, &spare);
     }
 }

@@ -4,11 +4,11 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use sansq_core::client::{Consumer, ConsumerActions, ConsumerOptions, Delivery, DeliveryKey};
+use sansq_core::client::{Consumer, ConsumerOptions, Delivery, DeliveryKey};
 use sansq_core::http::call::CallResult;
 use sansq_core::name::{ChannelName, TopicName};
 
-use super::wires::{Wires, flush};
+use super::wires::Wired;
 use super::{Client, Context, Gone, lookupd_http_address, nsqd_address};
 use crate::chance::Chance;
 use crate::net::LinkId;
@@ -57,9 +57,7 @@ pub struct Worker {
 /// What dies with the process.
 #[derive(Debug)]
 struct Machine {
-    consumer: Consumer,
-    actions: ConsumerActions,
-    wires: Wires,
+    wired: Wired<Consumer>,
     tasks: BTreeMap<u64, Task>,
     /// What was never answered.
     ignored: Vec<DeliveryKey>,
@@ -81,35 +79,46 @@ impl Worker {
     fn begin(&mut self, context: &mut Context<'_>) {
         let plan = &self.plan;
         let seed = context.rng.next_u64();
-        let mut consumer = Consumer::new(plan.topic, plan.channel, plan.options.clone(), seed)
+        let consumer = Consumer::new(plan.topic, plan.channel, plan.options.clone(), seed)
             .expect("the options are in range");
-        let (now, mut actions) = (context.now(), ConsumerActions::default());
+        let (mut wired, now) = (Wired::new(consumer), context.now());
+        let Wired { machine: consumer, actions, .. } = &mut wired;
         for node in &plan.nsqds {
-            consumer.add_nsqd(&nsqd_address(*node), now, &mut actions);
+            consumer.add_nsqd(&nsqd_address(*node), now, actions);
         }
         if plan.nsqds.is_empty() {
             for lookupd in 0..context.lookupds() {
                 let address = lookupd_http_address(lookupd);
-                consumer.add_nsqlookupd(&address, now, &mut actions).expect("this is an address");
+                consumer.add_nsqlookupd(&address, now, actions).expect("this is an address");
             }
         }
-        let (wires, tasks, ignored) = (Wires::default(), BTreeMap::new(), Vec::new());
-        self.machine = Some(Machine { consumer, actions, wires, tasks, ignored });
+        let (tasks, ignored) = (BTreeMap::new(), Vec::new());
+        self.machine = Some(Machine { wired, tasks, ignored });
         self.is_stopping = false;
         self.settle(context);
     }
 
+    /// Tells the machine something, and sees to what comes of it if that concerns it.
+    fn drive(
+        &mut self,
+        context: &mut Context<'_>,
+        tell: impl FnOnce(&mut Wired<Consumer>, &mut Context<'_>) -> bool,
+    ) {
+        if let Some(machine) = &mut self.machine
+            && tell(&mut machine.wired, context)
+        {
+            self.settle(context);
+        }
+    }
+
     fn settle(&mut self, context: &mut Context<'_>) {
         let Some(machine) = &mut self.machine else { return };
-        while !machine.actions.is_empty() {
-            let actions = core::mem::take(&mut machine.actions);
+        while !machine.wired.actions.is_empty() {
+            let actions = core::mem::take(&mut machine.wired.actions);
             for event in actions.events {
                 context.log(format_args!("{event}"));
             }
-            let consumer = &mut machine.consumer;
-            machine.wires.carry_out(actions.net, context, |id, now, spare| {
-                consumer.swap_transmit(id, now, spare);
-            });
+            machine.wired.carry_out(actions.net, context);
             for Delivery { key, message, .. } in actions.messages {
                 let habit = if context.is_calm() {
                     Habit::Finish
@@ -125,10 +134,10 @@ impl Worker {
                 context.wake(delay, self.planned);
             }
         }
-        if self.is_stopping && machine.consumer.is_stopped() {
+        if self.is_stopping && machine.wired.machine.is_stopped() {
             return self.begin(context);
         }
-        let deadline = machine.consumer.poll_timeout();
+        let deadline = machine.wired.machine.poll_timeout();
         context.arm(deadline);
     }
 
@@ -140,7 +149,7 @@ impl Worker {
         let most = self.plan.options.max_in_flight;
         let drawn = context.rng.between(0, u64::from(most)) as u32;
         let Some(machine) = &mut self.machine else { return };
-        let (consumer, out) = (&mut machine.consumer, &mut machine.actions);
+        let Wired { machine: consumer, actions: out, .. } = &mut machine.wired;
         if context.is_calm() {
             consumer.change_max_in_flight(most, context.now(), out);
         } else if leaves && !self.is_stopping {
@@ -156,7 +165,8 @@ impl Worker {
     fn decide(&mut self, number: u64, context: &mut Context<'_>) {
         let Some(machine) = &mut self.machine else { return };
         let Some(Task { key, habit, body }) = machine.tasks.remove(&number) else { return };
-        let (consumer, now, out) = (&mut machine.consumer, context.now(), &mut machine.actions);
+        let now = context.now();
+        let Wired { machine: consumer, actions: out, .. } = &mut machine.wired;
         let result = match habit {
             Habit::Finish | Habit::FinishTwice => {
                 context.handled(self.plan.topic, self.plan.channel, &body);
@@ -202,54 +212,27 @@ impl Client for Worker {
     }
 
     fn connected(&mut self, link: LinkId, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some(id) = machine.wires.dial_of(link) {
-            machine.consumer.handle_connected(id, context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.connected(link, context));
     }
 
     fn input(&mut self, link: LinkId, input: &mut BytesMut, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some(id) = machine.wires.dial_of(link) {
-            machine.consumer.handle_input(id, input, context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.input(link, input, context));
     }
 
     fn writable(&mut self, link: LinkId, context: &mut Context<'_>) {
-        let Some(Machine { consumer, wires, .. }) = &mut self.machine else { return };
-        if let Some(id) = wires.dial_of(link) {
-            flush(link, id, context, |id, now, spare| consumer.swap_transmit(id, now, spare));
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.writable(link, context));
     }
 
     fn closed(&mut self, link: LinkId, why: Gone, context: &mut Context<'_>) {
-        let Some(Machine { consumer, actions, wires, .. }) = &mut self.machine else { return };
-        let Some(id) = wires.remove(link) else { return };
-        match (why, why.text()) {
-            (Gone::Refused, Some(text)) => {
-                consumer.handle_connect_failed(id, text, context.now(), actions);
-            }
-            (_, text) => consumer.handle_closed(id, text, context.now(), actions),
-        }
-        self.settle(context);
+        self.drive(context, |wired, context| wired.closed(link, why, context));
     }
 
     fn called(&mut self, key: u64, result: CallResult, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some(id) = machine.wires.take_call(key) {
-            machine.consumer.handle_called(id, result, context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.called(key, result, context));
     }
 
     fn timeout(&mut self, context: &mut Context<'_>) {
-        if let Some(machine) = &mut self.machine {
-            machine.consumer.handle_timeout(context.now(), &mut machine.actions);
-            self.settle(context);
-        }
+        self.drive(context, |wired, context| wired.timeout(context));
     }
 
     fn woken(&mut self, token: u64, context: &mut Context<'_>) {
@@ -258,7 +241,8 @@ impl Client for Worker {
 
     /// A consumer that touches by itself would keep what is ignored for a quarter of an hour.
     fn calm(&mut self, context: &mut Context<'_>) {
-        let Some(Machine { consumer, actions, ignored, .. }) = &mut self.machine else { return };
+        let Some(Machine { wired, ignored, .. }) = &mut self.machine else { return };
+        let Wired { machine: consumer, actions, .. } = wired;
         for key in core::mem::take(ignored) {
             if let Err(error) = consumer.requeue(key, None, false, context.now(), actions) {
                 context.log(format_args!("answers too late: {error}"));

@@ -29,7 +29,7 @@ impl Oracles {
             self.done(link, number)?;
         }
         if let Some(subscriber) = self.model.subscribers.get_mut(&link) {
-            subscriber.in_flight.remove(&number);
+            subscriber.in_flight.remove(number);
         }
         Ok(())
     }
@@ -45,11 +45,15 @@ impl Oracles {
         if self.is_damaged(link, id) || self.may_repeat(link, id) {
             return Ok(());
         }
-        let (_, copy) = self.in_flight(link, id)?;
+        let (number, copy) = self.in_flight(link, id)?;
         if let CopyState::InFlight { delivered, deadline, .. } = &mut copy.state
             && let Some(timeout) = timeout
         {
             *deadline = (now + timeout).min(*delivered + max);
+            let deadline = *deadline;
+            if let Some(subscriber) = self.model.subscribers.get_mut(&link) {
+                subscriber.in_flight.extend(number, deadline);
+            }
         }
         Ok(())
     }
@@ -99,7 +103,7 @@ impl Oracles {
         if let Some(subscriber) = subscribers.get_mut(&link)
             && let Some(number) = ids.get(&(subscriber.place.node, id))
         {
-            subscriber.in_flight.remove(number);
+            subscriber.in_flight.remove(*number);
             let channel = channels.get_mut(&subscriber.place);
             if let Some(copy) = channel.and_then(|channel| channel.copies.get_mut(number)) {
                 copy.is_done |= state == CopyState::Finished;
@@ -128,7 +132,7 @@ impl Oracles {
     pub(super) fn left(&mut self, now: Instant, link: LinkId) {
         let Some(subscriber) = self.model.subscribers.remove(&link) else { return };
         let Some(channel) = self.model.channels.get_mut(&subscriber.place) else { return };
-        for number in subscriber.in_flight {
+        for number in subscriber.in_flight.numbers() {
             if let Some(copy) = channel.copies.get_mut(&number)
                 && is_in_flight(copy, link)
             {
@@ -178,8 +182,9 @@ impl Oracles {
                 return Err(Violation::TwiceInFlight(number, Box::new(place)));
             }
             CopyState::InFlight { link, .. } => {
-                if let Some(before) = subscribers.get_mut(&link) {
-                    before.in_flight.remove(&number);
+                // If there may be two, that one may be in flight as before.
+                if let Some(before) = subscribers.get_mut(&link).filter(|_| !may_repeat) {
+                    before.in_flight.remove(number);
                 }
             }
             CopyState::Waiting(until) if now < until && !may_repeat => {
@@ -198,15 +203,10 @@ impl Oracles {
             is_done: copy.is_done,
             state: CopyState::InFlight { link, delivered: now, deadline },
         };
-        subscriber.in_flight.insert(number);
+        subscriber.in_flight.sent(number, deadline);
         let ready =
             if subscriber.ready_at == now { subscriber.ready_in_turn } else { subscriber.ready };
-        let counts = |number: &&MessageNumber| {
-            let copy = channel.copies.get(*number);
-            let state = copy.map(|copy| copy.state);
-            matches!(state, Some(CopyState::InFlight { deadline, .. }) if now < deadline)
-        };
-        let in_flight = subscriber.in_flight.iter().filter(counts).count();
+        let in_flight = subscriber.in_flight.count(now);
         if in_flight > ready as usize && !self.is_discarding(&place) {
             return Err(Violation::OverReady { link, in_flight, ready });
         }

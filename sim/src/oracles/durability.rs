@@ -33,7 +33,10 @@ struct StoreSyncs {
     suspect: Option<u64>,
     /// How many syncs, reads, and replacements of the meta file, are under way. The next sync waits for them.
     under_way: usize,
-    /// When that was over, or the files were opened.
+    /// How many removals of all files are under way. A store's requests are carried out in order: what is
+    /// written meanwhile was asked for before that, and goes with the rest.
+    removals: usize,
+    /// When nothing was waited for any more, or the files were opened.
     idle_since: Instant,
     /// Whether this process uses the files.
     is_open: bool,
@@ -66,7 +69,10 @@ impl Syncs {
             Op::Remove { file: File::Data(file) } | Op::SetAside { file } => {
                 store.unsynced.remove(file);
             }
-            Op::RemoveAll => store.unsynced.clear(),
+            Op::RemoveAll => {
+                store.removals += 1;
+                store.unsynced.clear();
+            }
             Op::Append { .. } | Op::Open => {}
             Op::Remove { .. } | Op::Replace { .. } => {}
         }
@@ -82,7 +88,7 @@ impl Syncs {
             Op::Append { file, data, .. } if is_ok => {
                 let records = records_in(&data.concat()).len() as u64;
                 let is_suspect = store.suspect.is_some_and(|suspect| *file <= suspect);
-                if records > 0 && !is_suspect {
+                if records > 0 && !is_suspect && store.removals == 0 {
                     store.is_open = true;
                     let unsynced =
                         store.unsynced.entry(*file).or_insert(Unsynced { since: now, records: 0 });
@@ -97,7 +103,7 @@ impl Syncs {
                 }
             }
             Op::Read { .. } | Op::Replace { file: File::Meta, .. } => store.ended(now),
-            Op::RemoveAll => store.unsynced.clear(),
+            Op::RemoveAll => store.removals = store.removals.saturating_sub(1),
             Op::Open if is_ok => {
                 // Whatever an earlier process left unsynced is this one's to sync, from now on.
                 (store.is_open, store.idle_since) = (true, now);
@@ -114,7 +120,7 @@ impl Syncs {
     /// is not.
     pub(crate) fn died(&mut self, loses_power: bool) {
         for store in self.stores.values_mut() {
-            (store.under_way, store.is_open) = (0, false);
+            (store.under_way, store.removals, store.is_open) = (0, 0, false);
             if loses_power {
                 (store.unsynced, store.suspect) = (BTreeMap::new(), None);
             }
@@ -317,6 +323,19 @@ mod tests {
         scene.0.done(&sync, false, at(1000));
         scene.appends(at(1000));
         assert_eq!(scene.0.check(at(60_000)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_asked_for_before_the_files_are_removed_needs_no_sync() {
+        let mut scene = Scene::new();
+        let removal = Scene::request(Op::RemoveAll);
+        scene.0.asked(&removal);
+        scene.appends(at(1000));
+        scene.0.done(&removal, true, at(2000));
+        assert_eq!(scene.0.check(at(9000)), Ok(()));
+        // What comes behind it does.
+        scene.appends(at(9000));
+        assert!(scene.0.check(at(11_100)).is_err());
     }
 
     #[test]

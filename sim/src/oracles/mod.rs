@@ -23,7 +23,7 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Instant;
 
 use crate::model::{
-    Channel, CopyState, MessageNumber, Model, Outcome, Place, Published, Subscriber,
+    Channel, CopyState, InFlight, MessageNumber, Model, Outcome, Place, Published, Subscriber,
 };
 
 pub(crate) mod counts;
@@ -35,7 +35,7 @@ mod observation;
 pub use observation::{Discard, Observation, Target, Violation};
 
 /// The judges, and what they know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Oracles {
     model: Model,
     max_msg_timeout: Duration,
@@ -206,7 +206,7 @@ impl Oracles {
                     ready_in_turn: 0,
                     ready_at: now,
                     is_leaving: false,
-                    in_flight: BTreeSet::new(),
+                    in_flight: InFlight::default(),
                 };
                 self.model.subscribers.insert(link, subscriber);
                 Ok(())

@@ -44,8 +44,12 @@ impl Scene {
     }
 
     fn delivers(&mut self, link: usize, attempts: u16) -> Result<(), Violation> {
+        self.sees(Self::delivery(link, attempts))
+    }
+
+    fn delivery(link: usize, attempts: u16) -> Observation {
         let body = body_of(MessageNumber(0), 20).into();
-        self.sees(Observation::Delivered { link: LinkId(link), id: ID, attempts, body })
+        Observation::Delivered { link: LinkId(link), id: ID, attempts, body }
     }
 
     fn finishes(&mut self, link: usize) -> Result<(), Violation> {
@@ -136,6 +140,35 @@ fn more_in_flight_than_ready_is_caught() {
         scene.sees(Observation::Delivered { link, id, attempts: 1, body }),
         Err(Violation::OverReady { link, in_flight: 2, ready: 1 })
     );
+}
+
+#[test]
+fn two_copies_of_one_message_count_each_for_itself() {
+    let mut scene = Scene::new();
+    scene.accepts();
+    let (node, kept) = (0, BTreeSet::new());
+    let died = Observation::Died { node, has_all_on_disk: true, loses_power: false, kept };
+    scene.sees(died).unwrap();
+    scene.sees(Observation::ChannelLoaded(place())).unwrap();
+    let place = place();
+    for link in [LinkId(1), LinkId(2), LinkId(3)] {
+        scene.sees(Observation::Subscribed { link, place, msg_timeout: TIMEOUT }).unwrap();
+        scene.sees(Observation::Ready { link, count: 1 }).unwrap();
+    }
+    scene.delivers(1, 1).unwrap();
+    scene.delivers(2, 1).unwrap();
+    scene.finishes(1).unwrap();
+    scene.now = Instant::from_millis(5000);
+    scene.delivers(3, 1).unwrap();
+    // The answer to the first does not mean the second, nor does the third give that more time.
+    let over = Violation::OverReady { link: LinkId(2), in_flight: 2, ready: 1 };
+    let mut early = scene.oracles.clone();
+    assert_eq!(early.observe(scene.now, Scene::delivery(2, 1)), Err(over));
+    scene.now = Instant::from_millis(1000) + TIMEOUT;
+    scene.publishes();
+    let (link, id) = (LinkId(2), *b"0000000000000002");
+    let body = Bytes::from(body_of(MessageNumber(1), 20));
+    scene.sees(Observation::Delivered { link, id, attempts: 1, body }).unwrap();
 }
 
 #[test]

@@ -128,8 +128,15 @@ impl World {
         self.next_call += 1;
     }
 
-    /// Whoever asked is gone.
+    /// An nsqd is gone: nobody waits for the answers to its requests, and requests that it had not taken when it
+    /// stood still are not the next process's.
     pub(super) fn drop_calls(&mut self, of: usize) {
+        let asks = self.asks.iter().filter(|(_, (node, ..))| *node == of);
+        for number in asks.map(|(number, _)| *number).collect::<Vec<_>>() {
+            if let Some((_, _, asker)) = self.asks.remove(&number) {
+                self.replied(asker, Err(Gone::Broken));
+            }
+        }
         self.calls.retain(
             |_, under_way| !matches!(under_way.caller, Caller::Shard { node, .. } if node == of),
         );

@@ -1,0 +1,116 @@
+//! The clients with several connections, seen alike by those who drive them.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::BytesMut;
+
+use super::actions::{CallId, DialId, NetActions, ProducerActions};
+use super::consumer::{Consumer, ConsumerActions};
+use super::pool::ProducerPool;
+use crate::http::call::CallResult;
+use crate::time::{Instant, Now};
+
+/// What a driver has to know of a client: one driver for [`ProducerPool`] and [`Consumer`], whose methods of
+/// these names are meant. The [module](super) says what a driver does.
+pub trait ClientMachine: fmt::Debug {
+    /// What a call leaves behind for the driver and the program.
+    type Actions: fmt::Debug + Default;
+
+    /// The part of it that is about connections and requests.
+    fn net(actions: &mut Self::Actions) -> &mut NetActions;
+    /// The dial has succeeded.
+    fn handle_connected(&mut self, id: DialId, now: Now, out: &mut Self::Actions);
+    /// The dial has failed; `error` is the system's text.
+    fn handle_connect_failed(&mut self, id: DialId, error: &str, now: Now, out: &mut Self::Actions);
+    /// Bytes have arrived; takes all complete frames out of `input`.
+    fn handle_input(&mut self, id: DialId, input: &mut BytesMut, now: Now, out: &mut Self::Actions);
+    /// The connection is gone: closed by the server, or broken with the system's text.
+    fn handle_closed(&mut self, id: DialId, error: Option<&str>, now: Now, out: &mut Self::Actions);
+    /// An nsqlookupd answered, or did not.
+    fn handle_called(&mut self, id: CallId, result: CallResult, now: Now, out: &mut Self::Actions);
+    /// Time has passed.
+    fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are none.
+    fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>);
+    /// Whether it asks for nothing any more.
+    fn is_stopped(&self) -> bool;
+}
+
+/// The trait's methods are the machine's own.
+macro_rules! client_machine {
+    ($machine:ty, $actions:ty) => {
+        impl ClientMachine for $machine {
+            type Actions = $actions;
+
+            fn net(actions: &mut $actions) -> &mut NetActions {
+                &mut actions.net
+            }
+
+            fn handle_connected(&mut self, id: DialId, now: Now, out: &mut $actions) {
+                self.handle_connected(id, now, out);
+            }
+
+            fn handle_connect_failed(
+                &mut self,
+                id: DialId,
+                error: &str,
+                now: Now,
+                out: &mut $actions,
+            ) {
+                self.handle_connect_failed(id, error, now, out);
+            }
+
+            fn handle_input(
+                &mut self,
+                id: DialId,
+                input: &mut BytesMut,
+                now: Now,
+                out: &mut $actions,
+            ) {
+                self.handle_input(id, input, now, out);
+            }
+
+            fn handle_closed(
+                &mut self,
+                id: DialId,
+                error: Option<&str>,
+                now: Now,
+                out: &mut $actions,
+            ) {
+                self.handle_closed(id, error, now, out);
+            }
+
+            fn handle_called(
+                &mut self,
+                id: CallId,
+                result: CallResult,
+                now: Now,
+                out: &mut $actions,
+            ) {
+                self.handle_called(id, result, now, out);
+            }
+
+            fn handle_timeout(&mut self, now: Now, out: &mut $actions) {
+                self.handle_timeout(now, out);
+            }
+
+            fn poll_timeout(&self) -> Option<Instant> {
+                self.poll_timeout()
+            }
+
+            fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
+                self.swap_transmit(id, now, spare);
+            }
+
+            fn is_stopped(&self) -> bool {
+                self.is_stopped()
+            }
+        }
+    };
+}
+
+client_machine!(ProducerPool, ProducerActions);
+client_machine!(Consumer, ConsumerActions);
