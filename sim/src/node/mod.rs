@@ -173,7 +173,7 @@ impl Node {
             }
         }
         for shard in 0..self.shards.len() {
-            let mut known = self.disk.look(&metadata);
+            let mut known = self.disk.look(&metadata, env.now.instant);
             self.turn(shard, env, |shard, now, out| {
                 shard.load(&metadata, |store| known.remove(store), now, out);
                 shard.start(now, out);

@@ -104,16 +104,15 @@ impl Syncs {
             }
             Op::Read { .. } | Op::Replace { file: File::Meta, .. } => store.ended(now),
             Op::RemoveAll => store.removals = store.removals.saturating_sub(1),
-            Op::Open if is_ok => {
-                // Whatever an earlier process left unsynced is this one's to sync, from now on.
-                (store.is_open, store.idle_since) = (true, now);
-                for unsynced in store.unsynced.values_mut() {
-                    *unsynced = Unsynced { since: now, records: 0 };
-                }
-            }
+            Op::Open if is_ok => store.opened(now),
             Op::Append { .. } | Op::Open | Op::Remove { .. } => {}
             Op::Replace { .. } | Op::SetAside { .. } => {}
         }
+    }
+
+    /// A process that starts has seen what there is, without a request.
+    pub(crate) fn opened(&mut self, store: Store, now: Instant) {
+        self.stores.entry(store).or_default().opened(now);
     }
 
     /// The process is gone; with its machine's power goes the difference between what is synced and what
@@ -177,6 +176,14 @@ impl Syncs {
 }
 
 impl StoreSyncs {
+    /// Whatever an earlier process left unsynced is this one's to sync, from now on.
+    fn opened(&mut self, now: Instant) {
+        (self.is_open, self.idle_since) = (true, now);
+        for unsynced in self.unsynced.values_mut() {
+            *unsynced = Unsynced { since: now, records: 0 };
+        }
+    }
+
     const fn ended(&mut self, now: Instant) {
         self.under_way = self.under_way.saturating_sub(1);
         self.idle_since = now;
