@@ -58,7 +58,7 @@ impl Disk {
     }
 
     /// What the queues that are listed have, as far as whoever starts got to read it; the others ask.
-    pub(crate) fn look(&mut self, metadata: &Metadata, now: Instant) -> BTreeMap<Store, Found> {
+    pub(crate) fn look(&mut self, metadata: &Metadata) -> BTreeMap<Store, Found> {
         let queues = metadata.topics.iter().flat_map(|topic| {
             let channels = topic.channels.iter().map(|channel| Some(channel.name));
             let names = core::iter::once(None).chain(channels);
@@ -69,11 +69,15 @@ impl Disk {
             if self.rng.percent(70)
                 && let Ok(Answer::Opened(found)) = self.files.execute(&store, &Op::Open)
             {
-                self.syncs.opened(store, now);
                 known.insert(store, *found);
             }
         }
         known
+    }
+
+    /// A shard took what [`look`](Self::look) found of a queue.
+    pub(crate) fn opened(&mut self, store: Store, now: Instant) {
+        self.syncs.opened(store, now);
     }
 
     /// A shard asks for something.

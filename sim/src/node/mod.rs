@@ -15,7 +15,7 @@ use sansq_core::nsqd::{
     ServerStats, Shard, ShardId, ShardMessage, StatsFilter,
 };
 use sansq_core::rng::Rng;
-use sansq_core::storage::{PENDING_LEN_MAX, PENDING_MAX, STAGED_LEN_MAX};
+use sansq_core::storage::{PENDING_LEN_MAX, PENDING_MAX, STAGED_LEN_MAX, Store};
 use sansq_core::time::{Instant, Now};
 
 mod peers;
@@ -173,11 +173,14 @@ impl Node {
             }
         }
         for shard in 0..self.shards.len() {
-            let mut known = self.disk.look(&metadata, env.now.instant);
+            let mut known = self.disk.look(&metadata);
+            let mut taken = Vec::new();
             self.turn(shard, env, |shard, now, out| {
-                shard.load(&metadata, |store| known.remove(store), now, out);
+                let look = |store: &Store| known.remove(store).inspect(|_| taken.push(*store));
+                shard.load(&metadata, look, now, out);
                 shard.start(now, out);
             });
+            taken.into_iter().for_each(|store| self.disk.opened(store, env.now.instant));
         }
     }
 
