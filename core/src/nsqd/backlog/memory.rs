@@ -1,5 +1,7 @@
 //! The part of a backlog that is in memory: messages, and runs of messages that came in one MPUB.
 
+use alloc::boxed::Box;
+
 use crate::fifo::Fifo;
 use crate::list::MessageList;
 use crate::message::{Bodies, Message, MessageId};
@@ -24,15 +26,16 @@ pub(super) struct Memory {
     len: usize,
 }
 
-/// A message, or a run: one type of the size of the larger, with the discriminant where there is room.
+/// A message, or a run, which is one allocation for many messages: so that none of them costs more than it
+/// would alone.
 #[derive(Debug)]
 enum Entry {
     Message(Message),
-    Run(Run),
+    Run(Box<Run>),
 }
 
 // A million queued messages should cost little more than their bodies.
-const _: () = assert!(size_of::<Entry>() <= 64);
+const _: () = assert!(size_of::<Entry>() <= size_of::<Message>());
 
 impl Memory {
     pub(super) const fn new() -> Self {
@@ -59,7 +62,7 @@ impl Memory {
 
     pub(super) fn push_run(&mut self, run: Run) {
         self.len += run.list.len();
-        self.entries.push_back(Entry::Run(run));
+        self.entries.push_back(Entry::Run(Box::new(run)));
     }
 
     pub(super) fn pop_front(&mut self, bodies: &mut Bodies) -> Option<Message> {
@@ -84,7 +87,7 @@ impl Memory {
         }
         let Some(Entry::Run(run)) = self.entries.pop_front() else { return None };
         self.len -= run.list.len();
-        Some(run)
+        Some(*run)
     }
 
     /// Drops what came last, so that at most `len` messages are left. `dropped` is told of those that came
