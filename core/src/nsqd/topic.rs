@@ -398,14 +398,7 @@ impl Topic {
     }
 
     fn fan_out_run(&self, run: Run, out: &mut impl TopicOutput) {
-        let Some((last, others)) = self.channels.split_last() else { return };
-        for channel in others {
-            out.put_run(*channel, run.clone());
-        }
-        if cfg!(sansq_mutation = "last_channel_forgotten") && !others.is_empty() {
-            return;
-        }
-        out.put_run(*last, run);
+        self.to_each_channel(run, |channel, run| out.put_run(channel, run));
     }
 
     fn fan_out(
@@ -415,14 +408,19 @@ impl Topic {
         ticket: Option<Ticket>,
         out: &mut impl TopicOutput,
     ) {
+        self.to_each_channel(message, |channel, message| out.put(channel, message, due, ticket));
+    }
+
+    /// Gives each channel a copy of `what`, the last one the original.
+    fn to_each_channel<T: Clone>(&self, what: T, mut put: impl FnMut(ChannelId, T)) {
         let Some((last, others)) = self.channels.split_last() else { return };
         for channel in others {
-            out.put(*channel, message.clone(), due, ticket);
+            put(*channel, what.clone());
         }
         if cfg!(sansq_mutation = "last_channel_forgotten") && !others.is_empty() {
             return;
         }
-        out.put(*last, message, due, ticket);
+        put(*last, what);
     }
 }
 
