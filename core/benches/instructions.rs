@@ -17,8 +17,9 @@ mod rig;
 use core::time::Duration;
 use std::process::{Command, ExitCode};
 
-use rig::{Rig, push_finish};
+use rig::Rig;
 use sansq_core::nsqd::{Config, Peer};
+use sansq_core::protocol::encode;
 
 /// What is measured, one line each of the table.
 const STEPS: [Step; 14] = [
@@ -134,7 +135,7 @@ impl Rig {
     fn finish(&mut self, ids: impl Iterator<Item = [u8; 16]>) {
         // Simple, because what the rig itself costs is counted too.
         let mut commands = Vec::new();
-        ids.for_each(|id| push_finish(&mut commands, &id));
+        ids.for_each(|id| encode::finish(&id, &mut commands));
         // As many as come in one read.
         for part in commands.chunks(21 * 500) {
             self.send(self.consumer, part);

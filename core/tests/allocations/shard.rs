@@ -5,9 +5,10 @@
 //! of 4 KiB that small bodies are copied into, and for MPUB one list per command.
 
 use sansq_core::nsqd::Config;
+use sansq_core::protocol::encode;
 
 use crate::counting::allocations;
-use crate::rig::{Rig, push_finish};
+use crate::rig::Rig;
 
 /// Publishes with `command`, so often, finishing what comes; returns how many messages came, and the
 /// allocations meanwhile.
@@ -17,7 +18,7 @@ fn round(rig: &mut Rig, command: &[u8], times: usize) -> (usize, usize) {
     for _ in 0..times {
         rig.send(rig.producer, command);
         delivered += rig.ids.len();
-        rig.ids.drain(..).for_each(|id| push_finish(&mut answers, &id));
+        rig.ids.drain(..).for_each(|id| encode::finish(&id, &mut answers));
         rig.send(rig.consumer, &answers);
         answers.clear();
     }

@@ -85,10 +85,3 @@ impl Rig {
         assert!(self.actions.is_empty(), "nothing else is asked for");
     }
 }
-
-/// Appends FIN for a message.
-pub(crate) fn push_finish(out: &mut Vec<u8>, id: &[u8; 16]) {
-    out.extend_from_slice(b"FIN ");
-    out.extend_from_slice(id);
-    out.push(b'\n');
-}
