@@ -70,10 +70,6 @@ impl<T> Fifo<T> {
         self.blocks.front_mut()?.front_mut()
     }
 
-    pub(crate) fn back_mut(&mut self) -> Option<&mut T> {
-        self.blocks.back_mut()?.back_mut()
-    }
-
     pub(crate) fn pop_front(&mut self) -> Option<T> {
         let first = self.blocks.front_mut()?;
         let value = first.pop_front();
@@ -163,8 +159,6 @@ mod tests {
                     Step::Touch => {
                         if let Some(first) = fifo.front_mut() { *first += 1 }
                         if let Some(first) = model.front_mut() { *first += 1 }
-                        if let Some(last) = fifo.back_mut() { *last += 2 }
-                        if let Some(last) = model.back_mut() { *last += 2 }
                     }
                 }
                 prop_assert!(fifo.iter().eq(&model));

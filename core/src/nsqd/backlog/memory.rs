@@ -94,23 +94,20 @@ impl Memory {
     /// alone.
     pub(super) fn truncate(&mut self, len: usize, mut dropped: impl FnMut(MessageId)) {
         while self.len > len
-            && let Some(last) = self.entries.back_mut()
+            && let Some(last) = self.entries.pop_back()
         {
-            let excess = self.len - len;
             match last {
-                Entry::Run(run) if run.list.len() > excess => {
-                    let kept = run.list.len() - excess;
-                    run.list = run.list.split_front(kept as u32);
-                    self.len -= excess;
+                Entry::Message(message) => {
+                    self.len -= 1;
+                    dropped(message.id);
                 }
-                Entry::Message(_) | Entry::Run(_) => match self.entries.pop_back() {
-                    Some(Entry::Message(message)) => {
-                        self.len -= 1;
-                        dropped(message.id);
+                Entry::Run(mut run) => {
+                    self.len -= run.list.len();
+                    let list = run.list.split_front(len.saturating_sub(self.len) as u32);
+                    if !list.is_empty() {
+                        self.push_run(Run { list, ..*run });
                     }
-                    Some(Entry::Run(run)) => self.len -= run.list.len(),
-                    None => {}
-                },
+                }
             }
         }
     }
