@@ -32,7 +32,7 @@ impl Connection {
             self.nearness = Nearness::of(zone, region, config);
             self.next_heartbeat = settings.heartbeat_interval.map(|hb| now.instant + hb);
         }
-        self.read_deadline = settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+        self.restart_read_deadline(now);
         let answer = if identify.feature_negotiation {
             Reply::Json(settings.answer(&upgrades, config))
         } else {

@@ -214,7 +214,7 @@ impl Connection {
                 }
                 // The deadline runs anew from the end of each command (section 9). The shard looks at it
                 // when it has gone by, so that this costs one store.
-                self.note_commands(now);
+                self.restart_read_deadline(now);
                 Some(command)
             }
             Ok(None) => {
@@ -239,8 +239,8 @@ impl Connection {
         self.subscription.filter(|_| is_ready && self.decoder.is_between())
     }
 
-    /// Takes note that commands were carried out that [`next_command`](Self::next_command) did not give.
-    pub(super) fn note_commands(&mut self, now: Now) {
+    /// From now on the client has two heartbeat intervals for its next command (section 9).
+    pub(super) fn restart_read_deadline(&mut self, now: Now) {
         self.read_deadline = self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
     }
 
@@ -411,7 +411,7 @@ impl Connection {
     pub(super) fn handle_asked(&mut self, now: Now, out: &mut Actions) {
         if self.is_open() && !self.is_asking() {
             // It was the broker that kept the client waiting.
-            self.read_deadline = self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+            self.restart_read_deadline(now);
             if core::mem::take(&mut self.ended_asking) {
                 self.handle_eof(now, out);
             }
@@ -472,8 +472,7 @@ impl Connection {
             return match self.phase {
                 Phase::Open if self.is_waiting() => {
                     // It is the broker that keeps the client waiting.
-                    self.read_deadline =
-                        self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+                    self.restart_read_deadline(now);
                 }
                 Phase::Magic | Phase::Open => {
                     out.events.push(Event::ClientFailed(self.peer, ClientFailure::ReadDeadline));
@@ -516,7 +515,7 @@ impl Connection {
         self.phase = Phase::Open;
         let interval = self.settings.heartbeat_interval;
         self.next_heartbeat = interval.map(|hb| now.instant + hb);
-        self.read_deadline = interval.map(|hb| now.instant + hb * 2);
+        self.restart_read_deadline(now);
         true
     }
 

@@ -123,7 +123,7 @@ impl Connection {
                 continue;
             }
             upgrade.ladder = None;
-            self.read_deadline = self.settings.heartbeat_interval.map(|hb| now.instant + hb * 2);
+            self.restart_read_deadline(now);
             self.next_heartbeat =
                 self.delivery_settings().heartbeat_interval.map(|hb| now.instant + hb);
             return;

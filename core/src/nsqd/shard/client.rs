@@ -92,7 +92,7 @@ impl Shard {
         });
         input.advance(finished.unwrap_or(0) * FIN_LEN);
         if let Some(connection) = self.conns.get_mut(conn) {
-            connection.note_commands(now);
+            connection.restart_read_deadline(now);
         }
     }
 
