@@ -1,6 +1,6 @@
 //! A topic: gives messages their ids, and a copy of each to every channel.
 //!
-//! Messages flow while there is a channel and the topic is neither paused nor held; else they collect in
+//! Messages flow while there is a channel and the topic is neither paused nor new; else they collect in
 //! the topic's backlog, and the first channel gets them all (nsqd-protocol.md section 11).
 //!
 //! A publish is answered when its messages are in memory, or written where they are not: each holds a
@@ -86,12 +86,23 @@ impl fmt::Display for NotPublished {
     }
 }
 
+/// How far a topic is with the channels that it has elsewhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    /// Publishes wait, in order, beyond the time that they wait for room.
+    Opening,
+    /// Publishes are accepted, and their messages collect.
+    Collecting,
+    /// It has them, or never had to ask.
+    Flowing,
+}
+
 /// A topic and its backlog.
 #[derive(Debug)]
 pub struct Topic {
     name: TopicName,
     paused: bool,
-    held: bool,
+    stage: Stage,
     publish_wait: Duration,
     /// By name.
     channels: Vec<ChannelId>,
@@ -121,7 +132,7 @@ impl Topic {
         Self {
             name,
             paused: false,
-            held: false,
+            stage: Stage::Flowing,
             publish_wait,
             channels: Vec::new(),
             backlog: Backlog::new(mem_queue_size, beyond, out),
@@ -183,7 +194,8 @@ impl Topic {
     /// Refuses the publishes that have waited too long, and does what the disk is due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl TopicOutput) {
         self.backlog.handle_timeout(now, out);
-        while self.waiting.front().is_some_and(|waiting| waiting.until <= now.instant)
+        while self.stage != Stage::Opening
+            && self.waiting.front().is_some_and(|waiting| waiting.until <= now.instant)
             && let Some(waiting) = self.waiting.pop_front()
         {
             let why = match self.backlog.failure() {
@@ -196,7 +208,8 @@ impl Topic {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(|waiting| waiting.until);
+        let waiting = self.waiting.front().filter(|_| self.stage != Stage::Opening);
+        let waiting = waiting.map(|waiting| waiting.until);
         [waiting, self.backlog.poll_timeout()].into_iter().flatten().min()
     }
 
@@ -227,10 +240,10 @@ impl Topic {
         self.paused = paused;
     }
 
-    /// Keeps messages back until the topic has all its channels, or goes on. Not shown as a pause. The
-    /// owner pumps afterwards.
-    pub const fn set_held(&mut self, held: bool) {
-        self.held = held;
+    /// Keeps publishes or messages back while a new topic gets its channels, or goes on. Not shown as a
+    /// pause. The owner pumps afterwards.
+    pub const fn set_stage(&mut self, stage: Stage) {
+        self.stage = stage;
     }
 
     /// Drops what is in the topic itself. The owner pumps afterwards.
@@ -295,7 +308,8 @@ impl Topic {
 
     /// Whether a publish can be taken: by the backlog, or past it by the channels.
     fn has_room(&self, out: &impl TopicOutput) -> bool {
-        self.backlog.room() > 0 || self.backlog.is_empty() && self.flow(out) > 0
+        self.stage != Stage::Opening
+            && (self.backlog.room() > 0 || self.backlog.is_empty() && self.flow(out) > 0)
     }
 
     /// Makes messages of a publish and hands them on, or to the backlog. `received` is when the publish
@@ -386,7 +400,7 @@ impl Topic {
 
     /// How many messages every channel has room for; 0 if messages do not flow.
     fn flow(&self, out: &impl TopicOutput) -> usize {
-        if self.paused || self.held {
+        if self.paused || self.stage != Stage::Flowing {
             return 0;
         }
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)

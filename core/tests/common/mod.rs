@@ -278,6 +278,11 @@ impl Node {
         self.replies.remove(&token.0)
     }
 
+    /// The answer to the oldest admin request that was not answered at once.
+    pub fn take_reply(&mut self) -> Option<AdminReply> {
+        self.replies.pop_first().map(|(_, reply)| reply)
+    }
+
     /// Calls a shard as its driver does.
     pub fn on_shard(&mut self, shard: usize, call: impl FnOnce(&mut Shard, Now, &mut Actions)) {
         call(&mut self.shards[shard], self.now, &mut self.actions[shard]);

@@ -6,10 +6,10 @@ use bytes::BytesMut;
 use sansq_core::arena::PeerId;
 use sansq_core::http::call::CallFailure;
 use sansq_core::nsqd::{
-    AdminReply, AdminRequest, Config, Event, LOOKUPD_WAIT, PeerAction, TopicOp,
+    AdminReply, AdminRequest, Config, Event, LOOKUPD_WAIT, OPENING_WAIT, PeerAction, TopicOp,
 };
 
-use crate::common::{Client, Node};
+use crate::common::{Client, Frame, Node, pub_command};
 use crate::{stats, topic};
 
 /// A node with nsqlookupds that it is about to reach, and a publisher.
@@ -53,6 +53,17 @@ fn depths(node: &mut Node) -> String {
     text
 }
 
+/// Publishes to a topic that is being made: there is no answer yet.
+fn begin_publish(node: &mut Node, publisher: Client, topic: &str, body: &str) {
+    node.send(publisher, &pub_command(topic, body));
+    assert_eq!(node.frames(publisher), []);
+}
+
+/// So many publishes have been answered, and nothing else.
+fn assert_published(node: &mut Node, publisher: Client, count: usize) {
+    assert_eq!(node.frames(publisher), vec![Frame::Response("OK".into()); count]);
+}
+
 fn asked(node: &Node) -> Vec<String> {
     let url = |call: &sansq_core::http::call::Call| {
         format!("{}{}", call.url.authority(), call.url.target())
@@ -66,15 +77,16 @@ fn the_first_message_reaches_the_channels_of_all_nsqlookupds() {
         let (mut node, peers, publisher) = node(shards, &["a:1", "b:1"]);
         reached(&mut node, peers[0], "a");
         reached(&mut node, peers[1], "::1");
-        node.publish(publisher, "t#ephemeral", "1");
-        node.publish(publisher, "t#ephemeral", "2");
+        begin_publish(&mut node, publisher, "t#ephemeral", "1");
+        begin_publish(&mut node, publisher, "t#ephemeral", "2");
         let urls =
             ["a:4161/channels?topic=t%23ephemeral", "[::1]:4161/channels?topic=t%23ephemeral"];
         assert_eq!(asked(&node), urls);
         assert_eq!(node.calls[0].2.connect_timeout, Duration::from_secs(2));
         node.answer(200, r#"{"channels":["one","two","three#ephemeral","not valid",null]}"#);
-        assert_eq!(depths(&mut node), "t#ephemeral:2;");
+        assert_eq!(depths(&mut node), "t#ephemeral:0;");
         node.answer(200, r#"{"CHANNELS":["two","four"],"x":{}}"#);
+        assert_published(&mut node, publisher, 2);
         assert_eq!(depths(&mut node), "t#ephemeral:0 four:2 one:2 two:2;");
         // A topic that is there does not ask again; one that was deleted does.
         node.publish(publisher, "t#ephemeral", "3");
@@ -82,7 +94,7 @@ fn the_first_message_reaches_the_channels_of_all_nsqlookupds() {
         assert_eq!(depths(&mut node), "t#ephemeral:0 four:3 one:3 two:3;");
         let delete = AdminRequest::Topic(topic("t#ephemeral"), TopicOp::Delete);
         assert_eq!(node.admin(0, delete), Some(AdminReply::Done));
-        node.publish(publisher, "t#ephemeral", "4");
+        begin_publish(&mut node, publisher, "t#ephemeral", "4");
         assert_eq!(asked(&node), urls);
     }
 }
@@ -100,13 +112,14 @@ fn failures_of_some_leave_the_others_channels() {
         let (mut node, peers, publisher) = node(2, &["a:1", "b:1"]);
         reached(&mut node, peers[0], "a");
         reached(&mut node, peers[1], "b");
-        node.publish(publisher, "t", "1");
+        begin_publish(&mut node, publisher, "t", "1");
         match outcome {
             Ok((status, body)) => node.answer(status, body),
             Err(failure) => node.called(Err(failure)),
         }
-        assert_eq!(depths(&mut node), "t:1;");
+        assert_eq!(depths(&mut node), "t:0;");
         node.answer(200, r#"{"channels":["c"]}"#);
+        assert_published(&mut node, publisher, 1);
         assert_eq!(depths(&mut node), "t:0 c:1;");
         let failed = |event: &Event| matches!(event, Event::LookupFailed(..));
         assert_eq!(node.events.iter().filter(|event| failed(event)).count(), 1);
@@ -114,7 +127,7 @@ fn failures_of_some_leave_the_others_channels() {
     // And of all: the topic starts without.
     let (mut node, peers, publisher) = node(2, &["a:1"]);
     reached(&mut node, peers[0], "a");
-    node.publish(publisher, "t", "1");
+    begin_publish(&mut node, publisher, "t", "1");
     let consumer = node.consumer(0, "t", "c", 1);
     assert!(node.bodies(consumer).is_empty());
     node.answer(403, r#"{"https_port":9}"#);
@@ -143,7 +156,7 @@ fn the_first_topics_wait_for_nsqlookupds_that_are_being_reached() {
         // The one that cannot be reached is tried again, and is not waited for any more.
         node.wait(Duration::from_secs(15));
         let publisher = node.client(0);
-        node.publish(publisher, "v", "1");
+        begin_publish(&mut node, publisher, "v", "1");
         assert_eq!(asked(&node), ["a:4161/channels?topic=v"]);
     }
 }
@@ -186,7 +199,7 @@ fn nothing_is_waited_for_without_end() {
         // One that does not answer over HTTP, and whose failure is never reported.
         let (mut node, peers, publisher) = self::node(shards, &["a:1"]);
         reached(&mut node, peers[0], "a");
-        node.publish(publisher, "t", "1");
+        begin_publish(&mut node, publisher, "t", "1");
         let consumer = node.consumer(0, "t", "c", 1);
         node.wait(Duration::from_secs(5) - Duration::from_nanos(1));
         assert!(node.bodies(consumer).is_empty());
@@ -202,13 +215,95 @@ fn nothing_is_waited_for_without_end() {
 fn a_pause_lasts_beyond_the_answer() {
     let (mut node, peers, publisher) = node(1, &["a:1"]);
     reached(&mut node, peers[0], "a");
-    node.publish(publisher, "t", "1");
+    begin_publish(&mut node, publisher, "t", "1");
     let pause = AdminRequest::Topic(topic("t"), TopicOp::Pause);
     assert_eq!(node.admin(0, pause), Some(AdminReply::Done));
-    assert_eq!(depths(&mut node), "t:1;");
+    assert_eq!(depths(&mut node), "t:0;");
     node.answer(200, r#"{"channels":["c"]}"#);
     assert_eq!(depths(&mut node), "t:1 c:0;");
     let unpause = AdminRequest::Topic(topic("t"), TopicOp::Unpause);
     assert_eq!(node.admin(0, unpause), Some(AdminReply::Done));
     assert_eq!(depths(&mut node), "t:0 c:1;");
+}
+
+/// A channel that this client makes at an nsqlookupd afterwards must not get what it published before.
+#[test]
+fn who_makes_a_topic_is_answered_when_the_nsqlookupds_have_been_asked() {
+    for shards in [1, 4] {
+        let (mut node, peers, publisher) = node(shards, &["a:1"]);
+        reached(&mut node, peers[0], "a");
+        begin_publish(&mut node, publisher, "published", "1");
+        node.answer(200, r#"{"channels":["c"]}"#);
+        assert_published(&mut node, publisher, 1);
+
+        let create = |name| AdminRequest::Topic(topic(name), TopicOp::Create);
+        assert_eq!(node.admin(0, create("created")), None);
+        // It is there already for whoever comes second.
+        assert_eq!(node.admin(0, create("created")), Some(AdminReply::Done));
+        node.answer(200, r#"{"channels":["c"]}"#);
+        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+
+        let consumer = node.client(0);
+        node.send(consumer, b"SUB subscribed c\nRDY 1\n");
+        assert_eq!(node.frames(consumer), []);
+        node.consumer(0, "subscribed", "c", 1);
+        node.answer(200, r#"{"channels":["d"]}"#);
+        assert_eq!(node.frames(consumer), [Frame::Response("OK".into())]);
+        assert_eq!(depths(&mut node), "created:0 c:0;published:0 c:1;subscribed:0 c:0 d:0;");
+    }
+}
+
+#[test]
+fn who_makes_a_topic_does_not_wait_long_for_nsqlookupds() {
+    for shards in [1, 4] {
+        let (mut node, peers, publisher) = node(shards, &["a:1"]);
+        reached(&mut node, peers[0], "a");
+        begin_publish(&mut node, publisher, "published", "1");
+        begin_publish(&mut node, publisher, "published", "2");
+        assert_eq!(node.admin(0, AdminRequest::Topic(topic("created"), TopicOp::Create)), None);
+        let consumer = node.client(0);
+        node.send(consumer, b"SUB subscribed c\nRDY 1\n");
+        node.wait(OPENING_WAIT - Duration::from_nanos(1));
+        assert_published(&mut node, publisher, 0);
+        assert_eq!(node.take_reply(), None);
+        assert_eq!(node.frames(consumer), []);
+        node.wait(Duration::from_nanos(1));
+        assert_published(&mut node, publisher, 2);
+        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+        assert_eq!(node.frames(consumer), [Frame::Response("OK".into())]);
+        // The messages wait for the channels all the same.
+        assert_eq!(depths(&mut node), "created:0;published:2;subscribed:0 c:0;");
+        node.publish(publisher, "published", "3");
+        node.answer(200, r#"{"channels":["c"]}"#);
+        assert_eq!(depths(&mut node), "created:0;published:0 c:3;subscribed:0 c:0;");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_topic_that_goes() {
+    for shards in [1, 4] {
+        let (mut node, peers, publisher) = node(shards, &["a:1"]);
+        reached(&mut node, peers[0], "a");
+        let delete = || AdminRequest::Topic(topic("t"), TopicOp::Delete);
+        assert_eq!(node.admin(0, AdminRequest::Topic(topic("t"), TopicOp::Create)), None);
+        begin_publish(&mut node, publisher, "t", "1");
+        assert_eq!(node.admin(0, delete()), Some(AdminReply::Done));
+        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+        let refused = Frame::Error("E_PUB_FAILED PUB failed exiting".into());
+        assert_eq!(node.frames(publisher), [refused]);
+
+        // A consumer makes it again.
+        let consumer = node.client(0);
+        node.send(consumer, b"SUB t c\nRDY 1\n");
+        assert_eq!(node.admin(0, delete()), Some(AdminReply::Done));
+        assert_eq!(node.frames(consumer), []);
+        node.answer(200, r#"{"channels":[]}"#);
+        node.answer(200, r#"{"channels":[]}"#);
+        node.answer(200, r#"{"channels":[]}"#);
+        assert_eq!(node.frames(consumer), [Frame::Response("OK".into())]);
+
+        assert_eq!(node.admin(0, AdminRequest::Topic(topic("u"), TopicOp::Create)), None);
+        node.shut_down();
+        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+    }
 }

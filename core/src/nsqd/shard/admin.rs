@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Shard;
+use super::precreate::Creator;
 use crate::arena::{ChannelId, TopicId};
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::{
@@ -92,7 +93,8 @@ impl Shard {
         result.map_or_else(AdminReply::Refused, |()| AdminReply::Done)
     }
 
-    /// Answers a request that was carried out. A pause is answered when it will survive a crash.
+    /// Answers a request that was carried out. A pause is answered when it will survive a crash, and who
+    /// makes a topic when it has its channels.
     pub(super) fn answer_admin(
         &mut self,
         request: &AdminRequest,
@@ -101,6 +103,12 @@ impl Shard {
         token: ReplyToken,
         out: &mut Actions,
     ) {
+        if let AdminRequest::Topic(name, TopicOp::Create) = request
+            && let Some(&id) = self.topic_names.get(name)
+            && self.keep_creator(id, Creator::Admin(from, token))
+        {
+            return;
+        }
         let is_pause = matches!(
             request,
             AdminRequest::Topic(_, TopicOp::Pause | TopicOp::Unpause)

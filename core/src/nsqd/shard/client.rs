@@ -6,6 +6,7 @@ use core::time::Duration;
 use bytes::{Buf, BytesMut};
 
 use super::Shard;
+use super::precreate::Creator;
 use crate::arena::ConnId;
 use crate::message::MessageId;
 use crate::name::TopicName;
@@ -112,9 +113,16 @@ impl Shard {
             }
             return;
         }
-        connection.subscribing = None;
         let (settings, nearness) = (connection.delivery_settings(), connection.nearness);
+        let is_new = !self.topic_names.contains_key(&topic);
         let topic_id = self.topic(topic, now, out);
+        let creator = Creator::Client(conn);
+        if self.is_kept(topic_id, creator) || is_new && self.keep_creator(topic_id, creator) {
+            return;
+        }
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.subscribing = None;
+        }
         let Some(channel_id) = self.channel(topic_id, channel, now, out) else { return };
         let joined = self.on_channel(channel_id, now, out, |channel, _, _| {
             let consumer = channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)?;

@@ -35,7 +35,7 @@ use bytes::BytesMut;
 use self::admin::Collecting;
 use self::calls::Calls;
 pub use self::held::Held;
-pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT};
+pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
 use self::lookup::PeerEntry;
 use self::statsd::StatsdEntry;
@@ -390,11 +390,9 @@ impl Shard {
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.exiting = true;
         // What new topics hold back stays where it is; nobody is asked for their channels any more.
-        for (_, entry) in self.topics.iter_mut() {
-            entry.precreate = None;
-        }
         let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
         for topic in topics {
+            self.forget_precreate(topic, out);
             self.on_topic(topic, now, out, |topic, _, _, out| topic.exit(out));
         }
         for (_, entry) in self.channels.iter_mut() {

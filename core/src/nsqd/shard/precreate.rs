@@ -1,14 +1,18 @@
 //! The channels that a new topic has elsewhere (nsqd-protocol.md section 18.5).
 //!
 //! A new topic asks the nsqlookupds over HTTP which channels it has on other nsqds, and makes them before
-//! its first message goes out, so that none of them misses it. The reference lets the publisher wait for
-//! that (weakness W8); here the publisher is answered at once, and the topic holds its messages back.
+//! its first message goes out, so that none of them misses it.
 //!
 //! ```text
 //!           an nsqlookupd is still being reached          all have answered, or failed, or are late
 //!   new ──────────► Waiting ──────────► Asking ──────────────────────────────────────► flows
 //!       └─────────────────────────────────▲
 //! ```
+//!
+//! Who makes the topic is answered when it has its channels, as with the reference: what that client does
+//! next, with an nsqlookupd say, comes after the question. But not later than after [`OPENING_WAIT`]: an
+//! nsqlookupd that is slow or gone must not keep publishers waiting for long (weakness W8). From then on
+//! publishes are accepted, and the topic holds their messages back.
 //!
 //! After its start nsqd does not yet know where its nsqlookupds are reached over HTTP. A topic that comes
 //! into being in these first moments waits until the first attempt with each of them has succeeded or
@@ -27,18 +31,23 @@ use serde::de::MapAccess;
 
 use super::Shard;
 use super::calls::Purpose;
-use crate::arena::TopicId;
+use crate::arena::{ConnId, TopicId};
 use crate::http::call::{Call, CallFailure, CallResult, Url, push_form_value};
 use crate::name::ChannelName;
-use crate::nsqd::actions::{Actions, Lookupds};
+use crate::nsqd::actions::{Actions, Lookupds, ReplyToken, ShardId};
+use crate::nsqd::admin::AdminReply;
 use crate::nsqd::event::Event;
 use crate::nsqd::lookup_peer::{ANSWER_TIMEOUT, DIAL_TIMEOUT};
+use crate::nsqd::topic::Stage;
 use crate::protocol::json::{self, Members};
 use crate::time::{Instant, Now};
 
 /// How long a new topic waits at most for an nsqlookupd that is being reached for the first time: as long
 /// as such an attempt can take, and a moment for the word to get from one shard to another.
 pub const LOOKUPD_WAIT: Duration = DIAL_TIMEOUT.saturating_add(ANSWER_TIMEOUT.saturating_mul(2));
+
+/// How long whoever makes a topic, or publishes to a new one, waits at most for its channels.
+pub const OPENING_WAIT: Duration = Duration::from_secs(1);
 
 /// How long an nsqlookupd's list of channels may be, in bytes: 15,000 of the longest names. A longer one
 /// is a failure.
@@ -49,12 +58,24 @@ pub const CHANNELS_ANSWER_LEN_MAX: usize = 1024 * 1024;
 pub(super) struct Precreate {
     /// When the topic goes on without what is still missing.
     until: Instant,
+    /// Until when publishes, and whoever made the topic, are kept waiting; `None` when they are not any more.
+    opens: Option<Instant>,
+    creator: Option<Creator>,
     /// Whether it waits for nsqlookupds that are being reached.
     is_waiting: bool,
     asked: Vec<Asked>,
     missing: usize,
     found: BTreeSet<ChannelName>,
     failures: String,
+}
+
+/// Who made a topic otherwise than by a publish, and waits for the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Creator {
+    /// By SUB.
+    Client(ConnId),
+    /// Over HTTP.
+    Admin(ShardId, ReplyToken),
 }
 
 /// An nsqlookupd that is asked.
@@ -82,8 +103,8 @@ impl Members for Answer {
 
 impl Precreate {
     /// When [`Shard::handle_precreate_timeout`] is next worth a call.
-    pub(super) const fn poll_timeout(&self) -> Instant {
-        self.until
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.opens.map_or(self.until, |opens| opens.min(self.until))
     }
 
     fn failed(&mut self, at: usize, why: &str) {
@@ -100,7 +121,7 @@ impl Precreate {
 }
 
 impl Shard {
-    /// Holds a new topic's messages back until it has its channels, if there is anybody to ask.
+    /// Holds a new topic's publishes back until it has its channels, if there is anybody to ask.
     pub(super) fn begin_precreate(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         if self.exiting || !self.started {
             return;
@@ -112,19 +133,23 @@ impl Shard {
             return;
         }
         let Some(entry) = self.topics.get_mut(id) else { return };
-        entry.topic.set_held(true);
+        // The reference does not ask yet in these first moments, and answers at once.
+        let is_waiting = self.lookupds.undecided > 0;
+        entry.topic.set_stage(if is_waiting { Stage::Collecting } else { Stage::Opening });
         entry.precreate = Some(Box::new(Precreate {
             until: now.instant + LOOKUPD_WAIT,
+            opens: (!is_waiting).then(|| now.instant + OPENING_WAIT),
+            creator: None,
             is_waiting: true,
             asked: Vec::new(),
             missing: 0,
             found: BTreeSet::new(),
             failures: String::new(),
         }));
-        if self.lookupds.undecided == 0 {
-            self.ask_for_channels(id, now, out);
-        } else {
+        if is_waiting {
             self.precreating.push(id);
+        } else {
+            self.ask_for_channels(id, now, out);
         }
         self.arm_topic(id);
     }
@@ -240,6 +265,14 @@ impl Shard {
     pub(super) fn handle_precreate_timeout(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         let Some(entry) = self.topics.get_mut(id) else { return };
         let Some(precreate) = &mut entry.precreate else { return };
+        if precreate.opens.is_some_and(|opens| opens <= now.instant) {
+            precreate.opens = None;
+            let creator = precreate.creator.take();
+            entry.topic.set_stage(Stage::Collecting);
+            self.answer_creator(creator, out);
+        }
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let Some(precreate) = &mut entry.precreate else { return };
         if precreate.until > now.instant {
             return;
         }
@@ -263,10 +296,44 @@ impl Shard {
         for name in precreate.found {
             self.channel(id, name, now, out);
         }
+        self.answer_creator(precreate.creator, out);
         self.on_topic(id, now, out, |topic, ids, now, out| {
-            topic.set_held(false);
+            topic.set_stage(Stage::Flowing);
             topic.pump(now, ids, out);
         });
+    }
+
+    /// Keeps whoever has just made this topic waiting, if there is anything to wait for and nobody else does.
+    pub(super) fn keep_creator(&mut self, id: TopicId, creator: Creator) -> bool {
+        let precreate = self.topics.get_mut(id).and_then(|entry| entry.precreate.as_mut());
+        let precreate =
+            precreate.filter(|precreate| precreate.opens.is_some() && precreate.creator.is_none());
+        let Some(precreate) = precreate else { return false };
+        precreate.creator = Some(creator);
+        true
+    }
+
+    /// Whether this is who made the topic and waits.
+    pub(super) fn is_kept(&self, id: TopicId, creator: Creator) -> bool {
+        let precreate = self.topics.get(id).and_then(|entry| entry.precreate.as_ref());
+        precreate.is_some_and(|precreate| precreate.creator == Some(creator))
+    }
+
+    /// The topic is about to go, or the shard: it waits for nothing any more.
+    pub(super) fn forget_precreate(&mut self, id: TopicId, out: &mut Actions) {
+        let precreate = self.topics.get_mut(id).and_then(|entry| entry.precreate.take());
+        self.answer_creator(precreate.and_then(|precreate| precreate.creator), out);
+    }
+
+    /// Whoever made a topic goes on: it has its channels, they are late, or it is gone.
+    fn answer_creator(&mut self, creator: Option<Creator>, out: &mut Actions) {
+        match creator {
+            Some(Creator::Client(conn)) => self.unsettled.push(conn),
+            Some(Creator::Admin(shard, token)) => {
+                self.reply_to(shard, token, AdminReply::Done, out);
+            }
+            None => {}
+        }
     }
 }
 

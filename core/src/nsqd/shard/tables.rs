@@ -512,6 +512,7 @@ impl Shard {
 
     /// Deletes a topic with its channels and messages. Publishers that wait are refused.
     pub(super) fn delete_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+        self.forget_precreate(id, out);
         self.on_topic(id, now, out, |topic, _, _, out| {
             topic.exit(out);
             topic.delete(out);
