@@ -41,4 +41,4 @@ pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::{CHANNELS_ANSWER_LEN_MAX, Held, LOOKUPD_WAIT, OPENING_WAIT, Shard};
 pub use self::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TlsInfo, TopicStats};
 pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};
-pub use self::topic::{NotPublished, Topic, TopicOutput};
+pub use self::topic::{NotPublished, Stage, Topic, TopicOutput};
