@@ -100,6 +100,7 @@ pub mod world;
 
 pub use client::{Client, Context};
 pub use model::{MessageNumber, Outcome};
+pub use node::ShardWork;
 pub use oracles::{Oracles, Violation};
 pub use swarm::Options;
 pub use trace::Trace;

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     index: usize,
     config: Config,
     shards: Vec<Seat>,
+    /// What each shard did, restarts and all.
+    work: Vec<ShardWork>,
     /// By sender and receiver.
     lanes: Vec<Lane>,
     sockets: BTreeMap<LinkId, Socket>,
@@ -55,6 +57,19 @@ pub(crate) struct Node {
     rng: Rng,
     /// The wall clock is ahead of the others' by so many nanoseconds.
     pub(crate) clock_ahead: i64,
+}
+
+/// What a shard did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ShardWork {
+    /// How often it was called.
+    pub turns: u64,
+    /// What it handed to other shards: publishes, their answers, and the like.
+    pub hand_overs: u64,
+    /// In how many batches, each of which wakes a shard that sleeps.
+    pub batches: u64,
+    /// Connections that moved from it to the shard of their channel.
+    pub moves: u64,
 }
 
 /// How far a node is.
@@ -129,6 +144,7 @@ impl Node {
         let mut node = Self {
             index,
             shards: Vec::new(),
+            work: vec![ShardWork::default(); count],
             lanes: (0..count * count).map(|_| Lane::default()).collect(),
             sockets: BTreeMap::new(),
             by_conn: BTreeMap::new(),
@@ -300,6 +316,11 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// What each shard did.
+    pub(crate) fn work(&self) -> &[ShardWork] {
+        &self.work
     }
 
     /// How many connections its shards have.

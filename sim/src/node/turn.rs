@@ -33,6 +33,7 @@ impl Node {
 
     /// Carries out what a shard asks for, until there is nothing more, and arms its timer.
     pub(super) fn settle(&mut self, shard: usize, env: &mut Env) {
+        self.work[shard].turns += 1;
         loop {
             let seat = &mut self.shards[shard];
             if seat.actions.is_empty() {
@@ -222,6 +223,8 @@ impl Node {
                 continue;
             }
             let delay = env.lane_delay();
+            self.work[shard].hand_overs += batch.len() as u64;
+            self.work[shard].batches += 1;
             let lane = &mut self.lanes[shard * self.shards.len() + to];
             lane.arrives_at = lane.arrives_at.max(env.now.instant + delay);
             lane.batches.push_back(batch);
@@ -257,6 +260,7 @@ impl Node {
             env.judge(Err(Violation::Other(text)));
         }
         let Some(detached) = self.shards[shard].shard.detach(conn) else { return };
+        self.work[shard].moves += 1;
         socket.home = Home::Moving(detached);
         let at = env.now.instant + env.lane_delay();
         env.queue.push(at, Event::Moved { node: self.index, link, shard: to });

@@ -35,7 +35,7 @@ use crate::directory::Directory;
 use crate::env::Env;
 use crate::events::{Event, Machine};
 use crate::net::{End, Endpoint, LinkId, Process, Side};
-use crate::node::{Node, host_of, lookupd_address};
+use crate::node::{Node, ShardWork, host_of, lookupd_address};
 use crate::oracles::{Discard, Observation, Oracles, Violation};
 use crate::swarm::{Fault, Options};
 use crate::trace::Trace;
@@ -302,6 +302,11 @@ impl World {
     /// The judges, with what they saw.
     pub const fn oracles(&self) -> &Oracles {
         &self.env.oracles
+    }
+
+    /// What each shard of an nsqd did so far.
+    pub fn work(&self, node: usize) -> &[ShardWork] {
+        self.nodes[node].work()
     }
 
     /// The names of the files on an nsqd's disk, in order.
