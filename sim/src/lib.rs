@@ -74,7 +74,8 @@
 //! assert_eq!(world.oracles().unfinished(), []);
 //! ```
 //!
-//! `examples/rack.rs` asks whether a topology loses messages if a rack goes away during a deploy.
+//! `examples/rack.rs` asks whether a topology loses messages if a rack goes away during a deploy,
+//! `examples/scaling.rs` how the work spreads over shards, and what these hand to each other.
 //!
 //! # Limits
 //!
