@@ -3,7 +3,7 @@
 //! The rules are those of nsqd-protocol.md section 8.2 and nsqlookupd-protocol.md section 3.1, which
 //! hold for both protocols' IDENTIFY bodies.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -107,15 +107,12 @@ pub(crate) trait Members: Default {
 
 /// Reads one object (or `null`, which is an object without members) and nothing behind it. The error
 /// says what is wrong.
-pub(crate) fn decode<T: Members>(body: &[u8]) -> Result<T, String> {
+pub(crate) fn decode<T: Members>(body: &[u8]) -> Result<T, serde_json::Error> {
     let text = replace_damage(body);
-    let read = || -> Result<T, serde_json::Error> {
-        let mut reader = serde_json::Deserializer::from_slice(&text);
-        let Object(object) = Object::deserialize(&mut reader)?;
-        reader.end()?;
-        Ok(object)
-    };
-    read().map_err(|error| alloc::format!("{error}"))
+    let mut reader = serde_json::Deserializer::from_slice(&text);
+    let Object(object) = Object::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(object)
 }
 
 /// Sets `field` to a member's value; `null` leaves it as it was, like the reference.
@@ -159,10 +156,38 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
-        while let Some(key) = map.next_key::<String>()? {
-            object.take(&key.to_lowercase(), &mut map)?;
+        while let Some(key) = map.next_key_seed(Key)? {
+            object.take(&key, &mut map)?;
         }
         Ok(object)
+    }
+}
+
+/// A key in lower case. One that is so already is not copied: metadata has a hundred thousand of them.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+        let is_lower = key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        Ok(if is_lower { Cow::Borrowed(key) } else { Cow::Owned(key.to_lowercase()) })
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_lowercase()))
     }
 }
 

@@ -3,14 +3,12 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::marker::PhantomData;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::MapAccess;
 use serde_json::error::Category;
 
 use crate::name::{ChannelName, TopicName};
-use crate::protocol::json;
+use crate::protocol::json::{self, Members, Object};
 use crate::version::NSQ_VERSION;
 
 /// The topics and channels of an nsqd, as its metadata file has them.
@@ -89,14 +87,7 @@ impl Metadata {
     /// # Errors
     /// [`MetadataError`] if it is not JSON, or has other types.
     pub fn parse(contents: &[u8]) -> Result<ParsedMetadata, MetadataError> {
-        let text = json::replace_damage(contents);
-        let read = || -> Result<Root, serde_json::Error> {
-            let mut reader = serde_json::Deserializer::from_slice(&text);
-            let root = Root::deserialize(&mut reader)?;
-            reader.end()?;
-            Ok(root)
-        };
-        let root = read().map_err(|error| {
+        let root: Root = json::decode(contents).map_err(|error| {
             MetadataError(match error.classify() {
                 Category::Eof => String::from("unexpected end of JSON input"),
                 Category::Data | Category::Io | Category::Syntax => error.to_string(),
@@ -105,7 +96,7 @@ impl Metadata {
         let mut parsed = ParsedMetadata::default();
         let topics = &mut parsed.metadata.topics;
         topics.reserve_exact(root.topics.len());
-        for Entry { name, paused, channels } in
+        for Object(Entry { name, paused, channels }) in
             root.topics.into_iter().map(Option::unwrap_or_default)
         {
             let Ok(topic) = TopicName::new(&name) else {
@@ -114,7 +105,8 @@ impl Metadata {
             };
             let mut record = TopicRecord { name: topic, paused, channels: Vec::new() };
             record.channels.reserve_exact(channels.len());
-            for Entry { name, paused, .. } in channels.into_iter().map(Option::unwrap_or_default) {
+            let channels = channels.into_iter().map(Option::unwrap_or_default);
+            for Object(Entry { name, paused, .. }) in channels {
                 match ChannelName::new(&name) {
                     Ok(name) => record.channels.push(ChannelRecord { name, paused }),
                     Err(_) => parsed.skipped.push(SkippedName::Channel(name)),
@@ -222,7 +214,7 @@ const TOPICS: &str = "{\"topics\":";
 /// The whole file.
 #[derive(Default)]
 struct Root {
-    topics: Vec<Option<Entry<true>>>,
+    topics: Vec<Option<Object<Entry<true>>>>,
 }
 
 /// A topic, or a channel, which has no channels of its own.
@@ -230,96 +222,26 @@ struct Root {
 struct Entry<const TOPIC: bool> {
     name: String,
     paused: bool,
-    channels: Vec<Option<Entry<false>>>,
+    channels: Vec<Option<Object<Entry<false>>>>,
 }
 
-/// An object that knows some members; `null` is one without any. What a tree of values would cost at
-/// 10,000 topics is most of a start.
-trait Object: Default {
-    const KEYS: &'static [&'static str];
-
-    /// Takes the member that has this place in [`KEYS`](Self::KEYS).
-    fn take<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error>;
-}
-
-impl Object for Root {
-    const KEYS: &'static [&'static str] = &["topics"];
-
-    fn take<'de, A: MapAccess<'de>>(&mut self, _: usize, map: &mut A) -> Result<(), A::Error> {
-        json::set(&mut self.topics, map)
-    }
-}
-
-impl<const TOPIC: bool> Object for Entry<TOPIC> {
-    const KEYS: &'static [&'static str] =
-        if TOPIC { &["name", "paused", "channels"] } else { &["name", "paused"] };
-
-    fn take<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error> {
+impl Members for Root {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
-            0 => json::set(&mut self.name, map),
-            1 => json::set(&mut self.paused, map),
-            _ => json::set(&mut self.channels, map),
+            "topics" => json::set(&mut self.topics, map),
+            _ => json::skip(map),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Root {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        reader.deserialize_any(ObjectVisitor(PhantomData))
-    }
-}
-
-impl<'de, const TOPIC: bool> Deserialize<'de> for Entry<TOPIC> {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        reader.deserialize_any(ObjectVisitor(PhantomData))
-    }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Object> Visitor<'de> for ObjectVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_unit<E>(self) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut object = T::default();
-        while let Some(key) = map.next_key_seed(Key(T::KEYS))? {
-            match key {
-                Some(key) => object.take(key, &mut map)?,
-                None => json::skip(&mut map)?,
-            }
+impl<const TOPIC: bool> Members for Entry<TOPIC> {
+    fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "name" => json::set(&mut self.name, map),
+            "paused" => json::set(&mut self.paused, map),
+            "channels" if TOPIC => json::set(&mut self.channels, map),
+            _ => json::skip(map),
         }
-        Ok(object)
-    }
-}
-
-/// Finds a key among those that are known, in whatever letter case.
-struct Key(&'static [&'static str]);
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|known| known.eq_ignore_ascii_case(key)))
     }
 }
 

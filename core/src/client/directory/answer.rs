@@ -28,7 +28,8 @@ pub(super) fn addresses(answer: &CallAnswer) -> Result<(BTreeSet<String>, usize)
         };
         return Err(alloc::format!("status {} {why}", answer.status).trim_end().into());
     }
-    let Body { listed, data, status_code, status_txt, .. } = body?;
+    let Body { listed, data, status_code, status_txt, .. } =
+        body.map_err(|error| error.to_string())?;
     if !matches!(status_code, 0 | 200) {
         return Err(alloc::format!("status {status_code} {status_txt}"));
     }

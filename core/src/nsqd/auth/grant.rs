@@ -1,6 +1,6 @@
 //! What an auth server grants: its answer, and whether that allows a command.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -76,7 +76,7 @@ impl Grant {
         now: Instant,
         patterns: &mut Patterns,
     ) -> Result<Self, String> {
-        let answer: Answer = json::decode(body)?;
+        let answer: Answer = json::decode(body).map_err(|error| error.to_string())?;
         let count: usize =
             answer.authorizations.iter().map(|Object(rule)| 1 + rule.channels.len()).sum();
         if count > ANSWER_PATTERNS_MAX {

@@ -244,7 +244,7 @@ impl Shard {
                     // Without a consumer an ephemeral channel would never go.
                     precreate.found.extend(names.filter(|name| !name.is_ephemeral()));
                 }
-                Err(why) => precreate.failed(at, &why),
+                Err(error) => precreate.failed(at, &error.to_string()),
             },
             Ok(answer) => {
                 if let Some(url) = url.and_then(|url| url.over_tls(&answer)) {
