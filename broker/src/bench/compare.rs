@@ -23,9 +23,9 @@ pub struct Comparison {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ratio {
     /// What it is, for people.
-    pub label: &'static str,
+    pub label: String,
     /// Where it is in a report's JSON, names with dots in between.
-    pub key: &'static str,
+    pub key: String,
     /// The median of the first server's rounds, and the second's.
     pub medians: (f64, f64),
     /// Of the ratios of each round, first to second: the median, the least and the greatest.
@@ -142,7 +142,7 @@ fn ratios(rounds: &[(Vec<Metric>, Vec<Metric>)]) -> Vec<Ratio> {
         metrics.iter().find(|metric| metric.key == key).map(|metric| metric.value)
     };
     let ratio = |metric: &Metric| {
-        let pairs = rounds.iter().map(|(a, b)| Some((of(a, metric.key)?, of(b, metric.key)?)));
+        let pairs = rounds.iter().map(|(a, b)| Some((of(a, &metric.key)?, of(b, &metric.key)?)));
         let pairs = pairs.collect::<Option<Vec<_>>>()?;
         if pairs.iter().any(|(_, second)| *second <= 0.0) {
             return None;
@@ -151,8 +151,8 @@ fn ratios(rounds: &[(Vec<Metric>, Vec<Metric>)]) -> Vec<Ratio> {
         let ratios: Vec<f64> = pairs.iter().map(|(a, b)| a / b).collect();
         let (min, max) = spread(&ratios);
         Some(Ratio {
-            label: metric.label,
-            key: metric.key,
+            label: metric.label.clone(),
+            key: metric.key.clone(),
             medians: (median(a)?, median(b)?),
             ratio: (median(ratios)?, min, max),
         })
@@ -179,8 +179,13 @@ fn spread(values: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    fn metrics(figures: &[(&'static str, f64)]) -> Vec<Metric> {
-        figures.iter().map(|&(key, value)| Metric { label: key, key, value }).collect()
+    fn metrics(figures: &[(&str, f64)]) -> Vec<Metric> {
+        let metric = |(key, value): &(&str, f64)| Metric {
+            label: (*key).into(),
+            key: (*key).into(),
+            value: *value,
+        };
+        figures.iter().map(metric).collect()
     }
 
     #[test]

@@ -44,9 +44,9 @@ pub struct Server {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Metric {
     /// What it is, for people.
-    pub(super) label: &'static str,
+    pub(super) label: String,
     /// Where it is in the JSON, names with dots in between.
-    pub(super) key: &'static str,
+    pub(super) key: String,
     pub(super) value: f64,
 }
 
@@ -146,28 +146,21 @@ impl Report {
             metrics.extend(value.map(|value| Metric { label, key, value }));
         };
         for (name, flow) in self.flows() {
+            let (what, latency) = match name {
+                "publish" => ("published", "PUB to OK"),
+                _ => ("delivered", "PUB to delivery"),
+            };
             let rate = (flow.messages > 0).then(|| flow.rate());
-            let [p50, p90, p99, p999, max] =
-                percentiles(&flow.latency).map(|(_, nanos)| nanos.map(micros));
-            if name == "publish" {
-                add("published, msg/s", "publish.messages_per_second", rate);
-                add("PUB to OK p50, us", "publish.latency_us.p50", p50);
-                add("PUB to OK p90, us", "publish.latency_us.p90", p90);
-                add("PUB to OK p99, us", "publish.latency_us.p99", p99);
-                add("PUB to OK p99.9, us", "publish.latency_us.p99.9", p999);
-                add("PUB to OK max, us", "publish.latency_us.max", max);
-            } else {
-                add("delivered, msg/s", "deliver.messages_per_second", rate);
-                add("PUB to delivery p50, us", "deliver.latency_us.p50", p50);
-                add("PUB to delivery p90, us", "deliver.latency_us.p90", p90);
-                add("PUB to delivery p99, us", "deliver.latency_us.p99", p99);
-                add("PUB to delivery p99.9, us", "deliver.latency_us.p99.9", p999);
-                add("PUB to delivery max, us", "deliver.latency_us.max", max);
+            add(format!("{what}, msg/s"), format!("{name}.messages_per_second"), rate);
+            for (percentile, nanos) in percentiles(&flow.latency) {
+                let key = format!("{name}.latency_us.{percentile}");
+                add(format!("{latency} {percentile}, us"), key, nanos.map(micros));
             }
         }
-        add("server CPU, us/message", "server.cpu_us_per_message", self.server_cpu_micros());
-        let memory = self.server.memory.map(|bytes| bytes as f64);
-        add("server memory, bytes", "server.memory_bytes", memory);
+        let (cpu, memory) =
+            (self.server_cpu_micros(), self.server.memory.map(|bytes| bytes as f64));
+        add("server CPU, us/message".into(), "server.cpu_us_per_message".into(), cpu);
+        add("server memory, bytes".into(), "server.memory_bytes".into(), memory);
         metrics
     }
 
