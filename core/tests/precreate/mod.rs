@@ -292,15 +292,19 @@ fn nobody_waits_for_a_topic_that_goes() {
         let refused = Frame::Error("E_PUB_FAILED PUB failed exiting".into());
         assert_eq!(node.frames(publisher), [refused]);
 
-        // A consumer makes it again.
+        // A consumer's connection ends with it, as always.
         let consumer = node.client(0);
         node.send(consumer, b"SUB t c\nRDY 1\n");
         assert_eq!(node.admin(0, delete()), Some(AdminReply::Done));
         assert_eq!(node.frames(consumer), []);
-        node.answer(200, r#"{"channels":[]}"#);
-        node.answer(200, r#"{"channels":[]}"#);
-        node.answer(200, r#"{"channels":[]}"#);
-        assert_eq!(node.frames(consumer), [Frame::Response("OK".into())]);
+        assert!(node.is_closed(consumer));
+
+        // And an ephemeral one goes with the consumer that made it.
+        let consumer = node.client(0);
+        node.send(consumer, b"SUB e#ephemeral c#ephemeral\nRDY 1\n");
+        assert_eq!(depths(&mut node), "e#ephemeral:0 c#ephemeral:0;");
+        node.drop_client(consumer);
+        assert_eq!(depths(&mut node), "");
 
         assert_eq!(node.admin(0, AdminRequest::Topic(topic("u"), TopicOp::Create)), None);
         node.shut_down();

@@ -90,8 +90,8 @@ pub(super) struct Connection {
     /// The earliest time at which the shard will look at this connection.
     pub(super) armed: Option<Instant>,
     pub(super) subscription: Option<(ChannelId, ConsumerId)>,
-    /// A SUB that waits for earlier answers, or for the move to its channel's shard. It lasts a moment, and
-    /// the names are long.
+    /// A SUB that waits for earlier answers, for the move to its channel's shard, or, once it has joined, for
+    /// the channels of the topic that it made. It lasts a moment, and the names are long.
     pub(super) subscribing: Option<Box<(TopicName, ChannelName)>>,
     /// Whether the driver was told to move it.
     pub(super) moving: bool,

@@ -113,39 +113,58 @@ impl Shard {
             }
             return;
         }
+        let creator = Creator::Client(conn);
+        if connection.subscription.is_some() {
+            // It has joined, and waits for the answer.
+            if self.topic_names.get(&topic).is_some_and(|id| self.is_kept(*id, creator)) {
+                return;
+            }
+            return self.end_subscribe(conn, Ok(()), now, out);
+        }
         let (settings, nearness) = (connection.delivery_settings(), connection.nearness);
         let is_new = !self.topic_names.contains_key(&topic);
         let topic_id = self.topic(topic, now, out);
-        let creator = Creator::Client(conn);
-        if self.is_kept(topic_id, creator) || is_new && self.keep_creator(topic_id, creator) {
-            return;
-        }
-        if let Some(connection) = self.conns.get_mut(conn) {
-            connection.subscribing = None;
-        }
         let Some(channel_id) = self.channel(topic_id, channel, now, out) else { return };
         let joined = self.on_channel(channel_id, now, out, |channel, _, _| {
             let consumer = channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)?;
             channel.set_nearness(consumer, nearness);
             Ok(consumer)
         });
-        let Some(connection) = self.conns.get_mut(conn) else { return };
-        match joined {
+        let result = match joined {
             Some(Ok(consumer)) => {
-                connection.subscribed(channel_id, consumer);
-                connection.respond(Reply::Ok, now, out);
+                if let Some(connection) = self.conns.get_mut(conn) {
+                    connection.subscribed(channel_id, consumer);
+                }
+                if is_new && self.keep_creator(topic_id, creator) {
+                    return;
+                }
+                Ok(())
             }
             Some(Err(TooManyConsumers)) => {
                 let limit = self.config.max_channel_consumers;
                 let text = alloc::format!(
                     "SUB failed consumers for {topic}:{channel} exceeds limit of {limit}"
                 );
-                connection.refuse(ProtocolError::new(ErrorCode::SubFailed, text), now, out);
+                Err(ProtocolError::new(ErrorCode::SubFailed, text))
             }
-            None => {
-                let error = ProtocolError::new(ErrorCode::SubFailed, *b"SUB failed exiting");
-                connection.refuse(error, now, out);
-            }
+            None => Err(ProtocolError::new(ErrorCode::SubFailed, *b"SUB failed exiting")),
+        };
+        self.end_subscribe(conn, result, now, out);
+    }
+
+    /// Answers a SUB, and goes on with the commands behind it.
+    fn end_subscribe(
+        &mut self,
+        conn: ConnId,
+        result: Result<(), ProtocolError>,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let Some(connection) = self.conns.get_mut(conn) else { return };
+        connection.subscribing = None;
+        match result {
+            Ok(()) => connection.respond(Reply::Ok, now, out),
+            Err(error) => connection.refuse(error, now, out),
         }
         connection.resume(out);
     }
