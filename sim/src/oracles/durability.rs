@@ -44,6 +44,9 @@ struct StoreSyncs {
 
 #[derive(Clone, Copy, Debug)]
 struct Unsynced {
+    /// Where in the file it begins, and ends.
+    from: u64,
+    end: u64,
     since: Instant,
     /// Those of this process.
     records: u64,
@@ -85,14 +88,17 @@ impl Syncs {
         }
         let store = self.stores.entry(request.store).or_default();
         match &request.op {
-            Op::Append { file, data, .. } if is_ok => {
+            Op::Append { file, offset, data } if is_ok => {
                 let records = records_in(&data.concat()).len() as u64;
                 let is_suspect = store.suspect.is_some_and(|suspect| *file <= suspect);
+                let cut = store.cut(*file, *offset);
                 if records > 0 && !is_suspect && store.removals == 0 {
                     store.is_open = true;
-                    let unsynced =
-                        store.unsynced.entry(*file).or_insert(Unsynced { since: now, records: 0 });
+                    let since = cut.map_or(now, |cut| cut.since);
+                    let fresh = Unsynced { from: *offset, end: *offset, since, records: 0 };
+                    let unsynced = store.unsynced.entry(*file).or_insert(fresh);
                     unsynced.records += records;
+                    unsynced.end = offset + data.iter().map(|part| part.len() as u64).sum::<u64>();
                 }
             }
             Op::Sync { file } => {
@@ -176,11 +182,25 @@ impl Syncs {
 }
 
 impl StoreSyncs {
+    /// What is behind the offset is cut off, and need not last any more. Returns what was unsynced if
+    /// nothing of it is left.
+    fn cut(&mut self, file: u64, offset: u64) -> Option<Unsynced> {
+        let unsynced = self.unsynced.get_mut(&file)?;
+        if offset <= unsynced.from {
+            return self.unsynced.remove(&file);
+        }
+        if offset < unsynced.end {
+            // How many are left is not known here.
+            (unsynced.records, unsynced.end) = (0, offset);
+        }
+        None
+    }
+
     /// Whatever an earlier process left unsynced is this one's to sync, from now on.
     fn opened(&mut self, now: Instant) {
         (self.is_open, self.idle_since) = (true, now);
         for unsynced in self.unsynced.values_mut() {
-            *unsynced = Unsynced { since: now, records: 0 };
+            (unsynced.since, unsynced.records) = (now, 0);
         }
     }
 
@@ -274,11 +294,12 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    struct Scene(Syncs);
+    /// And where the file ends.
+    struct Scene(Syncs, u64);
 
     impl Scene {
         fn new() -> Self {
-            Self(Syncs::new(2, Duration::from_secs(2)))
+            Self(Syncs::new(2, Duration::from_secs(2)), 0)
         }
 
         fn request(op: Op) -> Request {
@@ -287,8 +308,13 @@ mod tests {
         }
 
         fn appends(&mut self, at: Instant) {
-            let data = vec![Bytes::from(record(1))];
-            let request = Self::request(Op::Append { file: 3, offset: 0, data });
+            self.writes(self.1, record(1), at);
+        }
+
+        fn writes(&mut self, offset: u64, data: Vec<u8>, at: Instant) {
+            self.1 = offset + data.len() as u64;
+            let request =
+                Self::request(Op::Append { file: 3, offset, data: vec![Bytes::from(data)] });
             self.0.asked(&request);
             self.0.done(&request, true, at);
         }
@@ -319,6 +345,29 @@ mod tests {
         assert!(scene.0.check(at(1100)).is_err());
         scene.0.stands_still(at(5000));
         assert_eq!(scene.0.check(at(5000)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_cut_off_needs_no_sync() {
+        let mut scene = Scene::new();
+        scene.appends(at(1000));
+        let sync = Scene::request(Op::Sync { file: 3 });
+        scene.0.asked(&sync);
+        scene.0.done(&sync, true, at(1100));
+        let end = scene.1;
+        scene.appends(at(2000));
+        assert!(scene.0.check_stopped().is_err());
+        scene.writes(end, Vec::new(), at(2100));
+        assert_eq!((scene.0.check(at(9000)), scene.0.check_stopped()), (Ok(()), Ok(())));
+        // A part that is cut off leaves a part.
+        scene.appends(at(9000));
+        let middle = scene.1;
+        scene.appends(at(9000));
+        scene.writes(middle, Vec::new(), at(9000));
+        assert!(scene.0.check_stopped().is_err());
+        // What is written again is as old as it was.
+        scene.writes(end, record(1), at(11_000));
+        assert!(scene.0.check(at(11_100)).is_err());
     }
 
     #[test]
