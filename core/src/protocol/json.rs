@@ -163,7 +163,7 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A key in lower case. One that is so already is not copied: metadata has a hundred thousand of them.
+/// A key without its letter case. One that is in lower case already is not copied: metadata has a hundred thousand of them.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -183,11 +183,11 @@ impl<'de> Visitor<'de> for Key {
 
     fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
         let is_lower = key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-        Ok(if is_lower { Cow::Borrowed(key) } else { Cow::Owned(key.to_lowercase()) })
+        Ok(if is_lower { Cow::Borrowed(key) } else { Cow::Owned(fold(key)) })
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(key.to_lowercase()))
+        Ok(Cow::Owned(fold(key)))
     }
 }
 
@@ -256,13 +256,12 @@ impl<'de> Visitor<'de> for ScalarMembers {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = BTreeMap::new();
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key_seed(Key)? {
             // `null` leaves the field as it was, like the reference.
             if let Some(value) = map.next_value_seed(ScalarSeed)? {
-                let key = fold(&key);
-                let before = members.get(&key).map(mem::discriminant);
+                let before = members.get(&*key).map(mem::discriminant);
                 let mixed = before.is_some_and(|before| before != mem::discriminant(&value));
-                members.insert(key, if mixed { Scalar::Mixed } else { value });
+                members.insert(key.into_owned(), if mixed { Scalar::Mixed } else { value });
             }
         }
         Ok(members)
