@@ -146,20 +146,17 @@ impl Report {
             metrics.extend(value.map(|value| Metric { label, key, value }));
         };
         for (name, flow) in self.flows() {
-            let (what, latency) = match name {
-                "publish" => ("published", "PUB to OK"),
-                _ => ("delivered", "PUB to delivery"),
-            };
+            let what = if name == "publish" { "published" } else { "delivered" };
             let rate = (flow.messages > 0).then(|| flow.rate());
             add(format!("{what}, msg/s"), format!("{name}.messages_per_second"), rate);
             for (percentile, nanos) in percentiles(&flow.latency) {
                 let key = format!("{name}.latency_us.{percentile}");
-                add(format!("{latency} {percentile}, us"), key, nanos.map(micros));
+                add(format!("{} {percentile}, us", latency_of(name)), key, nanos.map(micros));
             }
         }
-        let (cpu, memory) =
-            (self.server_cpu_micros(), self.server.memory.map(|bytes| bytes as f64));
+        let cpu = self.server_cpu_micros();
         add("server CPU, us/message".into(), "server.cpu_us_per_message".into(), cpu);
+        let memory = self.server.memory.map(|bytes| bytes as f64);
         add("server memory, bytes".into(), "server.memory_bytes".into(), memory);
         metrics
     }
@@ -223,8 +220,7 @@ impl fmt::Display for Report {
             write!(f, " {name:>9}")?;
         }
         for (name, flow) in self.flows() {
-            let label = if name == "publish" { "PUB to OK" } else { "PUB to delivery" };
-            write_latency(f, label, &flow.latency)?;
+            write_latency(f, latency_of(name), &flow.latency)?;
         }
         if self.options.rate.is_some() {
             write_latency(f, "due to sent", &self.published.lag)?;
@@ -243,6 +239,11 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// What the latency of a flow is measured between.
+fn latency_of(flow: &str) -> &'static str {
+    if flow == "publish" { "PUB to OK" } else { "PUB to delivery" }
 }
 
 fn write_latency(
