@@ -16,12 +16,11 @@ const MESSAGES_OF_A_POOL: usize = 250;
 
 /// What each of `shards` shards did while every pool published to all topics, each with a consumer.
 fn work(shards: u16) -> (Vec<ShardWork>, usize) {
-    let base = Options::empty(1, 0, 1);
+    let base = Options::empty(1, 1, 1);
     let mut world = World::new(Options { shards, ..base }, Trace::new(None));
-    let nsqd = world.add_nsqd(shards, |_| {});
     for at in 0..TOPICS {
         let mut worker = WorkerPlan::new(topic(at), channel(0));
-        worker.nsqds = vec![nsqd];
+        worker.nsqds = vec![0];
         world.add_client(Worker::new(worker));
     }
     world.run_for(Duration::from_secs(10));
@@ -29,13 +28,13 @@ fn work(shards: u16) -> (Vec<ShardWork>, usize) {
         let every_max = Duration::from_millis(10);
         let topics = (0..TOPICS).map(topic).collect();
         let mut pool = PoolPlan::new(topics, MESSAGES_OF_A_POOL, every_max);
-        pool.nsqds = vec![nsqd];
+        pool.nsqds = vec![0];
         world.add_client(Pool::new(pool));
     }
     world.run_for(Duration::from_secs(60));
     let outcomes = world.finish();
     assert_eq!(outcomes.result, Ok(()), "NSQ itself went wrong");
-    (world.work(nsqd).to_vec(), outcomes.published)
+    (world.work(0).to_vec(), outcomes.published)
 }
 
 fn main() -> std::io::Result<()> {

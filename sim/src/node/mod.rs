@@ -68,8 +68,6 @@ pub struct ShardWork {
     pub hand_overs: u64,
     /// In how many batches, each of which wakes a shard that sleeps.
     pub batches: u64,
-    /// Connections that moved from it to the shard of their channel.
-    pub moves: u64,
 }
 
 /// How far a node is.

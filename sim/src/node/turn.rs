@@ -260,7 +260,6 @@ impl Node {
             env.judge(Err(Violation::Other(text)));
         }
         let Some(detached) = self.shards[shard].shard.detach(conn) else { return };
-        self.work[shard].moves += 1;
         socket.home = Home::Moving(detached);
         let at = env.now.instant + env.lane_delay();
         env.queue.push(at, Event::Moved { node: self.index, link, shard: to });

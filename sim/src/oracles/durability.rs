@@ -89,7 +89,8 @@ impl Syncs {
         let store = self.stores.entry(request.store).or_default();
         match &request.op {
             Op::Append { file, offset, data } if is_ok => {
-                let records = records_in(&data.concat()).len() as u64;
+                let data = data.concat();
+                let records = records_in(&data).len() as u64;
                 let is_suspect = store.suspect.is_some_and(|suspect| *file <= suspect);
                 let cut = store.cut(*file, *offset);
                 if records > 0 && !is_suspect && store.removals == 0 {
@@ -98,7 +99,7 @@ impl Syncs {
                     let fresh = Unsynced { from: *offset, end: *offset, since, records: 0 };
                     let unsynced = store.unsynced.entry(*file).or_insert(fresh);
                     unsynced.records += records;
-                    unsynced.end = offset + data.iter().map(|part| part.len() as u64).sum::<u64>();
+                    unsynced.end = offset + data.len() as u64;
                 }
             }
             Op::Sync { file } => {
