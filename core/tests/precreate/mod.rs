@@ -53,6 +53,14 @@ fn depths(node: &mut Node) -> String {
     text
 }
 
+fn create(name: &str) -> AdminRequest {
+    AdminRequest::Topic(topic(name), TopicOp::Create)
+}
+
+fn delete(name: &str) -> AdminRequest {
+    AdminRequest::Topic(topic(name), TopicOp::Delete)
+}
+
 /// Publishes to a topic that is being made: there is no answer yet.
 fn begin_publish(node: &mut Node, publisher: Client, topic: &str, body: &str) {
     node.send(publisher, &pub_command(topic, body));
@@ -92,8 +100,7 @@ fn the_first_message_reaches_the_channels_of_all_nsqlookupds() {
         node.publish(publisher, "t#ephemeral", "3");
         assert!(node.calls.is_empty());
         assert_eq!(depths(&mut node), "t#ephemeral:0 four:3 one:3 two:3;");
-        let delete = AdminRequest::Topic(topic("t#ephemeral"), TopicOp::Delete);
-        assert_eq!(node.admin(0, delete), Some(AdminReply::Done));
+        assert_eq!(node.admin(0, delete("t#ephemeral")), Some(AdminReply::Done));
         begin_publish(&mut node, publisher, "t#ephemeral", "4");
         assert_eq!(asked(&node), urls);
     }
@@ -236,7 +243,6 @@ fn who_makes_a_topic_is_answered_when_the_nsqlookupds_have_been_asked() {
         node.answer(200, r#"{"channels":["c"]}"#);
         assert_published(&mut node, publisher, 1);
 
-        let create = |name| AdminRequest::Topic(topic(name), TopicOp::Create);
         assert_eq!(node.admin(0, create("created")), None);
         // It is there already for whoever comes second.
         assert_eq!(node.admin(0, create("created")), Some(AdminReply::Done));
@@ -260,7 +266,7 @@ fn who_makes_a_topic_does_not_wait_long_for_nsqlookupds() {
         reached(&mut node, peers[0], "a");
         begin_publish(&mut node, publisher, "published", "1");
         begin_publish(&mut node, publisher, "published", "2");
-        assert_eq!(node.admin(0, AdminRequest::Topic(topic("created"), TopicOp::Create)), None);
+        assert_eq!(node.admin(0, create("created")), None);
         let consumer = node.client(0);
         node.send(consumer, b"SUB subscribed c\nRDY 1\n");
         node.wait(OPENING_WAIT - Duration::from_nanos(1));
@@ -284,10 +290,9 @@ fn nobody_waits_for_a_topic_that_goes() {
     for shards in [1, 4] {
         let (mut node, peers, publisher) = node(shards, &["a:1"]);
         reached(&mut node, peers[0], "a");
-        let delete = || AdminRequest::Topic(topic("t"), TopicOp::Delete);
-        assert_eq!(node.admin(0, AdminRequest::Topic(topic("t"), TopicOp::Create)), None);
+        assert_eq!(node.admin(0, create("t")), None);
         begin_publish(&mut node, publisher, "t", "1");
-        assert_eq!(node.admin(0, delete()), Some(AdminReply::Done));
+        assert_eq!(node.admin(0, delete("t")), Some(AdminReply::Done));
         assert_eq!(node.take_reply(), Some(AdminReply::Done));
         let refused = Frame::Error("E_PUB_FAILED PUB failed exiting".into());
         assert_eq!(node.frames(publisher), [refused]);
@@ -295,7 +300,7 @@ fn nobody_waits_for_a_topic_that_goes() {
         // A consumer's connection ends with it, as always.
         let consumer = node.client(0);
         node.send(consumer, b"SUB t c\nRDY 1\n");
-        assert_eq!(node.admin(0, delete()), Some(AdminReply::Done));
+        assert_eq!(node.admin(0, delete("t")), Some(AdminReply::Done));
         assert_eq!(node.frames(consumer), []);
         assert!(node.is_closed(consumer));
 
@@ -306,7 +311,7 @@ fn nobody_waits_for_a_topic_that_goes() {
         node.drop_client(consumer);
         assert_eq!(depths(&mut node), "");
 
-        assert_eq!(node.admin(0, AdminRequest::Topic(topic("u"), TopicOp::Create)), None);
+        assert_eq!(node.admin(0, create("u")), None);
         node.shut_down();
         assert_eq!(node.take_reply(), Some(AdminReply::Done));
     }
