@@ -9,7 +9,7 @@ use sansq_core::protocol::command::{Command, DecodeError, Decoder, Gate, Limits,
 use sansq_core::protocol::error::ProtocolError;
 
 /// Limits that short inputs can reach.
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     max_msg_size: 300,
     max_body_size: 600,
     mpub_count_max: 20,

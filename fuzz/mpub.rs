@@ -1,21 +1,11 @@
 //! MPUB's body against a decoder of a page, which has all of it at once: the same messages, the same
 //! rest, the same words to the client, however the stream is cut (nsqd-protocol.md section 7.6).
 
-use core::time::Duration;
-
 use bytes::BytesMut;
 use sansq_core::message::Bodies;
-use sansq_core::protocol::command::{Command, DecodeError, Decoder, Gate, Limits};
+use sansq_core::protocol::command::{Command, DecodeError, Decoder, Gate};
 
-/// Limits that short inputs can reach.
-const LIMITS: Limits = Limits {
-    max_msg_size: 300,
-    max_body_size: 600,
-    mpub_count_max: 20,
-    max_req_timeout: Duration::from_secs(3600),
-    max_rdy_count: 2500,
-    line_len_max: 200,
-};
+use crate::command::LIMITS;
 
 const LINE: &[u8] = b"MPUB t\n";
 

@@ -6,6 +6,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::statsd::StatsdOptions;
+use crate::protocol::command::Limits;
 
 /// The options of an nsqd that its machines act on.
 ///
@@ -272,6 +273,18 @@ impl Config {
     /// The most messages that one MPUB can hold (section 6.1).
     pub const fn mpub_count_max(&self) -> usize {
         self.max_body_size.saturating_sub(4) / 5
+    }
+
+    /// What the decoder of commands holds clients to.
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            max_msg_size: self.max_msg_size,
+            max_body_size: self.max_body_size,
+            mpub_count_max: self.mpub_count_max(),
+            max_req_timeout: self.max_req_timeout,
+            max_rdy_count: self.max_rdy_count,
+            line_len_max: LINE_LEN_MAX,
+        }
     }
 }
 

@@ -32,15 +32,15 @@ pub(super) use self::upgrade::Workspace;
 use super::actions::{Actions, Close, Peer, ReadState};
 use super::auth::{ClientAuth, Facts};
 use super::config::{
-    Config, LINE_LEN_MAX, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX,
-    REPLIES_OWED_MAX, TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
+    Config, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX, REPLIES_OWED_MAX,
+    TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
 use super::line::Nearness;
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
 use crate::message::{Bodies, Message};
 use crate::name::{ChannelName, TopicName};
-use crate::protocol::command::{Command, DecodeError, Decoder, Gate, Limits, State};
+use crate::protocol::command::{Command, DecodeError, Decoder, Gate, State};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::protocol::frame::{
     CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
@@ -206,7 +206,7 @@ impl Connection {
             authorizes: config.is_auth_enabled(),
             lacks_tls: config.tls_required != TlsRequired::No && !self.has_tls(),
         };
-        match self.decoder.decode(input, gate, &limits(config), bodies) {
+        match self.decoder.decode(input, gate, &config.limits(), bodies) {
             Ok(Some(command)) => {
                 if !matches!(command, Command::MpubLine(_)) {
                     // Carrying it out makes the topic.
@@ -581,16 +581,5 @@ impl Connection {
         self.first_slot += self.replies.len() as u64;
         self.replies.clear();
         out.close.push((self.id, how));
-    }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        max_msg_size: config.max_msg_size,
-        max_body_size: config.max_body_size,
-        mpub_count_max: config.mpub_count_max(),
-        max_req_timeout: config.max_req_timeout,
-        max_rdy_count: config.max_rdy_count,
-        line_len_max: LINE_LEN_MAX,
     }
 }
