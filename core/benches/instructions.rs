@@ -56,10 +56,14 @@ fn table(counts: &[usize], names: &[&str]) -> Result<(), String> {
     for (index, step) in STEPS.iter().enumerate().filter(|(_, step)| is_wanted(step.name)) {
         print!("{:34}", step.name);
         for count in counts {
-            let step = |count| -> Result<u64, String> {
+            if !step.takes(*count) {
+                print!(" {:>9}", "-");
+                continue;
+            }
+            let alone = |count| -> Result<u64, String> {
                 Ok(counted(index, "whole", count)?.saturating_sub(counted(index, "before", count)?))
             };
-            let (half, whole) = (step(count / 2)?, step(*count)?);
+            let (half, whole) = (alone(count / 2)?, alone(*count)?);
             print!(" {:>9.0}", whole.saturating_sub(half) as f64 / (count - count / 2) as f64);
         }
         println!();

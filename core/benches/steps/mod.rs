@@ -8,8 +8,9 @@ use core::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use sansq_core::message::{Bodies, Message, MessageId};
+use sansq_core::name::TopicName;
 use sansq_core::nsqd::{Config, Peer};
-use sansq_core::protocol::command::{Decoder, Gate, Limits, finishes};
+use sansq_core::protocol::command::{Decoder, Gate, finishes};
 use sansq_core::protocol::encode;
 use sansq_core::protocol::frame::push_message;
 use sansq_core::time::UnixNanos;
@@ -21,8 +22,10 @@ use rig::Rig;
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// Does what goes before for so many messages, and gives what is to be measured.
+    /// Does what goes before for so many messages, or connections, and gives what is to be measured.
     pub(crate) prepare: fn(usize) -> Measured,
+    /// The most that it can be asked for.
+    count_max: usize,
 }
 
 /// What is measured. Its result is what is left over, whose disposal is not.
@@ -30,50 +33,57 @@ pub(crate) type Measured = Box<dyn FnOnce() -> Box<dyn Any>>;
 
 /// All of them.
 pub(crate) const STEPS: [Step; 18] = [
-    Step { name: "decode PUB", prepare: decode_pub },
-    Step { name: "decode MPUB of 200", prepare: decode_mpub },
-    Step { name: "decode FIN", prepare: decode_fin },
-    Step { name: "encode a message", prepare: encode_message },
-    Step { name: "publish, MPUB of 200, no channel", prepare: publish_many },
-    Step { name: "publish, PUB, no channel", prepare: |count| publish(0, count) },
-    Step { name: "publish to 1 channel", prepare: |count| publish(1, count) },
-    Step { name: "publish to 10 channels", prepare: |count| publish(10, count) },
-    Step { name: "deliver and encode", prepare: deliver },
-    Step { name: "finish", prepare: finish },
-    Step { name: "finish, last one first", prepare: finish_backwards },
-    Step { name: "time out and deliver again", prepare: time_out },
-    Step { name: "publish deferred, DPUB", prepare: defer },
-    Step { name: "fall due and deliver", prepare: fall_due },
-    Step { name: "make a topic with a channel", prepare: make_topics },
-    Step { name: "make one more channel of a topic", prepare: make_channels },
-    Step { name: "one more consumer of a channel", prepare: subscribe },
-    Step { name: "a message for each consumer", prepare: deliver_to_each },
+    messages("decode PUB", decode_pub),
+    messages("decode MPUB of 200", decode_mpub),
+    messages("decode FIN", decode_fin),
+    messages("encode a message", encode_message),
+    messages("publish, MPUB of 200, no channel", publish_many),
+    messages("publish, PUB, no channel", |count| publish(0, count)),
+    messages("publish to 1 channel", |count| publish(1, count)),
+    messages("publish to 10 channels", |count| publish(10, count)),
+    messages("deliver and encode", deliver),
+    messages("finish", finish),
+    messages("finish, last one first", finish_backwards),
+    messages("time out and deliver again", time_out),
+    messages("publish deferred, DPUB", defer),
+    messages("fall due and deliver", fall_due),
+    connections("make a topic with a channel", make_topics),
+    connections("make one more channel of a topic", make_channels),
+    connections("one more consumer of a channel", subscribe),
+    connections("a message for each consumer", deliver_to_each),
 ];
 
-/// Bytes of a message's body.
-const BODY_LEN: usize = 100;
+const fn messages(name: &'static str, prepare: fn(usize) -> Measured) -> Step {
+    Step { name, prepare, count_max: usize::MAX }
+}
+
+/// A step with a connection for each: a million of them is more than any machine has.
+const fn connections(name: &'static str, prepare: fn(usize) -> Measured) -> Step {
+    Step { name, prepare, count_max: 100_000 }
+}
+
+impl Step {
+    /// Whether it can be asked for so many.
+    pub(crate) const fn takes(&self, count: usize) -> bool {
+        count <= self.count_max
+    }
+}
+
+/// A message's body.
+const BODY: [u8; 100] = [b'x'; 100];
 
 /// As many FINs as come in one read.
 const READ: usize = 500;
-
-const LIMITS: Limits = Limits {
-    max_msg_size: 1024 * 1024,
-    max_body_size: 5 * 1024 * 1024,
-    mpub_count_max: 1_000_000,
-    max_req_timeout: Duration::from_secs(3600),
-    max_rdy_count: 2500,
-    line_len_max: 1024,
-};
 
 /// The commands of `input`, one read after the other.
 fn decode(read: Vec<u8>, reads: usize) -> Measured {
     let (mut decoder, mut bodies) = (Decoder::default(), Bodies::default());
     let mut input = BytesMut::with_capacity(read.len());
-    let gate = Gate { heartbeats: true, ..Gate::default() };
+    let (gate, limits) = (Gate { heartbeats: true, ..Gate::default() }, Config::default().limits());
     Box::new(move || {
         for _ in 0..reads {
             input.extend_from_slice(&read);
-            while let Ok(Some(command)) = decoder.decode(&mut input, gate, &LIMITS, &mut bodies) {
+            while let Ok(Some(command)) = decoder.decode(&mut input, gate, &limits, &mut bodies) {
                 core::hint::black_box(command);
             }
             assert!(input.is_empty(), "whole commands");
@@ -83,7 +93,7 @@ fn decode(read: Vec<u8>, reads: usize) -> Measured {
 }
 
 fn decode_pub(count: usize) -> Measured {
-    decode(pub_command("PUB t\n"), count)
+    decode(pub_command(), count)
 }
 
 fn decode_mpub(count: usize) -> Measured {
@@ -108,7 +118,7 @@ fn decode_fin(count: usize) -> Measured {
 }
 
 fn encode_message(count: usize) -> Measured {
-    let body = Bytes::from(vec![b'x'; BODY_LEN]);
+    let body = Bytes::from(BODY.to_vec());
     let (id, timestamp) = (MessageId(1), UnixNanos(1_789_000_000_000_000_000));
     let message = Message { id, timestamp, attempts: 1, record: None, body };
     Box::new(move || {
@@ -134,10 +144,10 @@ fn rig(channels: usize) -> Rig {
 }
 
 impl Rig {
-    fn publish(&mut self, head: &str, count: usize) {
-        let command = pub_command(head);
+    /// Sends a command so often.
+    fn publish(&mut self, command: &[u8], count: usize) {
         for _ in 0..count {
-            self.send(self.producer, &command);
+            self.send(self.producer, command);
         }
     }
 
@@ -172,32 +182,40 @@ fn on(mut rig: Rig, measured: impl FnOnce(&mut Rig) + 'static) -> Measured {
     })
 }
 
-fn pub_command(head: &str) -> Vec<u8> {
-    [head.as_bytes(), &(BODY_LEN as u32).to_be_bytes(), &[b'x'; BODY_LEN]].concat()
+fn topic() -> TopicName {
+    TopicName::new("t").expect("a name")
+}
+
+fn pub_command() -> Vec<u8> {
+    let mut command = Vec::new();
+    encode::publish(&topic(), &BODY, &mut command);
+    command
 }
 
 fn mpub_command() -> Vec<u8> {
-    let sized = [&(BODY_LEN as u32).to_be_bytes()[..], &[b'x'; BODY_LEN]].concat();
-    let list = [&200_u32.to_be_bytes()[..], &sized.repeat(200)].concat();
-    [b"MPUB t\n", &(list.len() as u32).to_be_bytes()[..], &list].concat()
+    let mut command = Vec::new();
+    encode::publish_many(&topic(), &[BODY; 200], &mut command);
+    command
+}
+
+/// They are due in ten seconds.
+fn dpub_command() -> Vec<u8> {
+    let mut command = Vec::new();
+    encode::publish_after(&topic(), Duration::from_secs(10), &BODY, &mut command);
+    command
 }
 
 fn publish_many(count: usize) -> Measured {
-    let command = mpub_command();
-    on(rig(0), move |rig| {
-        for _ in 0..count / 200 {
-            rig.send(rig.producer, &command);
-        }
-    })
+    on(rig(0), move |rig| rig.publish(&mpub_command(), count / 200))
 }
 
 fn publish(channels: usize, count: usize) -> Measured {
-    on(rig(channels), move |rig| rig.publish("PUB t\n", count))
+    on(rig(channels), move |rig| rig.publish(&pub_command(), count))
 }
 
 fn deliver(count: usize) -> Measured {
     let mut rig = rig(1);
-    rig.publish("PUB t\n", count);
+    rig.publish(&pub_command(), count);
     on(rig, move |rig| {
         rig.ready(count);
         assert_eq!(rig.ids.len(), count, "delivered");
@@ -206,7 +224,7 @@ fn deliver(count: usize) -> Measured {
 
 fn delivered(count: usize) -> Rig {
     let mut rig = rig(1);
-    rig.publish("PUB t\n", count);
+    rig.publish(&pub_command(), count);
     rig.ready(count);
     rig
 }
@@ -231,12 +249,12 @@ fn time_out(count: usize) -> Measured {
 }
 
 fn defer(count: usize) -> Measured {
-    on(rig(1), move |rig| rig.publish("DPUB t 10000\n", count))
+    on(rig(1), move |rig| rig.publish(&dpub_command(), count))
 }
 
 fn fall_due(count: usize) -> Measured {
     let mut rig = rig(1);
-    rig.publish("DPUB t 10000\n", count);
+    rig.publish(&dpub_command(), count);
     rig.ready(count);
     assert_eq!(rig.ids.len(), 0, "not due yet");
     on(rig, move |rig| {
@@ -246,33 +264,35 @@ fn fall_due(count: usize) -> Measured {
 }
 
 /// So many consumers come, and each says something.
-fn consumers(count: usize, command: impl Fn(usize) -> String + 'static) -> Measured {
-    on(rig(0), move |rig| {
-        let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
-        for n in 0..count {
-            let conn = rig.shard.accept(peer, rig.now, &mut rig.actions);
-            rig.send(conn, command(n).as_bytes());
-        }
-    })
+fn come(rig: &mut Rig, count: usize, command: impl Fn(usize) -> String) {
+    let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
+    for n in 0..count {
+        let conn = rig.shard.accept(peer, rig.now, &mut rig.actions);
+        rig.send(conn, command(n).as_bytes());
+    }
+}
+
+fn come_ready(rig: &mut Rig, count: usize) {
+    come(rig, count, |_| String::from("  V2SUB t c\nRDY 1\n"));
 }
 
 fn make_topics(count: usize) -> Measured {
-    consumers(count, |n| format!("  V2SUB t{n:07} c\n"))
+    on(rig(0), move |rig| come(rig, count, |n| format!("  V2SUB t{n:07} c\n")))
 }
 
 fn make_channels(count: usize) -> Measured {
-    consumers(count, |n| format!("  V2SUB t c{n:07}\n"))
+    on(rig(0), move |rig| come(rig, count, |n| format!("  V2SUB t c{n:07}\n")))
 }
 
 fn subscribe(count: usize) -> Measured {
-    consumers(count, |_| String::from("  V2SUB t c\nRDY 1\n"))
+    on(rig(0), move |rig| come_ready(rig, count))
 }
 
 fn deliver_to_each(count: usize) -> Measured {
-    let rig = subscribe(count)().downcast::<Rig>();
-    let rig = *rig.expect("what it leaves over");
+    let mut rig = rig(0);
+    come_ready(&mut rig, count);
     on(rig, move |rig| {
-        rig.publish("PUB t\n", count);
+        rig.publish(&pub_command(), count);
         assert_eq!(rig.ids.len(), count, "delivered");
     })
 }
