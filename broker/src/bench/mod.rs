@@ -74,18 +74,10 @@ pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     let setup = Setup::new(options, address)?;
     // Consumers first: a message that finds no channel would wait on the topic.
     let mut server = Server::default();
-    let mut consumers = Vec::new();
-    if options.mode != Mode::Pub {
-        for index in 0..options.consumers() {
-            let mut opened = setup.open(&mut server)?;
-            let (topic, channel) = setup.subscription(index);
-            let command = format!("SUB {topic} {channel}\n");
-            if opened.ask(command.as_bytes())? != OK {
-                return Err(BenchError::Malformed);
-            }
-            consumers.push(Consumer::new(opened.into_link()?, options.rdy, setup.marker));
-        }
-    }
+    let consumers = match options.mode {
+        Mode::Pub => Vec::new(),
+        Mode::Both | Mode::Sub => setup.consumers(&mut server)?,
+    };
     let left = match options.prefill {
         Some(messages) => Some(setup.prefill(messages, &mut server)? * u64::from(options.channels)),
         None => None,
@@ -101,6 +93,7 @@ pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     let (published, received) = setup.go(&run, publishers, consumers, &mut server)?;
     let undelivered = match options.mode {
         Mode::Both => run.expected().saturating_sub(run.received.load(Ordering::Relaxed)),
+        Mode::Pub if options.drain => setup.drain(published.total)?,
         Mode::Pub | Mode::Sub => 0,
     };
     Ok(Report::new(options, setup.topics, server, (published, received), undelivered))
@@ -228,6 +221,20 @@ impl<'a> Setup<'a> {
         (&self.topics[index % topics], &self.channels[index / topics % channels])
     }
 
+    /// All consuming connections, subscribed.
+    fn consumers(&self, server: &mut Server) -> Result<Vec<Consumer>, BenchError> {
+        let consumer = |index| {
+            let mut opened = self.open(server)?;
+            let (topic, channel) = self.subscription(index);
+            let command = format!("SUB {topic} {channel}\n");
+            if opened.ask(command.as_bytes())? != OK {
+                return Err(BenchError::Malformed);
+            }
+            Ok(Consumer::new(opened.into_link()?, self.options.rdy, self.marker))
+        };
+        (0..self.options.consumers()).map(consumer).collect()
+    }
+
     fn publishers(
         &self,
         server: &mut Server,
@@ -264,6 +271,14 @@ impl<'a> Setup<'a> {
         let run = Run::new(Mode::Pub, (0, u64::MAX), publishers.len(), 0, None);
         let (published, _) = self.go(&run, publishers, Vec::new(), &mut Server::default())?;
         Ok(published.total)
+    }
+
+    /// Consumes so many messages; how many of them did not come.
+    fn drain(&self, messages: u64) -> Result<u64, BenchError> {
+        let consumers = self.consumers(&mut Server::default())?;
+        let run = Run::new(Mode::Sub, (0, u64::MAX), 0, 1, Some(messages));
+        let (_, received) = self.go(&run, Vec::new(), consumers, &mut Server::default())?;
+        Ok(messages.saturating_sub(received.total))
     }
 
     /// Has threads do it, and looks at the server meanwhile.

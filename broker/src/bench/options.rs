@@ -23,7 +23,7 @@ use super::echo::ECHO;
         Open loop, with --rate: commands are due at fixed times, whether or not the server keeps up, and \
         latency counts from the time a command was due. So a server that stalls for a second is charged for \
         all that should have been sent meanwhile.\n\n\
-        Mode `pub` leaves its messages in the topic; `both` consumes what it publishes; `sub` consumes what is \
+        Mode `pub` leaves its messages in the topic, unless --drain consumes them; `both` consumes what it publishes; `sub` consumes what is \
         there, or what --prefill puts there first, until --duration is over or nothing has come for a second.",
     after_long_help = "Examples:\n  \
         sansq bench                                     publish and consume, MPUBs of 200\n  \
@@ -110,6 +110,10 @@ pub struct BenchOptions {
     /// In mode `sub`, publish so many messages first, of which nothing is counted
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub prefill: Option<u64>,
+    /// In mode `pub`, consume afterwards what was published, of which nothing is counted: the next run finds
+    /// memory that the server has used before
+    #[arg(long)]
+    pub drain: bool,
 
     /// An option of the connections, by go-nsq's name: name,value, or a name alone for true; repeat for more
     #[arg(long, value_name = "NAME,VALUE")]
@@ -169,7 +173,7 @@ impl BenchOptions {
     /// A text that names the flag.
     pub fn check(&self) -> Result<(), String> {
         let channels = u64::from(self.topics) * u64::from(self.channels);
-        if self.mode != Mode::Pub && u64::from(self.consumers()) < channels {
+        if (self.mode != Mode::Pub || self.drain) && u64::from(self.consumers()) < channels {
             return Err(format!(
                 "--consumers {}: {channels} channels need a consumer each, or their messages stay",
                 self.consumers()
@@ -178,10 +182,16 @@ impl BenchOptions {
         if self.prefill.is_some() && self.mode != Mode::Sub {
             return Err("--prefill is for --mode sub".into());
         }
+        if self.drain && self.mode != Mode::Pub {
+            return Err("--drain is for --mode pub: the others consume anyway".into());
+        }
+        if self.drain && self.channels > 1 {
+            return Err("--drain and --channels: what waits in a topic goes to one channel".into());
+        }
         if self.rate.is_some() && self.mode == Mode::Sub {
             return Err("--rate is for publishing, and --mode sub does none".into());
         }
-        if self.uses_echo() && (self.mode == Mode::Sub || self.channels > 1) {
+        if self.uses_echo() && (self.mode == Mode::Sub || self.drain || self.channels > 1) {
             return Err(format!("{ECHO} keeps nothing and has one channel"));
         }
         if self.duration.is_zero() {

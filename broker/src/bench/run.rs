@@ -115,7 +115,9 @@ impl Run {
                 && (received >= self.expected() || silent > STALL);
         }
         let is_dry = received > 0 && silent > IDLE;
-        now >= self.end || is_dry || self.left.is_some_and(|left| received >= left)
+        // What is known to be there comes soon, or not at all.
+        let is_known = |left| received >= left || silent > STALL;
+        now >= self.end || is_dry || self.left.is_some_and(is_known)
     }
 
     /// Deliveries of all that was published.
@@ -178,6 +180,7 @@ mod tests {
         late.note_received(1, 1_000);
         assert!(!late.is_consumed(1_000 + IDLE) && late.is_consumed(1_001 + IDLE));
         let known = Run { end: u64::MAX, ..run(Mode::Sub, 0, Some(3)) };
+        assert!(!known.is_consumed(STALL) && known.is_consumed(STALL + 1));
         known.note_received(2, 1_000);
         assert!(!known.is_consumed(1_000));
         known.note_received(1, 1_000);

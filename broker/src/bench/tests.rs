@@ -190,7 +190,7 @@ fn the_echo_hands_on_all_that_is_published() {
     let error = measure(&options("echo", "--client-opt snappy")).unwrap_err();
     assert!(matches!(error, BenchError::NotGranted("snappy")));
     let text = "echo keeps nothing and has one channel";
-    for flags in ["--mode sub", "--channels 2 --consumers 2"] {
+    for flags in ["--mode sub", "--mode pub --drain", "--channels 2 --consumers 2"] {
         assert_eq!(options("echo", flags).check().unwrap_err(), text);
     }
     let flags = ["sansq bench", "--compare", "127.0.0.1:1,echo", "--mode", "sub"];
@@ -245,6 +245,17 @@ fn publishes_only() {
 }
 
 #[test]
+fn what_it_published_is_drained_uncounted() {
+    let (fake, address) = Fake::default().serve();
+    let flags = "--mode pub --drain --messages 1000 --batch 10 --consumers 3";
+    let report = measure(&options(&address, flags)).unwrap();
+    assert_eq!((report.published.messages, report.received.total), (1_000, 0));
+    assert_eq!((report.undelivered, report.shortfall()), (0, None));
+    assert!(report.to_json().get("deliver").is_none());
+    assert_eq!(fake.state.lock().unwrap().finished, 1_000);
+}
+
+#[test]
 fn topics_take_turns() {
     for connections in [1, 2, 3, 8] {
         let (fake, address) = Fake::default().serve();
@@ -294,6 +305,9 @@ fn flags_that_do_not_go_together_are_named() {
         ("--topics 3 --consumers 2", "--consumers 2: 3 channels need a consumer each"),
         ("--topics 3 --channels 2 --consumers 5", "6 channels"),
         ("--prefill 10", "--prefill is for --mode sub"),
+        ("--drain", "--drain is for --mode pub"),
+        ("--mode pub --drain --channels 2", "goes to one channel"),
+        ("--mode pub --drain --topics 3 --consumers 2", "3 channels need a consumer each"),
         ("--mode sub --rate 10", "--rate is for publishing"),
         ("--duration 0s", "--duration must not be zero"),
         ("--duration 2000000h", "more than 100 years"),

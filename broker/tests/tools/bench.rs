@@ -63,6 +63,20 @@ fn what_is_prefilled_is_drained() {
 }
 
 #[test]
+fn what_is_published_only_can_be_drained() {
+    let nsqd = Nsqd::start();
+    // The second run does not get what the first one left.
+    for total in [2_000, 4_000] {
+        let flags = "--mode pub --topic t --messages 2000 --drain";
+        let (status, json) = bench(&nsqd, flags);
+        assert_eq!((status, &json["undelivered"]), (Some(0), &0.into()), "{json}");
+        assert_eq!(json["publish"]["messages"], 2_000);
+        nsqd.wait_until_done("t", "bench", total);
+    }
+    nsqd.stop();
+}
+
+#[test]
 fn two_servers_are_compared() {
     let (first, second) = (Nsqd::start(), Nsqd::start());
     let both = format!("{},{}", first.tcp, second.tcp);
