@@ -22,7 +22,7 @@ use crate::peer::{Reader, STEPS_MAX};
 
 const METHODS: [&str; 8] = ["GET", "POST", "POST", "PUT", "HEAD", "OPTIONS", "DELETE", "get"];
 
-const PATHS: [&str; 24] = [
+const PATHS: [&str; 25] = [
     "/pub",
     "/mpub",
     "/pub",
@@ -47,6 +47,7 @@ const PATHS: [&str; 24] = [
     "/pub/",
     "//topic/../pub",
     "/debug/pprof",
+    "/debug/freememory",
 ];
 
 const PARAMETERS: [&str; 20] = [
@@ -155,6 +156,7 @@ impl Server {
                 self.stats();
                 return;
             }
+            Parsed::FreeMemory => return,
             Parsed::Option(request) => self.options.answer(&request),
             Parsed::Reply(reply) => reply,
         };

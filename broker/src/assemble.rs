@@ -233,6 +233,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         seed: RandomState::new().build_hasher().finish(),
         utc_offset: jiff::Zoned::now().offset().seconds(),
         memory: Some(memory),
+        free_memory: FREE_MEMORY,
         shown,
         set_log_level: Some(set_nsqd_level),
         config,
@@ -247,6 +248,19 @@ fn memory() -> Memory {
     let page_size = rustix::param::page_size() as u64;
     Memory { heap_in_use_bytes: pages.unwrap_or_default() * page_size, ..Memory::default() }
 }
+
+/// glibc keeps what a backlog took when the backlog is gone, for the next one.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const FREE_MEMORY: Option<fn()> = Some(|| {
+    #[expect(unsafe_code, reason = "no safe function asks glibc's allocator to give memory back")]
+    // SAFETY: it may be called at any time, by any thread, and touches only what is not allocated.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+});
+/// Other allocators can't be asked.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+const FREE_MEMORY: Option<fn()> = None;
 
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)

@@ -31,6 +31,9 @@ pub struct NsqdOptions {
     pub utc_offset: i32,
     /// Measures the process's memory for `/stats`; `None` shows zeros.
     pub memory: Option<fn() -> nsqd::http::Memory>,
+    /// Gives memory back to the system that the process has, and nothing uses, for `/debug/freememory`. It is
+    /// called on a thread of its own. Without it that path is 404.
+    pub free_memory: Option<fn()>,
     /// What `/config` shows. The runtime corrects what is known only when the listeners are open.
     pub shown: nsqd::http::OptionValues,
     /// Changes how quiet the log is; without it `/config/log_level` can't be changed.
@@ -56,6 +59,7 @@ impl Default for NsqdOptions {
             seed: 0,
             utc_offset: 0,
             memory: None,
+            free_memory: None,
             shown: nsqd::http::OptionValues::default(),
             set_log_level: None,
             config: nsqd::Config::default(),

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use core::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
@@ -77,6 +78,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
             Parsed::Reply(reply) => reply,
             Parsed::Option(request) => shared.option(&request).await,
             Parsed::Metrics { aggregate } => shared.metrics(aggregate).await,
+            Parsed::FreeMemory => shared.free_memory().await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
                 let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
@@ -113,6 +115,27 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
             requests: self.lanes.requests().collect(),
             turns: self.lanes.turns().collect(),
         })
+    }
+
+    /// `/debug/freememory`. It may take a tenth of a second for each gigabyte, so no shard does it.
+    async fn free_memory(&self) -> HttpReply {
+        let Some(free_memory) = self.options.free_memory else {
+            return HttpReply::message(404, "NOT_FOUND");
+        };
+        let (done, wait) = async_channel::bounded(1);
+        let work = move || {
+            free_memory();
+            // Whoever asked may be gone.
+            let _ = done.try_send(());
+        };
+        match thread::Builder::new().name("free memory".into()).spawn(work) {
+            Ok(_) => {
+                // An error would mean that the thread panicked, and then there is nothing to wait for either.
+                let _ = wait.recv().await;
+                HttpReply::empty()
+            }
+            Err(_) => HttpReply::message(503, "NO_THREAD"),
+        }
     }
 
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.

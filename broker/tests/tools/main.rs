@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod bench;
+mod memory;
 mod pipes;
 mod server;
 mod to_file;

@@ -66,22 +66,27 @@ impl Nsqd {
         answer
     }
 
+    fn stats(&self, query: &str) -> Value {
+        let answer = self.ask("GET", &format!("/stats?format=json{query}"), "");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).expect("JSON")
+    }
+
     /// A figure of a channel; `None` while there is no such channel.
     fn figure(&self, topic: &str, channel: &str, key: &str) -> Option<i64> {
-        let target = format!("/stats?format=json&topic={topic}&channel={channel}");
-        let answer = self.ask("GET", &target, "");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        let stats: Value = serde_json::from_str(body).expect("JSON");
+        let stats = self.stats(&format!("&topic={topic}&channel={channel}"));
         stats["topics"][0]["channels"][0][key].as_i64()
     }
 
     /// How many messages a topic has had.
     pub(crate) fn topic_count(&self, topic: &str) -> i64 {
-        let target = format!("/stats?format=json&topic={topic}");
-        let answer = self.ask("GET", &target, "");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-        let stats: Value = serde_json::from_str(body).expect("JSON");
-        stats["topics"][0]["message_count"].as_i64().unwrap_or(0)
+        self.stats(&format!("&topic={topic}"))["topics"][0]["message_count"].as_i64().unwrap_or(0)
+    }
+
+    /// Bytes of memory that the process has; 0 where the system does not tell.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub(crate) fn memory(&self) -> u64 {
+        self.stats("")["memory"]["heap_in_use_bytes"].as_u64().unwrap()
     }
 
     /// How many messages of a channel are to be had, now or later.

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Requests to `/config` concern no shard, but for the list of nsqlookupds: whoever owns the
-//! [`OptionValues`] answers them. Not offered: `/debug`, which is 404 here.
+//! [`OptionValues`] answers them. Of `/debug` there is `/debug/freememory`; the rest is about Go's runtime,
+//! and 404 here.
 //!
 //! Limits: a body has at most [`body_limit`] bytes. So a text `/mpub` makes at most
 //! `max_body_size / 2 + 1` messages, and a binary one [`Config::mpub_count_max`].
@@ -45,6 +46,7 @@ pub const IGNORED_BODY_LEN_MAX: usize = 4096;
 #[derive(Clone, Copy, Debug)]
 enum Handler {
     Channel(ChannelOp),
+    FreeMemory,
     Info,
     Metrics,
     Mpub,
@@ -56,7 +58,7 @@ enum Handler {
     Topic(TopicOp),
 }
 
-static ROUTES: [Route<Handler>; 18] = [
+static ROUTES: [Route<Handler>; 19] = [
     get("/ping", Handler::Ping),
     get("/info", Handler::Info),
     post("/pub", Handler::Pub),
@@ -65,6 +67,7 @@ static ROUTES: [Route<Handler>; 18] = [
     get("/metrics", Handler::Metrics),
     get("/config/:opt", Handler::ShowOption),
     Route { path: "/config/:opt", methods: &["PUT"], handler: Handler::SetOption },
+    post("/debug/freememory", Handler::FreeMemory),
     post("/topic/create", Handler::Topic(TopicOp::Create)),
     post("/topic/delete", Handler::Topic(TopicOp::Delete)),
     post("/topic/empty", Handler::Topic(TopicOp::Empty)),
@@ -93,6 +96,10 @@ pub enum Parsed {
     /// Have the topic made ([`TopicOp::Create`]), then answer this, whatever came of it: the
     /// reference makes the topic before it looks at the rest of the request.
     CreateThenReply(TopicName, HttpReply),
+    /// Have the allocator give memory back that nobody uses, then answer [`HttpReply::empty`]. The
+    /// reference does it, too, and answers 500. Where it can't be asked, answer
+    /// `NOT_FOUND`.
+    FreeMemory,
     /// Have the statistics gathered ([`StatsFilter::default`]) and shown as metrics. The text's form is
     /// not NSQ's, so it is made where a library for it can be used.
     Metrics {
@@ -219,6 +226,7 @@ pub fn parse(request: &Request<'_>, too_big: bool, is_https: bool, config: &Conf
         Routed::Handler { handler, parameter } => match handler {
             Handler::Mpub => parse_mpub(request, too_big, config),
             Handler::Pub => parse_pub(request, too_big, config),
+            Handler::FreeMemory => Ok(Parsed::FreeMemory),
             Handler::Ping => Ok(Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other))),
             Handler::Info => Ok(Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other))),
             Handler::SetOption => {

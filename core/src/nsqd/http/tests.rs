@@ -108,6 +108,7 @@ fn paths_and_methods() {
         ("HEAD", "/ping", "GET, OPTIONS"),
         ("POST", "/stats", "GET, OPTIONS"),
         ("GET", "/channel/unpause", "OPTIONS, POST"),
+        ("GET", "/debug/freememory", "OPTIONS, POST"),
     ] {
         let parsed = ask(method, path);
         refused(&parsed, 405, "METHOD_NOT_ALLOWED", true);
@@ -117,6 +118,7 @@ fn paths_and_methods() {
     let Parsed::Reply(reply) = ask("POST", "/pub/?topic=t") else { panic!() };
     assert_eq!((reply.status, reply.header("Location")), (308, Some("/pub?topic=t")));
     assert_eq!(ask("GET", "/ping"), Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other)));
+    assert_eq!(ask("POST", "/debug/freememory"), Parsed::FreeMemory);
     assert_eq!(ask("GET", "/info?%zz"), Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other)));
 }
 
@@ -728,7 +730,7 @@ proptest! {
     #[test]
     fn any_request_is_judged(
         method in "GET|POST|PUT",
-        path in "/(ping|info|stats|metrics|m?pub|topic/(create|delete|empty)|channel/(create|pause)|config/log_level)",
+        path in "/(ping|info|stats|metrics|m?pub|topic/(create|delete|empty)|channel/(create|pause)|config/log_level|debug/freememory)",
         query in prop::option::of("((topic|channel|defer|binary|format|x)(=[a-c!%+0-9;-]{0,4})?&){0,4}"),
         body in prop::collection::vec(0_u8..4, 0..30),
         too_big in any::<bool>(),
@@ -745,6 +747,7 @@ proptest! {
             Parsed::CreateThenReply(_, reply) => {
                 prop_assert!(is_publish && !reply.is_logged);
             }
+            Parsed::FreeMemory => prop_assert_eq!((&*method, &*path), ("POST", "/debug/freememory")),
             Parsed::Option(_) => prop_assert!(path.starts_with("/config/")),
             Parsed::Metrics { .. } => prop_assert_eq!(&path, "/metrics"),
             Parsed::Reply(reply) => prop_assert_eq!(reply.is_logged, !is_publish),
