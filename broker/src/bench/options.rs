@@ -23,8 +23,9 @@ use super::echo::ECHO;
         Open loop, with --rate: commands are due at fixed times, whether or not the server keeps up, and \
         latency counts from the time a command was due. So a server that stalls for a second is charged for \
         all that should have been sent meanwhile.\n\n\
-        Mode `pub` leaves its messages in the topic, unless --drain consumes them; `both` consumes what it publishes; `sub` consumes what is \
-        there, or what --prefill puts there first, until --duration is over or nothing has come for a second.",
+        Mode `pub` leaves its messages in the topic, unless --drain consumes them; `both` consumes what it \
+        publishes; `sub` consumes what is there, or what --prefill puts there first, until --duration is over or \
+        nothing has come for a second.",
     after_long_help = "Examples:\n  \
         sansq bench                                     publish and consume, MPUBs of 200\n  \
         sansq bench --mode pub --batch 1 --window 1 --connections 64\n                                                  \

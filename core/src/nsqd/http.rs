@@ -96,9 +96,8 @@ pub enum Parsed {
     /// Have the topic made ([`TopicOp::Create`]), then answer this, whatever came of it: the
     /// reference makes the topic before it looks at the rest of the request.
     CreateThenReply(TopicName, HttpReply),
-    /// Have the allocator give memory back that nobody uses, then answer [`HttpReply::empty`]. The
-    /// reference does it, too, and answers 500. Where it can't be asked, answer
-    /// `NOT_FOUND`.
+    /// Have the allocator give memory back that nobody uses, then answer [`HttpReply::empty`], or
+    /// `NOT_FOUND` if it can't be asked. The reference does it and answers 500 (section 11).
     FreeMemory,
     /// Have the statistics gathered ([`StatsFilter::default`]) and shown as metrics. The text's form is
     /// not NSQ's, so it is made where a library for it can be used.
