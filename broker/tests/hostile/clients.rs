@@ -1,134 +1,8 @@
-//! What clients that misbehave cost the built program: its memory, and the work of others.
-#![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+//! Clients that misbehave on the protocol's own port.
 
-use core::net::SocketAddr;
-use core::time::Duration;
-use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::io::{ErrorKind, Write};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
-
-/// How long something may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running nsqd, which is killed at the end.
-struct Nsqd {
-    process: Child,
-    tcp: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Nsqd {
-    fn start(runtime: &str, flags: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sansq"))
-            .args(["nsqd", "--tcp-address=127.0.0.1:0", "--http-address=", "--shards=2"])
-            .args([
-                format!("--runtime={runtime}"),
-                format!("--data-path={}", folder.path().display()),
-            ])
-            .args(flags)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-        let tcp = loop {
-            let line = log.next().expect("it starts").unwrap();
-            if let Some((_, address)) = line.split_once("TCP: listening on ") {
-                break address.parse().unwrap();
-            }
-        };
-        // Whoever logs must not wait for whoever reads.
-        std::thread::spawn(move || log.for_each(drop));
-        Self { process, tcp, _folder: folder }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.tcp).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        socket
-    }
-
-    fn client(&self) -> TcpStream {
-        let mut socket = self.connect();
-        socket.write_all(b"  V2").unwrap();
-        socket
-    }
-
-    /// Bytes of memory that the process has in use.
-    fn resident(&self) -> usize {
-        let path = format!("/proc/{}/statm", self.process.id());
-        let statm = fs::read_to_string(path).unwrap();
-        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-        pages * rustix::param::page_size()
-    }
-
-    /// How many files the process has open.
-    fn files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
-    }
-}
-
-impl Drop for Nsqd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn frame(socket: &mut TcpStream) -> (u8, Vec<u8>) {
-    let mut head = [0; 8];
-    socket.read_exact(&mut head).unwrap();
-    let size = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
-    let mut payload = vec![0; size - 4];
-    socket.read_exact(&mut payload).unwrap();
-    (head[7], payload)
-}
-
-fn publish(socket: &mut TcpStream, topic: &str, body: &[u8]) {
-    let mut command = format!("PUB {topic}\n").into_bytes();
-    command.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    command.extend_from_slice(body);
-    socket.write_all(&command).unwrap();
-    assert_eq!(frame(socket), (0, b"OK".to_vec()));
-}
-
-fn until(mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "it does not come about");
-        std::thread::yield_now();
-    }
-}
-
-/// A consumer and a producer whose messages come one by one and in order.
-fn work_goes_on(nsqd: &Nsqd, count: u32) {
-    let (mut consumer, mut producer) = (nsqd.client(), nsqd.client());
-    consumer.write_all(b"SUB work c\nRDY 1\n").unwrap();
-    assert_eq!(frame(&mut consumer).0, 0);
-    for n in 0..count {
-        publish(&mut producer, "work", &n.to_be_bytes());
-        let (kind, message) = frame(&mut consumer);
-        assert_eq!((kind, &message[26..]), (2, &n.to_be_bytes()[..]));
-        consumer.write_all(&[b"FIN ", &message[10..26], b"\n"].concat()).unwrap();
-    }
-}
-
-/// As many as the limits on open files of both processes allow, up to `wanted`.
-fn connections(wanted: usize) -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    let _ = setrlimit(Resource::Nofile, limit);
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    wanted.min(usize::try_from(limit).unwrap_or(usize::MAX) / 2)
-}
-
-const RUNTIMES: [&str; 3] = ["tokio", "smol", "async-std"];
+use super::server::{RUNTIMES, Server, connections, frame, publish, until, work_goes_on};
 
 /// Memory of a connection that has said nothing, or only the magic, everything included: the machine's
 /// part, the task, the runtime's. A release build needs about half.
@@ -138,7 +12,7 @@ const IDLE_MAX: usize = 8 * 1024;
 fn connections_that_say_nothing_cost_little_each() {
     let count = connections(10_000);
     for runtime in RUNTIMES {
-        let nsqd = Nsqd::start(runtime, &[]);
+        let nsqd = Server::nsqd(runtime, &[]);
         let files = nsqd.files();
         work_goes_on(&nsqd, 10);
         let memory = nsqd.resident();
@@ -164,7 +38,7 @@ fn a_length_of_two_gigabytes_is_not_believed() {
     let huge = i32::MAX.to_be_bytes();
     for runtime in RUNTIMES {
         // Beyond the limits it is refused at once …
-        let nsqd = Nsqd::start(runtime, &[]);
+        let nsqd = Server::nsqd(runtime, &[]);
         for (command, error) in [
             ("PUB t\n", "E_BAD_MESSAGE PUB message too big 2147483647 > 1048576"),
             ("DPUB t 1\n", "E_BAD_MESSAGE DPUB message too big 2147483647 > 1048576"),
@@ -177,7 +51,7 @@ fn a_length_of_two_gigabytes_is_not_believed() {
         }
         // … and within them memory is used for what arrives.
         let huge_limits = ["--max-msg-size=2147483647", "--max-body-size=2147483647"];
-        let nsqd = Nsqd::start(runtime, &huge_limits);
+        let nsqd = Server::nsqd(runtime, &huge_limits);
         work_goes_on(&nsqd, 10);
         let memory = nsqd.resident();
         let mut slow: Vec<_> = (0..COUNT).map(|_| nsqd.client()).collect();
@@ -206,7 +80,7 @@ fn consumers_that_do_not_read_cost_a_bounded_amount() {
     const MESSAGES: usize = 250;
     const LEN: usize = 64 * 1024;
     for runtime in RUNTIMES {
-        let nsqd = Nsqd::start(runtime, &[]);
+        let nsqd = Server::nsqd(runtime, &[]);
         work_goes_on(&nsqd, 10);
         let memory = nsqd.resident();
         let mut deaf: Vec<_> = (0..COUNT).map(|_| nsqd.client()).collect();
@@ -231,7 +105,7 @@ fn consumers_that_do_not_read_cost_a_bounded_amount() {
 #[test]
 fn work_goes_on_beside_everything() {
     for runtime in RUNTIMES {
-        let nsqd = Nsqd::start(runtime, &[]);
+        let nsqd = Server::nsqd(runtime, &[]);
         // As much as they take of commands that each have an answer, and where they are in it.
         let commands = b"FIN 0123456789abcdef\n".repeat(1000);
         let mut floods: Vec<_> = (0..8).map(|_| (nsqd.client(), 0)).collect();
