@@ -186,7 +186,8 @@ fn silence_is_met_with_heartbeats_and_then_the_end() {
     assert_eq!(node.shards[0].poll_timeout(), None);
 }
 
-/// Settings of a second IDENTIFY hold for the reader and not for the heartbeats (section 8.6).
+/// Settings of a second IDENTIFY hold for the reader and not for the heartbeats
+/// (nsqd-protocol.md section 8.6).
 #[test]
 fn a_second_identify_does_not_move_the_heartbeat() {
     let mut node = Node::new(1, Config::default());

@@ -118,7 +118,7 @@ const KEPT_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Close {
     /// Write what is owed, shut the sending side down, read and drop for a moment what the peer still
-    /// sends (so that no reset overtakes an error frame, weakness W20), close the socket and call
+    /// sends (so that no reset overtakes an error frame, nsqd-protocol.md W20), close the socket and call
     /// [`handle_closed`](super::Shard::handle_closed).
     AfterSending,
     /// Close the socket now and call [`handle_closed`](super::Shard::handle_closed).

@@ -7,7 +7,7 @@
 //!   came back (timeout, REQ) ─────────────────────────┘
 //! ```
 //!
-//! So the order of publishing is kept, whatever waits where (weakness W25). What came back while there is
+//! So the order of publishing is kept, whatever waits where (nsqd-protocol.md W25). What came back while there is
 //! something on disk takes turns with the disk: a message that is requeued again and again holds nobody up.
 //!
 //! Limits: `--mem-queue-size` messages in memory, beyond which a queue goes on on disk; what comes back

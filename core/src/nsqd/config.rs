@@ -117,7 +117,7 @@ pub enum AuthMethod {
     Post,
 }
 
-/// Whom an nsqd refuses without TLS (section 17).
+/// Whom an nsqd refuses without TLS (nsqd-protocol.md section 17).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum TlsRequired {
     /// Nobody.
@@ -132,19 +132,21 @@ pub enum TlsRequired {
 /// The most nsqlookupds that a list put to `/config` may name. Those of the flags have no limit.
 pub const LOOKUPDS_MAX: usize = 256;
 
-/// The heartbeat interval of a connection that has not negotiated another one (section 9).
+/// The heartbeat interval of a connection that has not negotiated another one (nsqd-protocol.md
+/// section 9).
 pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 
-/// How long a new connection may take to send its magic (W21). Far above what a slow peer needs.
+/// How long a new connection may take to send its magic (nsqd-protocol.md W21). Far above what a
+/// slow peer needs.
 pub const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long the handshake of TLS may take (section 2.1).
+/// How long the handshake of TLS may take (nsqd-protocol.md section 2.1).
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The output buffer size that an IDENTIFY answer shows if the client names none.
 pub const OUTPUT_BUFFER_SIZE_DEFAULT: usize = 16 * 1024;
 
-/// The longest command line, its line feed included (section 4).
+/// The longest command line, its line feed included (nsqd-protocol.md section 4).
 pub const LINE_LEN_MAX: usize = 16 * 1024;
 
 /// Commands of one connection that may wait for another shard or for room in memory. Beyond it the
@@ -169,7 +171,7 @@ pub const REPLIES_OWED_MAX: usize = 256 * 1024;
 pub const OWED_LEN_MAX: usize = 256 * 1024;
 
 /// How long a peer that takes no bytes keeps its connection if it switched heartbeats off; with
-/// heartbeats the interval is the limit, as in the reference (section 2.1).
+/// heartbeats the interval is the limit, as in the reference (nsqd-protocol.md section 2.1).
 pub const WRITE_DEADLINE_WITHOUT_HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// How long a closing connection may take to accept the bytes still owed to it.
@@ -270,7 +272,7 @@ impl Config {
         return false;
     }
 
-    /// The most messages that one MPUB can hold (section 6.1).
+    /// The most messages that one MPUB can hold (nsqd-protocol.md section 6.1).
     pub const fn mpub_count_max(&self) -> usize {
         self.max_body_size.saturating_sub(4) / 5
     }

@@ -20,7 +20,7 @@ use crate::arena::ConsumerId;
 use crate::message::{Message, MessageId};
 use crate::time::Instant;
 
-/// Why FIN, REQ or TOUCH is refused (section 6.1).
+/// Why FIN, REQ or TOUCH is refused (nsqd-protocol.md section 6.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotInFlight {
     /// No such message is in flight.
@@ -241,7 +241,7 @@ impl InFlight {
 }
 
 /// Whether the slot holds a message `id` that is in flight to `consumer`. Two servers' data in one
-/// channel may hold an id twice: each consumer then answers its own (weakness W24).
+/// channel may hold an id twice: each consumer then answers its own (nsqd-protocol.md W24).
 fn is_of(slots: &[Option<Slot>], index: u32, id: MessageId, consumer: ConsumerId) -> bool {
     let slot = slots[index as usize].as_ref();
     slot.is_some_and(|slot| slot.message.id == id && slot.consumer == consumer)

@@ -485,7 +485,7 @@ fn an_ephemeral_queue_never_touches_the_disk() {
     let files = node.stop();
     let left: Vec<_> = files.names().filter(|name| !name.contains("lasting")).collect();
     assert_eq!(left, ["nsqd.dat"]);
-    // What is there is had again by who uses the names again (W18).
+    // What is there is had again by who uses the names again (nsqd-protocol.md W18).
     let mut node = Node::over(files, 1, config(2));
     let consumer = subscribe(&mut node, 0, "t#ephemeral", "lasting", 10);
     let mut all = bodies(drain(&mut node, consumer));

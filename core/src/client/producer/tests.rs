@@ -157,7 +157,7 @@ fn it_can_be_moved_to_another_thread() {
     check(&rig.out);
 }
 
-// Section 2.1: states.
+// clients.md section 2.1: states.
 
 #[test]
 fn nothing_happens_before_the_first_call() {
@@ -198,7 +198,7 @@ fn a_closed_producer_takes_nothing() {
     assert_eq!(rig.timeout_millis(), None);
 }
 
-// Section 2.2: calls.
+// clients.md section 2.2: calls.
 
 #[test]
 fn the_three_commands() {
@@ -255,7 +255,7 @@ fn what_the_broker_would_refuse_is_not_taken() {
     assert!(producer.publish_many(&topic(), &["abc", "a"], now, out).is_ok());
 }
 
-// Section 2.3: transactions.
+// clients.md section 2.3: transactions.
 
 #[test]
 fn only_ok_is_success() {
@@ -402,7 +402,7 @@ fn one_write_is_bounded() {
     assert_eq!(lens, [2, 2, 1]);
 }
 
-// Section 2.4: what the caller sees.
+// clients.md section 2.4: what the caller sees.
 
 #[test]
 fn a_refused_dial_is_the_reason_when_time_is_up() {
@@ -539,7 +539,7 @@ fn a_loss_while_closing_dials_again_only_for_what_waits() {
     assert!(rig.producer.is_stopped());
 }
 
-// Section 2.5: a connection is lost.
+// clients.md section 2.5: a connection is lost.
 
 #[test]
 fn a_loss_completes_what_was_sent_at_once_and_in_order() {

@@ -268,7 +268,7 @@ fn room_and_what_happens_without() {
 }
 
 /// Two servers' data in one folder: each of two messages with one id is tracked, answered by whoever
-/// has it, and comes back in time (weakness W24).
+/// has it, and comes back in time (nsqd-protocol.md W24).
 #[test]
 fn an_id_that_comes_twice_is_two_messages() {
     let (mut channel, mut out) = (channel("c"), Sink::default());

@@ -10,7 +10,7 @@
 //!
 //! Whenever a connection is new, the machine asks its owner for everything that exists and registers
 //! that; changes meanwhile are queued behind it. So a lost command is never repeated: after a failure
-//! all is told anew. Where it differs from the reference (weakness W15): one nsqlookupd does not delay
+//! all is told anew. Where it differs from the reference (nsqlookupd-protocol.md W15): one nsqlookupd does not delay
 //! another, a connection that ends is made again at once and not at the next event, failures back off,
 //! commands go out without waiting for each other's answers, and an `E_…` answer is a failure.
 //!

@@ -155,7 +155,8 @@ impl Shard {
             let is_ephemeral = entry.topic.name().is_ephemeral();
             for channel in entry.topic.channels().to_vec() {
                 let flushed = self.on_channel(channel, now, out, |channel, now, out| {
-                    // Nothing lists it, so what has no messages would lie there for good (W18).
+                    // Nothing lists it, so what has no messages would lie there for good
+                    // (nsqd-protocol.md W18).
                     if is_ephemeral && channel.is_empty() {
                         channel.delete(out);
                     } else {

@@ -103,7 +103,8 @@ fn commands_as_clients_write_them() {
     assert_eq!(decode_all(b"RDY x\n", CLOSING), (vec![Command::Nop], Ok(())));
 }
 
-/// The golden transcripts of section 25 that the decoder alone decides, and the catalogue of 6.1.
+/// The golden transcripts of nsqd-protocol.md section 25 that the decoder alone decides, and
+/// the catalogue of its section 6.1.
 #[test]
 fn refusals_word_for_word() {
     let long = [&[b'X'; 16383][..], b"\n"].concat();
