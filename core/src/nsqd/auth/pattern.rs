@@ -10,10 +10,9 @@ use alloc::string::{String, ToString};
 use core::fmt;
 
 use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
-use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::util::syntax;
+use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
 
-use super::syntax::rewrite;
+use super::syntax::parse;
 
 /// The most compiled patterns that a shard remembers. At one more it forgets all; connections keep those
 /// that they have.
@@ -56,17 +55,15 @@ impl Patterns {
 }
 
 fn compile(pattern: &str) -> Result<Pattern, String> {
-    let rewritten = rewrite(pattern).map_err(|error| error.0.to_string())?;
-    let nfa = thompson::Config::new()
+    let config = Config::new()
         .utf8(false)
         .nfa_size_limit(Some(PATTERN_SIZE_MAX))
         .which_captures(WhichCaptures::None);
-    PikeVM::builder()
-        .syntax(syntax::Config::new().unicode(false).utf8(false))
-        .thompson(nfa)
-        .build(&rewritten)
-        .map(Pattern)
-        .map_err(|error| error.to_string())
+    let nfa = Compiler::new()
+        .configure(config)
+        .build_from_hir(&parse(pattern)?)
+        .map_err(|error| error.to_string())?;
+    PikeVM::builder().build_from_nfa(nfa).map(Pattern).map_err(|error| error.to_string())
 }
 
 impl fmt::Debug for Pattern {

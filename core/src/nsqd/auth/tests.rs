@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::grant::{Grant, judge};
 use super::pattern::Patterns;
-use super::syntax::rewrite;
 use super::*;
 
 fn topic(name: &str) -> TopicName {
@@ -148,7 +147,7 @@ fn a_shard_forgets_patterns_and_connections_keep_theirs() {
 /// Probed with Go's own library: pattern, what it matches, what it does not.
 #[test]
 fn patterns_are_gos() {
-    let good: [(&str, &[&str], &[&str]); 41] = [
+    let good: [(&str, &[&str], &[&str]); 29] = [
         ("", &["", "a"], &[]),
         ("^$", &[""], &["a"]),
         ("^a.c$", &["abc", "a.c"], &["ac", "abbc"]),
@@ -161,35 +160,23 @@ fn patterns_are_gos() {
         (r"\bb\b", &["a-b", "b"], &["ab"]),
         (r"a\Bb", &["ab"], &["a-b"]),
         (r"\Aa\z", &["a"], &["ab"]),
-        (r"^\Qa.b*\E+$", &[], &["aab"]),
-        (r"^\Qa.b\Ec$", &["a.bc"], &["axbc"]),
-        (r"^\Qa.b", &["a.bx"], &["axb"]),
         ("^a{2}$", &["aa"], &["a", "aaa"]),
         ("^a{2,}$", &["aa", "aaa"], &["a"]),
         ("^a{1,2}?$", &["a", "aa"], &["aaa"]),
         ("^a{1000}$", &[], &["a"]),
-        ("a{", &[], &["a"]),
-        ("^{a}$", &[], &["a"]),
-        ("^a{,2}$", &[], &["aa"]),
-        ("^a{01}$", &[], &["a"]),
         ("[a-c][^a-c]", &["ad"], &["ab"]),
         ("^[]a]$", &["a"], &["b"]),
         ("^[^]a]$", &["b"], &["a"]),
         ("^[[:alpha:][:digit:]]$", &["a", "1"], &["-"]),
         ("^[[:^alpha:]]$", &["1"], &["a"]),
-        ("^[[a]$", &["a"], &["b"]),
-        ("^[[a]b]$", &[], &["a", "b"]),
-        ("^[a&&b]$", &["a", "b"], &["c"]),
         ("^[a-]$", &["a", "-"], &["b"]),
         ("^[a-b-c]$", &["a", "b", "-", "c"], &["d"]),
         (r"^[\d_\-\]]$", &["1", "_", "-"], &["a"]),
         (r"^[\D]$", &["a"], &["1"]),
-        (r"^\x61\x{62}\143$", &["abc"], &["ab"]),
-        (r"^\pL\p{Lu}\PN\p{^L}$", &["aBc1"], &["abc1", "aB11"]),
-        (r"^\p{Latin}[\p{Nd}]$", &["a1"], &["1a"]),
-        ("^é$|^[à-ü]$|^[^é]$", &["a"], &["", "ab"]),
+        (r"^\x61\x{62}c$", &["abc"], &["ab"]),
+        (r"^a\_b$", &["a_b"], &["ab"]),
+        ("^é$|^a$", &["a"], &["", "ab"]),
         ("^a#b c$", &[], &["a"]),
-        (r"^a\_b\<\>$", &[], &["a_b"]),
     ];
     let mut patterns = Patterns::default();
     for (pattern, matched, others) in good {
@@ -256,6 +243,26 @@ fn patterns_are_gos() {
         "[[:bogus:]]",
         "[[:^^alpha:]]",
         "((a{100}){100}){100}",
+        // Go has these, or reads them otherwise; here they are refused.
+        r"\Qa.b\E",
+        r"\143",
+        r"\pL",
+        r"\p{Latin}",
+        "a{",
+        "{a}",
+        "a{,2}",
+        "a{01}",
+        "a{ 1}",
+        "[[a]",
+        "[[a]b]",
+        "[a&&b]",
+        "[a--b]",
+        "[a~~b]",
+        "[à-ü]",
+        r"a\<",
+        r"\b{start}a",
+        r"\u0061",
+        "(?P<a.b>a)",
     ] {
         assert!(patterns.compile(pattern).is_err(), "{pattern}");
     }
@@ -379,8 +386,6 @@ proptest! {
 
     #[test]
     fn any_text_is_judged(pattern in "[\\\\(){}\\[\\]*+?|^$.,:<>=!#&~PpQExbdiUs0-9é -]{0,20}") {
-        // Whatever is let through means something to the engine, or is refused there.
-        let _ = rewrite(&pattern);
         let _ = Patterns::default().compile(&pattern);
     }
 }
