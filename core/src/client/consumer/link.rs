@@ -15,6 +15,7 @@ use super::super::frame::Received;
 use super::actions::ConnectionStats;
 use super::in_flight::TimeLimits;
 use super::options::ConsumerOptions;
+use super::rdy::Prospects;
 use super::slowdown::Slowdown;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -92,6 +93,8 @@ pub(super) struct Link {
     pub(super) since: Instant,
     /// When a message came or was answered last.
     pub(super) active: Instant,
+    /// What a test in backoff may expect of it.
+    pub(super) prospects: Prospects,
     pub(super) limits: TimeLimits,
     /// Messages since the last look at the rate.
     pub(super) recent: u32,
@@ -125,6 +128,7 @@ impl Link {
             in_flight: 0,
             since: now.instant,
             active: now.instant,
+            prospects: Prospects::default(),
             limits: TimeLimits::default(),
             recent: 0,
             rate: 0,

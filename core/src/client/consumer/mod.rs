@@ -26,8 +26,9 @@
 //!   on top.
 //! - Failures reported with [`requeue`](Consumer::requeue) slow the whole consumer down, or with
 //!   [`BackoffScope::Connection`] the nsqd that the message came from: RDY 0 (before the REQ goes out), a
-//!   wait, then one message as a test. Each test that fails doubles the wait, up to
-//!   `max_backoff_duration`, and each that succeeds halves it.
+//!   wait, then one message as a test, at the nsqd that is most likely to have one; when none comes for the
+//!   length of the wait, at another. Each test that fails doubles the wait, up to `max_backoff_duration`,
+//!   and each that succeeds halves it.
 //! - A message that is not answered within the server's timeout is let go, with
 //!   [`TimedOut`](ConsumerEvent::TimedOut): the server sends it again. With `auto_touch` the consumer asks
 //!   for more time itself.
@@ -409,6 +410,7 @@ impl Consumer {
                     in_flight: link.in_flight,
                     since: link.since,
                     active: link.active,
+                    prospects: link.prospects,
                 });
             } else {
                 held = held.saturating_add(link.in_flight);
@@ -423,8 +425,12 @@ impl Consumer {
             held,
             is_test: self.slowdown.is_testing(),
         };
+        let idle_timeout = self.options.low_rdy_idle_timeout;
         let timers = Timers {
-            idle_timeout: self.options.low_rdy_idle_timeout,
+            idle_timeout: self
+                .slowdown
+                .test_patience()
+                .map_or(idle_timeout, |test_patience| idle_timeout.min(test_patience)),
             hold_timeout: self.options.low_rdy_timeout,
         };
         let plan = rdy::plan(budget, timers, &seats, now.instant);

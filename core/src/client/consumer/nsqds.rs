@@ -17,6 +17,7 @@ use super::actions::{ConsumerActions, ConsumerEvent, Delivery, DeliveryKey};
 use super::in_flight::TimeLimits;
 use super::link::{Frames, Incoming, Stage, is_permanent};
 use super::options::{BackoffScope, RdyShares};
+use super::rdy::Prospects;
 use super::slowdown::{Signal, Slowdown};
 use super::{Consumer, FLUSH_TIMEOUT, HEALTHY_AFTER};
 use crate::protocol::frame::{CLOSE_WAIT, OK};
@@ -424,7 +425,18 @@ impl Consumer {
             },
         });
         // Now, so that it goes out before the answer that caused it.
+        self.note_prospects(id);
         self.spread_rdy(now);
+    }
+
+    /// An answer to a message of `cause` makes the consumer wait: notes where the test is likely to get one.
+    fn note_prospects(&mut self, cause: DialId) {
+        for (id, link) in &mut self.links {
+            let is_cause = *id == cause;
+            // The message that was answered is not in flight any more.
+            let in_use = link.in_flight.saturating_add(u32::from(is_cause));
+            link.prospects = Prospects { is_full: link.rdy > 0 && in_use >= link.rdy, is_cause };
+        }
     }
 
     /// Lets tests begin.

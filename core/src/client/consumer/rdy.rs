@@ -9,7 +9,9 @@
 //!   earliest. What becomes free goes to the one that has waited longest. So of n connections, with a
 //!   budget of b, each has its turn at least every n / b times `hold_timeout`, and the time that answers
 //!   to messages in flight take.
-//! - A test in backoff begins with the connection that was active last: an idle one proves nothing.
+//! - A test in backoff begins where a message is most likely to come from: at a connection that had used up
+//!   its RDY, among equals at the one whose message was answered last. An idle one proves nothing, so when
+//!   nothing comes for the backoff's time, the test goes on to the next.
 //! - Messages in flight count as long as they are, also on connections whose RDY has fallen since: a
 //!   connection that lost its RDY makes room for others only as its messages are answered.
 
@@ -29,14 +31,14 @@ pub(super) struct Budget {
     pub(super) in_flight: u32,
     /// In flight on connections that are none of the seats.
     pub(super) held: u32,
-    /// A test in backoff: whoever was active last comes first.
+    /// A test in backoff: whoever has the best prospects comes first.
     pub(super) is_test: bool,
 }
 
 /// When a connection gives its RDY up, if there is too little for all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timers {
-    /// `low_rdy_idle_timeout`.
+    /// `low_rdy_idle_timeout`, or what is less in a test.
     pub(super) idle_timeout: Duration,
     /// `low_rdy_timeout`.
     pub(super) hold_timeout: Duration,
@@ -57,6 +59,17 @@ pub(super) struct Seat {
     pub(super) since: Instant,
     /// When a message came or was answered last; when it subscribed if none did.
     pub(super) active: Instant,
+    /// Whether a test is likely to get a message from it.
+    pub(super) prospects: Prospects,
+}
+
+/// What was known of a connection when the backoff's wait began; more is better.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Prospects {
+    /// It had sent all that its RDY allowed, so the server may well have more.
+    pub(super) is_full: bool,
+    /// It was an answer to its message that made the consumer wait.
+    pub(super) is_cause: bool,
 }
 
 /// What to do.
@@ -192,7 +205,9 @@ fn rotate(
         }
     }
     if budget.is_test && seats.iter().all(|seat| seat.rdy == 0) {
-        waiting.sort_by_key(|(since, active, at)| (*active, *since, *at));
+        waiting.sort_by_key(|(since, active, at)| {
+            (Reverse(seats[*at].prospects), *active, *since, *at)
+        });
     } else {
         waiting.sort();
     }
@@ -228,7 +243,8 @@ mod tests {
 
     fn seat(max: u32, rdy: u32, in_flight: u32) -> Seat {
         let (since, active) = (Instant::ZERO, Instant::ZERO);
-        Seat { max, weight: 1, rdy, in_flight, since, active }
+        let prospects = Prospects::default();
+        Seat { max, weight: 1, rdy, in_flight, since, active, prospects }
     }
 
     fn budget(count: u32) -> Budget {
@@ -300,6 +316,21 @@ mod tests {
     }
 
     #[test]
+    fn a_test_prefers_who_had_no_rdy_left_and_then_who_failed() {
+        let mut seats = [seat(2500, 0, 0); 4];
+        seats[0].active = Instant::from_millis(5);
+        let test = Budget { rdy: 1, in_flight: 10, held: 0, is_test: true };
+        let mut begins = |at: usize, prospects| {
+            seats[at].prospects = prospects;
+            counts(&plan(test, TIMERS, &seats, Instant::from_millis(6)))
+        };
+        let (full, cause) = (true, true);
+        assert_eq!(begins(1, Prospects { is_full: !full, is_cause: cause }), [0, 1, 0, 0]);
+        assert_eq!(begins(2, Prospects { is_full: full, is_cause: !cause }), [0, 0, 1, 0]);
+        assert_eq!(begins(3, Prospects { is_full: full, is_cause: cause }), [0, 0, 0, 1]);
+    }
+
+    #[test]
     fn an_idle_connection_gives_up_after_a_whole_period_from_its_grant() {
         // Without a message for an hour, and granted just now.
         let now = Instant::from_millis(3_600_000);
@@ -341,6 +372,7 @@ mod tests {
                 in_flight,
                 since: Instant::from_millis(since),
                 active: Instant::from_millis(active),
+                prospects: Prospects::default(),
             });
         proptest::collection::vec(seat, 0..12)
     }

@@ -127,6 +127,12 @@ impl Slowdown {
         self.phase == Phase::Testing
     }
 
+    /// How long a test waits for a message in one place, if others may have one: as long as the wait before
+    /// it was at most. `None`: there is no test.
+    pub(super) fn test_patience(&self) -> Option<Duration> {
+        self.is_testing().then(|| self.longest_wait().max(TEST_PATIENCE_LEAST))
+    }
+
     /// 0: not in backoff.
     pub(super) const fn level(&self) -> u32 {
         self.level
@@ -135,6 +141,10 @@ impl Slowdown {
 
 /// Beyond this a tiny multiplier would take longer to recover from than its waits are worth.
 const LEVEL_MAX: u32 = 31;
+
+/// A test stays at least this long in one place, so that a short wait makes no storm of RDYs among idle
+/// nsqds, and a message has time to get here.
+const TEST_PATIENCE_LEAST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -129,3 +129,93 @@ fn figures_of_an_nsqd() {
     assert_eq!(codes, [("closed", 1), ("dial", 1)]);
     assert_eq!(stats.errors.last.as_deref(), Some("refused"));
 }
+
+/// Two nsqds of which the second has one message: it comes and fails while the first one's wait begins.
+fn one_busy_one_idle() -> (Rig, [DialId; 2]) {
+    let mut rig = Rig::new(backoff(Duration::from_secs(1), 4));
+    let [busy, idle] = [rig.connect("a:1"), rig.connect("b:1")];
+    let first = rig.message(busy, 'x', 1);
+    let (second, last) = (rig.message(busy, 'y', 1), rig.message(idle, 'z', 1));
+    rig.commands(busy);
+    rig.commands(idle);
+    rig.requeue(first, true).unwrap();
+    for (millis, key) in [(10, second), (20, last)] {
+        rig.at(millis);
+        rig.requeue(key, true).unwrap();
+    }
+    assert_eq!(rig.commands(idle), ["RDY 0", "REQ z 90000"]);
+    rig.commands(busy);
+    (rig, [busy, idle])
+}
+
+#[test]
+fn a_test_does_not_begin_at_an_nsqd_that_ran_dry() {
+    let (mut rig, [busy, idle]) = one_busy_one_idle();
+    rig.secs(2);
+    assert_eq!((rig.commands(busy), rig.commands(idle)), (vec!["RDY 1".into()], vec![]));
+    // It fails: the next test begins there again, since that is where something came from.
+    let key = rig.message(busy, 'x', 1);
+    rig.requeue(key, true).unwrap();
+    rig.secs(6);
+    assert_eq!(rig.commands(busy), ["RDY 0", "REQ x 90000", "RDY 1"]);
+    assert_eq!(rig.commands(idle), Vec::<String>::new());
+    // And again after a success.
+    let key = rig.message(busy, 'x', 1);
+    rig.finish(key).unwrap();
+    rig.secs(8);
+    assert_eq!(rig.commands(busy), ["RDY 0", "FIN x", "RDY 1"]);
+}
+
+/// It is the idle one's message that fails first.
+#[test]
+fn a_test_prefers_an_nsqd_that_had_no_rdy_left() {
+    let mut rig = Rig::new(backoff(Duration::from_secs(1), 4));
+    let [busy, idle] = [rig.connect("a:1"), rig.connect("b:1")];
+    let only = rig.message(idle, 'z', 1);
+    rig.message(busy, 'x', 1);
+    rig.message(busy, 'y', 1);
+    rig.commands(busy);
+    rig.commands(idle);
+    rig.requeue(only, true).unwrap();
+    rig.secs(2);
+    assert_eq!(rig.commands(idle), ["RDY 0", "REQ z 90000"]);
+    assert_eq!(rig.commands(busy), ["RDY 0", "RDY 1"]);
+}
+
+#[test]
+fn a_test_moves_on_when_nothing_comes_for_the_wait() {
+    let (mut rig, [busy, idle]) = one_busy_one_idle();
+    rig.at(3_999);
+    assert_eq!((rig.commands(busy), rig.commands(idle)), (vec!["RDY 1".into()], vec![]));
+    // The wait before was 2 s.
+    rig.secs(4);
+    assert_eq!(
+        (rig.commands(busy), rig.commands(idle)),
+        (vec!["RDY 0".into()], vec!["RDY 1".into()])
+    );
+    rig.secs(6);
+    assert_eq!(
+        (rig.commands(busy), rig.commands(idle)),
+        (vec!["RDY 1".into()], vec!["RDY 0".into()])
+    );
+    // Something is being worked on: the test stays until it is answered.
+    let key = rig.message(busy, 'x', 1);
+    rig.secs(20);
+    assert_eq!((rig.commands(busy), rig.commands(idle)), (vec![], vec![]));
+    rig.finish(key).unwrap();
+    assert_eq!(rig.consumer.stats().backoff_level, 0);
+}
+
+/// Nor do waits of milliseconds make idle nsqds hear RDY all the time.
+#[test]
+fn a_test_does_not_hurry_from_one_idle_nsqd_to_the_next() {
+    let mut rig = Rig::new(backoff(Duration::from_millis(1), 4));
+    let [a, b] = [rig.connect("a:1"), rig.connect("b:1")];
+    let key = rig.message(a, 'x', 1);
+    rig.requeue(key, true).unwrap();
+    rig.commands(a);
+    rig.commands(b);
+    rig.secs(1);
+    let count = rig.commands(a).len() + rig.commands(b).len();
+    assert!((8..=20).contains(&count), "{count}");
+}
