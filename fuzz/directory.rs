@@ -119,7 +119,13 @@ impl World {
                 let at = usize::from(reader.byte()) % self.over.len().max(1);
                 let Some(id) = self.over.get(at).copied() else { return };
                 let result = answer(reader);
-                self.directory.handle_called(id, result, &mut self.net, &mut self.changes);
+                self.directory.handle_called(
+                    id,
+                    result,
+                    self.now,
+                    &mut self.net,
+                    &mut self.changes,
+                );
                 let (found, vanished) = (&self.changes.found, &self.changes.vanished);
                 assert!(found.is_empty() && vanished.is_empty(), "it was answered before");
             }
@@ -151,7 +157,7 @@ impl World {
     fn answer(&mut self, id: CallId, result: CallResult) {
         self.calls.remove(&id);
         self.over.push(id);
-        self.directory.handle_called(id, result, &mut self.net, &mut self.changes);
+        self.directory.handle_called(id, result, self.now, &mut self.net, &mut self.changes);
         if !self.changes.vanished.is_empty() {
             assert!(self.vanished_after > 0, "nothing vanishes");
         }
@@ -201,7 +207,8 @@ impl World {
         if self.servers.is_empty() {
             return;
         }
-        for _ in 0..2 * (self.vanished_after + 2) {
+        // Some may still wait to be asked besides the rounds.
+        for _ in 0..2 * (self.vanished_after + 2) + 4 {
             for id in self.calls.keys().copied().collect::<Vec<_>>() {
                 let body = r#"{"producers":[{"broadcast_address":"last","tcp_port":9}]}"#.into();
                 self.answer(id, Ok(CallAnswer { status: 200, body }));

@@ -44,7 +44,7 @@ impl Consumer {
         out: &mut ConsumerActions,
     ) {
         let mut changes = mem::take(&mut self.changes);
-        self.directory.handle_called(id, result, &mut out.net, &mut changes);
+        self.directory.handle_called(id, result, now, &mut out.net, &mut changes);
         out.events.extend(changes.events.drain(..).map(ConsumerEvent::Directory));
         for address in changes.found.drain(..) {
             let address: Arc<str> = address.into();

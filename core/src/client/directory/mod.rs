@@ -3,6 +3,9 @@
 //! A [`Directory`] asks every nsqlookupd it was given, all at once, when it is given and then every
 //! `poll_interval`. What it finds is the union of their answers, by `broadcast_address:tcp_port`.
 //!
+//! - A server whose first question fails is asked again after a wait that grows, as nsqds are dialled (see
+//!   [`Backoff`]), until it answers: it may come up after this client. So is one that answers while no nsqd
+//!   is known at all, but only until the waits are as long as `poll_interval`: nsqds may register later.
 //! - A server that fails, or answers nonsense, keeps its last good answer: an nsqlookupd that is being
 //!   started again does not make nsqds vanish.
 //! - An nsqd that no answer lists for `vanished_after` regular rounds in a row has vanished.
@@ -22,6 +25,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::actions::{CallId, NetActions};
+use super::backoff::Backoff;
 use super::options::Secret;
 use crate::http::call::{Call, CallResult, Url, UrlError, push_form_value};
 use crate::log::{Level, OneLine};
@@ -145,6 +149,14 @@ struct Server {
     /// Where to ask instead, as the server itself said.
     over_tls: Option<Url>,
     under_way: Option<CallId>,
+    /// It has answered, once at least.
+    has_answered: bool,
+    /// When it is asked besides the rounds, because it has been of no use yet.
+    again_at: Option<Instant>,
+    /// How long that takes, from time to time.
+    backoff: Backoff,
+    /// How often it was asked like this in a row.
+    tries: u32,
     /// Its last good answer.
     listed: BTreeSet<String>,
 }
@@ -184,11 +196,16 @@ impl Directory {
         if self.servers.iter().any(|server| server.url == url) {
             return Ok(false);
         }
+        let rng = Rng::new(self.rng.next_u64());
         self.servers.push(Server {
             address: address.to_owned(),
             url,
             over_tls: None,
             under_way: None,
+            has_answered: false,
+            again_at: None,
+            backoff: Backoff::new(ASK_AGAIN_MIN, ASK_AGAIN_MAX, rng),
+            tries: 0,
             listed: BTreeSet::new(),
         });
         self.ask(self.servers.len() - 1, out);
@@ -241,6 +258,7 @@ impl Directory {
         &mut self,
         id: CallId,
         result: CallResult,
+        now: Now,
         out: &mut NetActions,
         changes: &mut DirectoryChanges,
     ) {
@@ -260,6 +278,7 @@ impl Directory {
         match listed.and_then(|answer| answer::addresses(&answer)) {
             Ok((listed, left_out)) => {
                 server.listed = listed;
+                server.has_answered = true;
                 let left_out = left_out + take_new(&mut self.known, server, changes);
                 if left_out > 0 {
                     changes.events.push(server.event(DirectoryEventKind::LeftOut(left_out)));
@@ -272,9 +291,24 @@ impl Directory {
                 changes.events.push(server.event(DirectoryEventKind::Failed(why)));
             }
         }
+        self.ask_again(at, now);
         if self.is_counting && self.servers.iter().all(|server| server.under_way.is_none()) {
             self.is_counting = false;
             self.count(changes);
+        }
+    }
+
+    /// Has a server asked again soon that has been of no use yet.
+    fn ask_again(&mut self, at: usize, now: Now) {
+        let Some(server) = self.servers.get_mut(at) else { return };
+        let longest = 1_u32.checked_shl(server.tries).map(|factor| ASK_AGAIN_MIN * factor);
+        let is_early = longest.is_some_and(|longest| longest < self.options.poll_interval);
+        if !server.has_answered || (self.known.is_empty() && is_early) {
+            server.tries = server.tries.saturating_add(1);
+            server.again_at = Some(now.instant + server.backoff.next_wait());
+        } else if !self.known.is_empty() {
+            server.tries = 0;
+            server.backoff.reset();
         }
     }
 
@@ -303,7 +337,10 @@ impl Directory {
         if regular || extra {
             self.asked_at = now.instant;
             self.extra_at = None;
-            for at in 0..self.servers.len() {
+        }
+        for at in 0..self.servers.len() {
+            let again_at = self.servers.get(at).and_then(|server| server.again_at);
+            if regular || extra || is_due(again_at) {
                 self.ask(at, out);
             }
         }
@@ -311,11 +348,13 @@ impl Directory {
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.regular_at, self.extra_at].into_iter().flatten().min()
+        let again = self.servers.iter().map(|server| server.again_at);
+        again.chain([self.regular_at, self.extra_at]).flatten().min()
     }
 
     fn ask(&mut self, at: usize, out: &mut NetActions) {
         let Some(server) = self.servers.get_mut(at) else { return };
+        server.again_at = None;
         if server.under_way.is_some() {
             return;
         }
@@ -415,6 +454,11 @@ pub const VANISHED_AFTER: u32 = 3;
 /// The shortest time between two rounds when somebody wants one: nsqds that end every connection at
 /// once would else cause a storm of questions (clients.md section 3.9, row 5).
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The shortest and the longest wait before a server is asked again that has been of no use yet: as nsqds
+/// are dialled by default.
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// How many bytes an answer may have. `/nodes` lists every topic of every nsqd: this is enough for
 /// 200 nsqds with 1000 topics of 70 bytes each.

@@ -47,7 +47,7 @@ impl Rig {
     }
 
     fn called(&mut self, id: CallId, result: CallResult) {
-        self.directory.handle_called(id, result, &mut self.net, &mut self.changes);
+        self.directory.handle_called(id, result, self.now, &mut self.net, &mut self.changes);
     }
 
     /// The next regular round, answered.
@@ -279,4 +279,79 @@ fn too_many_are_left_out() {
     assert_eq!(rig.events(), ["nsqlookupd l1:1 lists too many nsqds: 5 left out"]);
     rig.answer(&[A]);
     assert_eq!(rig.events(), ["nsqlookupd l2:1 lists too many nsqds: 1 left out"]);
+}
+
+/// The next question besides the rounds, and how long it took.
+fn again(rig: &mut Rig, body: &'static str) -> Duration {
+    let at = rig.directory.poll_timeout().unwrap();
+    let wait = at.saturating_since(rig.now.instant);
+    rig.now = rig.now.after(wait);
+    rig.directory.handle_timeout(rig.now, &mut rig.net);
+    rig.answer(&[body]);
+    wait
+}
+
+#[test]
+fn a_server_that_comes_up_late_is_soon_asked_again() {
+    let mut rig = Rig::with(&["l1:4161"]);
+    rig.answer(&[""]);
+    let mut tries = 0;
+    while rig.now.instant < Instant::from_millis(1500) {
+        let wait = again(&mut rig, "");
+        tries += 1;
+        assert!((100..=100 << tries).contains(&wait.as_millis()), "{wait:?} at {tries}");
+    }
+    assert!(tries >= 3);
+    // It is up: at the latest after the next wait that is known to it.
+    assert!(again(&mut rig, A) < 4 * SECOND);
+    assert_eq!(rig.found(), ["a:4150"]);
+    // From now on there are rounds only, also when one of them is in vain.
+    rig.round(&[""]);
+    rig.round(&[A]);
+}
+
+#[test]
+fn a_server_that_never_came_up_is_asked_on_with_waits_of_up_to_half_a_minute() {
+    let mut rig = Rig::with(&["l1:4161", "l2:4161"]);
+    // One that works does not hide the other.
+    rig.answer(&[A, ""]);
+    let waits: Vec<_> = (0..60).map(|_| again_or_round(&mut rig)).collect();
+    assert!(waits.iter().all(|wait| *wait <= 30 * SECOND), "{waits:?}");
+    assert!(waits.iter().any(|wait| *wait > 10 * SECOND), "{waits:?}");
+}
+
+/// The first server lists one nsqd, the second has no answer.
+fn again_or_round(rig: &mut Rig) -> Duration {
+    let at = rig.directory.poll_timeout().unwrap();
+    let wait = at.saturating_since(rig.now.instant);
+    rig.now = rig.now.after(wait);
+    rig.directory.handle_timeout(rig.now, &mut rig.net);
+    for (id, call) in core::mem::take(&mut rig.net.calls) {
+        let result = match call.url.host() {
+            "l1" => Ok(CallAnswer { status: 200, body: A.into() }),
+            _ => Err(CallFailure::Failed("refused".into())),
+        };
+        rig.called(id, result);
+    }
+    wait
+}
+
+/// It was up before the nsqds that register with it; and there are topics that nobody ever has.
+#[test]
+fn a_server_that_lists_nothing_yet_is_asked_again_for_a_while() {
+    let mut rig = Rig::with(&["l1:4161"]);
+    rig.answer(&[NONE]);
+    assert!(again(&mut rig, NONE) <= SECOND);
+    again(&mut rig, A);
+    assert_eq!(rig.found(), ["a:4150"]);
+    rig.round(&[A]);
+    let mut rig = Rig::with(&["l1:4161"]);
+    rig.answer(&[NONE]);
+    let mut asked = 1;
+    while rig.now.instant < Instant::from_millis(600_000) {
+        again(&mut rig, NONE);
+        asked += 1;
+    }
+    // Ten rounds to fourteen, and not many more in all.
+    assert!((20..=26).contains(&asked), "{asked}");
 }

@@ -418,7 +418,7 @@ impl ProducerPool {
             return;
         }
         let mut changes = core::mem::take(&mut self.changes);
-        self.directory.handle_called(id, result, &mut out.net, &mut changes);
+        self.directory.handle_called(id, result, now, &mut out.net, &mut changes);
         out.events.extend(changes.events.drain(..).map(ProducerEvent::Directory));
         for address in changes.found.drain(..) {
             self.add(&address, now, out);
