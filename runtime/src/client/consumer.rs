@@ -17,7 +17,7 @@ use super::consuming::Consuming;
 use super::drive::{Runtime, drive};
 use super::events::{self, Events};
 use super::message::Message;
-use super::setup::{ConsumerConfig, SetupError, fill_in};
+use super::setup::{ConsumerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
@@ -42,9 +42,7 @@ impl Consumer {
     /// # Errors
     /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
     pub fn start<R: Runtime>(runtime: R, mut config: ConsumerConfig) -> Result<Self, SetupError> {
-        if config.nsqds.is_empty() && config.nsqlookupds.is_empty() {
-            return Err(SetupError::NoAddress);
-        }
+        check_addresses(&config.nsqds, &config.nsqlookupds)?;
         let (seed, drop_grace) = (config.net.seed(), config.drop_grace);
         let max_in_flight = config.options.max_in_flight;
         fill_in(&mut config.options.connection);
@@ -236,7 +234,8 @@ impl ConsumerHandle {
         self.0.turn(|client, now, out| client.change_max_in_flight(count, now, out));
     }
 
-    /// Consumes from the nsqd at `host:port` too; false if it does already.
+    /// Consumes from the nsqd at `host:port` too; false if it does already, is stopping, or if nothing can
+    /// be dialled there.
     pub fn add_nsqd(&self, address: &str) -> bool {
         self.0.turn(|client, now, out| client.machine.add_nsqd(address, now, out))
     }

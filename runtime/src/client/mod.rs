@@ -27,7 +27,7 @@ pub use producer::{Producer, ProducerStats, Publish, Receipt};
 pub use setup::{ConsumerConfig, NetConfig, ProducerConfig, SetupError};
 
 pub use sansq_core::client::{
-    AnswerError, BackoffScope, BackoffStrategy, ConnectionError, ConnectionOptions,
+    AddressError, AnswerError, BackoffScope, BackoffStrategy, ConnectionError, ConnectionOptions,
     ConnectionStats, ConsumerEvent, ConsumerOptions, ConsumerStats, ErrorCounts, Latencies,
     Outcome, PoolOptions, ProducerEvent, ProducerOptions, PublishError, PublishStats, RdyShares,
     RetryPolicy, Secret,

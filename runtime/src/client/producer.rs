@@ -15,7 +15,7 @@ use sansq_core::name::TopicName;
 use super::drive::{Runtime, drive};
 use super::events::Events;
 use super::publishing::{Payload, Place, Publishing, Submission};
-use super::setup::{ProducerConfig, SetupError, fill_in};
+use super::setup::{ProducerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
 
 /// Publishes to one nsqd, or to whichever of several has least to do.
@@ -58,9 +58,7 @@ impl Producer {
     /// # Errors
     /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
     pub fn start<R: Runtime>(runtime: R, mut config: ProducerConfig) -> Result<Self, SetupError> {
-        if config.nsqds.is_empty() && config.nsqlookupds.is_empty() {
-            return Err(SetupError::NoAddress);
-        }
+        check_addresses(&config.nsqds, &config.nsqlookupds)?;
         let seed = config.net.seed();
         fill_in(&mut config.options.producer.connection);
         let publish_timeout = config.options.producer.publish_timeout;
@@ -151,7 +149,8 @@ impl Producer {
         poll_fn(|context| shared.look(|client| client.poll_stopped(context))).await;
     }
 
-    /// Publishes to the nsqd at `host:port` too; false if it does already.
+    /// Publishes to the nsqd at `host:port` too; false if it does already, is closed, or if nothing can be
+    /// dialled there.
     pub fn add_nsqd(&self, address: &str) -> bool {
         self.0.0.turn(|client, now, out| client.pool.add_nsqd(address, now, out))
     }

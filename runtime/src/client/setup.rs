@@ -8,7 +8,9 @@ use core::time::Duration;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use sansq_core::client::{ConnectionOptions, ConsumerOptions, InvalidOption, PoolOptions};
+use sansq_core::client::{
+    AddressError, ConnectionOptions, ConsumerOptions, InvalidOption, PoolOptions, check_address,
+};
 use sansq_core::http::call::UrlError;
 use sansq_core::name::{ChannelName, InvalidName, TopicName};
 use sansq_core::upgrade::ClientTls;
@@ -84,6 +86,16 @@ pub(super) fn fill_in(options: &mut ConnectionOptions) {
     if options.hostname.is_empty() {
         options.hostname = host_name();
     }
+}
+
+/// Whether there is somewhere to connect to.
+pub(super) fn check_addresses(nsqds: &[String], nsqlookupds: &[String]) -> Result<(), SetupError> {
+    if nsqds.is_empty() && nsqlookupds.is_empty() {
+        return Err(SetupError::NoAddress);
+    }
+    nsqds.iter().try_for_each(|nsqd| {
+        check_address(nsqd).map_err(|error| SetupError::Nsqd(nsqd.clone(), error))
+    })
 }
 
 impl ProducerConfig {
@@ -232,6 +244,8 @@ pub enum SetupError {
     Channel(InvalidName),
     /// An option is out of its range.
     Option(InvalidOption),
+    /// Nothing can be dialled at the address of an nsqd.
+    Nsqd(String, AddressError),
     /// The address of an nsqlookupd cannot be asked.
     Nsqlookupd(String, UrlError),
     /// Neither an nsqd nor an nsqlookupd is given.
@@ -246,6 +260,7 @@ impl fmt::Display for SetupError {
             Self::Topic(error) => write!(f, "invalid topic: {error}"),
             Self::Channel(error) => write!(f, "invalid channel: {error}"),
             Self::Option(error) => error.fmt(f),
+            Self::Nsqd(address, error) => write!(f, "nsqd {address:?}: {error}"),
             Self::Nsqlookupd(address, error) => write!(f, "nsqlookupd {address:?}: {error}"),
             Self::NoAddress => f.write_str("neither an nsqd nor an nsqlookupd is given"),
             Self::NoRuntime => f.write_str("there is no runtime to run the client on"),
@@ -258,6 +273,7 @@ impl core::error::Error for SetupError {
         match self {
             Self::Topic(error) | Self::Channel(error) => Some(error),
             Self::Option(error) => Some(error),
+            Self::Nsqd(_, error) => Some(error),
             Self::Nsqlookupd(_, error) => Some(error),
             Self::NoAddress | Self::NoRuntime => None,
         }

@@ -18,7 +18,7 @@ use sansq_runtime::client::{
 use super::super::client::PATIENCE;
 use super::super::{options, start, start_lookupd};
 use super::broker::{Broker, Peer};
-use super::{GRACE, channel, producer, publish, quick};
+use super::{BAD_ADDRESSES, GRACE, channel, producer, publish, quick};
 use crate::harness::{self, Server, block_on};
 
 #[test]
@@ -62,6 +62,14 @@ fn a_client_needs_names_and_an_address() {
         assert!(matches!(ConsumerConfig::new("a", ""), Err(SetupError::Channel(_))));
         let nowhere = harness::try_consumer(ConsumerConfig::new("a", "c").unwrap());
         assert_eq!(nowhere.err(), Some(SetupError::NoAddress));
+        for (nsqd, error) in BAD_ADDRESSES {
+            let bad = ConsumerConfig::new("a", "c").unwrap().nsqd("127.0.0.1:1").nsqd(nsqd);
+            let bad = harness::try_consumer(bad).err();
+            assert_eq!(bad, Some(SetupError::Nsqd(nsqd.into(), error)));
+            let consumer = harness::consumer(ConsumerConfig::new("a", "c").unwrap().nsqd("a:1"));
+            assert!(!consumer.handle().add_nsqd(nsqd));
+            assert_eq!(consumer.stats().connections.len(), 1);
+        }
     });
 }
 

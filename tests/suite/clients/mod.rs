@@ -8,12 +8,20 @@ mod upgrade;
 
 use core::time::Duration;
 
-use sansq_runtime::client::{ConsumerConfig, PoolOptions, Producer, ProducerConfig};
+use sansq_runtime::client::{AddressError, ConsumerConfig, PoolOptions, Producer, ProducerConfig};
 
 use crate::harness::{self, Server};
 
 /// Long enough for anything that happens at all.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// What no nsqd can be dialled at, and why.
+const BAD_ADDRESSES: [(&str, AddressError); 4] = [
+    ("", AddressError::Host),
+    ("127.0.0.1", AddressError::Port),
+    ("127.0.0.1:99999", AddressError::Port),
+    ("http://127.0.0.1:4150", AddressError::Scheme),
+];
 
 /// A producer for this address that soon tries again.
 fn producer(address: impl ToString) -> Producer {

@@ -15,7 +15,7 @@ use sansq_runtime::client::{
 use super::super::client::{Client, Frame, PATIENCE};
 use super::super::{options, start};
 use super::broker::Broker;
-use super::{producer, quick};
+use super::{BAD_ADDRESSES, producer, quick};
 use crate::harness::{self, Server, block_on};
 
 #[test]
@@ -70,6 +70,13 @@ fn a_client_needs_an_address_and_sound_options() {
         bad.producer.max_outstanding = 0;
         let bad = harness::try_producer(ProducerConfig::new().nsqd("127.0.0.1:1").options(bad));
         assert!(matches!(bad, Err(SetupError::Option(_))));
+        for (nsqd, error) in BAD_ADDRESSES {
+            let bad = harness::try_producer(ProducerConfig::new().nsqd("a:1").nsqd(nsqd)).err();
+            assert_eq!(bad, Some(SetupError::Nsqd(nsqd.into(), error)));
+            let producer = producer("127.0.0.1:1");
+            assert!(!producer.add_nsqd(nsqd));
+            assert_eq!(producer.stats().nsqds, ["127.0.0.1:1"]);
+        }
     });
 }
 

@@ -69,6 +69,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::actions::{Dial, DialId};
+use super::address::check_address;
 use super::directory::{Directory, DirectoryChanges, Question};
 use super::options::InvalidOption;
 use super::producer::HEALTHY_AFTER;
@@ -176,12 +177,12 @@ impl Consumer {
         })
     }
 
-    /// Consumes from the nsqd at `host:port` too; false if it does already, or is stopping. One that has
-    /// refused the client for good is tried again.
+    /// Consumes from the nsqd at `host:port` too; false if it does already, is stopping, or if nothing can
+    /// be dialled there (see [`check_address`]). One that has refused the client for good is tried again.
     ///
     /// Addresses are told apart by their text.
     pub fn add_nsqd(&mut self, address: &str, now: Now, out: &mut ConsumerActions) -> bool {
-        if !self.is_running() {
+        if !self.is_running() || check_address(address).is_err() {
             return false;
         }
         let is_new = match self.nsqds.get_mut(address) {

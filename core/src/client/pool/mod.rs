@@ -38,6 +38,7 @@ use bytes::{Bytes, BytesMut};
 use super::actions::{
     CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
 };
+use super::address::check_address;
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
@@ -175,9 +176,12 @@ impl ProducerPool {
         })
     }
 
-    /// Publishes to the nsqd at `host:port` too, and starts to connect; false if it does already, or if
-    /// the pool is closed.
+    /// Publishes to the nsqd at `host:port` too, and starts to connect; false if it does already, if the
+    /// pool is closed, or if nothing can be dialled there (see [`check_address`]).
     pub fn add_nsqd(&mut self, address: &str, now: Now, out: &mut ProducerActions) -> bool {
+        if check_address(address).is_err() {
+            return false;
+        }
         let is_new = self.add(address, now, out);
         if let Some(member) = self.member_at(address) {
             member.is_given = true;
