@@ -119,10 +119,14 @@ impl Socket for Tcp {
 
 #[cfg(test)]
 mod tests {
-    use sansq_runtime::client::{Outcome, PublishError};
+    use std::path::Path;
+
+    use sansq_core::options::NsqdOptions;
+    use sansq_runtime::client::{AnswerError, Outcome, PublishError};
     use tokio::runtime::Runtime as TokioRuntime;
 
     use super::*;
+    use crate::{DataPath, Nsqd, ServerHandle};
 
     #[test]
     fn without_a_runtime_there_is_no_client() {
@@ -150,5 +154,48 @@ mod tests {
             assert!(consumer.next().await.is_none());
             consumer.stop(Duration::MAX).await;
         });
+    }
+
+    /// It would be queued for a connection that nobody writes to any more.
+    #[test]
+    fn no_answer_is_taken_once_the_runtime_is_gone() {
+        let (gone, folder) = (TokioRuntime::new().unwrap(), tempfile::tempdir().unwrap());
+        let nsqd = start_nsqd(folder.path());
+        let address = nsqd.tcp_addr().socket_addr().unwrap().to_string();
+        let (producer, consumer, messages) = gone.block_on(async {
+            let producer = producer(ProducerConfig::new().nsqd(&address)).unwrap();
+            producer.publish_many("topic", ["a", "b", "c", "d"]).await.unwrap();
+            let config = ConsumerConfig::new("topic", "channel").unwrap();
+            let consumer = consumer(config.nsqd(&address).max_in_flight(4)).unwrap();
+            let mut messages = Vec::new();
+            while messages.len() < 4 {
+                messages.push(consumer.next().await.unwrap());
+            }
+            (producer, consumer, messages)
+        });
+        assert_eq!((producer.stats().connected, consumer.stats().in_flight), (1, 4));
+        drop(gone);
+        let [a, b, c, d] = messages.try_into().unwrap();
+        assert_eq!(a.touch(), Err(AnswerError::ConnectionLost));
+        assert_eq!(a.finish(), Err(AnswerError::ConnectionLost));
+        assert_eq!(b.requeue(None), Err(AnswerError::ConnectionLost));
+        assert_eq!(c.requeue_without_backoff(None), Err(AnswerError::ConnectionLost));
+        drop(d);
+        let stats = consumer.stats();
+        assert_eq!((stats.finished, stats.requeued, stats.touched, stats.in_flight), (0, 0, 0, 0));
+        assert!(!stats.connections[0].is_subscribed && !consumer.handle().add_nsqd("a:1"));
+        let stats = producer.stats();
+        assert_eq!((stats.connected, stats.outstanding), (0, 0));
+        assert!(!producer.add_nsqd("a:1"));
+        nsqd.shut_down();
+        nsqd.join().unwrap();
+    }
+
+    fn start_nsqd(folder: &Path) -> ServerHandle {
+        let mut options = NsqdOptions::default();
+        options.tcp_address = "127.0.0.1:0".into();
+        options.http_address = None;
+        let data_path = DataPath::open(folder, false).unwrap();
+        Nsqd::bind(options, data_path).unwrap().spawn().unwrap()
     }
 }

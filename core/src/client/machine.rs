@@ -35,6 +35,8 @@ pub trait ClientMachine: fmt::Debug {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are none.
     fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>);
+    /// Nothing drives it any more.
+    fn abort(&mut self);
     /// Whether it asks for nothing any more.
     fn is_stopped(&self) -> bool;
 }
@@ -103,6 +105,10 @@ macro_rules! client_machine {
 
             fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
                 self.swap_transmit(id, now, spare);
+            }
+
+            fn abort(&mut self) {
+                self.abort();
             }
 
             fn is_stopped(&self) -> bool {

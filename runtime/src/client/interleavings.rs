@@ -197,6 +197,10 @@ impl ClientMachine for Fake {
         }
     }
 
+    fn abort(&mut self) {
+        self.is_stopped = true;
+    }
+
     fn is_stopped(&self) -> bool {
         self.is_stopped
     }

@@ -153,6 +153,8 @@ impl<C: Client> Shared<C> {
         state.is_over = true;
         state.work.clear();
         state.close_all(&mut wakers);
+        // So that nobody is told that an answer is on its way, or that there is a connection.
+        state.client.machine_mut().abort();
         state.client.end(&mut wakers);
         drop(state);
         wakers.wake();

@@ -246,6 +246,19 @@ impl Consumer {
         self.settle(now, out);
     }
 
+    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is stopped; answers
+    /// to messages are [`ConnectionLost`](AnswerError::ConnectionLost).
+    pub fn abort(&mut self) {
+        self.phase = Phase::Stopped;
+        self.directory.stop();
+        self.links.clear();
+        self.in_flight = InFlight::default();
+        for nsqd in self.nsqds.values_mut() {
+            nsqd.link = None;
+            nsqd.redial_at = None;
+        }
+    }
+
     /// Whether it is stopped and asks for nothing any more.
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped

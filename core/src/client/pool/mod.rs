@@ -333,6 +333,17 @@ impl ProducerPool {
         }
     }
 
+    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is stopped;
+    /// publishes that were outstanding are not completed.
+    pub fn abort(&mut self) {
+        self.close_at.get_or_insert(Instant::ZERO);
+        self.stopped = true;
+        self.directory.stop();
+        self.members.clear();
+        self.slots.clear();
+        self.queue.clear();
+    }
+
     /// Whether it is closed and asks for nothing any more.
     pub const fn is_stopped(&self) -> bool {
         self.stopped

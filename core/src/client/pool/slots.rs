@@ -115,6 +115,14 @@ impl Slots {
         Ok(id)
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.free.clear();
+        self.bytes = 0;
+        self.deadline_bound = None;
+    }
+
     fn at(&self, id: PublishId) -> usize {
         (id.0 & ((1 << self.bits) - 1)) as usize
     }
