@@ -2,14 +2,19 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
+use core::net::Ipv4Addr;
 use std::io::{self, BufRead, Write};
 
 use bytes::{Buf, BytesMut};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Connection, OtherError, ProtocolVersion,
+    ServerConfig,
+};
 use x509_cert::der::{Decode, asn1};
 use x509_cert::{Certificate, der::oid::ObjectIdentifier};
 
@@ -46,29 +51,54 @@ impl PartialEq for ServerTls {
 ///
 /// Two are equal if they are the same one.
 #[derive(Clone, Debug)]
-pub struct ClientTls(Arc<ClientConfig>);
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    asks_for_name: bool,
+}
 
 impl ClientTls {
     /// Speaks TLS as `config` says.
     pub const fn new(config: Arc<ClientConfig>) -> Self {
-        Self(config)
+        Self { config, asks_for_name: true }
+    }
+
+    /// Speaks TLS as `config` says, which takes servers whatever they are called.
+    pub const fn with_any_name(config: Arc<ClientConfig>) -> Self {
+        Self { config, asks_for_name: false }
     }
 
     /// The settings.
     pub const fn config(&self) -> &Arc<ClientConfig> {
-        &self.0
+        &self.config
+    }
+
+    /// What the certificate of `server`, a name or an address, has to be for. Without a port.
+    ///
+    /// # Errors
+    /// If no certificate can be for it, and that is asked for.
+    pub fn server_name(&self, server: &str) -> Result<ServerName<'static>, TlsError> {
+        match ServerName::try_from(server.to_owned()) {
+            Ok(name) => Ok(name),
+            // Nobody looks at it, and an address is not sent.
+            Err(_) if !self.asks_for_name => Ok(Ipv4Addr::UNSPECIFIED.into()),
+            Err(_) => Err(TlsError(format!(
+                "no certificate can be for the name {server:?}: its labels have to be of letters, \
+                 digits and hyphens, hyphens only inside, and the last one not of digits alone; \
+                 tls_server_name says what the certificate is for instead"
+            ))),
+        }
     }
 }
 
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.config, &other.config)
     }
 }
 
 impl Eq for ClientTls {}
 
-/// Why TLS can't go on; the text is rustls's.
+/// Why TLS can't go on; the text is rustls's, or of whoever verified the peer's certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsError(String);
 
@@ -82,6 +112,10 @@ impl core::error::Error for TlsError {}
 
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> Self {
+        // rustls shows it as a programmer would want it.
+        if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why))) = error {
+            return Self(format!("invalid peer certificate: {why}"));
+        }
         Self(error.to_string())
     }
 }
@@ -107,11 +141,10 @@ impl Tls {
     /// The client's side. `server` is the name or the address that the server's certificate has to have.
     ///
     /// # Errors
-    /// If `server` is no name and no address, or the settings contradict themselves.
+    /// If no certificate can be for `server`, or the settings contradict themselves.
     pub fn client(tls: &ClientTls, server: &str) -> Result<Self, TlsError> {
-        let name = ServerName::try_from(server.to_owned());
-        let name = name.map_err(|error| TlsError(error.to_string()))?;
-        let connection = ClientConnection::new(Arc::clone(&tls.0), name)?;
+        let name = tls.server_name(server)?;
+        let connection = ClientConnection::new(Arc::clone(&tls.config), name)?;
         Ok(Self::new(Connection::Client(connection)))
     }
 
