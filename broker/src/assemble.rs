@@ -5,19 +5,22 @@ use std::collections::hash_map::RandomState;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sansq_core::log::Level;
 use sansq_core::nsqd::http::{Memory, OptionValue};
 use sansq_core::nsqd::{self, AuthMethod, Config, StatsdOptions};
 use sansq_core::upgrade::{ClientTls, ServerTls};
 use sansq_core::{nsqlookupd, options};
 use sansq_runtime::storage::DataPath;
-use sansq_runtime::tls::{self, ClientAuth, ClientTlsOptions, MinVersion, ServerTlsOptions};
+use sansq_runtime::tls::{
+    self, ClientAuth, ClientTlsOptions, Loaded, MinVersion, ServerTlsOptions,
+};
 use sansq_smol::{Address, Executor};
 
 use crate::args::{
     NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, TlsVersion, host_name, shown,
 };
 use crate::limits::{Connections, raise_open_files};
-use crate::log::set_nsqd_level;
+use crate::log::{NSQD, log, set_nsqd_level};
 
 /// A running server on any runtime.
 #[derive(Debug)]
@@ -113,7 +116,7 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
 }
 
 /// What clients get TLS with: `None` without a certificate.
-pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<ServerTls>> {
+pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<Loaded<ServerTls>>> {
     if flags.tls_cert.is_empty() {
         return Ok(None);
     }
@@ -141,13 +144,25 @@ fn client_tls(flags: &NsqdOptions) -> io::Result<Option<ClientTls>> {
     }
     if flags.tls_root_ca_file.is_empty() {
         let options = ClientTlsOptions { min_version, ..ClientTlsOptions::default() };
-        return Ok(tls::client(&options).ok());
+        return Ok(tls::client(&options).ok().map(|loaded| loaded.tls));
     }
     let root_ca_file = Some(PathBuf::from(&flags.tls_root_ca_file));
     let options = ClientTlsOptions { root_ca_file, min_version, ..ClientTlsOptions::default() };
-    tls::client(&options).map(Some).map_err(|error| {
+    let loaded = tls::client(&options).map_err(|error| {
         io::Error::new(error.kind(), format!("failed to build client TLS config - {error}"))
-    })
+    })?;
+    // Else it was said of the same file when the server's TLS was made.
+    if flags.tls_cert.is_empty() {
+        log_tls(&loaded.warnings);
+    }
+    Ok(Some(loaded.tls))
+}
+
+/// Says what is left out of the files of TLS.
+pub(crate) fn log_tls(warnings: &[String]) {
+    for warning in warnings {
+        log(NSQD, Level::Warn, format_args!("TLS: {warning}"));
+    }
 }
 
 /// TLS 1.0 and 1.1 are not to be had: asking for them as the oldest is asking for 1.2.

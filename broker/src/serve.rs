@@ -116,6 +116,10 @@ fn prepare_nsqd(
             "NSQ: TLS 1.0 and 1.1 are not supported; clients need TLS 1.2 or 1.3",
         );
     }
+    let tls = tls.map(|loaded| {
+        assemble::log_tls(&loaded.warnings);
+        loaded.tls
+    });
     Ok((data_path, tls))
 }
 

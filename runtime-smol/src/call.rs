@@ -11,7 +11,7 @@ use sansq_core::arena::CallId;
 use sansq_core::http::call::{Call, CallResult, Url};
 use sansq_core::nsqd::Shard;
 use sansq_core::upgrade::ClientTls;
-use sansq_runtime::{call, tls};
+use sansq_runtime::call;
 use smol::Async;
 use smol_hyper::rt::FuturesIo;
 
@@ -48,7 +48,8 @@ async fn connect_tls(
     tls: Option<ClientTls>,
 ) -> io::Result<FuturesIo<TlsStream<Async<TcpStream>>>> {
     let tls = tls.ok_or(ErrorKind::Unsupported)?;
-    let name = tls::server_name(url.host())?;
+    let name = tls.server_name(url.host());
+    let name = name.map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
     let socket = net::connect((url.host(), url.port())).await?;
     let connector = TlsConnector::from(Arc::clone(tls.config()));
     Ok(FuturesIo::new(connector.connect(name, socket).await?))

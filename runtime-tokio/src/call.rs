@@ -9,7 +9,7 @@ use sansq_core::arena::CallId;
 use sansq_core::http::call::{Call, CallResult, Url};
 use sansq_core::nsqd::Shard;
 use sansq_core::upgrade::ClientTls;
-use sansq_runtime::{call, tls};
+use sansq_runtime::call;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
@@ -46,7 +46,8 @@ async fn connect_tls(
     tls: Option<ClientTls>,
 ) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let tls = tls.ok_or(ErrorKind::Unsupported)?;
-    let name = tls::server_name(url.host())?;
+    let name = tls.server_name(url.host());
+    let name = name.map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
     let socket = TcpStream::connect((url.host(), url.port())).await?;
     let connector = TlsConnector::from(Arc::clone(tls.config()));
     Ok(TokioIo::new(connector.connect(name, socket).await?))

@@ -3,23 +3,31 @@
 //!
 //! Versions are 1.2 and 1.3; rustls has no older ones. Sessions are not resumed: NSQ's connections live long,
 //! and what would be remembered for their next one is memory and one more secret.
+//!
+//! What can't be read in a file of several certificates is left out, with a warning; what is then missing is
+//! an error.
+
+mod authorities;
+mod certificate;
+mod identity;
+mod pem;
+mod verify;
 
 use core::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme, SupportedProtocolVersion, version,
-};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use sansq_core::upgrade::{ClientTls, ServerTls};
+
+use self::authorities::Authorities;
+use self::identity::{certificates, identity};
+use self::verify::{AnyClient, AnyServer, KnownClient, KnownServer};
 
 /// What a server's TLS is made of.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -68,34 +76,44 @@ impl MinVersion {
     }
 }
 
+/// What was read, and what was left out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Loaded<T> {
+    /// What TLS is spoken with.
+    pub tls: T,
+    /// What of the files is not used, a line each, which names the file and says why.
+    pub warnings: Vec<String>,
+}
+
 /// Reads what a server speaks TLS with, for NSQ's protocol and for HTTPS.
 ///
 /// # Errors
 /// If a file can't be read, or has not in it what it should; the text names the file.
-pub fn server(options: &ServerTlsOptions) -> io::Result<ServerTls> {
-    let certificates = certificates(&options.cert)?;
-    let key = private_key(&options.key)?;
+pub fn server(options: &ServerTlsOptions) -> io::Result<Loaded<ServerTls>> {
+    let mut warnings = Vec::new();
     let provider = Arc::new(ring::default_provider());
+    let own = identity(&options.cert, &options.key, &provider, &mut warnings)?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.min_version.versions())
         .map_err(invalid)?;
     // The file is read even if nobody's certificate will be held against it: a mistake in it shows now.
-    let roots = options.root_ca_file.as_deref().map(roots_in).transpose()?;
+    let known = options.root_ca_file.as_deref();
+    let known = known.map(|path| authorities_in(path, &provider, &mut warnings)).transpose()?;
     let builder = match options.client_auth {
         ClientAuth::None => builder.with_no_client_auth(),
-        ClientAuth::Require => builder.with_client_cert_verifier(Arc::new(Anybody(provider))),
+        ClientAuth::Require => {
+            let algorithms = provider.signature_verification_algorithms;
+            builder.with_client_cert_verifier(Arc::new(AnyClient(algorithms)))
+        }
         ClientAuth::RequireVerify => {
-            let roots = Arc::new(roots.map_or_else(system_roots, Ok)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            builder.with_client_cert_verifier(verifier.build().map_err(invalid)?)
+            let known = known.map_or_else(|| authorities_of_system(&provider), Ok)?;
+            builder.with_client_cert_verifier(Arc::new(KnownClient(Arc::new(known))))
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates, key)
-        .map_err(|error| in_file(&options.key, error))?;
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(ServerTls::new(Arc::new(config)))
+    Ok(Loaded { tls: ServerTls::new(Arc::new(config)), warnings })
 }
 
 /// What a client's TLS is made of.
@@ -117,77 +135,76 @@ pub struct ClientTlsOptions {
 /// # Errors
 /// If a file can't be read, or has not in it what it should, or there is no authority; the text names
 /// the file.
-pub fn client(options: &ClientTlsOptions) -> io::Result<ClientTls> {
+pub fn client(options: &ClientTlsOptions) -> io::Result<Loaded<ClientTls>> {
+    let mut warnings = Vec::new();
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.min_version.versions())
-        .map_err(invalid)?;
+        .map_err(invalid)?
+        .dangerous();
     // The file is read even if no certificate will be held against it: a mistake in it shows now.
-    let roots = options.root_ca_file.as_deref().map(roots_in).transpose()?;
+    let known = options.root_ca_file.as_deref();
+    let known = known.map(|path| authorities_in(path, &provider, &mut warnings)).transpose()?;
     let builder = if options.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        let algorithms = provider.signature_verification_algorithms;
+        builder.with_custom_certificate_verifier(Arc::new(AnyServer(algorithms)))
     } else {
-        builder.with_root_certificates(roots.map_or_else(system_roots, Ok)?)
+        let known = known.map_or_else(|| authorities_of_system(&provider), Ok)?;
+        builder.with_custom_certificate_verifier(Arc::new(KnownServer(Arc::new(known))))
     };
     let config = match &options.identity {
         None => builder.with_no_client_auth(),
-        Some((cert, key)) => builder
-            .with_client_auth_cert(certificates(cert)?, private_key(key)?)
-            .map_err(|error| in_file(key, error))?,
+        Some((cert, key)) => {
+            let own = identity(cert, key, &provider, &mut warnings)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+        }
     };
-    Ok(ClientTls::new(Arc::new(config)))
+    let config = Arc::new(config);
+    let tls = if options.insecure_skip_verify {
+        ClientTls::with_any_name(config)
+    } else {
+        ClientTls::new(config)
+    };
+    Ok(Loaded { tls, warnings })
 }
 
-/// Whose certificate a server has to have that is asked at `host`.
+/// The certificates of the system's authorities that may vouch for servers now, for whoever speaks TLS
+/// without [`client`].
 ///
 /// # Errors
-/// If `host` is no name and no address.
-pub fn server_name(host: &str) -> io::Result<ServerName<'static>> {
-    ServerName::try_from(host.to_owned()).map_err(invalid)
-}
-
-/// The certificates of a file, of which there is at least one.
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| in_file(path, pem_error(error, "certificate")))?;
+/// If there are none.
+pub fn system_authorities() -> io::Result<Vec<CertificateDer<'static>>> {
+    let known = authorities_of_system(&ring::default_provider())?;
+    let certificates: Vec<_> = known.of_servers(UnixTime::now()).cloned().collect();
     if certificates.is_empty() {
-        return Err(in_file(path, "no certificate in it"));
+        return Err(invalid("no certificate of the system's authorities is valid now"));
     }
     Ok(certificates)
 }
 
-fn private_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|error| in_file(path, pem_error(error, "private key")))
+/// Those whom a file says to trust.
+fn authorities_in(
+    path: &Path,
+    provider: &CryptoProvider,
+    warnings: &mut Vec<String>,
+) -> io::Result<Authorities> {
+    let algorithms = provider.signature_verification_algorithms;
+    certificates(path, warnings).map(|trusted| Authorities::new(trusted, algorithms))
 }
 
-/// The authorities of a file. Certificates that are no authority's are left out, like in the reference.
-fn roots_in(path: &Path) -> io::Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates(path)?);
-    if added == 0 {
-        return Err(in_file(path, "no authority's certificate in it"));
-    }
-    Ok(roots)
-}
-
-fn system_roots() -> io::Result<RootCertStore> {
+fn authorities_of_system(provider: &CryptoProvider) -> io::Result<Authorities> {
     let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
+    let known = Authorities::new(found.certs, provider.signature_verification_algorithms);
     match found.errors.into_iter().next() {
-        _ if added > 0 => Ok(roots),
+        _ if !known.is_empty() => Ok(known),
         Some(error) => Err(invalid(error)),
         None => Err(invalid("the system has no authorities' certificates")),
     }
 }
 
-fn pem_error(error: pem::Error, what: &str) -> String {
-    if matches!(error, pem::Error::NoItemsFound) {
-        format!("no {what} in it")
-    } else {
-        error.to_string()
-    }
+/// The line about something in a file that is not used.
+fn warning(path: &Path, why: &str) -> String {
+    format!("{}: {why}; the rest of the file is used", path.display())
 }
 
 fn in_file(path: &Path, why: impl fmt::Display) -> io::Error {
@@ -196,82 +213,6 @@ fn in_file(path: &Path, why: impl fmt::Display) -> io::Error {
 
 fn invalid(why: impl fmt::Display) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, why.to_string())
-}
-
-/// Takes every peer that has a certificate, and the key to it.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for Anybody {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
+use sansq_runtime::tls;
 use serde::de::DeserializeOwned;
 use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
@@ -24,13 +25,8 @@ pub(super) fn agent(connect: Duration, request: Duration) -> ureq::Agent {
 /// # Errors
 /// If the system has no authorities.
 pub(super) fn agent_with_tls(connect: Duration, request: Duration) -> Result<ureq::Agent, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let roots: Vec<_> =
-        found.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-    if roots.is_empty() {
-        let errors = found.errors.iter().map(|error| format!(": {error}"));
-        return Err(format!("the system has no authorities for TLS{}", errors.collect::<String>()));
-    }
+    let found = tls::system_authorities().map_err(|error| format!("TLS: {error}"))?;
+    let roots: Vec<_> = found.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))

@@ -3,5 +3,6 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod certificates;
 mod clients;
 mod server;

@@ -6,11 +6,13 @@ use sansq_core::client::directory::DirectoryOptions;
 use sansq_core::client::{
     ConnectionOptions, ConsumerOptions, MAX_FRAME_SIZE, PoolOptions, ProducerOptions, Upgrades,
 };
+use sansq_core::log::Level;
 use sansq_core::upgrade::ClientTls;
 
 use super::{Config, ConfigError};
 use crate::client::NetConfig;
-use crate::tls::{self, ClientTlsOptions};
+use crate::client::events::log;
+use crate::tls::{self, ClientTlsOptions, Loaded};
 
 impl Config {
     /// What these settings are for a connection. Reads the files of TLS, if it is asked for.
@@ -26,7 +28,7 @@ impl Config {
         };
         let name = &self.tls_server_name;
         let upgrades = Upgrades {
-            tls: self.tls_v1.then(|| self.tls()).transpose()?,
+            tls: self.tls_v1.then(|| self.tls_with_warnings()).transpose()?,
             tls_server_name: Some(name).filter(|name| !name.is_empty()).cloned(),
             snappy: self.snappy,
             deflate: self.deflate.then_some(self.deflate_level),
@@ -136,13 +138,22 @@ impl Config {
     /// As [`connection_options`](Self::connection_options).
     pub fn net_config(&self) -> Result<NetConfig, ConfigError> {
         self.check()?;
-        let http_tls = self.tls_v1.then(|| self.tls()).transpose()?;
+        // What is left out of the files is said where they are read for connections.
+        let http_tls = self.tls_v1.then(|| self.tls()).transpose()?.map(|loaded| loaded.tls);
         Ok(NetConfig { local_address: self.local_addr, http_tls, ..NetConfig::default() })
     }
 
-    fn tls(&self) -> Result<ClientTls, ConfigError> {
+    fn tls_with_warnings(&self) -> Result<ClientTls, ConfigError> {
+        let loaded = self.tls()?;
+        for warning in loaded.warnings {
+            log(Level::Warn, format_args!("TLS: {warning}"));
+        }
+        Ok(loaded.tls)
+    }
+
+    fn tls(&self) -> Result<Loaded<ClientTls>, ConfigError> {
         if let Some(tls) = &self.tls_config {
-            return Ok(tls.clone());
+            return Ok(Loaded { tls: tls.clone(), warnings: Vec::new() });
         }
         let given =
             |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
