@@ -16,6 +16,7 @@ pub(crate) const LIMITS: Limits = Limits {
     max_req_timeout: Duration::from_secs(3600),
     max_rdy_count: 2500,
     line_len_max: 200,
+    auth_secret_len_max: 64 * 1024,
 };
 
 /// What a stream comes to.

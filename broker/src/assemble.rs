@@ -201,6 +201,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         sync_timeout: flags.sync_timeout,
         max_msg_size: size(flags.max_msg_size),
         max_body_size: size(flags.max_body_size),
+        max_unanswered_bytes: size(flags.max_unanswered_bytes),
         msg_timeout: flags.msg_timeout,
         max_msg_timeout: flags.max_msg_timeout,
         max_req_timeout: flags.max_req_timeout,

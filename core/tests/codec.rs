@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     max_req_timeout: Duration::from_secs(3600),
     max_rdy_count: 2500,
     line_len_max: 16 * 1024,
+    auth_secret_len_max: 64 * 1024,
 };
 
 fn name() -> impl Strategy<Value = String> {

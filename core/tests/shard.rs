@@ -7,6 +7,7 @@ mod common;
 mod golden;
 mod operations;
 mod precreate;
+mod room;
 mod storage;
 #[cfg(feature = "upgrade")]
 mod upgrade;

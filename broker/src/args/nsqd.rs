@@ -54,6 +54,8 @@ pub struct NsqdOptions {
     pub lookupd_tcp_address: Vec<String>,
     /// Bytes of the body of MPUB, IDENTIFY and AUTH.
     pub max_body_size: u64,
+    /// Bytes that clients may have sent and have no answer to yet.
+    pub max_unanswered_bytes: u64,
     /// Bytes of a queue file before the next one is begun.
     pub max_bytes_per_file: u64,
     /// Consumers per channel; 0 for any number.
@@ -164,6 +166,7 @@ impl NsqdOptions {
             log_prefix: "[nsqd] ".into(),
             lookupd_tcp_address: vec![],
             max_body_size: 5_242_880,
+            max_unanswered_bytes: 64 * 1024 * 1024,
             max_bytes_per_file: 104_857_600,
             max_channel_consumers: 0,
             max_connections: 0,
@@ -318,6 +321,7 @@ impl Program for NsqdOptions {
             Flag::new("Messages", "max-msg-size", &mut self.max_msg_size, "bytes of a message").at_least(1),
             Flag::new("Messages", "max-req-timeout", &mut self.max_req_timeout, "longest delay of REQ and DPUB"),
             Flag::new("Messages", "max-body-size", &mut self.max_body_size, "bytes of the body of MPUB, IDENTIFY and AUTH").at_least(1),
+            Flag::new("Messages", "max-unanswered-bytes", &mut self.max_unanswered_bytes, "bytes that clients may have sent and not be answered yet; at it they are not read from").at_least(1),
             Flag::new("Messages", "queue-scan-worker-pool-max", &mut self.queue_scan_worker_pool_max, "kept for compatibility: sansq scans no queues").without_effect(),
             Flag::new("Messages", "queue-scan-selection-count", &mut self.queue_scan_selection_count, "kept for compatibility: sansq scans no queues").without_effect(),
             Flag::new("Clients", "max-heartbeat-interval", &mut self.max_heartbeat_interval, "longest heartbeat interval that a client can ask for"),

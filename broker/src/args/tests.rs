@@ -43,7 +43,7 @@ impl ConfigFile {
 
 /// The tables of http-and-ops.md sections 4 and 5: flag, default, config name where it differs (`-`
 /// for none).
-const NSQD: [(&str, &str, &str); 57] = [
+const NSQD: [(&str, &str, &str); 58] = [
     ("version", "false", "-"),
     ("config", "", "-"),
     ("log-level", "info", ""),
@@ -77,6 +77,7 @@ const NSQD: [(&str, &str, &str); 57] = [
     ("max-msg-size", "1048576", ""),
     ("max-req-timeout", "1h0m0s", ""),
     ("max-body-size", "5242880", ""),
+    ("max-unanswered-bytes", "67108864", ""),
     ("max-heartbeat-interval", "1m0s", ""),
     ("max-rdy-count", "2500", ""),
     ("max-output-buffer-size", "65536", ""),

@@ -203,6 +203,14 @@ impl Batch {
         }
     }
 
+    /// How many bytes its bodies take.
+    pub const fn byte_len(&self) -> usize {
+        match self {
+            Self::One(body) => body.len(),
+            Self::Many(bodies) => bodies.byte_len(),
+        }
+    }
+
     /// Whether it makes none.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
@@ -233,6 +241,8 @@ pub enum Origin {
         slot: u64,
         /// The command.
         kind: PublishKind,
+        /// The bytes that it has taken of the room of that shard.
+        len: u32,
     },
     /// An admin request that `shard` has in hand.
     Admin {
@@ -278,6 +288,8 @@ pub enum ShardMessage {
         conn: ConnId,
         /// The number of its command.
         slot: u64,
+        /// The bytes that it had taken of the room of the shard.
+        len: u32,
         /// What the client is told.
         result: Result<(), ProtocolError>,
     },

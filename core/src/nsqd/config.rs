@@ -53,6 +53,10 @@ pub struct Config {
     pub max_msg_size: usize,
     /// The largest declared body of IDENTIFY, AUTH and MPUB in bytes.
     pub max_body_size: usize,
+    /// Bytes that clients may have sent and have no answer to yet, over all shards and HTTP: publishes under
+    /// way, and bodies that are half there. At it they are not read from. Each shard has an equal part, and
+    /// HTTP has one; each part has room for one body at least.
+    pub max_unanswered_bytes: usize,
     /// How long a delivered message may stay unanswered if the client names no time.
     pub msg_timeout: Duration,
     /// The upper bound of a client's `msg_timeout`, and how far TOUCH can extend a delivery.
@@ -140,6 +144,32 @@ pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 /// slow peer needs.
 pub const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a client without heartbeats may take for a command, from its first byte on; with heartbeats it
+/// has two intervals (nsqd-protocol.md section 9). The reference waits for ever.
+pub const COMMAND_DEADLINE_WITHOUT_HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// Bytes of one connection that take nothing of the shard's shared room: of unanswered publishes, and of a
+/// body that is half there. So a client with small messages is not held up by those with large ones.
+pub const ALLOWANCE_LEN: usize = 32 * 1024;
+
+/// Bytes that are kept of each text that a client says of itself in IDENTIFY, and of those that an auth
+/// server says of it; the rest is cut off. Clients' are far shorter.
+pub const IDENTITY_LEN_MAX: usize = 1024;
+
+/// The longest secret of AUTH, in bytes. It is kept as long as the connection, and sent in a URL.
+pub const AUTH_SECRET_LEN_MAX: usize = 64 * 1024;
+
+/// Topics of which one connection's publishes are counted apart, for the statistics. Those to further
+/// topics are in no client's count.
+pub const PUB_COUNTS_MAX: usize = 1024;
+
+/// What all connections of a shard have for their allowances together, in bytes, at least.
+pub const SMALL_ROOM_MIN: usize = 256 * 1024;
+
+/// How long a body that is half there may hold room while others wait for it. A client that sends 5 MiB at
+/// 1 MiB/s is in time.
+pub const BODY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long the handshake of TLS may take (nsqd-protocol.md section 2.1).
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -177,6 +207,16 @@ pub const WRITE_DEADLINE_WITHOUT_HEARTBEAT: Duration = Duration::from_secs(60);
 /// How long a closing connection may take to accept the bytes still owed to it.
 pub const LINGER: Duration = Duration::from_secs(5);
 
+/// A text that somebody says of a client, as it is kept: at most [`IDENTITY_LEN_MAX`] bytes.
+pub(super) fn cut_identity(mut text: String) -> String {
+    if text.len() > IDENTITY_LEN_MAX {
+        let end = (0..=IDENTITY_LEN_MAX).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+    }
+    text.shrink_to_fit();
+    text
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -200,6 +240,7 @@ impl Default for Config {
             mem_queue_size: 10_000,
             max_msg_size: 1024 * 1024,
             max_body_size: 5 * 1024 * 1024,
+            max_unanswered_bytes: 64 * 1024 * 1024,
             msg_timeout: Duration::from_secs(60),
             max_msg_timeout: Duration::from_secs(15 * 60),
             max_req_timeout: Duration::from_secs(60 * 60),
@@ -277,6 +318,17 @@ impl Config {
         self.max_body_size.saturating_sub(4) / 5
     }
 
+    /// The longest body that a command can have.
+    pub const fn body_len_max(&self) -> usize {
+        if self.max_body_size > self.max_msg_size { self.max_body_size } else { self.max_msg_size }
+    }
+
+    /// One part of [`max_unanswered_bytes`](Self::max_unanswered_bytes): that of one of `shards` shards, or
+    /// of HTTP. It may be less than a body.
+    pub const fn unanswered_share(&self, shards: u16) -> usize {
+        self.max_unanswered_bytes / (shards as usize + 1)
+    }
+
     /// What the decoder of commands holds clients to.
     pub const fn limits(&self) -> Limits {
         Limits {
@@ -286,6 +338,7 @@ impl Config {
             max_req_timeout: self.max_req_timeout,
             max_rdy_count: self.max_rdy_count,
             line_len_max: LINE_LEN_MAX,
+            auth_secret_len_max: AUTH_SECRET_LEN_MAX,
         }
     }
 }

@@ -29,6 +29,10 @@ pub struct ShardStats {
     pub id: ShardId,
     /// Its clients' connections.
     pub connections: u64,
+    /// Bytes that they have sent and have no answer to yet: publishes, and bodies that are half there.
+    pub unanswered_bytes: u64,
+    /// How often one of them was not read from for want of room for such bytes.
+    pub unanswered_waits: u64,
 }
 
 impl ServerStats {

@@ -120,6 +120,8 @@ pub struct Limits {
     pub max_rdy_count: u32,
     /// Bytes of a line, its line feed included.
     pub line_len_max: usize,
+    /// Bytes of the declared body of AUTH, beside the limit for all.
+    pub auth_secret_len_max: usize,
 }
 
 /// Why the input can't be decoded any further. Each of them ends the connection.
@@ -238,6 +240,21 @@ impl Decoder {
         self.awaited.is_none() && self.searched == 0
     }
 
+    /// Whether the next command, with which `input` begins, is one that publishes.
+    pub fn publishes_next(&self, input: &[u8]) -> bool {
+        match &self.awaited {
+            Some(awaited) => {
+                matches!(awaited.head, Head::Pub(_) | Head::Mpub(_) | Head::Dpub(..))
+            }
+            None => [&b"PUB "[..], b"MPUB ", b"DPUB "].iter().any(|word| input.starts_with(word)),
+        }
+    }
+
+    /// How long the body of the command under way is, as it declares; `None` if there is none yet.
+    pub fn body_len(&self) -> Option<usize> {
+        self.awaited.as_ref()?.len
+    }
+
     /// The topic of an MPUB whose line was read: it comes into being before the body does (section 7.6).
     /// Told once.
     pub const fn opened(&mut self) -> Option<TopicName> {
@@ -340,7 +357,11 @@ impl Head {
         let refuse = |code, text: alloc::string::String| Err(ProtocolError::new(code, text));
         match self {
             Self::Identify | Self::Auth => {
-                let name = if matches!(self, Self::Auth) { "AUTH" } else { "IDENTIFY" };
+                let (name, max_body) = if matches!(self, Self::Auth) {
+                    ("AUTH", max_body.min(limits.auth_secret_len_max))
+                } else {
+                    ("IDENTIFY", max_body)
+                };
                 if len > max_body {
                     let text = alloc::format!("{name} body too big {declared} > {max_body}");
                     return refuse(ErrorCode::BadBody, text);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallAnswer, CallResult};
+use sansq_core::input::READ_LEN_MAX;
 use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Event, Peer, PeerAction, ReadState,
@@ -208,6 +209,15 @@ impl Node {
             self.write(client);
         }
         self.run();
+    }
+
+    /// Sends as much of `bytes` as a driver would read just now, which it cuts off.
+    pub fn feed(&mut self, client: Client, bytes: &mut &[u8]) {
+        while !bytes.is_empty() && !self.links[client.0].waits && !self.is_closed(client) {
+            let (part, rest) = bytes.split_at(bytes.len().min(READ_LEN_MAX));
+            *bytes = rest;
+            self.send(client, part);
+        }
     }
 
     /// Bytes that the client has sent and the shard has not taken.

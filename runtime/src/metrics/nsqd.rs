@@ -127,6 +127,14 @@ impl NsqdPage {
         let connections =
             self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.connections));
         show_family(page, "nsqd_connections", "Clients' connections", false, connections)?;
+        let unanswered =
+            self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.unanswered_bytes));
+        let help = "Bytes that clients have sent and have no answer to yet";
+        show_family(page, "nsqd_unanswered_bytes", help, false, unanswered)?;
+        let waits =
+            self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.unanswered_waits));
+        let help = "How often a client was not read from because of --max-unanswered-bytes";
+        show_family(page, "nsqd_unanswered_waits", help, true, waits)?;
         let lanes = self.lanes.iter().enumerate();
         let lanes = lanes.map(|(shard, length)| ([("shard", shard)], *length));
         let help = "Messages of other shards that the shard has not taken in yet";

@@ -51,7 +51,12 @@ fn nsqd(aggregate: bool) -> String {
     let stats = ServerStats {
         topics: vec![topic("a", first), topic("b", vec![])],
         topic_known: true,
-        shards: vec![ShardStats { id: ShardId(0), connections: 9 }],
+        shards: vec![ShardStats {
+            id: ShardId(0),
+            connections: 9,
+            unanswered_bytes: 7,
+            unanswered_waits: 3,
+        }],
         failure: Some("disk full".into()),
         ..ServerStats::default()
     };

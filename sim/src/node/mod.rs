@@ -306,6 +306,8 @@ impl Node {
                 ("unwritten bytes", held.unwritten_len as usize, unwritten_max as usize),
                 ("bytes read ahead", held.read_ahead_len, STAGED_LEN_MAX + RECORD_LEN_MAX),
                 ("HTTP requests", held.calls, CALLS_MAX),
+                ("unanswered bytes", held.unanswered_len, 2 * self.config.body_len_max()),
+                ("bytes of room", held.room_len, seat.shard.room_len_max()),
             ] {
                 if count > max {
                     let text = format!("nsqd {} holds {count} {what}, more than {max}", self.index);

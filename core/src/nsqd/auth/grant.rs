@@ -8,6 +8,7 @@ use serde::de::MapAccess;
 
 use super::pattern::{Pattern, Patterns};
 use crate::name::TopicName;
+use crate::nsqd::config::cut_identity;
 use crate::protocol::json::{self, Members, Object, push_string};
 use crate::time::Instant;
 
@@ -90,6 +91,7 @@ impl Grant {
         }
         let Answer { identity, identity_url, .. } = answer;
         let expires = now + Duration::from_secs(ttl.min(TTL_MAX));
+        let (identity, identity_url) = (cut_identity(identity), cut_identity(identity_url));
         Ok(Self { identity, identity_url, expires, rules, published: None })
     }
 

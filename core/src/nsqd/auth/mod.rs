@@ -113,8 +113,9 @@ pub(super) enum Verdict {
 }
 
 impl ClientAuth {
-    pub(super) const fn new(secret: Bytes) -> Self {
-        Self { secret, grant: None, asking: None }
+    pub(super) fn new(secret: &[u8]) -> Self {
+        // A copy, so that it keeps no read buffer alive.
+        Self { secret: Bytes::copy_from_slice(secret), grant: None, asking: None }
     }
 
     /// Whether a server is being asked, so that no command may be decoded.

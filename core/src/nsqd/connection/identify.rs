@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use super::{Connection, Identity, Reply};
 use crate::nsqd::actions::Actions;
-use crate::nsqd::config::Config;
+use crate::nsqd::config::{Config, cut_identity as cut};
 use crate::nsqd::event::Event;
 use crate::nsqd::line::Nearness;
 use crate::protocol::error::ProtocolError;
@@ -39,11 +39,11 @@ impl Connection {
             Reply::Ok
         };
         *self.identity = Identity {
-            client_id: identify.client_id,
-            hostname: identify.hostname,
-            user_agent: identify.user_agent,
-            topology_region: identify.topology_region,
-            topology_zone: identify.topology_zone,
+            client_id: cut(identify.client_id),
+            hostname: cut(identify.hostname),
+            user_agent: cut(identify.user_agent),
+            topology_region: cut(identify.topology_region),
+            topology_zone: cut(identify.topology_zone),
             connect_ts: self.identity.connect_ts,
         };
         self.respond(answer, now, out);

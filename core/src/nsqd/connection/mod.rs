@@ -7,8 +7,9 @@
 //! Answers carry no id in NSQ, so they leave in command order: a command whose outcome is not known yet
 //! holds a place in the queue of replies, and later answers wait behind it. Messages and heartbeats do
 //! not wait. Limits: [`PENDING_REPLIES_MAX`] open answers, then no further command is decoded;
-//! [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; [`OWED_LEN_MAX`] bytes owed,
-//! then no further message is delivered.
+//! [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; a whole body's length of
+//! unanswered publishes, likewise, so that two bodies are the most; [`OWED_LEN_MAX`] bytes owed, then no
+//! further message is delivered.
 //!
 //! Behind an IDENTIFY that asks for them there are layers between socket and protocol: TLS, Snappy,
 //! Deflate. Then `transmit` holds plain bytes, which are encoded when the driver takes them.
@@ -32,8 +33,9 @@ pub(super) use self::upgrade::Workspace;
 use super::actions::{Actions, Close, Peer, ReadState};
 use super::auth::{ClientAuth, Facts};
 use super::config::{
-    Config, LINGER, MAGIC_DEADLINE, OWED_LEN_MAX, PENDING_REPLIES_MAX, REPLIES_OWED_MAX,
-    TlsRequired, WRITE_DEADLINE_WITHOUT_HEARTBEAT,
+    ALLOWANCE_LEN, COMMAND_DEADLINE_WITHOUT_HEARTBEAT, Config, LINGER, MAGIC_DEADLINE,
+    OWED_LEN_MAX, PENDING_REPLIES_MAX, PUB_COUNTS_MAX, REPLIES_OWED_MAX, TlsRequired,
+    WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
 use super::line::Nearness;
@@ -84,6 +86,10 @@ pub(super) struct Connection {
     pub(super) blocked: bool,
     /// Whether input was left alone until replies are in.
     waits: bool,
+    /// What it holds of the shard's room.
+    pub(super) share: Share,
+    /// The longest body of a command, and so what it may have unanswered before its next one.
+    body_len_max: usize,
     next_heartbeat: Option<Instant>,
     read_deadline: Option<Instant>,
     write_deadline: Option<Instant>,
@@ -105,7 +111,7 @@ pub(super) struct Connection {
     pub(super) pub_counts: Vec<(TopicName, u64)>,
 }
 
-/// What the statistics show of a client.
+/// What the statistics show of a client; each text has at most [`IDENTITY_LEN_MAX`](super::config) bytes.
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) client_id: String,
@@ -114,6 +120,31 @@ pub(super) struct Identity {
     pub(super) topology_region: String,
     pub(super) topology_zone: String,
     pub(super) connect_ts: i64,
+}
+
+/// What a connection holds of its shard's room, or waits for; the shard keeps it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// Bytes of publishes that are not answered.
+    pub(super) unanswered: usize,
+    /// Bytes that are kept for the body that is half there.
+    pub(super) reserved: usize,
+    /// Since when.
+    pub(super) since: Option<Instant>,
+    /// Its input is left alone until there is room.
+    pub(super) wants: Option<Want>,
+    /// Whether it is in the line for the shared part, and in that for the small one.
+    pub(super) is_queued: bool,
+    pub(super) is_queued_small: bool,
+}
+
+/// Which room a connection waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Want {
+    /// For its next small publish.
+    Small,
+    /// So many bytes of the shared part.
+    Shared(usize),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -170,6 +201,8 @@ impl Connection {
             replies_owed: 0,
             blocked: false,
             waits: false,
+            share: Share::default(),
+            body_len_max: config.body_len_max(),
             next_heartbeat: None,
             read_deadline: Some(now.instant + MAGIC_DEADLINE),
             write_deadline: None,
@@ -256,6 +289,42 @@ impl Connection {
             Phase::Open => ReadState::More(
                 self.layer_needs(input).unwrap_or_else(|| self.decoder.needs(input.len())),
             ),
+        }
+    }
+
+    /// Whether the next command, with which `input` begins, is one that publishes.
+    pub(super) fn publishes_next(&self, input: &[u8]) -> bool {
+        self.phase == Phase::Open && self.decoder.publishes_next(input)
+    }
+
+    /// How much room the body needs that is half there, of which there are `len` bytes; 0 for one that needs
+    /// none of the shared part.
+    pub(super) fn room_needed(&self, len: usize) -> usize {
+        match self.decoder.body_len() {
+            // The size that an MPUB declares may be too small, as nobody compares the two.
+            Some(whole) if len > whole => self.body_len_max,
+            Some(whole) if len >= ALLOWANCE_LEN => whole,
+            _ => 0,
+        }
+    }
+
+    /// There is `input` that makes no command yet: it has to be one in time also without heartbeats.
+    pub(super) fn mind_rest(&mut self, input: &[u8], now: Now) {
+        if self.phase == Phase::Open
+            && self.read_deadline.is_none()
+            && !self.is_waiting()
+            && !(input.is_empty() && self.decoder.is_between())
+        {
+            self.read_deadline = Some(now.instant + COMMAND_DEADLINE_WITHOUT_HEARTBEAT);
+        }
+    }
+
+    /// The client has had enough time for what it began to send.
+    pub(super) fn give_up_input(&mut self, now: Now, out: &mut Actions) {
+        out.events.push(Event::ClientFailed(self.peer, ClientFailure::ReadDeadline));
+        match self.decoder.interrupted() {
+            Some(error) => self.refuse(error, now, out),
+            None => self.end(now, out),
         }
     }
 
@@ -435,11 +504,14 @@ impl Connection {
         self.delivery.unwrap_or(self.settings)
     }
 
-    /// Counts what it published.
+    /// Counts what it published; to how many topics, has a limit ([`PUB_COUNTS_MAX`]).
     pub(super) fn count_published(&mut self, topic: &TopicName, messages: u64) {
         match self.pub_counts.binary_search_by(|(name, _)| name.cmp(topic)) {
             Ok(at) => self.pub_counts[at].1 += messages,
-            Err(at) => self.pub_counts.insert(at, (*topic, messages)),
+            Err(at) if self.pub_counts.len() < PUB_COUNTS_MAX => {
+                self.pub_counts.insert(at, (*topic, messages));
+            }
+            Err(_) => {}
         }
     }
 
@@ -474,13 +546,7 @@ impl Connection {
                     // It is the broker that keeps the client waiting.
                     self.restart_read_deadline(now);
                 }
-                Phase::Magic | Phase::Open => {
-                    out.events.push(Event::ClientFailed(self.peer, ClientFailure::ReadDeadline));
-                    match self.decoder.interrupted() {
-                        Some(error) => self.refuse(error, now, out),
-                        None => self.end(now, out),
-                    }
-                }
+                Phase::Magic | Phase::Open => self.give_up_input(now, out),
                 Phase::Ending | Phase::Closed => self.close(Close::Now, now, out),
             };
         }
@@ -526,6 +592,8 @@ impl Connection {
             || self.awaits_upgrade()
             || self.replies.len() >= PENDING_REPLIES_MAX
             || self.replies_owed > REPLIES_OWED_MAX
+            || self.share.unanswered >= self.body_len_max
+            || self.share.wants.is_some()
     }
 
     fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut Actions) {

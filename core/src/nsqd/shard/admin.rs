@@ -286,7 +286,7 @@ impl Shard {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
             failure: self.failure(),
-            shards: vec![ShardStats { id: self.id, connections: self.conns.len() as u64 }],
+            shards: vec![self.shard_stats()],
             ..ServerStats::default()
         };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
@@ -305,6 +305,15 @@ impl Shard {
                 producers.map(|conn| client_stats(conn, self.consumer(conn))).collect();
         }
         stats
+    }
+
+    fn shard_stats(&self) -> ShardStats {
+        ShardStats {
+            id: self.id,
+            connections: self.conns.len() as u64,
+            unanswered_bytes: self.room.held() as u64,
+            unanswered_waits: self.room.waits(),
+        }
     }
 
     fn topic_stats(

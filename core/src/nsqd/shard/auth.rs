@@ -36,7 +36,7 @@ impl Shard {
             let error = ProtocolError::new(ErrorCode::AuthDisabled, *b"AUTH disabled");
             return connection.refuse(error, now, out);
         }
-        let mut auth = Box::new(ClientAuth::new(secret));
+        let mut auth = Box::new(ClientAuth::new(&secret));
         auth.ask(Held::Auth, first, servers);
         connection.auth = Some(auth);
         self.calls.push(Purpose::Auth(conn));

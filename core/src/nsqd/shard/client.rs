@@ -216,7 +216,10 @@ impl Shard {
         let Some(connection) = self.conns.get_mut(conn) else { return };
         connection.count_published(&topic, batch.len() as u64);
         let slot = connection.begin();
-        let origin = Origin::Client { shard: self.id, conn, slot, kind };
+        // The limits of commands have 31 bits.
+        let len = u32::try_from(batch.byte_len()).unwrap_or(u32::MAX);
+        self.room.take(connection, len as usize);
+        let origin = Origin::Client { shard: self.id, conn, slot, kind, len };
         self.route_publish(Publish { origin, topic, batch, delay }, now, out);
     }
 

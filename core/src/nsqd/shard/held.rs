@@ -9,6 +9,12 @@ pub struct Held {
     /// Unanswered commands of a connection; limit
     /// [`PENDING_REPLIES_MAX`](crate::nsqd::config::PENDING_REPLIES_MAX).
     pub replies: usize,
+    /// Bytes of publishes of a connection that are not answered; limit two bodies
+    /// ([`Config::body_len_max`](crate::nsqd::Config::body_len_max)).
+    pub unanswered_len: usize,
+    /// Bytes that all connections have unanswered, bodies that are half there included; limit
+    /// [`room_len_max`](Shard::room_len_max).
+    pub room_len: usize,
     /// Messages in the memory of a topic or channel that were never delivered; limit
     /// [`mem_queue_size`](crate::nsqd::Config::mem_queue_size), at least 1 without a disk, and one batch less
     /// one message, and those whose delay is over.
@@ -30,13 +36,21 @@ pub struct Held {
 impl Shard {
     /// What it holds just now. Looks at everything that there is, so it is not for every turn.
     pub fn held(&self) -> Held {
-        let mut held = Held { calls: self.calls.under_way(), ..Held::default() };
+        let (calls, room_len) = (self.calls.under_way(), self.room.held());
+        let mut held = Held { calls, room_len, ..Held::default() };
         for (_, conn) in self.conns.iter() {
             held.replies = held.replies.max(conn.open_replies());
+            held.unanswered_len = held.unanswered_len.max(conn.share.unanswered);
         }
         self.topics.iter().for_each(|(_, entry)| held.add(entry.topic.backlog()));
         self.channels.iter().for_each(|(_, entry)| held.add(entry.channel.backlog()));
         held
+    }
+
+    /// The limit of [`Held::room_len`], in bytes: the shard's room, and the allowance and what is read at a
+    /// time of as many connections as there were.
+    pub fn room_len_max(&self) -> usize {
+        self.room.len_max()
     }
 }
 

@@ -19,7 +19,8 @@ impl Shard {
     fn handle_message(&mut self, message: ShardMessage, now: Now, out: &mut Actions) {
         match message {
             ShardMessage::Publish(publish) => self.route_publish(publish, now, out),
-            ShardMessage::Published { conn, slot, result } => {
+            ShardMessage::Published { conn, slot, len, result } => {
+                self.room.answered(self.conns.get_mut(conn), len as usize);
                 if let Some(connection) = self.conns.get_mut(conn) {
                     let reply = result.map_or_else(Reply::Error, |()| Reply::Ok);
                     connection.complete(slot, reply, now, out);

@@ -19,6 +19,7 @@ mod held;
 mod lanes;
 mod lookup;
 mod precreate;
+mod room;
 mod statsd;
 mod storage;
 mod tables;
@@ -38,6 +39,7 @@ pub use self::held::Held;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
 use self::lookup::PeerEntry;
+use self::room::Room;
 use self::statsd::StatsdEntry;
 use self::tables::{ChannelEntry, Timer, TopicEntry};
 use self::tickets::Tickets;
@@ -50,6 +52,7 @@ use super::metadata::MetadataFile;
 use super::registry::Registry;
 use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
+use crate::input::READ_LEN_MAX;
 use crate::message::{Bodies, IdGenerator};
 use crate::name::TopicName;
 use crate::rng::Rng;
@@ -76,6 +79,8 @@ pub struct Shard {
     deadlines: Deadlines<Timer>,
     /// Connections that may have to subscribe, leave their channel or be armed before the call returns.
     unsettled: Vec<ConnId>,
+    /// For what clients have unanswered.
+    room: Room,
     /// Shard 0 only: what exists over all shards.
     registry: Registry,
     /// Shard 0 only: the connections to the nsqlookupds.
@@ -123,6 +128,7 @@ impl Shard {
             id,
             shards,
             ids: IdGenerator::new(config.node_id, id.0, shards),
+            room: Room::new(&config, shards),
             config,
             rng: Rng::new(seed).fork(u64::from(id.0)),
             bodies: Bodies::default(),
@@ -196,6 +202,9 @@ impl Shard {
             self.take_commands(conn, input, now, out);
         }
         let pauses = self.take_layered(conn, input, now, out);
+        if let Some(connection) = self.conns.get_mut(conn) {
+            connection.mind_rest(input, now);
+        }
         self.unsettled.push(conn);
         self.settle_all(now, out);
         let Some(connection) = self.conns.get_mut(conn) else { return ReadState::Stop };
@@ -210,16 +219,22 @@ impl Shard {
     /// Carries out the commands in `input`, as long as the connection has the layers that it has now.
     fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
         let Some(layers) = self.conns.get(conn).map(Connection::layers) else { return };
+        let (mut is_next, conns) = (false, self.conns.len());
         loop {
             self.take_finishes(conn, input, now, out);
             let Some(connection) = self.conns.get_mut(conn) else { return };
-            if connection.layers() != layers {
+            if connection.layers() != layers || !self.room.admits(connection, input, conns) {
                 return;
             }
-            let (config, bodies) = (&self.config, &mut self.bodies);
+            let (config, bodies, before) = (&self.config, &mut self.bodies, input.len());
             let Some(command) = connection.next_command(input, config, bodies, now, out) else {
-                return;
+                return self.room.see_to_body(connection, input.len(), is_next, now);
             };
+            if before - input.len() > READ_LEN_MAX {
+                // What came behind a large body must not keep its memory alive.
+                *input = BytesMut::from(&input[..]);
+            }
+            is_next = true;
             self.execute(conn, command, now, out);
         }
     }
@@ -291,6 +306,7 @@ impl Shard {
     pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(mut connection) = self.conns.remove(conn) else { return };
         out.events.push(Event::ClientLeft(connection.peer));
+        self.room.leave(&mut connection);
         self.leave(&mut connection, now, out);
         self.settle_all(now, out);
     }
@@ -310,6 +326,7 @@ impl Shard {
     /// to it at that moment.
     pub fn detach(&mut self, conn: ConnId) -> Option<Detached> {
         let mut connection = self.conns.remove(conn)?;
+        self.room.leave(&mut connection);
         connection.armed = None;
         Some(Detached(Box::new(connection)))
     }
@@ -373,6 +390,7 @@ impl Shard {
                     }
                 }
                 Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
+                Timer::Room => self.handle_room_timeout(at, now, out),
                 Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
             self.settle_all(now, out);
@@ -415,6 +433,7 @@ impl Shard {
 
     fn insert(&mut self, connection: Connection) -> ConnId {
         let conn = self.conns.insert(connection);
+        self.room.note_connections(self.conns.len());
         if let Some(connection) = self.conns.get_mut(conn) {
             connection.id = conn;
         }
@@ -433,6 +452,7 @@ impl Shard {
                 break;
             }
         }
+        self.grant_room(now, out);
         self.forget_moved(now, out);
         self.save_metadata(now, out);
     }
@@ -442,6 +462,9 @@ impl Shard {
         let Some(connection) = self.conns.get_mut(conn) else { return };
         let due = connection.poll_timeout();
         self.deadlines.arm_by(due, &mut connection.armed, Timer::Conn(conn));
+        if !connection.is_open() {
+            self.room.release(connection);
+        }
         let creates = connection.creates.take();
         let subscription = if connection.is_open() { None } else { connection.subscription.take() };
         if let Some(topic) = creates {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Shard;
 use super::precreate::Precreate;
+use super::room::Room;
 use super::tickets::Tickets;
 use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
@@ -31,6 +32,7 @@ pub(super) enum Timer {
     Conn(ConnId),
     Metadata,
     Peer(PeerId),
+    Room,
     Statsd,
     Topic(TopicId),
 }
@@ -72,6 +74,7 @@ pub(super) struct World<'a> {
     shard: ShardId,
     conns: &'a mut Arena<ConnId, Connection>,
     unsettled: &'a mut Vec<ConnId>,
+    room: &'a mut Room,
     tickets: &'a mut Tickets,
     bodies: &'a mut Bodies,
     now: Now,
@@ -85,6 +88,7 @@ macro_rules! world {
             shard: $shard.id,
             conns: &mut $shard.conns,
             unsettled: &mut $shard.unsettled,
+            room: &mut $shard.room,
             tickets: &mut $shard.tickets,
             bodies: &mut $shard.bodies,
             now: $now,
@@ -259,11 +263,14 @@ impl World<'_> {
     /// Tells a publisher the outcome.
     fn published(&mut self, origin: Origin, outcome: Result<(), NotPublished>) {
         match origin {
-            Origin::Client { shard, conn, slot, kind } => {
+            Origin::Client { shard, conn, slot, kind, len } => {
                 let result = outcome.map_err(|why| publish_error(kind, &why));
                 if shard != self.shard {
-                    return self.out.tell(shard, ShardMessage::Published { conn, slot, result });
+                    return self
+                        .out
+                        .tell(shard, ShardMessage::Published { conn, slot, len, result });
                 }
+                self.room.answered(self.conns.get_mut(conn), len as usize);
                 if let Some(connection) = self.conns.get_mut(conn) {
                     let reply = result.map_or_else(Reply::Error, |()| Reply::Ok);
                     connection.complete(slot, reply, self.now, self.out);

@@ -13,6 +13,7 @@ const LIMITS: Limits = Limits {
     max_req_timeout: Duration::from_secs(3600),
     max_rdy_count: 2500,
     line_len_max: 16 * 1024,
+    auth_secret_len_max: 64 * 1024,
 };
 const INIT: Gate =
     Gate { state: State::Init, heartbeats: true, lacks_tls: false, authorizes: false };
