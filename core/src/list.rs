@@ -21,10 +21,18 @@ const LEN_LEN: usize = 4;
 /// assert_eq!(list.len(), 2);
 /// assert!(list.iter().eq([b"one", b"two"]));
 /// ```
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq)]
 pub struct MessageList {
     count: u32,
+    /// How long the allocation may be in which the bytes lie.
+    whole: u32,
     bytes: Bytes,
+}
+
+impl PartialEq for MessageList {
+    fn eq(&self, other: &Self) -> bool {
+        (self.count, &self.bytes) == (other.count, &other.bytes)
+    }
 }
 
 impl MessageList {
@@ -38,14 +46,14 @@ impl MessageList {
         } else {
             input.split_to(len).freeze()
         };
-        Self { count, bytes }
+        Self { count, whole: whole(len), bytes }
     }
 
-    /// The same with `part`, which lies in `whole`.
-    pub(crate) fn slice(count: u32, whole: &Bytes, part: &[u8]) -> Self {
+    /// The same with `part`, which lies in `all`.
+    pub(crate) fn slice(count: u32, all: &Bytes, part: &[u8]) -> Self {
         let copies = is_copied(count, part.len());
-        let bytes = if copies { Bytes::copy_from_slice(part) } else { whole.slice_ref(part) };
-        Self { count, bytes }
+        let bytes = if copies { Bytes::copy_from_slice(part) } else { all.slice_ref(part) };
+        Self { count, whole: whole(all.len()), bytes }
     }
 
     /// How many messages it has.
@@ -63,6 +71,11 @@ impl MessageList {
         self.bytes.len() - LEN_LEN * self.len()
     }
 
+    /// The bytes of the bodies and of their lengths.
+    pub const fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bodies, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.bytes[..];
@@ -78,7 +91,8 @@ impl MessageList {
     pub(crate) fn pop_front(&mut self, bodies: &mut Bodies) -> Option<Bytes> {
         self.count = self.count.checked_sub(1)?;
         let len = self.bytes.try_get_u32().ok()? as usize;
-        if len > COPY_LEN_MAX {
+        let pins = self.whole as usize > PINNED_LEN_MAX.max(len.saturating_mul(PINNED_RATIO_MAX));
+        if len > COPY_LEN_MAX && !pins {
             return Some(self.bytes.split_to(len.min(self.bytes.len())));
         }
         let body = bodies.copy(self.bytes.get(..len)?);
@@ -94,7 +108,7 @@ impl MessageList {
         let bodies = self.iter().take(count as usize);
         let len = bodies.map(|body| LEN_LEN + body.len()).sum();
         self.count -= count;
-        Self { count, bytes: self.bytes.split_to(len) }
+        Self { count, whole: self.whole, bytes: self.bytes.split_to(len) }
     }
 }
 
@@ -112,8 +126,19 @@ impl<B: AsRef<[u8]>> FromIterator<B> for MessageList {
             bytes.extend_from_slice(body);
             count = count.checked_add(1).expect("a list's length fits 32 bits");
         }
-        Self { count, bytes: bytes.into() }
+        Self { count, whole: whole(bytes.len()), bytes: bytes.into() }
     }
+}
+
+/// How long a list may be for its bodies to be sliced out of it, whatever their lengths. One that waits
+/// longer than the others keeps all of it alive.
+const PINNED_LEN_MAX: usize = 256 * 1024;
+
+/// Of a longer list only bodies are sliced out that are at least one part in so many; others are copied.
+const PINNED_RATIO_MAX: usize = 16;
+
+fn whole(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// Whether a list is copied: if its bodies are small on average.
@@ -124,7 +149,28 @@ const fn is_copied(count: u32, len: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_small_body_keeps_no_large_list_alive() {
+        let mut bodies = Bodies::default();
+        for (len, small, is_copied) in [
+            (PINNED_LEN_MAX * 2, 300, true),
+            (PINNED_LEN_MAX * 2, PINNED_LEN_MAX * 2 / PINNED_RATIO_MAX - 1, true),
+            (PINNED_LEN_MAX * 2, PINNED_LEN_MAX / 4, false),
+            (PINNED_LEN_MAX / 2, 300, false),
+        ] {
+            let large = len - small - 2 * LEN_LEN;
+            let mut list: MessageList = [vec![1; large], vec![2; small]].into_iter().collect();
+            let range = list.bytes.as_ptr_range();
+            assert_eq!(list.pop_front(&mut bodies).map(|body| body.len()), Some(large));
+            let mut last = list.split_front(1);
+            let body = last.pop_front(&mut bodies).unwrap();
+            assert_eq!(range.contains(&body.as_ptr()), !is_copied, "{small} of {len}");
+            assert_eq!(body, vec![2; small]);
+        }
+    }
 
     fn body() -> impl Strategy<Value = Vec<u8>> {
         let len = prop_oneof![4 => 1_usize..20, 1 => COPY_LEN_MAX - 1..COPY_LEN_MAX + 3, 1 => 1000_usize..5000];

@@ -24,8 +24,8 @@ use super::admin::{AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsF
 use super::config::{Config, TlsRequired};
 use super::stats::{ClientStats, ServerStats};
 use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
+use crate::input::READ_LEN_MAX;
 use crate::log::OneLine;
-use crate::message::COPY_LEN_MAX;
 use crate::name::{ChannelName, TopicName};
 use crate::time::Now;
 use crate::version::SANSQ_VERSION;
@@ -289,9 +289,9 @@ fn parse_pub(request: &Request<'_>, too_big: bool, config: &Config) -> Result<Pa
     let Some(delay) = delay(&query, config) else {
         return Ok(Parsed::CreateThenReply(topic, refusal("INVALID_DEFER").unlogged()));
     };
-    // A small message must not keep the connection's read buffer alive.
+    // A small message must not keep the connection's read buffer alive, which may have a few times as much.
     let body = match request.body {
-        small if small.len() <= COPY_LEN_MAX => Bytes::copy_from_slice(small),
+        small if small.len() <= READ_LEN_MAX => Bytes::copy_from_slice(small),
         large => large.clone(),
     };
     let request = AdminRequest::Publish { topic, batch: Batch::One(body), delay };

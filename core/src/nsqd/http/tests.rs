@@ -213,7 +213,7 @@ fn pub_checks_in_order() {
 
 #[test]
 fn small_messages_are_copied_out_of_the_request() {
-    for (len, is_copied) in [(COPY_LEN_MAX, true), (COPY_LEN_MAX + 1, false)] {
+    for (len, is_copied) in [(READ_LEN_MAX, true), (READ_LEN_MAX + 1, false)] {
         let body = Bytes::from(vec![b'x'; len]);
         let request = Request { method: "POST", path: "/pub", query: Some("topic=t"), body: &body };
         let parsed = parse(&request, false, false, &config());
