@@ -103,23 +103,14 @@
 //! **Ending.** [`Producer::close`] and [`Consumer::stop`] wait for what is under way; dropping the last handle
 //! does the same in the background, as long as the runtime lives.
 
-mod broker;
-mod call;
 mod client;
-mod connection;
-mod http;
-mod lookup_peer;
-mod lookupd;
 mod net;
 mod reactor;
-mod server;
-mod shard;
-mod time;
-mod turn;
+mod runtime;
 
-pub use broker::Nsqd;
 pub use client::{consumer, consumer_on, producer, producer_on};
-pub use lookupd::Lookupd;
+pub use net::{Dialled, Listener, Socket};
+pub use runtime::{Executor, SmolTask, SmolThread};
 pub use sansq_runtime::client::{
     AnswerError, BackoffScope, BackoffStrategy, Config, ConfigError, ConnectionError,
     ConnectionOptions, ConnectionStats, Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle,
@@ -127,7 +118,12 @@ pub use sansq_runtime::client::{
     PoolOptions, Producer, ProducerConfig, ProducerEvent, ProducerOptions, ProducerStats, Publish,
     PublishError, PublishStats, RdyShares, Receipt, RetryPolicy, Secret, SetupError,
 };
+pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
-pub use sansq_runtime::{ServerHandle, Stopper};
-pub use server::Executor;
+
+/// nsqd on smol or async-std.
+pub type Nsqd = sansq_runtime::server::Nsqd<Executor>;
+
+/// nsqlookupd on smol or async-std.
+pub type Lookupd = sansq_runtime::server::Lookupd<Executor>;

@@ -1,28 +1,26 @@
 //! Sockets of either kind, TCP or unix; accepting and connecting.
 
 use core::fmt;
-use core::future::poll_fn;
-use core::pin::Pin;
-use core::task::{Context, Poll, ready};
+use core::net::{IpAddr, SocketAddr};
+use core::task::{Context, Poll};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 
+use bytes::BytesMut;
 use mio::Token;
-
 use sansq_core::nsqd::Peer;
-use sansq_runtime::Program;
-use sansq_runtime::listen::{AcceptPause, set_options};
-use sansq_runtime::socket::{ListenSocket, Stream};
+use sansq_runtime::listen::set_options;
+use sansq_runtime::runtime;
+use sansq_runtime::socket::{ListenSocket, Stream, begin_to_connect};
+use smol::Async;
 use smol::future::yield_now;
-use smol::io::{AsyncRead, AsyncWrite};
-use smol::net::{AsyncToSocketAddrs, resolve};
-use smol::{Async, Timer};
+use smol::net::resolve;
 
 use crate::reactor::{Reactor, Readiness};
 
 /// A connection, which its thread's reactor waits for.
-pub(crate) struct Socket {
+pub struct Socket {
     kind: Kind,
     token: Token,
     readiness: Rc<Readiness>,
@@ -31,7 +29,6 @@ pub(crate) struct Socket {
 
 enum Kind {
     Tcp(mio::net::TcpStream),
-    #[cfg(unix)]
     Unix(mio::net::UnixStream),
     /// Taken out.
     None,
@@ -42,7 +39,6 @@ macro_rules! either {
     ($this:expr, $socket:ident => $call:expr) => {
         match $this {
             Kind::Tcp($socket) => $call,
-            #[cfg(unix)]
             Kind::Unix($socket) => $call,
             Kind::None => Err(ErrorKind::NotConnected.into()),
         }
@@ -60,7 +56,6 @@ impl Socket {
                 stream.set_nonblocking(true)?;
                 Kind::Tcp(mio::net::TcpStream::from_std(stream))
             }
-            #[cfg(unix)]
             Stream::Unix(stream) => {
                 stream.set_nonblocking(true)?;
                 Kind::Unix(mio::net::UnixStream::from_std(stream))
@@ -71,137 +66,69 @@ impl Socket {
     }
 
     /// The socket alone.
-    pub(crate) fn into_std(mut self) -> Option<Stream> {
+    pub(crate) fn into_std(mut self) -> io::Result<Stream> {
         self.deregister();
         match core::mem::replace(&mut self.kind, Kind::None) {
-            Kind::Tcp(socket) => Some(Stream::Tcp(socket.into())),
-            #[cfg(unix)]
-            Kind::Unix(socket) => Some(Stream::Unix(socket.into())),
-            Kind::None => None,
+            Kind::Tcp(socket) => Ok(Stream::Tcp(socket.into())),
+            Kind::Unix(socket) => Ok(Stream::Unix(socket.into())),
+            Kind::None => Err(ErrorKind::NotConnected.into()),
         }
-    }
-
-    pub(crate) async fn readable(&self) {
-        poll_fn(|context| self.readiness.poll_readable(context)).await;
-    }
-
-    pub(crate) async fn writable(&self) {
-        poll_fn(|context| self.readiness.poll_writable(context)).await;
-    }
-
-    /// Reads what there is; also tells whether that was all. A short read says that the socket is empty, which saves
-    /// the system call that would find that out.
-    pub(crate) fn try_read(&self, room: &mut [u8]) -> io::Result<(usize, bool)> {
-        let result = either!(&self.kind, socket => { let mut socket = socket; socket.read(room) });
-        match result {
-            Ok(count) => {
-                let is_drained = SHORT_READ_IS_LAST && (1..room.len()).contains(&count);
-                if is_drained {
-                    self.readiness.note_drained();
-                }
-                Ok((count, is_drained))
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::WouldBlock {
-                    self.readiness.note_empty();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.note_written(
-            either!(&self.kind, socket => { let mut socket = socket; socket.write(bytes) }),
-        )
-    }
-
-    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.note_written(
-            either!(&self.kind, socket => { let mut socket = socket; socket.write_vectored(slices) }),
-        )
-    }
-
-    fn note_written(&self, result: io::Result<usize>) -> io::Result<usize> {
-        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
-            self.readiness.note_full();
-        }
-        result
-    }
-
-    /// Says that nothing more comes.
-    pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
-        either!(&self.kind, socket => socket.shutdown(Shutdown::Write))
     }
 
     fn deregister(&mut self) {
         let reactor = &self.reactor;
         match &mut self.kind {
             Kind::Tcp(socket) => reactor.deregister(socket, self.token),
-            #[cfg(unix)]
             Kind::Unix(socket) => reactor.deregister(socket, self.token),
             Kind::None => {}
         }
     }
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        room: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.readiness.poll_readable(context));
-            match self.try_read(room) {
-                Err(error) if is_passing(&error) => {}
-                result => return Poll::Ready(result.map(|(count, _)| count)),
-            }
+impl runtime::Socket for Socket {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.readiness.poll_readable(context).map(Ok)
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.readiness.poll_writable(context).map(Ok)
+    }
+
+    /// A short read says that the socket is empty.
+    fn try_read(&self, input: &mut BytesMut) -> io::Result<(usize, bool)> {
+        let room = input.capacity() - input.len();
+        // Room that was never written to can be read into only by unsafe code; so it takes a copy.
+        let result: io::Result<_> = self.reactor.with_scratch(room, |scratch| {
+            let count =
+                either!(&self.kind, socket => { let mut socket = socket; socket.read(scratch) })?;
+            input.extend_from_slice(&scratch[..count]);
+            Ok((count, SHORT_READ_IS_LAST && (1..scratch.len()).contains(&count)))
+        });
+        match &result {
+            Ok((_, true)) => self.readiness.note_drained(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.readiness.note_empty(),
+            _ => {}
         }
+        result
     }
-}
 
-impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.readiness.poll_writable(context));
-            match self.try_write(bytes) {
-                Err(error) if is_passing(&error) => {}
-                result => return Poll::Ready(result),
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let result = either!(&self.kind, socket => {
+            let mut socket = socket;
+            match parts {
+                [part] => socket.write(part),
+                _ => socket.write_vectored(parts),
             }
+        });
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            self.readiness.note_full();
         }
+        result
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.readiness.poll_writable(context));
-            match self.try_write_vectored(slices) {
-                Err(error) if is_passing(&error) => {}
-                result => return Poll::Ready(result),
-            }
-        }
+    fn shut_down_writing(&self) -> io::Result<()> {
+        either!(&self.kind, socket => socket.shutdown(Shutdown::Write))
     }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shut_down_writing())
-    }
-}
-
-/// Whether to try again, perhaps after a wait.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
 }
 
 impl Drop for Socket {
@@ -216,52 +143,95 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Waits for the next connection and sets its options. A failure is logged and does not end it.
-pub(crate) async fn accept(
-    listener: &Async<ListenSocket>,
-    program: Program,
-    name: &str,
-) -> (Stream, Peer) {
-    let mut pause = AcceptPause::new();
-    loop {
-        match next(listener).await {
-            Ok((stream, peer)) => {
-                if let Stream::Tcp(stream) = &stream {
-                    set_options(stream);
-                }
-                // While more are waiting, this never waits; others must get their turn.
-                yield_now().await;
-                return (stream, peer);
-            }
-            Err(error) => {
-                if let Some(time) = pause.after(&error, program, name) {
-                    Timer::after(time).await;
+/// A socket that listens. smol's reactor waits for it: most of a server's threads have none.
+#[derive(Debug)]
+pub struct Listener(Async<ListenSocket>);
+
+impl Listener {
+    pub(crate) fn new(socket: ListenSocket) -> io::Result<Self> {
+        Async::new(socket).map(Self)
+    }
+}
+
+impl runtime::Listener for Listener {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        loop {
+            match self.0.get_ref().accept() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.0.readable().await?,
+                accepted => {
+                    // While more are waiting, this never waits; others must get their turn.
+                    yield_now().await;
+                    return accepted;
                 }
             }
         }
     }
 }
 
-async fn next(listener: &Async<ListenSocket>) -> io::Result<(Stream, Peer)> {
-    loop {
-        match listener.get_ref().accept() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => listener.readable().await?,
-            accepted => return accepted,
+/// A connection that was dialled, which smol's reactor waits for.
+#[derive(Debug)]
+pub struct Dialled(Async<TcpStream>);
+
+impl Dialled {
+    /// Connects to the first of the addresses of `host:port` that takes it.
+    pub(crate) async fn connect(address: &str, from: Option<IpAddr>) -> io::Result<Self> {
+        let mut result = Err(ErrorKind::AddrNotAvailable.into());
+        for candidate in resolve(address).await? {
+            result = match from {
+                None => Async::<TcpStream>::connect(candidate).await,
+                Some(from) if candidate.is_ipv4() == from.is_ipv4() => {
+                    connect_from(from, candidate).await
+                }
+                // One of the other kind of IP cannot be reached from there.
+                Some(_) => continue,
+            };
+            if result.is_ok() {
+                break;
+            }
         }
+        let socket = result?;
+        set_options(socket.get_ref());
+        Ok(Self(socket))
     }
 }
 
-/// Connects to the first of a host's addresses that takes it.
-pub(crate) async fn connect(address: impl AsyncToSocketAddrs) -> io::Result<Async<TcpStream>> {
-    let mut result = Err(ErrorKind::AddrNotAvailable.into());
-    for candidate in resolve(address).await? {
-        result = Async::<TcpStream>::connect(candidate).await;
-        if result.is_ok() {
-            break;
-        }
+async fn connect_from(local: IpAddr, target: SocketAddr) -> io::Result<Async<TcpStream>> {
+    let socket = Async::new(begin_to_connect(target, local)?)?;
+    socket.writable().await?;
+    match socket.get_ref().take_error()? {
+        Some(error) => Err(error),
+        None => Ok(socket),
     }
-    result
 }
+
+impl runtime::Socket for Dialled {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_readable(context)
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_writable(context)
+    }
+
+    fn try_read(&self, input: &mut BytesMut) -> io::Result<(usize, bool)> {
+        let mut part = [0; PART_LEN];
+        let room = PART_LEN.min(input.capacity() - input.len());
+        let count = self.0.get_ref().read(&mut part[..room])?;
+        input.extend_from_slice(&part[..count]);
+        Ok((count, false))
+    }
+
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.get_ref().write_vectored(parts)
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        self.0.get_ref().shutdown(Shutdown::Write)
+    }
+}
+
+/// Bytes that one read of a dialled connection takes at most.
+const PART_LEN: usize = 16 * 1024;
 
 /// Whether a read that does not fill its room took all there was, so that the reactor hears of more: so it is with
 /// epoll, also if the peer's end of its stream comes with the bytes, which the reactor does not forget.

@@ -1,25 +1,8 @@
 //! Clients on the program's own runtime.
 
-use core::future::Future;
-use core::net::{IpAddr, SocketAddr};
-use core::pin::{Pin, pin};
-use core::task::{Context, Poll};
-use core::time::Duration;
-use std::io::{self, ErrorKind};
+use sansq_runtime::client::{Consumer, ConsumerConfig, Producer, ProducerConfig, SetupError};
 
-use bytes::BytesMut;
-use sansq_core::http::call::{Call, CallResult};
-use sansq_core::upgrade::ClientTls;
-use sansq_runtime::client::{
-    Consumer, ConsumerConfig, NetConfig, Producer, ProducerConfig, Runtime, SetupError, Socket,
-};
-use sansq_runtime::listen::set_options;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::runtime::Handle;
-use tokio::time::sleep;
-
-use crate::call;
+use crate::Tokio;
 
 /// Makes a producer whose tasks run on the calling thread's runtime, and connects.
 ///
@@ -30,7 +13,7 @@ use crate::call;
 /// # Panics
 /// If the runtime was built without I/O or time (`enable_all` has both).
 pub fn producer(config: ProducerConfig) -> Result<Producer, SetupError> {
-    Producer::start(Tokio::here(&config.net)?, config)
+    Producer::start(Tokio::here()?, config)
 }
 
 /// Makes a consumer whose tasks run on the calling thread's runtime, and connects.
@@ -41,84 +24,12 @@ pub fn producer(config: ProducerConfig) -> Result<Producer, SetupError> {
 /// # Panics
 /// As [`producer`].
 pub fn consumer(config: ConsumerConfig) -> Result<Consumer, SetupError> {
-    Consumer::start(Tokio::here(&config.net)?, config)
-}
-
-#[derive(Clone)]
-struct Tokio {
-    handle: Handle,
-    local_address: Option<IpAddr>,
-    tls: Option<ClientTls>,
-}
-
-impl Tokio {
-    fn here(net: &NetConfig) -> Result<Self, SetupError> {
-        let handle = Handle::try_current().map_err(|_| SetupError::NoRuntime)?;
-        Ok(Self { handle, local_address: net.local_address, tls: net.http_tls.clone() })
-    }
-}
-
-impl Runtime for Tokio {
-    type Socket = Tcp;
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(task);
-    }
-
-    async fn sleep(&self, time: Duration) {
-        sleep(time).await;
-    }
-
-    async fn connect(&self, address: &str) -> io::Result<Tcp> {
-        let mut result = Err(ErrorKind::AddrNotAvailable.into());
-        for candidate in lookup_host(address).await? {
-            let Some(socket) = open(candidate, self.local_address)? else { continue };
-            result = socket.connect(candidate).await;
-            if result.is_ok() {
-                break;
-            }
-        }
-        let stream = result?;
-        set_options(&stream);
-        Ok(Tcp(stream))
-    }
-
-    async fn call(&self, call: Call) -> CallResult {
-        call::carry_out(&call, self.tls.clone()).await
-    }
-}
-
-/// A socket that comes from `local`; `None` if that is of the other kind of IP.
-fn open(target: SocketAddr, local: Option<IpAddr>) -> io::Result<Option<TcpSocket>> {
-    if local.is_some_and(|local| local.is_ipv4() != target.is_ipv4()) {
-        return Ok(None);
-    }
-    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(local) = local {
-        socket.bind(SocketAddr::new(local, 0))?;
-    }
-    Ok(Some(socket))
-}
-
-struct Tcp(TcpStream);
-
-impl Socket for Tcp {
-    fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        input: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
-        // The future keeps nothing between two polls.
-        pin!(self.0.read_buf(input)).poll(context)
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
-    }
+    Consumer::start(Tokio::here()?, config)
 }
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
     use std::path::Path;
 
     use sansq_core::options::NsqdOptions;

@@ -101,21 +101,13 @@
 //! **Ending.** [`Producer::close`] and [`Consumer::stop`] wait for what is under way; dropping the last handle
 //! does the same in the background, as long as the runtime lives.
 
-mod broker;
-mod call;
 mod client;
-mod connection;
-mod http;
-mod lookup_peer;
-mod lookupd;
 mod net;
-mod server;
-mod shard;
-mod turn;
+mod runtime;
 
-pub use broker::Nsqd;
 pub use client::{consumer, producer};
-pub use lookupd::Lookupd;
+pub use net::{Listener, Socket};
+pub use runtime::{Tokio, TokioTask, TokioThread};
 pub use sansq_runtime::client::{
     AnswerError, BackoffScope, BackoffStrategy, Config, ConfigError, ConnectionError,
     ConnectionOptions, ConnectionStats, Consumer, ConsumerConfig, ConsumerEvent, ConsumerHandle,
@@ -123,6 +115,12 @@ pub use sansq_runtime::client::{
     PoolOptions, Producer, ProducerConfig, ProducerEvent, ProducerOptions, ProducerStats, Publish,
     PublishError, PublishStats, RdyShares, Receipt, RetryPolicy, Secret, SetupError,
 };
+pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
-pub use sansq_runtime::{ServerHandle, Stopper};
+
+/// nsqd on tokio.
+pub type Nsqd = sansq_runtime::server::Nsqd<Tokio>;
+
+/// nsqlookupd on tokio.
+pub type Lookupd = sansq_runtime::server::Lookupd<Tokio>;

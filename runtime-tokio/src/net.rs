@@ -1,33 +1,32 @@
-//! Sockets of either kind, TCP or unix, and accepting.
+//! tokio's sockets.
 
+use core::task::{Context, Poll};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 
 use bytes::BytesMut;
 use sansq_core::nsqd::Peer;
-use sansq_runtime::Program;
-use sansq_runtime::listen::{AcceptPause, set_options};
+use sansq_runtime::runtime;
 use sansq_runtime::socket::{ListenSocket, Stream, peer};
 use socket2::SockRef;
 use tokio::io::Interest;
-use tokio::net::{TcpListener, TcpStream};
-#[cfg(unix)]
-use tokio::net::{UnixListener, UnixStream};
-use tokio::time::sleep;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// A connection.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub enum Socket {
+    /// Over TCP.
     Tcp(TcpStream),
-    #[cfg(unix)]
+    /// Over a unix socket.
     Unix(UnixStream),
 }
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub enum Listener {
+    /// On a port.
     Tcp(TcpListener),
-    #[cfg(unix)]
+    /// On a file.
     Unix(UnixListener),
 }
 
@@ -36,7 +35,6 @@ macro_rules! either {
     ($this:expr, $socket:ident => $call:expr) => {
         match $this {
             Self::Tcp($socket) => $call,
-            #[cfg(unix)]
             Self::Unix($socket) => $call,
         }
     };
@@ -46,7 +44,6 @@ impl Socket {
     pub(crate) fn from_std(stream: Stream) -> io::Result<Self> {
         match stream {
             Stream::Tcp(stream) => TcpStream::from_std(stream).map(Self::Tcp),
-            #[cfg(unix)]
             Stream::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),
         }
     }
@@ -54,39 +51,40 @@ impl Socket {
     pub(crate) fn into_std(self) -> io::Result<Stream> {
         match self {
             Self::Tcp(socket) => socket.into_std().map(Stream::Tcp),
-            #[cfg(unix)]
             Self::Unix(socket) => socket.into_std().map(Stream::Unix),
         }
     }
+}
 
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        either!(self, socket => socket.readable().await)
+impl runtime::Socket for Socket {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => socket.poll_read_ready(context))
     }
 
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        either!(self, socket => socket.writable().await)
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => socket.poll_write_ready(context))
     }
 
-    pub(crate) fn try_read_buf(&self, input: &mut BytesMut) -> io::Result<usize> {
-        either!(self, socket => socket.try_read_buf(input))
+    /// A short read says that the socket is empty; tokio is told, or it would not wait for more.
+    fn try_read(&self, input: &mut BytesMut) -> io::Result<(usize, bool)> {
+        let room = input.capacity() - input.len();
+        let count = either!(self, socket => socket.try_read_buf(input))?;
+        let is_all = SHORT_READ_IS_LAST && count < room;
+        if is_all && count > 0 {
+            let empty = || Err::<(), _>(ErrorKind::WouldBlock.into());
+            let _ = either!(self, socket => socket.try_io(Interest::READABLE, empty));
+        }
+        Ok((count, is_all))
     }
 
-    /// Has the next [`readable`](Self::readable) wait although tokio does not know that the socket is empty.
-    pub(crate) fn note_empty(&self) {
-        let empty = || Err::<(), _>(ErrorKind::WouldBlock.into());
-        let _ = either!(self, socket => socket.try_io(Interest::READABLE, empty));
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match parts {
+            [part] => either!(self, socket => socket.try_write(part)),
+            _ => either!(self, socket => socket.try_write_vectored(parts)),
+        }
     }
 
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        either!(self, socket => socket.try_write(bytes))
-    }
-
-    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        either!(self, socket => socket.try_write_vectored(slices))
-    }
-
-    /// Says that nothing more comes.
-    pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
+    fn shut_down_writing(&self) -> io::Result<()> {
         either!(self, socket => SockRef::from(socket).shutdown(Shutdown::Write))
     }
 }
@@ -95,38 +93,26 @@ impl Listener {
     pub(crate) fn from_std(socket: ListenSocket) -> io::Result<Self> {
         match socket {
             ListenSocket::Tcp(socket) => TcpListener::from_std(socket).map(Self::Tcp),
-            #[cfg(unix)]
             ListenSocket::Unix(socket) => UnixListener::from_std(socket).map(Self::Unix),
         }
     }
+}
 
-    async fn next(&self) -> io::Result<(Socket, Peer)> {
+impl runtime::Listener for Listener {
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
             Self::Tcp(listener) => {
                 let (socket, address) = listener.accept().await?;
-                set_options(&socket);
-                Ok((Socket::Tcp(socket), peer(address)))
+                Ok((Stream::Tcp(socket.into_std()?), peer(address)))
             }
-            #[cfg(unix)]
             Self::Unix(listener) => {
                 let (socket, _) = listener.accept().await?;
-                Ok((Socket::Unix(socket), Peer::Unix))
-            }
-        }
-    }
-
-    /// Waits for the next connection and sets its options. A failure is logged and does not end it.
-    pub(crate) async fn accept(&self, program: Program, name: &str) -> (Socket, Peer) {
-        let mut pause = AcceptPause::new();
-        loop {
-            match self.next().await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    if let Some(time) = pause.after(&error, program, name) {
-                        sleep(time).await;
-                    }
-                }
+                Ok((Stream::Unix(socket.into_std()?), Peer::Unix))
             }
         }
     }
 }
+
+/// Whether a read that does not fill its room took all there was, so that the reactor hears of more: so it
+/// is with epoll.
+const SHORT_READ_IS_LAST: bool = cfg!(any(target_os = "linux", target_os = "android"));

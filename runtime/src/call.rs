@@ -3,24 +3,68 @@
 
 use core::future::Future;
 use core::time::Duration;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_lite::future;
+use futures_rustls::TlsConnector;
+use futures_rustls::client::TlsStream;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::rt::{Read, Write};
-use sansq_core::http::call::{self, Call, CallAnswer, CallFailure, CallResult};
+use sansq_core::http::call::{self, Call, CallAnswer, CallFailure, CallResult, Url};
+use sansq_core::upgrade::ClientTls;
 use sansq_core::version::SANSQ_VERSION;
 
+use crate::io::{HyperIo, Stream};
 use crate::listen::error_text;
+use crate::runtime::Runtime;
+
+/// Carries out a call, with `tls` if its URL says so.
+pub(crate) async fn carry_out<R: Runtime>(
+    runtime: &R,
+    call: &Call,
+    tls: Option<ClientTls>,
+) -> CallResult {
+    let url = &call.url;
+    if url.is_https() {
+        talk(call, connect_tls(runtime, url, tls), R::sleep).await
+    } else {
+        talk(call, connect(runtime, url), R::sleep).await
+    }
+}
+
+async fn connect<R: Runtime>(runtime: &R, url: &Url) -> io::Result<HyperIo<Stream<R::Socket>>> {
+    let address = host_and_port(url.host(), url.port());
+    Ok(HyperIo::new(Stream::new(runtime.connect(&address, None).await?)))
+}
+
+async fn connect_tls<R: Runtime>(
+    runtime: &R,
+    url: &Url,
+    tls: Option<ClientTls>,
+) -> io::Result<HyperIo<TlsStream<Stream<R::Socket>>>> {
+    let tls = tls.ok_or(ErrorKind::Unsupported)?;
+    let name = tls.server_name(url.host());
+    let name = name.map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
+    let address = host_and_port(url.host(), url.port());
+    let socket = Stream::new(runtime.connect(&address, None).await?);
+    let connector = TlsConnector::from(Arc::clone(tls.config()));
+    Ok(HyperIo::new(connector.connect(name, socket).await?))
+}
+
+/// As one word, with brackets around an IPv6 address.
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
 
 /// Carries out a call over the connection that `connect` makes, a TLS handshake included. `sleep` is over
 /// after the time that it is given.
-pub async fn carry_out<T, S>(
+async fn talk<T, S>(
     call: &Call,
     connect: impl Future<Output = io::Result<T>>,
     sleep: impl Fn(Duration) -> S,

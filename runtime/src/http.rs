@@ -123,9 +123,9 @@ fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
 /// How much of a body that is too long is read and dropped.
 const DROPPED_LEN_MAX: usize = 16 * 1024 * 1024;
 
-/// Whether these up to three first bytes of a connection are those of a request, and not of TLS.
+/// Whether these first bytes of a connection are those of a request, and not of TLS.
 pub fn is_plain(first: &[u8]) -> bool {
-    first.iter().all(u8::is_ascii_uppercase)
+    first.iter().take(3).all(u8::is_ascii_uppercase)
 }
 
 /// What a client is told that speaks plain HTTP where TLS is spoken (http-and-ops.md section 1.3).

@@ -1,11 +1,12 @@
-//! What the adapters of all runtimes share.
+//! Servers and clients of sansq, on any runtime.
 //!
-//! The core knows no threads, clocks and sockets; an adapter knows one runtime's. Between them is what
-//! needs the standard library and no particular executor: clocks, the log, what arrives at a shard from
-//! other threads, how a server of several threads ends, files, listening, and the part of HTTP that is
-//! neither a socket nor NSQ. Nothing here waits for a socket or a timer: whoever needs that hands a future in.
+//! The core knows no threads, clocks and sockets. Here they are, without a particular executor: [`server`]
+//! drives nsqd and nsqlookupd, [`client`] producers and consumers, and around them are clocks, the log, what
+//! arrives at a shard from other threads, files, listening, and HTTP. What a runtime has to bring is in
+//! [`runtime`]: tasks, timers and sockets.
 //!
-//! This crate is a part of `sansq-tokio` and `sansq-smol` and of no use by itself.
+//! This crate is a part of `sansq-tokio` and `sansq-smol`. Programs use those; it is for whoever writes a
+//! third.
 //!
 //! ```
 //! use sansq_runtime::Clock;
@@ -25,15 +26,16 @@ pub mod http;
 mod impatient;
 #[cfg(all(test, sansq_loom))]
 mod interleavings;
+mod io;
 pub mod lanes;
 pub mod listen;
 mod log;
-mod machine;
 mod meter;
 mod metrics;
 mod nearest;
 pub mod places;
-mod server;
+pub mod runtime;
+pub mod server;
 mod signal;
 mod site;
 pub mod socket;
@@ -47,10 +49,8 @@ pub use clock::Clock;
 pub use host::host_name;
 pub use impatient::Impatient;
 pub use log::{BATCH, Program};
-pub use machine::{Machine, Registrar, RegistrarActions};
 pub use meter::Meter;
 pub use nearest::nearest;
-pub use server::{Ending, ServerHandle, Stopper};
 pub use signal::Signal;
 pub use site::NsqdSite;
 pub use statsd::{StatsdSender, WAITING_MAX};

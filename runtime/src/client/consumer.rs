@@ -14,11 +14,12 @@ use sansq_core::http::call::UrlError;
 use sansq_core::log::Level;
 
 use super::consuming::Consuming;
-use super::drive::{Runtime, drive};
+use super::drive::drive;
 use super::events::{self, Events};
 use super::message::Message;
 use super::setup::{ConsumerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
+use crate::runtime::Runtime;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
 ///
@@ -60,7 +61,7 @@ impl Consumer {
                 }
             })
         })?;
-        runtime.spawn(drive(runtime.clone(), Arc::clone(&shared)));
+        runtime.spawn(drive(runtime.clone(), config.net, Arc::clone(&shared)));
         Ok(Self { handle: ConsumerHandle(shared), drop_grace })
     }
 

@@ -1,65 +1,38 @@
 //! The tasks that a client runs on: one driver, and one for each connection.
 
 use core::future::{self, Future, poll_fn};
+use core::net::IpAddr;
 use core::task::{Context, Poll, ready};
-use core::time::Duration;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use futures_lite::future as lite;
 use sansq_core::client::{ClientMachine, Dial, DialId};
-use sansq_core::http::call::{Call, CallResult};
 
 use super::machine::Client;
+use super::setup::NetConfig;
 use super::shared::{Order, Shared, Work};
+use crate::call;
+use crate::io::is_passing;
 use crate::listen::error_text;
-
-/// What a client needs of a runtime: to start tasks, to wait, and to connect.
-///
-/// The adapters of the servers share no such trait, because their tasks stay on one thread and each
-/// runtime's way of doing that is its own. A client's tasks go wherever the program's runtime sends them,
-/// and nothing but these few calls is different.
-pub trait Runtime: Clone + Send + Sync + 'static {
-    /// A connection over TCP.
-    type Socket: Socket;
-
-    /// Starts a task that nobody waits for.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
-    /// Is over after `time`.
-    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send;
-    /// Connects to the first of the addresses of `host:port` that takes it.
-    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Socket>> + Send;
-    /// Carries out an HTTP request, as [`carry_out`](crate::call::carry_out).
-    fn call(&self, call: Call) -> impl Future<Output = CallResult> + Send;
-}
-
-/// A connection over TCP. Small writes are sent at once.
-pub trait Socket: Send + 'static {
-    /// Appends what has arrived to `input`, up to its capacity; 0: the other side sends nothing more.
-    fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        input: &mut BytesMut,
-    ) -> Poll<io::Result<usize>>;
-    /// Writes some of `bytes`.
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-}
+use crate::runtime::{Runtime, Socket};
 
 /// Drives a client until it has stopped.
 pub(super) fn drive<R: Runtime, C: Client>(
     runtime: R,
+    net: NetConfig,
     shared: Arc<Shared<C>>,
 ) -> impl Future<Output = ()> + Send {
     // Made here and not in the task, which a runtime that ends may drop before it has begun.
-    work(runtime, Ending(shared))
+    work(runtime, net, Ending(shared))
 }
 
-async fn work<R: Runtime, C: Client>(runtime: R, ending: Ending<C>) {
+async fn work<R: Runtime, C: Client>(runtime: R, net: NetConfig, ending: Ending<C>) {
     let shared = &ending.0;
     loop {
         while let Some(work) = shared.take_work() {
-            start(&runtime, shared, work);
+            start(&runtime, &net, shared, work);
         }
         while let Some(task) = shared.next_task() {
             runtime.spawn(task);
@@ -72,7 +45,7 @@ async fn work<R: Runtime, C: Client>(runtime: R, ending: Ending<C>) {
             match deadline {
                 Some(deadline) => {
                     let wait = deadline.saturating_since(shared.clock().instant());
-                    runtime.sleep(wait).await;
+                    R::sleep(wait).await;
                 }
                 None => future::pending().await,
             }
@@ -97,14 +70,16 @@ impl<C: Client> Drop for Ending<C> {
     }
 }
 
-fn start<R: Runtime, C: Client>(runtime: &R, shared: &Arc<Shared<C>>, work: Work) {
+fn start<R: Runtime, C: Client>(runtime: &R, net: &NetConfig, shared: &Arc<Shared<C>>, work: Work) {
     let shared = Arc::clone(shared);
     match work {
-        Work::Dial(dial) => runtime.spawn(connect(runtime.clone(), shared, dial)),
+        Work::Dial(dial) => {
+            runtime.spawn(connect(runtime.clone(), net.local_address, shared, dial));
+        }
         Work::Call(id, call) => {
-            let caller = runtime.clone();
+            let (caller, tls) = (runtime.clone(), net.http_tls.clone());
             runtime.spawn(async move {
-                let result = caller.call(call).await;
+                let result = call::carry_out(&caller, &call, tls).await;
                 shared.turn(|client, now, out| {
                     client.machine_mut().handle_called(id, result, now, out)
                 });
@@ -114,9 +89,14 @@ fn start<R: Runtime, C: Client>(runtime: &R, shared: &Arc<Shared<C>>, work: Work
 }
 
 /// One connection from the dialling to its end.
-async fn connect<R: Runtime, C: Client>(runtime: R, shared: Arc<Shared<C>>, dial: Dial) {
+async fn connect<R: Runtime, C: Client>(
+    runtime: R,
+    from: Option<IpAddr>,
+    shared: Arc<Shared<C>>,
+    dial: Dial,
+) {
     let Dial { id, address } = dial;
-    let connect = async { Some(runtime.connect(&address).await) };
+    let connect = async { Some(runtime.connect(&address, from).await) };
     let gone = async {
         shared.gone(id).await;
         None
@@ -221,10 +201,11 @@ impl<S: Socket> Talk<S> {
         while let Some(rest) = self.output.get(self.written..)
             && !rest.is_empty()
         {
-            match ready!(self.socket.poll_write(context, rest)) {
+            ready!(self.socket.poll_writable(context))?;
+            match self.socket.try_write(&[IoSlice::new(rest)]) {
                 Ok(0) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -238,10 +219,11 @@ impl<S: Socket> Talk<S> {
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
+            ready!(self.socket.poll_readable(context))?;
             self.input.reserve(READ_LEN);
-            match ready!(self.socket.poll_read(context, &mut self.input)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return Poll::Ready(result),
+            match self.socket.try_read(&mut self.input) {
+                Err(error) if is_passing(&error) => {}
+                result => return Poll::Ready(result.map(|(count, _)| count)),
             }
         }
     }

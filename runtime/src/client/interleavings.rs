@@ -14,7 +14,7 @@ use sansq_core::client::{
 use sansq_core::http::call::{Call, CallResult};
 use sansq_core::time::{Instant, Now};
 
-use super::drive::{Runtime, Socket, drive};
+use super::drive::drive;
 use super::machine::{Client, Wakers, remember};
 use super::shared::Shared;
 use crate::interleavings::{explore, start};
@@ -39,7 +39,7 @@ fn what_several_say_is_written() {
             }
         });
         let [first, second] = handles;
-        let driver = start(drive(program.clone(), Arc::clone(&shared)));
+        let driver = start(drive(program.clone(), NetConfig::default(), Arc::clone(&shared)));
         let first = loom::thread::spawn(first);
         second();
         first.join().unwrap();
@@ -56,7 +56,7 @@ fn an_earlier_deadline_wakes_the_driver() {
     explore(|| {
         let (shared, program) = client();
         shared.turn(|fake, now, _| fake.due = Some(now.instant + Duration::from_secs(3_600)));
-        let driver = start(drive(program, Arc::clone(&shared)));
+        let driver = start(drive(program, NetConfig::default(), Arc::clone(&shared)));
         shared.turn(|fake, now, _| fake.due = Some(now.instant));
         driver.join().unwrap();
         assert!(shared.look(|fake| fake.is_stopped));
@@ -68,7 +68,7 @@ fn an_earlier_deadline_wakes_the_driver() {
 fn a_stop_wakes_the_driver_and_whoever_waits_for_it() {
     explore(|| {
         let (shared, program) = client();
-        let driver = start(drive(program, Arc::clone(&shared)));
+        let driver = start(drive(program, NetConfig::default(), Arc::clone(&shared)));
         let waiter = start(ended(Arc::clone(&shared)));
         shared.turn(|fake, _, _| fake.is_stopped = true);
         waiter.join().unwrap();
@@ -81,7 +81,7 @@ fn a_stop_wakes_the_driver_and_whoever_waits_for_it() {
 fn nobody_waits_for_a_client_whose_driver_was_dropped() {
     explore(|| {
         let (shared, program) = client();
-        let mut driver = Box::pin(drive(program, Arc::clone(&shared)));
+        let mut driver = Box::pin(drive(program, NetConfig::default(), Arc::clone(&shared)));
         let runtime = start(async move {
             assert_eq!(futures_lite::future::poll_once(&mut driver).await, None);
             drop(driver);
@@ -98,7 +98,7 @@ fn nobody_waits_for_a_client_whose_driver_was_dropped() {
 fn nobody_waits_for_a_dial_that_is_asked_for_at_the_end() {
     explore(|| {
         let (shared, program) = client();
-        let driver = drive(program, Arc::clone(&shared));
+        let driver = drive(program, NetConfig::default(), Arc::clone(&shared));
         let runtime = loom::thread::spawn(move || drop(driver));
         let id = shared.turn(|fake, _, out| {
             out.dial.push(Dial { id: fake.dial, address: String::new() });
@@ -242,34 +242,43 @@ impl Runtime for Program {
         drop(start(task));
     }
 
-    async fn sleep(&self, time: Duration) {
+    async fn sleep(time: Duration) {
         if !time.is_zero() {
             pending::<()>().await;
         }
     }
 
-    fn connect(&self, _: &str) -> impl Future<Output = io::Result<Line>> + Send {
+    fn connect(&self, _: &str, _: Option<IpAddr>) -> impl Future<Output = io::Result<Line>> + Send {
         ready(Ok(Line(Arc::clone(&self.written))))
-    }
-
-    async fn call(&self, _: Call) -> CallResult {
-        panic!("nothing was asked");
     }
 }
 
 struct Line(Arc<Mutex<Vec<u8>>>);
 
 impl Socket for Line {
-    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut BytesMut) -> Poll<io::Result<usize>> {
+    fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.0.lock().expect("nobody panics").len() == 2 {
-            Poll::Ready(Ok(0))
+            Poll::Ready(Ok(()))
         } else {
             Poll::Pending
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.lock().expect("nobody panics").put(bytes);
-        Poll::Ready(Ok(bytes.len()))
+    fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn try_read(&self, _: &mut BytesMut) -> io::Result<(usize, bool)> {
+        Ok((0, true))
+    }
+
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = self.0.lock().expect("nobody panics");
+        parts.iter().for_each(|part| written.put(&**part));
+        Ok(parts.iter().map(|part| part.len()).sum())
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        Ok(())
     }
 }

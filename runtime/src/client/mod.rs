@@ -2,7 +2,7 @@
 //!
 //! The machines are the core's ([`sansq_core::client`]). Here they get a lock, so that a whole program can
 //! share one, the handles that programs use, and the tasks that move bytes. An adapter adds sockets and
-//! timers ([`Runtime`]) and has functions `producer` and `consumer` of its own; programs use those.
+//! timers ([`Runtime`](crate::runtime::Runtime)) and has functions `producer` and `consumer` of its own; programs use those.
 
 mod config;
 mod consumer;
@@ -20,7 +20,6 @@ mod shared;
 
 pub use config::{Config, ConfigError};
 pub use consumer::{Consumer, ConsumerHandle};
-pub use drive::{Runtime, Socket};
 pub use events::{EVENTS_MAX, Events};
 pub use message::Message;
 pub use producer::{Producer, ProducerStats, Publish, Receipt};

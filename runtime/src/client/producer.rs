@@ -12,11 +12,12 @@ use sansq_core::client::{ProducerEvent, ProducerPool, PublishError, PublishStats
 use sansq_core::http::call::UrlError;
 use sansq_core::name::TopicName;
 
-use super::drive::{Runtime, drive};
+use super::drive::drive;
 use super::events::Events;
 use super::publishing::{Payload, Place, Publishing, Submission};
 use super::setup::{ProducerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
+use crate::runtime::Runtime;
 
 /// Publishes to one nsqd, or to whichever of several has least to do.
 ///
@@ -75,7 +76,7 @@ impl Producer {
                 }
             })
         })?;
-        runtime.spawn(drive(runtime.clone(), Arc::clone(&shared)));
+        runtime.spawn(drive(runtime.clone(), config.net, Arc::clone(&shared)));
         Ok(Self(Arc::new(Alive(shared))))
     }
 

@@ -13,21 +13,18 @@ use sansq_core::arena::{ConnId, Key};
 use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
-use sansq_runtime::Signal;
-use sansq_runtime::lanes::{Arrival, Lanes};
-use sansq_runtime::places::Place;
-use smol::future::yield_now;
-use smol::{Task, Timer};
 
-use crate::net::Socket;
-use crate::time::timeout;
-use crate::turn::{Driven, Driver, Turn};
+use super::turn::{Driven, Driver, Turn};
+use crate::lanes::{Arrival, Lanes};
+use crate::places::Place;
+use crate::runtime::{Runtime, Socket, Task, Thread, readable, within, writable};
+use crate::signal::Signal;
 
 /// What the tasks of a connection share.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<S> {
     id: ConnId,
-    socket: Socket,
+    socket: S,
     place: Place,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Signal,
@@ -45,33 +42,39 @@ pub(crate) struct Departure {
 }
 
 /// The connections of a machine, by id.
-#[derive(Debug, Default)]
-pub(crate) struct Sockets {
-    entries: Vec<Option<Entry>>,
+#[derive(Debug)]
+pub(crate) struct Sockets<T: Thread> {
+    entries: Vec<Option<Entry<T>>>,
     count: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
-    connection: Rc<Connection>,
+struct Entry<T: Thread> {
+    connection: Rc<Connection<T::Socket>>,
     /// `None` once the connection closes.
-    reader: Option<Task<()>>,
+    reader: Option<T::Task>,
     /// Swapped out of the machine and not yet written: empty unless there is a writer.
     owed: Transmit,
-    writer: Option<Task<()>>,
+    writer: Option<T::Task>,
     /// Whether the last write was large. Then the machine gets an output buffer with capacity for
     /// the next, otherwise an empty one; so an idle connection holds none, at the latest after its
     /// next heartbeat.
     is_busy: bool,
 }
 
-impl Sockets {
+impl<T: Thread> Default for Sockets<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), count: 0 }
+    }
+}
+
+impl<T: Thread> Sockets<T> {
     /// How many there are.
     pub(crate) const fn len(&self) -> usize {
         self.count
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry<T>) {
         let index = entry.connection.id.index() as usize;
         if index >= self.entries.len() {
             self.entries.resize_with(index + 1, || None);
@@ -81,15 +84,22 @@ impl Sockets {
         self.count += 1;
     }
 
-    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Entry> {
+    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Entry<T>> {
         let entry = self.entries.get_mut(conn.index() as usize)?.as_mut()?;
         (entry.connection.id == conn).then_some(entry)
     }
 
-    fn remove(&mut self, conn: ConnId) -> Option<Entry> {
+    fn remove(&mut self, conn: ConnId) -> Option<Entry<T>> {
         self.get_mut(conn)?;
         self.count -= 1;
         self.entries[conn.index() as usize].take()
+    }
+}
+
+impl<T: Thread> Entry<T> {
+    /// Ends the tasks, and with them the socket.
+    fn cancel(self) {
+        self.reader.into_iter().chain(self.writer).for_each(Task::cancel);
     }
 }
 
@@ -106,12 +116,12 @@ enum Written {
     Gone,
 }
 
-impl<M: Driven> Turn<M> {
+impl<M: Driven, T: Thread> Turn<M, T> {
     /// Takes a socket in. `enter` tells the machine of it, and may already hand it `input`.
     pub(crate) fn admit(
         &mut self,
-        driver: &Rc<Driver<M>>,
-        socket: Socket,
+        driver: &Rc<Driver<M, T>>,
+        socket: T::Socket,
         place: Place,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
@@ -136,7 +146,7 @@ impl<M: Driven> Turn<M> {
     }
 
     /// Carries out [`Actions::transmit`](sansq_core::nsqd::Actions::transmit).
-    pub(crate) fn transmit(&mut self, driver: &Rc<Driver<M>>, conn: ConnId) {
+    pub(crate) fn transmit(&mut self, driver: &Rc<Driver<M, T>>, conn: ConnId) {
         let Some(entry) = self.sockets.get_mut(conn) else { return };
         // A writer asks the machine for more by itself.
         if entry.writer.is_some() {
@@ -198,12 +208,14 @@ impl<M: Driven> Turn<M> {
     }
 
     /// Carries out [`Actions::close`](sansq_core::nsqd::Actions::close).
-    pub(crate) fn close(&mut self, driver: &Rc<Driver<M>>, conn: ConnId, how: Close) {
+    pub(crate) fn close(&mut self, driver: &Rc<Driver<M, T>>, conn: ConnId, how: Close) {
         let Some(entry) = self.sockets.get_mut(conn) else { return };
         match how {
             Close::Now => self.end(conn),
             Close::AfterSending => {
-                entry.reader = None;
+                if let Some(reader) = entry.reader.take() {
+                    reader.cancel();
+                }
                 entry.connection.is_closing.set(true);
                 if entry.writer.is_none() {
                     let connection = Rc::clone(&entry.connection);
@@ -212,7 +224,7 @@ impl<M: Driven> Turn<M> {
                 if let Some(time) = M::CLOSE_TIME {
                     let driver_then = Rc::clone(driver);
                     let end = driver.spawn(async move {
-                        Timer::after(time + LINGER_TIME).await;
+                        T::Runtime::sleep(time + LINGER_TIME).await;
                         driver_then.turn_with(|turn| turn.end(conn));
                     });
                     end.detach();
@@ -230,10 +242,8 @@ impl<M: Driven> Turn<M> {
 
     /// Sends a connection, which the machine has let go, on its way.
     pub(crate) fn depart(&mut self, conn: ConnId, departure: Departure) {
-        if let Some(mut entry) = self.sockets.remove(conn) {
-            if let Some(reader) = entry.reader.take() {
-                reader.detach();
-            }
+        if let Some(entry) = self.sockets.remove(conn) {
+            entry.reader.into_iter().for_each(Task::detach);
             *entry.connection.departure.borrow_mut() = Some(departure);
             entry.connection.go_on.ring();
         }
@@ -242,17 +252,16 @@ impl<M: Driven> Turn<M> {
     /// The end of a connection, reported once.
     fn end(&mut self, conn: ConnId) {
         if let Some(entry) = self.sockets.remove(conn) {
-            // With its tasks, and with them the socket.
-            drop(entry);
+            entry.cancel();
             self.machine.handle_closed(conn, self.now, &mut self.out);
         }
     }
 }
 
 /// The reading task of a connection.
-async fn read<M: Driven>(
-    driver: Rc<Driver<M>>,
-    connection: Rc<Connection>,
+async fn read<M: Driven, T: Thread>(
+    driver: Rc<Driver<M, T>>,
+    connection: Rc<Connection<T::Socket>>,
     mut unread: BytesMut,
     mut state: ReadState,
 ) {
@@ -261,14 +270,14 @@ async fn read<M: Driven>(
     loop {
         match state {
             ReadState::More(missing) => {
-                if mem::take(&mut is_drained) {
-                    connection.socket.readable().await;
+                if mem::take(&mut is_drained) && readable(&connection.socket).await.is_err() {
+                    return driver.turn_with(|turn| turn.end(conn));
                 }
                 match read_once(&driver, &connection, &mut unread, missing) {
                     Ok(Some((next, drained))) => {
                         (state, is_drained) = (next, drained);
                         if !is_drained {
-                            yield_now().await;
+                            T::yield_now().await;
                         }
                     }
                     Ok(None) => return,
@@ -280,10 +289,10 @@ async fn read<M: Driven>(
             ReadState::Wait => {
                 connection.go_on.wait().await;
                 // Others come first: it may be what was too much for one call.
-                yield_now().await;
+                T::yield_now().await;
                 let departure = connection.departure.take();
                 if let Some(departure) = departure {
-                    return depart(connection, departure, unread);
+                    return depart::<T>(connection, departure, unread);
                 }
                 state = driver
                     .turn(|machine, now, out| machine.handle_input(conn, &mut unread, now, out));
@@ -295,16 +304,16 @@ async fn read<M: Driven>(
 
 /// Reads once and hands over what came; also tells whether that was all there is. `None` at the end of
 /// the input.
-fn read_once<M: Driven>(
-    driver: &Rc<Driver<M>>,
-    connection: &Connection,
+fn read_once<M: Driven, T: Thread>(
+    driver: &Rc<Driver<M, T>>,
+    connection: &Connection<T::Socket>,
     unread: &mut BytesMut,
     missing: usize,
 ) -> io::Result<Option<(ReadState, bool)>> {
     let conn = connection.id;
     let (mut input, result) = driver.look(|turn| {
         let mut input = turn.inputs.lend(unread, missing);
-        let result = try_read(&connection.socket, &mut turn.scratch, &mut input);
+        let result = connection.socket.try_read(&mut input);
         (input, result)
     });
     let result = result.map(|(count, is_drained)| {
@@ -320,32 +329,29 @@ fn read_once<M: Driven>(
     result
 }
 
-/// Reads into the room there is; also tells whether that was all.
-fn try_read(
-    socket: &Socket,
-    scratch: &mut [u8],
-    input: &mut BytesMut,
-) -> io::Result<(usize, bool)> {
-    let room = scratch.len().min(input.capacity() - input.len());
-    let (count, is_drained) = socket.try_read(&mut scratch[..room])?;
-    input.extend_from_slice(&scratch[..count]);
-    Ok((count, is_drained))
-}
-
 /// Hands a re-homed connection over to its new shard.
-fn depart(connection: Rc<Connection>, departure: Departure, unread: BytesMut) {
+fn depart<T: Thread>(
+    connection: Rc<Connection<T::Socket>>,
+    departure: Departure,
+    unread: BytesMut,
+) {
     let Departure { lanes, target, detached } = departure;
     let connection = Rc::into_inner(connection)
         .expect("a connection that is let go owes nothing, and so only its reader is left");
+    // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
+    // that had it has already let go.
     let Connection { socket, place, .. } = connection;
-    if let Some(socket) = socket.into_std() {
+    if let Ok(socket) = T::release(socket) {
         lanes.send(target, Arrival::Rehomed(socket, place, detached, unread));
     }
 }
 
 /// The writing task of a connection: it lives until nothing is owed, and closes the connection if
 /// that is what it waits for.
-async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>) {
+async fn write_out<M: Driven, T: Thread>(
+    driver: Rc<Driver<M, T>>,
+    connection: Rc<Connection<T::Socket>>,
+) {
     let conn = connection.id;
     loop {
         let written = driver.turn_with(|turn| {
@@ -361,8 +367,12 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
         });
         match written {
             Written::All => break,
-            Written::Share => yield_now().await,
-            Written::Full => connection.socket.writable().await,
+            Written::Share => T::yield_now().await,
+            Written::Full => {
+                if writable(&connection.socket).await.is_err() {
+                    return driver.turn_with(|turn| turn.end(conn));
+                }
+            }
             Written::Gone => return,
         }
     }
@@ -372,37 +382,43 @@ async fn write_out<M: Driven>(driver: Rc<Driver<M>>, connection: Rc<Connection>)
 
 /// Says that nothing more comes, and drops for a moment what the peer still sends: closing a socket
 /// with unread input makes the kernel send a reset, which can overtake an error frame.
-pub(crate) async fn linger<M: Driven>(driver: &Rc<Driver<M>>, socket: &Socket) {
+pub(crate) async fn linger<M: Driven, T: Thread>(driver: &Rc<Driver<M, T>>, socket: &T::Socket) {
     if socket.shut_down_writing().is_err() {
         return;
     }
     let drain = async {
         let mut left = LINGER_LEN_MAX;
         while left > 0 {
-            let result = driver.look(|turn| socket.try_read(&mut turn.scratch));
+            let result = driver.look(|turn| {
+                let mut input = turn.inputs.lend(&mut BytesMut::new(), 1);
+                let result = socket.try_read(&mut input);
+                input.clear();
+                let _ = turn.inputs.give_back(input);
+                result
+            });
             match result {
                 Ok((count, _)) if count > 0 => left = left.saturating_sub(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => socket.readable().await,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if readable(socket).await.is_err() {
+                        return;
+                    }
+                }
                 Ok(_) | Err(_) => return,
             }
         }
     };
-    let _ = timeout(LINGER_TIME, drain).await;
+    let _ = within::<T::Runtime, _>(LINGER_TIME, drain).await;
 }
 
 /// Writes the next parts of what is owed.
-fn write_some(socket: &Socket, owed: &Transmit) -> io::Result<usize> {
+fn write_some(socket: &impl Socket, owed: &Transmit) -> io::Result<usize> {
     let mut parts = [&[][..]; SLICES_MAX];
     let count = owed.slices(&mut parts);
-    let written = if let &[part] = &parts[..count] {
-        socket.try_write(part)?
-    } else {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        for (slice, part) in slices.iter_mut().zip(&parts[..count]) {
-            *slice = IoSlice::new(part);
-        }
-        socket.try_write_vectored(&slices[..count])?
-    };
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    for (slice, part) in slices.iter_mut().zip(&parts[..count]) {
+        *slice = IoSlice::new(part);
+    }
+    let written = socket.try_write(&slices[..count])?;
     if written == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(written) }
 }
 

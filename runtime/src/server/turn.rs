@@ -4,68 +4,76 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::Future;
 use core::mem;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use futures_lite::future;
 
 use sansq_core::input::Inputs;
 use sansq_core::nsqd::ShardId;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
-use sansq_runtime::lanes::{Lanes, Mail};
-use sansq_runtime::{Clock, Machine, Meter};
-use tokio::sync::Notify;
-use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::sleep_until;
 
-use crate::connection::Sockets;
+use super::connection::Sockets;
+use super::machine::Machine;
+use crate::clock::Clock;
+use crate::lanes::{Lanes, Mail};
+use crate::meter::Meter;
+use crate::runtime::{Task, Thread};
+use crate::signal::Signal;
+use crate::socket::{ListenSocket, Stream};
 
-/// A machine with what its actions mean on this runtime.
+/// A machine with what its actions mean.
 pub(crate) trait Driven: Machine {
     /// What its driver holds besides sockets.
-    type World;
+    type World<T: Thread>;
 
     /// Asks the machine to close everything.
-    fn shut_down(turn: &mut Turn<Self>);
+    fn shut_down<T: Thread>(turn: &mut Turn<Self, T>);
     /// There are no connections any more: has the machine write down what is to outlast it.
-    fn flush(turn: &mut Turn<Self>);
+    fn flush<T: Thread>(turn: &mut Turn<Self, T>);
     /// How many messages the disk did not take while the machine wrote them down.
-    fn lost(turn: &Turn<Self>) -> usize;
+    fn lost<T: Thread>(turn: &Turn<Self, T>) -> usize;
     /// Takes in what has arrived from other threads, and empties it.
-    fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail);
+    fn receive<T: Thread>(driver: &Rc<Driver<Self, T>>, mail: &mut Mail);
     /// Carries out `actions` and empties them. What follows goes into [`Turn::out`].
-    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Self::Actions);
+    fn carry_out<T: Thread>(
+        driver: &Rc<Driver<Self, T>>,
+        turn: &mut Turn<Self, T>,
+        actions: &mut Self::Actions,
+    );
     /// Everything is carried out.
-    fn end_turn(turn: &mut Turn<Self>);
+    fn end_turn<T: Thread>(turn: &mut Turn<Self, T>);
 }
 
 /// A machine and what drives it, on one thread.
-#[derive(Debug)]
-pub(crate) struct Driver<M: Driven> {
+pub(crate) struct Driver<M: Driven, T: Thread> {
     pub(crate) clock: Clock,
-    state: RefCell<State<M>>,
+    thread: Rc<T>,
+    state: RefCell<State<M, T>>,
     timer: Timer,
     /// Rung when a task panicked.
-    pub(crate) failed: Notify,
+    pub(crate) failed: Signal,
 }
 
-#[derive(Debug)]
-struct State<M: Driven> {
-    turn: Turn<M>,
+struct State<M: Driven, T: Thread> {
+    turn: Turn<M, T>,
     /// The actions being carried out.
     doing: M::Actions,
 }
 
 /// What a turn works on.
-pub(crate) struct Turn<M: Driven> {
+pub(crate) struct Turn<M: Driven, T: Thread> {
     pub(crate) machine: M,
     /// What the machine asks for.
     pub(crate) out: M::Actions,
     pub(crate) now: Now,
-    pub(crate) sockets: Sockets,
+    pub(crate) sockets: Sockets<T>,
     pub(crate) inputs: Inputs,
     /// An empty output buffer with capacity, see [`Sockets`].
     pub(crate) spare: Transmit,
-    pub(crate) world: M::World,
+    pub(crate) world: M::World<T>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) meter: Arc<Meter>,
     stop: Stop,
@@ -84,21 +92,22 @@ enum Stop {
     Empty,
 }
 
-impl<M: Driven> fmt::Debug for Turn<M> {
+impl<M: Driven, T: Thread> fmt::Debug for Driver<M, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turn").field("sockets", &self.sockets).finish_non_exhaustive()
+        f.debug_struct("Driver").field("thread", &self.thread).finish_non_exhaustive()
     }
 }
 
-impl<M: Driven> Driver<M> {
-    /// A driver for `machine`, the shard `id` of `lanes`. `actions` are two empty ones: one is filled while the other is carried
-    /// out.
+impl<M: Driven, T: Thread> Driver<M, T> {
+    /// A driver for `machine`, the shard `id` of `lanes`. `actions` are two empty ones: one is filled while
+    /// the other is carried out.
     pub(crate) fn new(
+        thread: Rc<T>,
         clock: Clock,
         id: ShardId,
         machine: M,
         actions: [M::Actions; 2],
-        world: M::World,
+        world: M::World<T>,
         lanes: Arc<Lanes>,
     ) -> Rc<Self> {
         let [out, doing] = actions;
@@ -116,8 +125,9 @@ impl<M: Driven> Driver<M> {
             round: 0,
         };
         let state = RefCell::new(State { turn, doing });
-        let driver = Rc::new(Self { clock, state, timer: Timer::default(), failed: Notify::new() });
-        driver.spawn(keep_time(Rc::clone(&driver)));
+        let (timer, failed) = (Timer::default(), Signal::default());
+        let driver = Rc::new(Self { clock, thread, state, timer, failed });
+        driver.spawn(keep_time(Rc::clone(&driver))).detach();
         driver
     }
 
@@ -131,7 +141,7 @@ impl<M: Driven> Driver<M> {
 
     /// One turn: reads the clocks, calls, and carries out what the machine asks for until it asks for
     /// nothing more. The only place, with [`look`](Self::look), that borrows the machine.
-    pub(crate) fn turn_with<R>(self: &Rc<Self>, call: impl FnOnce(&mut Turn<M>) -> R) -> R {
+    pub(crate) fn turn_with<R>(self: &Rc<Self>, call: impl FnOnce(&mut Turn<M, T>) -> R) -> R {
         let mut state = self.state.borrow_mut();
         let State { turn, doing } = &mut *state;
         turn.now = self.clock.now();
@@ -162,18 +172,30 @@ impl<M: Driven> Driver<M> {
     }
 
     /// Looks at what a turn works on without calling the machine.
-    pub(crate) fn look<R>(&self, call: impl FnOnce(&mut Turn<M>) -> R) -> R {
+    pub(crate) fn look<R>(&self, call: impl FnOnce(&mut Turn<M, T>) -> R) -> R {
         call(&mut self.state.borrow_mut().turn)
+    }
+
+    /// What its thread is one of.
+    pub(crate) fn runtime(&self) -> &T::Runtime {
+        self.thread.runtime()
+    }
+
+    /// Has a socket waited for on this thread.
+    pub(crate) fn adopt(&self, stream: Stream) -> io::Result<T::Socket> {
+        self.thread.adopt(stream)
+    }
+
+    /// Has a listening socket waited for on this thread.
+    pub(crate) fn listen(&self, socket: ListenSocket) -> io::Result<T::Listener> {
+        self.thread.listen(socket)
     }
 
     /// Starts a task on this thread. If it panics, [`failed`](Self::failed) rings: a broker must not
     /// live on half-dead.
-    pub(crate) fn spawn(
-        self: &Rc<Self>,
-        task: impl Future<Output = ()> + 'static,
-    ) -> JoinHandle<()> {
+    pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) -> T::Task {
         let alarm = Alarm(Rc::clone(self));
-        spawn_local(async move {
+        self.thread.spawn(async move {
             let _alarm = alarm;
             task.await;
         })
@@ -181,12 +203,12 @@ impl<M: Driven> Driver<M> {
 }
 
 /// Rings if it is dropped by a panic.
-struct Alarm<M: Driven>(Rc<Driver<M>>);
+struct Alarm<M: Driven, T: Thread>(Rc<Driver<M, T>>);
 
-impl<M: Driven> Drop for Alarm<M> {
+impl<M: Driven, T: Thread> Drop for Alarm<M, T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.failed.notify_one();
+            self.0.failed.ring();
         }
     }
 }
@@ -196,7 +218,7 @@ impl<M: Driven> Drop for Alarm<M> {
 struct Timer {
     /// When the task wakes. A deadline that moved to later is found out about then.
     armed: Cell<Option<Instant>>,
-    earlier: Notify,
+    earlier: Signal,
 }
 
 impl Timer {
@@ -205,24 +227,29 @@ impl Timer {
             && self.armed.get().is_none_or(|armed| due < armed)
         {
             self.armed.set(Some(due));
-            self.earlier.notify_one();
+            self.earlier.ring();
         }
     }
 }
 
-async fn keep_time<M: Driven>(driver: Rc<Driver<M>>) {
+async fn keep_time<M: Driven, T: Thread>(driver: Rc<Driver<M, T>>) {
     loop {
-        let earlier = driver.timer.earlier.notified();
+        let earlier = driver.timer.earlier.wait();
         let Some(armed) = driver.timer.armed.get() else {
             earlier.await;
             continue;
         };
-        tokio::select! {
-            () = earlier => {}
-            () = sleep_until(driver.clock.at(armed).into()) => {
-                driver.timer.armed.set(None);
-                driver.turn(|machine, now, out| machine.handle_timeout(now, out));
-            }
+        let moved = async {
+            earlier.await;
+            false
+        };
+        let late = async {
+            driver.thread.sleep_until(driver.clock.at(armed)).await;
+            true
+        };
+        if future::or(moved, late).await {
+            driver.timer.armed.set(None);
+            driver.turn(|machine, now, out| machine.handle_timeout(now, out));
         }
     }
 }

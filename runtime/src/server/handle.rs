@@ -149,19 +149,19 @@ impl Stopper {
 
 /// Ends the whole server if its thread ends badly.
 #[derive(Debug)]
-pub struct Ending {
+pub(crate) struct Ending {
     lanes: Arc<Lanes>,
     is_well: bool,
 }
 
 impl Ending {
     /// To be held by a thread of the server as long as it lives.
-    pub const fn new(lanes: Arc<Lanes>) -> Self {
+    pub(crate) const fn new(lanes: Arc<Lanes>) -> Self {
         Self { lanes, is_well: false }
     }
 
     /// The thread ends as it should.
-    pub fn well(mut self) {
+    pub(crate) fn well(mut self) {
         self.is_well = true;
     }
 }

@@ -17,7 +17,7 @@ use crate::metrics::{self, LookupdPage};
 
 /// What the turn and the connection loops of an adapter need of a machine. The methods are those of
 /// [`Shard`], with its contract.
-pub trait Machine: Sized + 'static {
+pub(super) trait Machine: Sized + 'static {
     /// What a call asks of its driver.
     type Actions: fmt::Debug;
 
@@ -112,11 +112,11 @@ impl Machine for Shard {
 
 /// nsqlookupd's machine, with what a shard's driver expects and it does not say itself.
 #[derive(Debug)]
-pub struct Registrar(pub Lookupd);
+pub(super) struct Registrar(pub Lookupd);
 
 impl Registrar {
     /// Answers a request of the HTTP interface. `meter` is that of its thread.
-    pub fn handle_http(
+    pub(super) fn handle_http(
         &mut self,
         request: &Request<'_>,
         meter: &Meter,
@@ -132,7 +132,7 @@ impl Registrar {
 
 /// What a [`Registrar`] asks of its driver.
 #[derive(Debug, Default)]
-pub struct RegistrarActions {
+pub(super) struct RegistrarActions {
     /// What the machine asks for.
     pub machine: nsqlookupd::Actions,
     /// Connections whose answers have gone out, so that more of their commands may be taken.

@@ -1,5 +1,6 @@
 //! nsqlookupd: its machine under the turn, on one thread.
 
+use core::marker::PhantomData;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,38 +10,48 @@ use sansq_core::http::{HttpReply, Request};
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
 use sansq_core::nsqlookupd::{self};
 use sansq_core::options::{HTTP_CONNECTIONS_MAX, LookupdOptions};
-use sansq_runtime::http::Site;
-use sansq_runtime::lanes::{Lanes, Mail};
-use sansq_runtime::places::Places;
-use sansq_runtime::socket::Address;
-use sansq_runtime::{Bound, Clock, Program, Registrar, RegistrarActions, ServerHandle};
 
-use crate::http;
-use crate::net::Listener;
-use crate::server::{self, Door};
-use crate::turn::{Driven, Driver, Turn};
+use super::handle::ServerHandle;
+use super::life::{self, Door, Opened};
+use super::machine::{Registrar, RegistrarActions};
+use super::turn::{Driven, Driver, Turn};
+use super::{accept as accept_next, http};
+use crate::bind::Bound;
+use crate::clock::Clock;
+use crate::http::Site;
+use crate::lanes::{Lanes, Mail};
+#[cfg(test)]
+use crate::listen::Listener;
+use crate::log::Program;
+use crate::places::Places;
+use crate::runtime::{ServerRuntime, Thread};
+use crate::socket::Address;
 
 /// An nsqlookupd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Lookupd(pub(crate) Bound<LookupdOptions>);
+pub struct Lookupd<R> {
+    bound: Bound<LookupdOptions>,
+    runtime: PhantomData<R>,
+}
 
-impl Lookupd {
+impl<R: ServerRuntime> Lookupd<R> {
     /// Opens the listeners.
     ///
     /// # Errors
     /// If an address cannot be listened on; the text names it.
     pub fn bind(options: LookupdOptions) -> io::Result<Self> {
-        Bound::lookupd(options).map(Self)
+        let bound = Bound::lookupd(options)?;
+        Ok(Self { bound, runtime: PhantomData })
     }
 
     /// Where nsqds connect.
     pub const fn tcp_addr(&self) -> &Address {
-        self.0.tcp_addr()
+        self.bound.tcp_addr()
     }
 
     /// Where consumers look topics up.
     pub fn http_addr(&self) -> Option<&Address> {
-        self.0.http_addr()
+        self.bound.http_addr()
     }
 
     /// Starts its thread. The calling thread needs no runtime.
@@ -48,29 +59,46 @@ impl Lookupd {
     /// # Errors
     /// If the operating system refuses the thread.
     pub fn spawn(self) -> io::Result<ServerHandle> {
+        self.spawn_on(R::default())
+    }
+
+    /// As [`spawn`](Self::spawn), where a runtime has a choice.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_on(self, runtime: R) -> io::Result<ServerHandle> {
         let lanes = Arc::new(Lanes::new(1));
         let mut handle = ServerHandle::new(
             Program::Nsqlookupd,
-            &self.0.tcp,
-            self.0.http.as_ref(),
+            &self.bound.tcp,
+            self.bound.http.as_ref(),
             Arc::clone(&lanes),
         );
         handle.start(String::from("nsqlookupd"), move || {
-            server::run(ShardId(0), Arc::clone(&lanes), || self.open(lanes))
+            life::run(&runtime, ShardId(0), Arc::clone(&lanes), |thread| self.open(thread, lanes))
         })?;
         Ok(handle)
     }
 
-    pub(crate) fn open(self, lanes: Arc<Lanes>) -> io::Result<(Rc<Driver<Registrar>>, Vec<Door>)> {
-        let Bound { options, tcp, http: web, https: _ } = self.0;
+    #[cfg(test)]
+    pub(super) const fn listener(&self) -> &Listener {
+        &self.bound.tcp
+    }
+
+    pub(super) fn open(
+        self,
+        thread: Rc<R::Thread>,
+        lanes: Arc<Lanes>,
+    ) -> io::Result<Opened<Registrar, R::Thread>> {
+        let Bound { options, tcp, http: web, https: _ } = self.bound;
         let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
         let actions = [RegistrarActions::default(), RegistrarActions::default()];
-        let driver = Driver::new(Clock::start(), ShardId(0), registrar, actions, (), lanes);
-        let listener = Listener::from_std(tcp.socket)?;
+        let driver = Driver::new(thread, Clock::start(), ShardId(0), registrar, actions, (), lanes);
+        let listener = driver.listen(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
         let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
         if let Some(web) = web {
-            let listener = Listener::from_std(web.socket)?;
+            let listener = driver.listen(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
             let task = driver.spawn(http::serve(
                 Rc::clone(&driver),
@@ -85,13 +113,13 @@ impl Lookupd {
     }
 }
 
-async fn accept(driver: Rc<Driver<Registrar>>, listener: Listener) {
+async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listener) {
     // The machine has a limit of its own.
     let places = Places::new(usize::MAX);
     loop {
-        let (socket, peer) = listener.accept(Program::Nsqlookupd, "TCP").await;
-        // Nothing else is listened on.
-        let Peer::Tcp(remote) = peer else { continue };
+        let (stream, peer) = accept_next::<T>(&listener, Program::Nsqlookupd, "TCP").await;
+        // Nothing else is listened on; and a socket for which the thread has no room is closed.
+        let (Peer::Tcp(remote), Ok(socket)) = (peer, driver.adopt(stream)) else { continue };
         let Some(place) = places.take() else { continue };
         driver.turn_with(|turn| {
             turn.admit(&driver, socket, place, BytesMut::new(), |registrar, _, now, out| {
@@ -102,9 +130,9 @@ async fn accept(driver: Rc<Driver<Registrar>>, listener: Listener) {
 }
 
 /// The HTTP interface.
-struct LookupdSite(Rc<Driver<Registrar>>);
+struct LookupdSite<T: Thread>(Rc<Driver<Registrar, T>>);
 
-impl Site for LookupdSite {
+impl<T: Thread> Site for LookupdSite<T> {
     const PROGRAM: Program = Program::Nsqlookupd;
 
     fn body_limit(&self, _method: &str, _path: &str) -> usize {
@@ -119,13 +147,17 @@ impl Site for LookupdSite {
 }
 
 impl Driven for Registrar {
-    type World = ();
+    type World<T: Thread> = ();
 
-    fn shut_down(turn: &mut Turn<Self>) {
+    fn shut_down<T: Thread>(turn: &mut Turn<Self, T>) {
         turn.machine.0.shut_down(turn.now, &mut turn.out.machine);
     }
 
-    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut RegistrarActions) {
+    fn carry_out<T: Thread>(
+        driver: &Rc<Driver<Self, T>>,
+        turn: &mut Turn<Self, T>,
+        actions: &mut RegistrarActions,
+    ) {
         for event in actions.machine.events.drain(..) {
             Program::Nsqlookupd.log(event.level(), event);
         }
@@ -140,16 +172,16 @@ impl Driven for Registrar {
         }
     }
 
-    fn end_turn(_turn: &mut Turn<Self>) {}
+    fn end_turn<T: Thread>(_turn: &mut Turn<Self, T>) {}
 
     /// nsqlookupd remembers nothing.
-    fn flush(_turn: &mut Turn<Self>) {}
+    fn flush<T: Thread>(_turn: &mut Turn<Self, T>) {}
 
-    fn lost(_turn: &Turn<Self>) -> usize {
+    fn lost<T: Thread>(_turn: &Turn<Self, T>) -> usize {
         0
     }
 
-    fn receive(_driver: &Rc<Driver<Self>>, _mail: &mut Mail) {}
+    fn receive<T: Thread>(_driver: &Rc<Driver<Self, T>>, _mail: &mut Mail) {}
 }
 
 /// Nothing in a body counts here; clients that send one all the same are read to its end.

@@ -2,31 +2,29 @@
 
 use core::cell::RefCell;
 use core::time::Duration;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 
 use bytes::BytesMut;
+use futures_lite::future;
 use sansq_core::arena::PeerId;
 use sansq_core::nsqd::{PeerAction, Shard};
 use sansq_core::transmit::Transmit;
-use sansq_runtime::Signal;
-use sansq_runtime::listen::error_text;
-use smol::{Async, Task, future};
 
-use crate::net;
-use crate::time::timeout;
-use crate::turn::Driver;
+use super::turn::Driver;
+use crate::listen::error_text;
+use crate::runtime::{Runtime, Socket, Task, Thread, readable, within, writable};
+use crate::signal::Signal;
 
 /// The connections that are dialled or open; a handful, so a list will do.
-#[derive(Debug, Default)]
-pub(crate) struct LookupPeers(Vec<LookupPeer>);
+#[derive(Debug)]
+pub(crate) struct LookupPeers<T: Thread>(Vec<LookupPeer<T>>);
 
 #[derive(Debug)]
-struct LookupPeer {
+struct LookupPeer<T: Thread> {
     id: PeerId,
     outbox: Rc<Outbox>,
-    task: Task<()>,
+    task: T::Task,
 }
 
 /// What is still to be written. The machine has a limit to it.
@@ -36,9 +34,20 @@ struct Outbox {
     filled: Signal,
 }
 
-impl LookupPeers {
+impl<T: Thread> Default for LookupPeers<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Thread> LookupPeers<T> {
     /// Carries out one of [`Actions::peers`](sansq_core::nsqd::Actions::peers).
-    pub(crate) fn carry_out(&mut self, driver: &Rc<Driver<Shard>>, id: PeerId, action: PeerAction) {
+    pub(crate) fn carry_out(
+        &mut self,
+        driver: &Rc<Driver<Shard, T>>,
+        id: PeerId,
+        action: PeerAction,
+    ) {
         match action {
             PeerAction::Dial(address) => {
                 self.close(id);
@@ -58,14 +67,20 @@ impl LookupPeers {
 
     fn close(&mut self, id: PeerId) {
         if let Some(index) = self.0.iter().position(|peer| peer.id == id) {
-            drop(self.0.swap_remove(index).task);
+            self.0.swap_remove(index).task.cancel();
         }
     }
 }
 
 /// One connection from the dialling to its end.
-async fn talk(driver: Rc<Driver<Shard>>, id: PeerId, address: Box<str>, outbox: Rc<Outbox>) {
-    let reason = match timeout(DIAL_TIME, net::connect(&*address)).await {
+async fn talk<T: Thread>(
+    driver: Rc<Driver<Shard, T>>,
+    id: PeerId,
+    address: Box<str>,
+    outbox: Rc<Outbox>,
+) {
+    let dial = driver.runtime().connect(&address, None);
+    let reason = match within::<T::Runtime, _>(DIAL_TIME, dial).await {
         Some(Ok(socket)) => {
             driver.turn(|shard, now, out| shard.handle_peer_connected(id, now, out));
             match converse(&driver, id, &socket, &outbox).await {
@@ -83,52 +98,55 @@ async fn talk(driver: Rc<Driver<Shard>>, id: PeerId, address: Box<str>, outbox: 
 }
 
 /// Reads and writes until the other side ends it.
-async fn converse(
-    driver: &Rc<Driver<Shard>>,
+async fn converse<T: Thread>(
+    driver: &Rc<Driver<Shard, T>>,
     id: PeerId,
-    socket: &Async<TcpStream>,
+    socket: &impl Socket,
     outbox: &Outbox,
 ) -> io::Result<()> {
     future::or(read(driver, id, socket), write(socket, outbox)).await
 }
 
-async fn read(driver: &Rc<Driver<Shard>>, id: PeerId, socket: &Async<TcpStream>) -> io::Result<()> {
+async fn read<T: Thread>(
+    driver: &Rc<Driver<Shard, T>>,
+    id: PeerId,
+    socket: &impl Socket,
+) -> io::Result<()> {
     let mut input = BytesMut::new();
     loop {
-        socket.readable().await?;
-        let mut part = [0; READ_LEN];
-        match socket.get_ref().read(&mut part) {
-            Ok(0) => return Ok(()),
-            Ok(count) => {
-                input.extend_from_slice(&part[..count]);
+        readable(socket).await?;
+        input.reserve(READ_LEN);
+        match socket.try_read(&mut input) {
+            Ok((0, _)) => return Ok(()),
+            Ok(_) => {
                 driver.turn(|shard, now, out| shard.handle_peer_input(id, &mut input, now, out));
-                if input.is_empty() {
-                    input = BytesMut::new();
-                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+        if input.is_empty() {
+            input = BytesMut::new();
+        }
     }
 }
 
-async fn write(socket: &Async<TcpStream>, outbox: &Outbox) -> io::Result<()> {
+async fn write(socket: &impl Socket, outbox: &Outbox) -> io::Result<()> {
     loop {
-        if write_some(socket.get_ref(), outbox)? {
+        if write_some(socket, outbox)? {
             outbox.filled.wait().await;
         } else {
-            socket.writable().await?;
+            writable(socket).await?;
         }
     }
 }
 
 /// Writes what the socket takes; returns whether that is all.
-fn write_some(mut socket: &TcpStream, outbox: &Outbox) -> io::Result<bool> {
+fn write_some(socket: &impl Socket, outbox: &Outbox) -> io::Result<bool> {
     let mut owed = outbox.owed.borrow_mut();
     while !owed.is_empty() {
         let mut parts = [&[][..]];
         owed.slices(&mut parts);
-        match socket.write(parts[0]) {
+        match socket.try_write(&[IoSlice::new(parts[0])]) {
             Ok(count) => owed.advance(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),

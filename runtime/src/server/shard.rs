@@ -4,32 +4,35 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use async_channel::Sender;
 use bytes::BytesMut;
+use sansq_core::arena::CallId;
+use sansq_core::http::call::Call;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
 use sansq_core::options::NsqdOptions;
 use sansq_core::upgrade::ClientTls;
-use sansq_runtime::lanes::{Arrival, Lanes, Mail};
-use sansq_runtime::places::Place;
-use sansq_runtime::storage::{Disk, Inventory};
-use sansq_runtime::{Clock, Program, StatsdSender};
-use smol::channel::{Sender, bounded};
 
+use super::connection::Departure;
+use super::lookup_peer::LookupPeers;
+use super::turn::{Driven, Driver, Turn};
 use crate::call;
-use crate::connection::Departure;
-use crate::lookup_peer::LookupPeers;
-use crate::net::Socket;
-use crate::server::Tasks;
-use crate::turn::{Driven, Driver, Turn};
+use crate::clock::Clock;
+use crate::lanes::{Arrival, Lanes, Mail};
+use crate::log::Program;
+use crate::places::Place;
+use crate::runtime::{Task, Thread};
+use crate::statsd::StatsdSender;
+use crate::storage::{Disk, Inventory};
 
 /// What a shard's driver holds besides its sockets.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct World<T: Thread> {
     id: ShardId,
     /// Shards that got a batch in this turn.
     to_ring: Vec<ShardId>,
-    pub(crate) peers: LookupPeers,
+    pub(crate) peers: LookupPeers<T>,
     statsd: StatsdSender,
     /// Whom the servers are believed that are asked over TLS.
     tls: Option<ClientTls>,
@@ -48,14 +51,14 @@ struct Replies {
 }
 
 /// Makes a shard's driver and starts it, with the topics and channels that there were.
-pub(crate) fn drive(
+pub(crate) fn drive<T: Thread>(
+    thread: Rc<T>,
     clock: Clock,
     shard: Shard,
     id: ShardId,
     lanes: &Arc<Lanes>,
     (options, disk, mut inventory): (&NsqdOptions, Disk, Inventory),
-    tasks: Tasks,
-) -> Rc<Driver<Shard>> {
+) -> Rc<Driver<Shard, T>> {
     let actions = || Actions::new(lanes.shards());
     let world = World {
         id,
@@ -68,7 +71,7 @@ pub(crate) fn drive(
         lost: 0,
     };
     let driver =
-        Driver::new(clock, id, shard, [actions(), actions()], world, Arc::clone(lanes), tasks);
+        Driver::new(thread, clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
     driver.turn(|shard, now, out| {
         shard.load(&inventory.metadata(), |store| inventory.take(store), now, out);
         shard.start(now, out);
@@ -77,16 +80,16 @@ pub(crate) fn drive(
 }
 
 /// Takes in a socket that arrived.
-fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
+fn admit<T: Thread>(driver: &Rc<Driver<Shard, T>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(socket, peer, place) => {
+        Arrival::Accepted(stream, peer, place) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
-            if let Ok(socket) = driver.socket(socket) {
+            if let Ok(socket) = driver.adopt(stream) {
                 accept(driver, socket, peer, place);
             }
         }
-        Arrival::Rehomed(socket, place, detached, input) => {
-            driver.turn_with(|turn| match driver.socket(socket) {
+        Arrival::Rehomed(stream, place, detached, input) => {
+            driver.turn_with(|turn| match driver.adopt(stream) {
                 Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
                     let conn = shard.attach(detached, now, out);
                     (conn, shard.handle_input(conn, input, now, out))
@@ -101,7 +104,12 @@ fn admit(driver: &Rc<Driver<Shard>>, arrival: Arrival) {
 }
 
 /// Takes in a new connection.
-pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Socket, peer: Peer, place: Place) {
+pub(crate) fn accept<T: Thread>(
+    driver: &Rc<Driver<Shard, T>>,
+    socket: T::Socket,
+    peer: Peer,
+    place: Place,
+) {
     driver.turn_with(|turn| {
         turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))
@@ -110,8 +118,11 @@ pub(crate) fn accept(driver: &Rc<Driver<Shard>>, socket: Socket, peer: Peer, pla
 }
 
 /// Asks the shard and waits for its answer. `None` if the node ends before it comes.
-pub(crate) async fn ask(driver: &Rc<Driver<Shard>>, request: AdminRequest) -> Option<AdminReply> {
-    let (sender, receiver) = bounded(1);
+pub(crate) async fn ask<T: Thread>(
+    driver: &Rc<Driver<Shard, T>>,
+    request: AdminRequest,
+) -> Option<AdminReply> {
+    let (sender, receiver) = async_channel::bounded(1);
     driver.turn_with(|turn| {
         let replies = &mut turn.world.replies;
         replies.last += 1;
@@ -122,10 +133,29 @@ pub(crate) async fn ask(driver: &Rc<Driver<Shard>>, request: AdminRequest) -> Op
     receiver.recv().await.ok()
 }
 
-impl Driven for Shard {
-    type World = World;
+/// Carries out one of [`Actions::calls`].
+fn spawn_call<T: Thread>(
+    driver: &Rc<Driver<Shard, T>>,
+    tls: Option<ClientTls>,
+    id: CallId,
+    call: Call,
+) {
+    let caller = Rc::clone(driver);
+    let task = driver.spawn(async move {
+        let result = call::carry_out(caller.runtime(), &call, tls).await;
+        caller.turn(|shard, now, out| shard.handle_called(id, result, now, out));
+    });
+    task.detach();
+}
 
-    fn carry_out(driver: &Rc<Driver<Self>>, turn: &mut Turn<Self>, actions: &mut Actions) {
+impl Driven for Shard {
+    type World<T: Thread> = World<T>;
+
+    fn carry_out<T: Thread>(
+        driver: &Rc<Driver<Self, T>>,
+        turn: &mut Turn<Self, T>,
+        actions: &mut Actions,
+    ) {
         let events = actions.events.drain(..);
         Program::Nsqd.log_all(events.map(|event| {
             turn.world.lost += event.lost_messages();
@@ -165,7 +195,7 @@ impl Driven for Shard {
             }
         }
         for (id, request) in actions.calls.drain(..) {
-            call::spawn(driver, world.tls.clone(), id, request);
+            spawn_call(driver, world.tls.clone(), id, request);
         }
         for (token, reply) in actions.replies.drain(..) {
             if let Some(sender) = world.replies.waiting.remove(&token) {
@@ -176,28 +206,28 @@ impl Driven for Shard {
         world.disk.submit(&mut actions.storage);
     }
 
-    fn end_turn(turn: &mut Turn<Self>) {
+    fn end_turn<T: Thread>(turn: &mut Turn<Self, T>) {
         for target in turn.world.to_ring.drain(..) {
             turn.lanes.ring(target);
         }
     }
 
-    fn shut_down(turn: &mut Turn<Self>) {
+    fn shut_down<T: Thread>(turn: &mut Turn<Self, T>) {
         turn.machine.shut_down(turn.now, &mut turn.out);
     }
 
-    fn flush(turn: &mut Turn<Self>) {
+    fn flush<T: Thread>(turn: &mut Turn<Self, T>) {
         if turn.world.id == ShardId(0) {
             Program::Nsqd.info("NSQ: closing topics");
         }
         turn.machine.flush(turn.now, &mut turn.out);
     }
 
-    fn lost(turn: &Turn<Self>) -> usize {
+    fn lost<T: Thread>(turn: &Turn<Self, T>) -> usize {
         turn.world.lost
     }
 
-    fn receive(driver: &Rc<Driver<Self>>, mail: &mut Mail) {
+    fn receive<T: Thread>(driver: &Rc<Driver<Self, T>>, mail: &mut Mail) {
         if !mail.batch.is_empty() {
             driver.turn(|shard, now, out| shard.handle_shard(&mut mail.batch, now, out));
         }

@@ -5,37 +5,37 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_lite::future;
 use sansq_core::log::Level;
 use sansq_core::nsqd::ShardId;
-use sansq_runtime::lanes::{Lanes, Mail};
-use sansq_runtime::listen::SocketFile;
-use sansq_runtime::socket::Address;
-use sansq_runtime::storage::Patience;
-use sansq_runtime::{Ending, Program};
-use tokio::runtime::Builder;
-use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::timeout;
 
-use crate::turn::{Driven, Driver};
+use super::handle::Ending;
+use super::turn::{Driven, Driver};
+use crate::lanes::{Lanes, Mail};
+use crate::listen::SocketFile;
+use crate::log::Program;
+use crate::runtime::{ServerRuntime, Task, Thread, within};
+use crate::socket::Address;
+use crate::storage::Patience;
 
 /// A listener at work.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Door<T: Thread> {
     program: Program,
     name: &'static str,
     address: Address,
-    task: JoinHandle<()>,
+    task: T::Task,
     /// Goes with the door.
     _file: Option<SocketFile>,
 }
 
-impl Door {
+impl<T: Thread> Door<T> {
     pub(crate) fn new(
         program: Program,
         name: &'static str,
         address: Address,
         file: Option<SocketFile>,
-        task: JoinHandle<()>,
+        task: T::Task,
     ) -> Self {
         program.info(format_args!("{name}: listening on {address}"));
         Self { program, name, address, task, _file: file }
@@ -44,28 +44,30 @@ impl Door {
     /// Stops listening.
     fn close(self) {
         self.program.info(format_args!("{}: closing {}", self.name, self.address));
-        self.task.abort();
+        self.task.cancel();
     }
 }
 
+/// A machine's driver, with the listeners that are its part.
+pub(crate) type Opened<M, T> = (Rc<Driver<M, T>>, Vec<Door<T>>);
+
 /// A thread of a server: a runtime of its own around one machine, which `open` sets up, with the
 /// listeners that are its part.
-pub(crate) fn run<M: Driven>(
+pub(crate) fn run<M: Driven, R: ServerRuntime>(
+    runtime: &R,
     id: ShardId,
     lanes: Arc<Lanes>,
-    open: impl FnOnce() -> io::Result<(Rc<Driver<M>>, Vec<Door>)>,
+    open: impl FnOnce(Rc<R::Thread>) -> io::Result<Opened<M, R::Thread>>,
 ) -> io::Result<()> {
     let ending = Ending::new(Arc::clone(&lanes));
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let result = LocalSet::new().block_on(&runtime, async move {
-        let (driver, doors) = open()?;
-        tokio::select! {
-            ended = live(&driver, id, &lanes, doors) => ended,
-            () = driver.failed.notified() => Err(io::Error::other("a task panicked")),
-        }
+    let result = runtime.run(async move |thread| {
+        let (driver, doors) = open(thread)?;
+        let failure = async {
+            driver.failed.wait().await;
+            Err(io::Error::other("a task panicked"))
+        };
+        future::or(live(&driver, id, &lanes, doors), failure).await
     });
-    // Look-ups of host names may still run; nobody waits for them.
-    runtime.shutdown_background();
     if result.is_ok() {
         ending.well();
     }
@@ -74,11 +76,11 @@ pub(crate) fn run<M: Driven>(
 
 /// Answers the doorbell until the server is to end; then closes the doors, waits for the last
 /// connections, and for the disk to take what is only in memory.
-async fn live<M: Driven>(
-    driver: &Rc<Driver<M>>,
+async fn live<M: Driven, T: Thread>(
+    driver: &Rc<Driver<M, T>>,
     id: ShardId,
     lanes: &Lanes,
-    doors: Vec<Door>,
+    doors: Vec<Door<T>>,
 ) -> io::Result<()> {
     let mut mail = Mail::default();
     while !lanes.is_stopping() {
@@ -96,15 +98,15 @@ async fn live<M: Driven>(
             M::receive(driver, &mut mail);
         }
     };
-    if timeout(STOP_TIME, settle).await.is_err() {
+    if within::<T::Runtime, _>(STOP_TIME, settle).await.is_none() {
         M::PROGRAM.log(Level::Warn, "TCP: clients did not take in time what was owed to them");
     }
     flush(driver, id, lanes, mail).await
 }
 
 /// Has everything written to the disk that is to outlast the server.
-async fn flush<M: Driven>(
-    driver: &Rc<Driver<M>>,
+async fn flush<M: Driven, T: Thread>(
+    driver: &Rc<Driver<M, T>>,
     id: ShardId,
     lanes: &Lanes,
     mut mail: Mail,
@@ -112,7 +114,7 @@ async fn flush<M: Driven>(
     // What other shards had to say before the last connection was gone.
     lanes.collect(id, &mut mail);
     M::receive(driver, &mut mail);
-    driver.turn_with(M::flush);
+    driver.turn_with(|turn| M::flush(turn));
     let mut patience = Patience::new(driver.clock.now());
     while !driver.look(|turn| turn.machine.is_flushed()) {
         let wait = patience.left(driver.clock.now()).inspect_err(|_| {
@@ -120,7 +122,7 @@ async fn flush<M: Driven>(
             M::PROGRAM.log(Level::Error, format_args!("NSQ: not written: {queues}"));
         })?;
         // The time is looked at again, whichever it was.
-        let _ = timeout(wait, lanes.wait(id)).await;
+        let _ = within::<T::Runtime, _>(wait, lanes.wait(id)).await;
         lanes.collect(id, &mut mail);
         patience.note(&mail, driver.clock.now());
         M::receive(driver, &mut mail);
@@ -135,36 +137,3 @@ async fn flush<M: Driven>(
 
 /// How long a stopping server waits for its clients to take what is owed to them.
 const STOP_TIME: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use sansq_core::options::LookupdOptions;
-    use sansq_runtime::ServerHandle;
-
-    use super::*;
-    use crate::Lookupd;
-
-    #[test]
-    fn a_task_that_panics_ends_its_server() {
-        let options = LookupdOptions {
-            tcp_address: String::from("127.0.0.1:0"),
-            http_address: String::from("127.0.0.1:0"),
-            ..LookupdOptions::default()
-        };
-        let lookupd = Lookupd::bind(options).unwrap();
-        let lanes = Arc::new(Lanes::new(2));
-        let mut handle =
-            ServerHandle::new(Program::Nsqlookupd, &lookupd.0.tcp, None, Arc::clone(&lanes));
-        handle
-            .start(String::from("first"), move || {
-                run(ShardId(0), Arc::clone(&lanes), || {
-                    let (driver, doors) = lookupd.open(lanes)?;
-                    driver.spawn(async { panic!("on purpose") });
-                    Ok((driver, doors))
-                })
-            })
-            .unwrap();
-        let error = handle.join().unwrap_err();
-        assert_eq!(error.to_string(), "first failed - a task panicked");
-    }
-}

@@ -1,6 +1,7 @@
 //! nsqd: listeners and one thread per shard.
 
-use std::io;
+use core::marker::PhantomData;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,39 +9,43 @@ use sansq_core::log::Level;
 use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::options::NsqdOptions;
 use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
-use sansq_runtime::lanes::{Arrival, Lanes};
-use sansq_runtime::listen::Listener;
-use sansq_runtime::places::{Places, REFUSING_MAX, Refusals};
-use sansq_runtime::socket::Address;
-use sansq_runtime::storage::{DataPath, Disk, Inventory, Storage};
-use sansq_runtime::{Bound, Clock, NsqdSite, Program, ServerHandle};
 
-use crate::connection::linger;
-use crate::http;
-use crate::net::{self, Socket};
-use crate::server::{self, Door};
-use crate::shard;
-use crate::turn::Driver;
+use super::connection::linger;
+use super::handle::ServerHandle;
+use super::life::{self, Door};
+use super::turn::Driver;
+use super::{accept as accept_next, http, shard};
+use crate::bind::Bound;
+use crate::clock::Clock;
+use crate::lanes::{Arrival, Lanes};
+use crate::listen::Listener;
+use crate::log::Program;
+use crate::places::{Places, REFUSING_MAX, Refusals};
+use crate::runtime::{ServerRuntime, Socket, Task, Thread, writable};
+use crate::site::NsqdSite;
+use crate::socket::{Address, Stream};
+use crate::storage::{DataPath, Disk, Inventory, Storage};
 
 /// An nsqd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Nsqd {
+pub struct Nsqd<R> {
     bound: Bound<NsqdOptions>,
     storage: Storage,
+    runtime: PhantomData<R>,
 }
 
-impl Nsqd {
+impl<R: ServerRuntime> Nsqd<R> {
     /// Opens the listeners, and reads what an earlier nsqd has left in `data_path`.
     ///
     /// # Errors
     /// If an option is out of range, or an address cannot be listened on; the text names it
     /// (http-and-ops.md section 4). If the list of topics can't be read: [`MetadataError`].
     ///
-    /// [`MetadataError`]: sansq_runtime::storage::MetadataError
+    /// [`MetadataError`]: crate::storage::MetadataError
     pub fn bind(options: NsqdOptions, data_path: DataPath) -> io::Result<Self> {
         let bound = Bound::nsqd(options)?;
         let storage = Storage::open(data_path, bound.options.shards)?;
-        Ok(Self { bound, storage })
+        Ok(Self { bound, storage, runtime: PhantomData })
     }
 
     /// Where clients connect.
@@ -63,7 +68,15 @@ impl Nsqd {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn spawn(self) -> io::Result<ServerHandle> {
-        let Self { bound: Bound { options, tcp, http, https }, mut storage } = self;
+        self.spawn_on(R::default())
+    }
+
+    /// As [`spawn`](Self::spawn), where a runtime has a choice.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_on(self, runtime: R) -> io::Result<ServerHandle> {
+        let Self { bound: Bound { options, tcp, http, https }, mut storage, .. } = self;
         let lanes = Arc::new(Lanes::new(options.shards));
         let mut handle = ServerHandle::new(Program::Nsqd, &tcp, http.as_ref(), Arc::clone(&lanes))
             .with_https(https.as_ref());
@@ -81,7 +94,8 @@ impl Nsqd {
                 inventory: storage.inventory(id),
             };
             handle.start_disk(disk_thread)?;
-            handle.start(format!("nsqd-{}", id.0), move || seat.run())?;
+            let runtime = runtime.clone();
+            handle.start(format!("nsqd-{}", id.0), move || seat.run(&runtime))?;
         }
         Ok(handle)
     }
@@ -106,12 +120,12 @@ struct Seat {
 }
 
 impl Seat {
-    fn run(self) -> io::Result<()> {
+    fn run(self, runtime: &impl ServerRuntime) -> io::Result<()> {
         let Self { id, clock, options, lanes, front, disk, inventory } = self;
-        server::run(id, Arc::clone(&lanes), || {
+        life::run(runtime, id, Arc::clone(&lanes), |thread| {
             let shard = Shard::new(id, lanes.shards(), options.config.clone(), options.seed);
             let world = (&options, disk, inventory);
-            let driver = shard::drive(clock, shard, id, &lanes, world);
+            let driver = shard::drive(thread, clock, shard, id, &lanes, world);
             let doors = match front {
                 Some(front) => front.open(&driver, &lanes, options)?,
                 None => Vec::new(),
@@ -122,14 +136,14 @@ impl Seat {
 }
 
 impl Front {
-    fn open(
+    fn open<T: Thread>(
         self,
-        driver: &Rc<Driver<Shard>>,
+        driver: &Rc<Driver<Shard, T>>,
         lanes: &Arc<Lanes>,
         options: NsqdOptions,
-    ) -> io::Result<Vec<Door>> {
+    ) -> io::Result<Vec<Door<T>>> {
         let places = Places::new(options.max_connections);
-        let listener = net::Listener::from_std(self.tcp.socket)?;
+        let listener = driver.listen(self.tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
         let mut doors =
             vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
@@ -138,7 +152,7 @@ impl Front {
         let ask = async move |request| shard::ask(&asked, request).await;
         let site = NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask);
         let mut serve = |name, listener: Listener, site, tls| -> io::Result<()> {
-            let socket = net::Listener::from_std(listener.socket)?;
+            let socket = driver.listen(listener.socket)?;
             let serve = http::serve(Rc::clone(driver), socket, connections, Rc::new(site), tls);
             let task = driver.spawn(serve);
             doors.push(Door::new(Program::Nsqd, name, listener.address, listener.file, task));
@@ -155,39 +169,45 @@ impl Front {
 }
 
 /// Accepts connections and deals them out to the shards in turn, as long as there are places.
-async fn accept(
-    driver: Rc<Driver<Shard>>,
+async fn accept<T: Thread>(
+    driver: Rc<Driver<Shard, T>>,
     lanes: Arc<Lanes>,
-    listener: net::Listener,
+    listener: T::Listener,
     places: Arc<Places>,
 ) {
     let (mut refusals, refusing) = (Refusals::default(), Places::new(REFUSING_MAX));
     for target in (0..lanes.shards()).map(ShardId).cycle() {
-        let (socket, peer) = listener.accept(Program::Nsqd, "TCP").await;
+        let (stream, peer) = accept_next::<T>(&listener, Program::Nsqd, "TCP").await;
         let Some(place) = places.take() else {
             if let Some(line) = refusals.note(driver.clock.now().instant, &places) {
                 Program::Nsqd.log(Level::Warn, line);
             }
-            refuse(&driver, socket, &refusing);
+            refuse(&driver, stream, &refusing);
             continue;
         };
         if target == ShardId(0) {
-            shard::accept(&driver, socket, peer, place);
-        } else if let Ok(socket) = socket.into_std() {
-            lanes.send(target, Arrival::Accepted(socket, peer, place));
+            // A socket for which the thread has no room is closed, as if it had never been accepted.
+            if let Ok(socket) = driver.adopt(stream) {
+                shard::accept(&driver, socket, peer, place);
+            }
+        } else {
+            lanes.send(target, Arrival::Accepted(stream, peer, place));
         }
     }
 }
 
 /// Tells a client that there is no place for it. If many are being told so, it is only closed.
-fn refuse(driver: &Rc<Driver<Shard>>, socket: Socket, refusing: &Arc<Places>) {
-    let Some(place) = refusing.take() else { return };
+fn refuse<T: Thread>(driver: &Rc<Driver<Shard, T>>, stream: Stream, refusing: &Arc<Places>) {
+    let (Some(place), Ok(socket)) = (refusing.take(), driver.adopt(stream)) else { return };
     let teller = Rc::clone(driver);
-    driver.spawn(async move {
+    let telling = driver.spawn(async move {
         // It is empty, so it takes these few bytes or none.
-        if socket.writable().await.is_ok() && socket.try_write(TOO_MANY_CONNECTIONS).is_ok() {
+        if writable(&socket).await.is_ok()
+            && socket.try_write(&[IoSlice::new(TOO_MANY_CONNECTIONS)]).is_ok()
+        {
             linger(&teller, &socket).await;
         }
         drop(place);
     });
+    telling.detach();
 }
