@@ -280,9 +280,18 @@ fn certificate_error(error: webpki::Error) -> CertificateError {
         Error::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         Error::UnsupportedCriticalExtension => CertificateError::UnhandledCriticalExtension,
         Error::EmptyEkuExtension => CertificateError::InvalidPurpose,
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            other(Refusal(UNSUPPORTED.into()))
+        }
         error => other(error),
     }
 }
+
+/// What is said of a signature that ring can't verify.
+const UNSUPPORTED: &str = "it, or one between it and the authority, is signed in a way that is \
+    not supported; good ones are RSA of 2048 to 8192 bits and EC on P-256 or P-384, with SHA-2, \
+    and Ed25519";
 
 /// The most bytes of names that clients are told; beyond it they are told none, which means any.
 /// A message of TLS has a little more room.

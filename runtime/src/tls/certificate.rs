@@ -4,15 +4,16 @@
 //! What it leaves out is read here.
 
 use core::fmt;
+use core::time::Duration;
 
 use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose};
-use x509_cert::der::asn1::{AnyRef, BitStringRef, ObjectIdentifier};
-use x509_cert::der::{self, Decode, ErrorKind, Reader, SliceReader, Tag, TagMode, TagNumber};
-use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
+use x509_cert::der::asn1::{AnyRef, BitStringRef, GeneralizedTime, UtcTime};
+use x509_cert::der::{
+    self, Decode, ErrorKind, Reader, SliceReader, Tag, TagMode, TagNumber, Tagged,
+};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use x509_cert::name::Name;
-use x509_cert::time::Validity;
 
 /// A certificate that can be read, of any version. Nothing of it is verified.
 #[derive(Clone, Debug)]
@@ -43,7 +44,8 @@ pub(super) struct Terms {
     is_authority: Option<bool>,
     path_len_max: Option<u8>,
     may_sign: Option<bool>,
-    purposes: Option<Vec<ObjectIdentifier>>,
+    /// The contents of their identifiers.
+    purposes: Option<Vec<Vec<u8>>>,
     pub(super) has_name_constraints: bool,
     unknown_critical: bool,
 }
@@ -129,7 +131,9 @@ impl<'a> Certificate<'a> {
             return Err(ErrorKind::Failed.into());
         }
         let issuer = sequence(tbs.decode()?)?;
-        let validity: Validity = tbs.decode()?;
+        let mut validity = contents(tbs.decode()?)?;
+        let (not_before, not_after) = (time(validity.decode()?)?, time(validity.decode()?)?);
+        validity.finish(())?;
         let subject = sequence(tbs.decode()?)?;
         let key = tbs.tlv_bytes()?;
         for _unique_id in 0..2 {
@@ -137,15 +141,18 @@ impl<'a> Certificate<'a> {
                 let _: AnyRef<'_> = tbs.decode()?;
             }
         }
-        let extensions: Option<Vec<Extension>> =
-            tbs.context_specific(TagNumber::N3, TagMode::Explicit)?;
+        let mut extensions = None;
+        if tbs.peek_byte() == Some(EXTENSIONS_TAG) {
+            let tagged: AnyRef<'_> = tbs.decode()?;
+            extensions = Some(contents(AnyRef::from_der(tagged.value())?)?);
+        }
         tbs.finish(())?;
 
         let mut terms = Terms {
             version,
             is_self_issued: issuer == subject,
-            not_before: UnixTime::since_unix_epoch(validity.not_before.to_unix_duration()),
-            not_after: UnixTime::since_unix_epoch(validity.not_after.to_unix_duration()),
+            not_before,
+            not_after,
             is_authority: None,
             path_len_max: None,
             may_sign: None,
@@ -153,14 +160,14 @@ impl<'a> Certificate<'a> {
             has_name_constraints: false,
             unknown_critical: false,
         };
-        let extensions = extensions.unwrap_or_default();
-        for (index, extension) in extensions.iter().enumerate() {
-            let is_second =
-                extensions[..index].iter().any(|other| other.extn_id == extension.extn_id);
-            if is_second {
+        let mut seen: Vec<&[u8]> = Vec::new();
+        while let Some(extensions) = extensions.as_mut().filter(|rest| !rest.is_finished()) {
+            let extension = Extension::read(extensions.decode()?)?;
+            if seen.contains(&extension.id) {
                 return Err(ErrorKind::Failed.into());
             }
-            terms.take(extension)?;
+            seen.push(extension.id);
+            terms.take(&extension)?;
         }
         Ok(Self { signed, algorithm, signature, issuer, subject, key, terms })
     }
@@ -188,19 +195,42 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// An extension as it is: identifiers may be shorter and longer than der has room for.
+struct Extension<'a> {
+    id: &'a [u8],
+    is_critical: bool,
+    value: &'a [u8],
+}
+
+impl<'a> Extension<'a> {
+    fn read(extension: AnyRef<'a>) -> der::Result<Self> {
+        let mut fields = contents(extension)?;
+        let id = tagged(fields.decode()?, Tag::ObjectIdentifier)?;
+        let is_critical: Option<bool> = fields.decode()?;
+        let value = tagged(fields.decode()?, Tag::OctetString)?;
+        fields.finish(Self { id, is_critical: is_critical.unwrap_or_default(), value })
+    }
+}
+
 impl Terms {
-    fn take(&mut self, extension: &Extension) -> der::Result<()> {
-        let value = extension.extn_value.as_bytes();
-        match extension.extn_id {
+    fn take(&mut self, extension: &Extension<'_>) -> der::Result<()> {
+        let value = extension.value;
+        match extension.id {
             BASIC_CONSTRAINTS => {
                 let constraints = BasicConstraints::from_der(value)?;
                 self.is_authority = Some(constraints.ca);
                 self.path_len_max = constraints.path_len_constraint;
             }
             KEY_USAGE => self.may_sign = Some(KeyUsage::from_der(value)?.key_cert_sign()),
-            EXTENDED_KEY_USAGE => self.purposes = Some(ExtendedKeyUsage::from_der(value)?.0),
+            EXTENDED_KEY_USAGE => {
+                let mut ids = contents(AnyRef::from_der(value)?)?;
+                let purposes = self.purposes.insert(Vec::new());
+                while !ids.is_finished() {
+                    purposes.push(tagged(ids.decode()?, Tag::ObjectIdentifier)?.to_vec());
+                }
+            }
             NAME_CONSTRAINTS => self.has_name_constraints = true,
-            id => self.unknown_critical |= extension.critical && !HARMLESS.contains(&id),
+            id => self.unknown_critical |= extension.is_critical && !HARMLESS.contains(&id),
         }
         Ok(())
     }
@@ -265,7 +295,7 @@ impl Terms {
 
     fn is_for(&self, purpose: Purpose) -> bool {
         let Some(purposes) = &self.purposes else { return true };
-        purposes.iter().any(|id| purpose.ids().contains(&id.as_bytes()))
+        purposes.iter().any(|id| purpose.ids().contains(&id.as_slice()))
     }
 }
 
@@ -321,24 +351,50 @@ pub(super) fn contents(value: AnyRef<'_>) -> der::Result<SliceReader<'_>> {
 }
 
 fn sequence(value: AnyRef<'_>) -> der::Result<&[u8]> {
-    der::Tagged::tag(&value).assert_eq(Tag::Sequence)?;
+    tagged(value, Tag::Sequence)
+}
+
+/// The inside of what has to be a `tag`.
+fn tagged(value: AnyRef<'_>, tag: Tag) -> der::Result<&[u8]> {
+    value.tag().assert_eq(tag)?;
     Ok(value.value())
 }
 
-const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
-const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
-const EXTENDED_KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37");
-const NAME_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.30");
+/// A moment. What was before 1970 is 1970: that is early enough for what is always valid.
+fn time(value: AnyRef<'_>) -> der::Result<UnixTime> {
+    let year = match (value.tag(), value.value()) {
+        (Tag::UtcTime, text) if text.len() == UTC_TIME_LEN => text[..2].to_vec(),
+        (Tag::GeneralizedTime, text) if text.len() == UTC_TIME_LEN + 2 => text[..4].to_vec(),
+        _ => return Err(ErrorKind::DateTime.into()),
+    };
+    let is_early = match &year[..] {
+        // Of two digits, 50 and more are of the last century.
+        [_, _] => (&b"50"[..]..&b"70"[..]).contains(&&year[..]),
+        year => year < &b"1970"[..],
+    };
+    if is_early && year.iter().all(u8::is_ascii_digit) {
+        return Ok(UnixTime::since_unix_epoch(Duration::ZERO));
+    }
+    let since_1970 = if value.tag() == Tag::UtcTime {
+        value.decode_as::<UtcTime>()?.to_unix_duration()
+    } else {
+        value.decode_as::<GeneralizedTime>()?.to_unix_duration()
+    };
+    Ok(UnixTime::since_unix_epoch(since_1970))
+}
+
+/// How long a UTCTime is: `YYMMDDhhmmssZ`.
+const UTC_TIME_LEN: usize = 13;
+
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
+const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
 
 /// Extensions that change nothing here, critical or not: the subject's key identifier and other names,
 /// where revocations are (nobody asks for them), policies, and the issuer's key identifier.
-const HARMLESS: [ObjectIdentifier; 5] = [
-    ObjectIdentifier::new_unwrap("2.5.29.14"),
-    ObjectIdentifier::new_unwrap("2.5.29.17"),
-    ObjectIdentifier::new_unwrap("2.5.29.31"),
-    ObjectIdentifier::new_unwrap("2.5.29.32"),
-    ObjectIdentifier::new_unwrap("2.5.29.35"),
-];
+const HARMLESS: [&[u8]; 5] =
+    [&[0x55, 0x1d, 14], &[0x55, 0x1d, 17], &[0x55, 0x1d, 31], &[0x55, 0x1d, 32], &[0x55, 0x1d, 35]];
 
 /// The first byte of a certificate's version.
 const VERSION_TAG: u8 = 0xa0;

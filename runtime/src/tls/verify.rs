@@ -62,7 +62,7 @@ impl ClientCertVerifier for AnyClient {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature_with_raw_key(message, &public_key(cert)?, signed, &self.0)
+        verify_tls13(message, cert, signed, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -100,8 +100,7 @@ impl ClientCertVerifier for KnownClient {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let key = public_key(cert)?;
-        verify_tls13_signature_with_raw_key(message, &key, signed, self.0.algorithms())
+        verify_tls13(message, cert, signed, self.0.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -137,8 +136,7 @@ impl ServerCertVerifier for KnownServer {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let key = public_key(cert)?;
-        verify_tls13_signature_with_raw_key(message, &key, signed, self.0.algorithms())
+        verify_tls13(message, cert, signed, self.0.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -204,4 +202,20 @@ fn verify_tls12(
     } else {
         Err(CertificateError::BadSignature.into())
     }
+}
+
+/// As rustls's function, but for certificates of every version.
+fn verify_tls13(
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+    algorithms: &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let key = public_key(cert)?;
+    let verified = verify_tls13_signature_with_raw_key(message, &key, signed, algorithms);
+    verified.map_err(|error| match error {
+        // Of what else can be wrong rustls shows bytes.
+        rustls::Error::InvalidCertificate(_) => CertificateError::BadSignature.into(),
+        error => error,
+    })
 }

@@ -31,6 +31,9 @@ openssl genpkey -algorithm ED448 -out ed448.key
 for name in p521 rsa1024 rsa8192 ed448; do
     openssl req -x509 -new -key $name.key -subj "/CN=$name" -days $years -out $name.pem
 done
+request v1.key 'below P-521'
+openssl x509 -req -in request.csr -CA p521.pem -CAkey p521.key -set_serial 3 -days $years \
+    -extfile extensions -out below-p521.pem 2>/dev/null
 
 # One key in many forms.
 openssl genrsa -out rsa.key 2048 2>/dev/null

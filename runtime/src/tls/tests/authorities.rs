@@ -191,6 +191,24 @@ fn an_authority_vouches_over_as_many_others_as_its_pathlen_allows() {
 }
 
 #[test]
+fn identifiers_and_times_of_any_size_can_be_read() {
+    let mut terms = authority("root");
+    terms.not_before = date_time_ymd(1950, 1, 1);
+    terms.not_after = date_time_ymd(9999, 12, 31);
+    let long: Vec<u64> = [1, 2].into_iter().chain([u64::from(u32::MAX); 12]).collect();
+    for id in [&[1, 2][..], &long] {
+        terms.custom_extensions.push(CustomExtension::from_oid_content(id, vec![5, 0]));
+        terms.extended_key_usages.push(ExtendedKeyUsagePurpose::Other(id.to_vec()));
+    }
+    let strict = Signer::root(terms.clone());
+    refused(&[&strict.certificate], &[&strict.leaf(&params("a peer"))], "extendedKeyUsage");
+    terms.extended_key_usages.push(ExtendedKeyUsagePurpose::Any);
+    let root = Signer::root(terms);
+    accepted(&[&root.certificate], &[&root.leaf(&params("a peer"))]);
+    accepted(&[&root.certificate], &[&root.certificate]);
+}
+
+#[test]
 fn an_authority_has_to_be_allowed_to_sign() {
     let mut terms = authority("root");
     terms.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];

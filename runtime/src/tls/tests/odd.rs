@@ -8,7 +8,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme};
+use rustls::{CertificateError, OtherError, ServerConfig, SignatureAlgorithm, SignatureScheme};
 
 use super::super::pem::Blocks;
 use super::*;
@@ -338,6 +338,17 @@ fn who_is_refused_for_the_authority_is_told_which_and_why() {
     let said = "invalid peer certificate: the authority's certificate CN=pinned\\0ato me does not \
         count: it is no authority's (basicConstraints do not say CA:TRUE)";
     assert!(error.contains(said), "{error}");
+}
+
+#[test]
+fn an_authority_with_a_key_that_is_not_supported_is_no_list_of_bytes() {
+    let der = CertificateDer::from_pem_file(testdata("below-p521.pem")).unwrap();
+    let root = CertificateDer::from_pem_file(testdata("p521.pem")).unwrap();
+    let known = Authorities::new([root], algorithms());
+    let error = known.verify_client(&der, &[], UnixTime::now()).unwrap_err();
+    let CertificateError::Other(OtherError(why)) = error else { panic!("{error:?}") };
+    let said = "it, or one between it and the authority, is signed in a way that is not supported";
+    assert!(why.to_string().starts_with(said), "{why}");
 }
 
 #[test]
