@@ -244,6 +244,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         client_tls: None,
         max_connections: connections.clients,
         http_connections: connections.http,
+        data_files: connections.data_files,
         shards: flags.shards,
         // Chance is only asked for here; everything inside follows from this number.
         seed: RandomState::new().build_hasher().finish(),

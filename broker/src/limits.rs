@@ -1,28 +1,32 @@
 //! The limit on open files, and what follows from it.
 
-use sansq_core::options::HTTP_CONNECTIONS_MAX;
+use sansq_core::options::{DATA_FILES_MAX, HTTP_CONNECTIONS_MAX};
 
-/// How many connections an nsqd may have.
+/// How many connections an nsqd may have, and how many data files open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Connections {
     /// Of clients.
     pub(crate) clients: usize,
     /// To the HTTP API.
     pub(crate) http: usize,
+    /// Data files that are open at a time, and as many more that are written or synced.
+    pub(crate) data_files: usize,
 }
 
 impl Connections {
     /// `chosen` clients, or as many as fit below `limit` open files if that is 0. HTTP has places of its
-    /// own, so that an operator can look at a server that is full.
+    /// own, so that an operator can look at a server that is full, and so have data files: a server with
+    /// many queues on disk has places for those who consume them.
     pub(crate) fn new(chosen: u64, limit: Option<u64>, shards: u16) -> Self {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let http = (limit / 8).clamp(HTTP_MIN, HTTP_CONNECTIONS_MAX);
-        let kept = KEPT + KEPT_PER_SHARD * usize::from(shards) + http;
+        let data_files = (limit / 16).clamp(DATA_FILES_MIN, DATA_FILES_MAX);
+        let kept = KEPT + KEPT_PER_SHARD * usize::from(shards) + http + 2 * data_files;
         let clients = match usize::try_from(chosen).unwrap_or(usize::MAX) {
             0 => limit.saturating_sub(kept).max(CLIENTS_MIN),
             chosen => chosen,
         };
-        Self { clients, http }
+        Self { clients, http, data_files }
     }
 }
 
@@ -43,9 +47,9 @@ pub(crate) fn raise_open_files() -> Option<u64> {
     None
 }
 
-/// Files that are no connections: the log, the data path, listeners, connections to nsqlookupds and to auth
-/// servers, queue files being written, refused connections that still read why.
-const KEPT: usize = 192;
+/// Files that are neither clients' nor HTTP's nor queues': the log, the data path, listeners, connections to
+/// nsqlookupds and to auth servers, refused connections that still read why.
+const KEPT: usize = 96;
 
 /// What a shard's thread has open to wait with.
 const KEPT_PER_SHARD: usize = 8;
@@ -56,21 +60,26 @@ const CLIENTS_MIN: usize = 16;
 /// Connections to the HTTP API, at least.
 const HTTP_MIN: usize = 8;
 
+/// Data files, at least.
+const DATA_FILES_MIN: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn places_follow_from_the_limit_on_open_files() {
-        for (chosen, limit, clients, http) in [
-            (0, Some(1_048_576), 1_048_576 - 192 - 32 - 1024, 1024),
-            (0, Some(1024), 1024 - 192 - 32 - 128, 128),
-            (0, Some(64), 16, 8),
-            (5, Some(1024), 5, 128),
-            (5000, Some(1024), 5000, 128),
-            (0, None, usize::MAX - 192 - 32 - 1024, 1024),
+        for (chosen, limit, clients, http, data_files) in [
+            (0, Some(1_048_576), 1_048_576 - 96 - 32 - 1024 - 512, 1024, 256),
+            (0, Some(1024), 1024 - 96 - 32 - 128 - 128, 128, 64),
+            (0, Some(256), 256 - 96 - 32 - 32 - 32, 32, 16),
+            (0, Some(64), 16, 8, 4),
+            (5, Some(1024), 5, 128, 64),
+            (5000, Some(1024), 5000, 128, 64),
+            (0, None, usize::MAX - 96 - 32 - 1024 - 512, 1024, 256),
         ] {
-            assert_eq!(Connections::new(chosen, limit, 4), Connections { clients, http });
+            let expected = Connections { clients, http, data_files };
+            assert_eq!(Connections::new(chosen, limit, 4), expected);
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct NsqdOptions {
     pub max_connections: usize,
     /// How many connections to the HTTP API may be open; more wait in the kernel's queue.
     pub http_connections: usize,
+    /// How many data files may be open at a time, divided among the shards; each has one at least. As many
+    /// files more may be written or synced at that time. Queues that are busy and more than that have their
+    /// files opened again and again, which costs a few microseconds each time.
+    pub data_files: usize,
     /// How many shards, and so threads; 1 to 256.
     pub shards: u16,
     /// Everything random follows from it: jitter, sampling, the choice of equals.
@@ -55,6 +59,7 @@ impl Default for NsqdOptions {
             client_tls: None,
             max_connections: usize::MAX,
             http_connections: HTTP_CONNECTIONS_MAX,
+            data_files: DATA_FILES_MAX,
             shards: 1,
             seed: 0,
             utc_offset: 0,
@@ -92,6 +97,9 @@ impl Default for LookupdOptions {
 
 /// Connections to an HTTP API that are useful at one time; more wait.
 pub const HTTP_CONNECTIONS_MAX: usize = 1024;
+
+/// Data files that are useful to have open at one time.
+pub const DATA_FILES_MAX: usize = 256;
 
 /// The most shards of one nsqd. Beyond the number of cores they only cost.
 pub const SHARDS_MAX: u16 = 256;

@@ -44,7 +44,8 @@ impl<R: ServerRuntime> Nsqd<R> {
     /// [`MetadataError`]: crate::storage::MetadataError
     pub fn bind(options: NsqdOptions, data_path: DataPath) -> io::Result<Self> {
         let bound = Bound::nsqd(options)?;
-        let storage = Storage::open(data_path, bound.options.shards)?;
+        let NsqdOptions { shards, data_files, .. } = bound.options;
+        let storage = Storage::open(data_path, shards, data_files)?;
         Ok(Self { bound, storage, runtime: PhantomData })
     }
 

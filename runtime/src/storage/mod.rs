@@ -44,16 +44,18 @@ pub struct Storage {
     /// By shard.
     queues: Vec<Queues>,
     metadata: Arc<Metadata>,
+    data_files: usize,
 }
 
 impl Storage {
     /// Reads which files there are, for a node with `shards` shards, the metadata, and what the queues that
-    /// it lists have on disk. A queue that can't be read is left alone until it asks.
+    /// it lists have on disk. A queue that can't be read is left alone until it asks. `data_files` is
+    /// [`NsqdOptions::data_files`](sansq_core::options::NsqdOptions::data_files).
     ///
     /// # Errors
     /// If the folder can't be read; the text names it. If the metadata can't be read or makes no sense:
     /// then the error is a [`MetadataError`].
-    pub fn open(data_path: DataPath, shards: u16) -> io::Result<Self> {
+    pub fn open(data_path: DataPath, shards: u16, data_files: usize) -> io::Result<Self> {
         let path = data_path.path();
         let list = || {
             Listing::read(path, shards).map_err(|error| {
@@ -74,7 +76,7 @@ impl Storage {
         });
         let (listings, metadata) = (listings?, Arc::new(metadata?));
         let queues = inventory::read(path, &listings, &metadata);
-        Ok(Self { data_path: Arc::new(data_path), listings, queues, metadata })
+        Ok(Self { data_path: Arc::new(data_path), listings, queues, metadata, data_files })
     }
 
     /// The folder.
@@ -92,16 +94,9 @@ impl Storage {
     /// until the last of the threads has ended.
     pub fn disk(&mut self, shard: ShardId, lanes: &Arc<Lanes>) -> (Disk, DiskThread) {
         let listing = self.listings.get_mut(usize::from(shard.0)).map(core::mem::take);
-        let share = (DESCRIPTORS_MAX / usize::from(lanes.shards().max(1))).max(DESCRIPTORS_MIN);
+        let share = (self.data_files / usize::from(lanes.shards().max(1))).max(1);
         let path = self.data_path.path().to_owned();
         let folder = Folder::new(path, listing.unwrap_or_default(), share);
         Disk::new(folder, share, Arc::clone(&self.data_path), shard, Arc::clone(lanes))
     }
 }
-
-/// Data files that an nsqd keeps open; as many more may be written aside, or synced, at one time. Queues that are
-/// busy and more than that are opened again and again, which costs a few microseconds each time.
-const DESCRIPTORS_MAX: usize = 256;
-
-/// What each shard has of these at least.
-const DESCRIPTORS_MIN: usize = 8;

@@ -374,7 +374,7 @@ fn a_storage_thread_does_all_that_it_was_given() {
     let folder = tempfile::tempdir().unwrap();
     let lanes = Arc::new(Lanes::new(2));
     let data_path = DataPath::open(folder.path(), false).unwrap();
-    let mut storage = Storage::open(data_path, 2).unwrap();
+    let mut storage = Storage::open(data_path, 2, 16).unwrap();
     let mut mail = [Mail::default(), Mail::default()];
     let (disks, threads): (Vec<_>, Vec<_>) = [0, 1]
         .map(|shard| {
