@@ -128,6 +128,19 @@ impl Backlog {
         }
     }
 
+    /// How many messages it takes that somebody else keeps until they are written or finished. The disk
+    /// may refuse all the while.
+    pub(super) fn room_for_kept(&self) -> usize {
+        match &self.rest {
+            Rest::Disk(disk) if disk.is_empty() => {
+                let memory = self.limit.saturating_sub(self.memory.len());
+                memory.saturating_add(disk.room_for_kept())
+            }
+            Rest::Disk(disk) => disk.room_for_kept(),
+            Rest::Dropped | Rest::Nowhere | Rest::Unused(_) => self.room(),
+        }
+    }
+
     /// How many fresh messages it takes without asking the disk for anything.
     pub(super) fn memory_room(&self) -> usize {
         match &self.rest {
@@ -325,17 +338,11 @@ impl Backlog {
             return;
         }
         let Some(disk) = self.rest.disk() else { return };
-        let mut push = |message: &Message, out: &mut _| {
-            disk.push(message, None, now, out);
-            if let Some(record) = message.record {
-                disk.finish(record, now, out);
-            }
-        };
         while let Some(message) = self.memory.pop_front(out.bodies()) {
-            push(&message, out);
+            disk.push_again(&message, now, out);
         }
         for (message, due) in deferred {
-            push(&message, out);
+            disk.push_again(&message, now, out);
             self.due_times.insert(message.id, due);
         }
         let due_times = core::mem::take(&mut self.due_times).into_iter();

@@ -33,6 +33,11 @@ use crate::time::{Instant, Now};
 pub trait TopicOutput: BacklogOutput {
     /// How many messages a channel takes before the topic should wait.
     fn room(&self, channel: ChannelId) -> usize;
+    /// How many messages a channel takes that stay in the topic until the channel has written or finished
+    /// them; never fewer than [`room`](Self::room) says.
+    fn room_for_kept(&self, channel: ChannelId) -> usize {
+        self.room(channel)
+    }
     /// How many messages a channel takes without any of them going to disk.
     fn memory_room(&self, channel: ChannelId) -> usize;
     /// Gives a channel its copy of a message; if `due` is given, to be kept back until then. If it has
@@ -199,7 +204,7 @@ impl Topic {
             && let Some(waiting) = self.waiting.pop_front()
         {
             let why = match self.backlog.failure() {
-                Some(failure) => NotPublished::Disk(failure.text.clone()),
+                Some(failure) => NotPublished::Disk(failure.in_words()),
                 None => NotPublished::Full,
             };
             out.refuse(waiting.publish.origin, why);
@@ -375,7 +380,7 @@ impl Topic {
     /// Moves the backlog to the channels, as far as there is room and it is read.
     fn drain(&mut self, now: Now, out: &mut impl TopicOutput) {
         while !self.backlog.is_empty() {
-            let room = self.flow(out);
+            let room = self.flow_of_kept(out);
             if room == 0 {
                 return;
             }
@@ -404,6 +409,15 @@ impl Topic {
             return 0;
         }
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)
+    }
+
+    /// How many messages every channel has room for that the topic has already. A disk that refuses what
+    /// publishers bring does not keep these from the consumers.
+    fn flow_of_kept(&self, out: &impl TopicOutput) -> usize {
+        if self.paused || self.stage != Stage::Flowing {
+            return 0;
+        }
+        self.channels.iter().map(|channel| out.room_for_kept(*channel)).min().unwrap_or(0)
     }
 
     /// How many messages every channel takes without any of them going to disk.

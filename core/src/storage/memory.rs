@@ -55,6 +55,8 @@ pub struct MemoryFiles {
     pub faults: Faults,
     /// Appends and replacements beyond so many bytes in all fail with [`FailureKind::Full`].
     pub capacity: Option<u64>,
+    /// So many bytes more may be used by replacements.
+    pub reserve: u64,
 }
 
 impl MemoryFiles {
@@ -113,7 +115,7 @@ impl MemoryFiles {
             Op::Replace { file, contents } => {
                 check(self.faults.replace, store)?;
                 let name = store.file(*file).to_string();
-                self.fits(&name, contents.len())?;
+                self.fits(&name, contents.len(), self.reserve)?;
                 self.insert(&name, contents);
                 Ok(Answer::Replaced)
             }
@@ -201,8 +203,9 @@ impl MemoryFiles {
         }
         if result.is_err() {
             data.truncate(data.len() / 2);
-        } else if let Err(full) = self.fits(&name, offset + data.len()) {
-            data.truncate(data.len() / 2);
+        } else if let Err(full) = self.fits(&name, offset + data.len(), 0) {
+            // What was written of it is cut off again, as it is of no use and others may use the room.
+            data.clear();
             result = Err(full);
         }
         let content = self.files.entry(name).or_default();
@@ -246,17 +249,24 @@ impl MemoryFiles {
         found
     }
 
-    /// Whether the file may become so long.
-    fn fits(&self, name: &str, len: usize) -> Result<(), Failure> {
+    /// Whether the file may become so long, with a reserve. It may always become shorter.
+    fn fits(&self, name: &str, len: usize, reserve: u64) -> Result<(), Failure> {
+        if self.files.get(name).is_some_and(|content| len <= content.data.len()) {
+            return Ok(());
+        }
         let others = self.files.iter().filter(|(other, _)| *other != name);
         let others: usize = others.map(|(_, content)| content.data.len()).sum();
-        match self.capacity {
-            Some(capacity) if (others + len) as u64 > capacity => {
-                let text = alloc::format!("{name}: no space left on device");
-                Err(Failure { kind: FailureKind::Full, text: text.into() })
-            }
-            _ => Ok(()),
+        let capacity = self.capacity.unwrap_or(u64::MAX).saturating_add(reserve);
+        if (others + len) as u64 <= capacity {
+            return Ok(());
         }
+        let text = alloc::format!("{name}: no space left on device");
+        Err(Failure { kind: FailureKind::Full, text: text.into() })
+    }
+
+    /// The bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.files.values().map(|content| content.data.len() as u64).sum()
     }
 }
 
@@ -314,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_a_part() {
+    fn a_full_disk_takes_nothing() {
         let store = Store::Queue(TopicName::new("t").unwrap(), None);
         let mut files = MemoryFiles { capacity: Some(5), ..MemoryFiles::new() };
         files.execute(&store, &append(0, b"one")).unwrap();
         let full = files.execute(&store, &append(3, b"more")).unwrap_err();
         assert_eq!(full.kind, FailureKind::Full);
-        assert_eq!(files.get("t.diskqueue.000000.dat"), Some(&b"onemo"[..]));
+        assert_eq!(files.get("t.diskqueue.000000.dat"), Some(&b"one"[..]));
         files.execute(&store, &append(3, b"ab")).unwrap();
         assert_eq!(files.get("t.diskqueue.000000.dat"), Some(&b"oneab"[..]));
     }

@@ -61,7 +61,8 @@ pub enum Op {
     Open,
     /// Write `data` at `offset`, which is the end of what is known to be good: whatever the file holds
     /// behind it is cut off before. The file is made if there is none (then `offset` is 0). Survives the
-    /// end of the process; survives the loss of power, all or in parts, only after [`Op::Sync`].
+    /// end of the process; survives the loss of power, all or in parts, only after [`Op::Sync`]. If there is
+    /// no room for all of it, nothing is left of it: on a full disk others may need what it took.
     Append {
         /// The data file's number.
         file: u64,
@@ -175,8 +176,39 @@ pub enum FailureKind {
     Missing,
     /// Anything else, a broken disk among it.
     Other,
-    /// The file system is read-only, or the file is not ours to write.
+    /// The file or its folder is not this process's to write, or to read.
+    Permission,
+    /// The user's share of the disk is used up.
+    Quota,
+    /// The file system is read-only.
     ReadOnly,
+    /// The file may not become so large: for this process, or on this file system.
+    TooLarge,
+    /// No more files may be open.
+    TooManyOpen,
+}
+
+impl FailureKind {
+    /// Whether fewer or smaller files would help.
+    pub const fn is_want_of_room(self) -> bool {
+        matches!(self, Self::Full | Self::Quota | Self::TooLarge)
+    }
+}
+
+impl Failure {
+    /// The trouble as an operator or a publisher should read it: what it is, and where.
+    pub fn in_words(&self) -> Box<str> {
+        let what = match self.kind {
+            FailureKind::Full => "disk full",
+            FailureKind::Permission => "no permission",
+            FailureKind::Quota => "disk quota used up",
+            FailureKind::ReadOnly => "disk read-only",
+            FailureKind::TooLarge => "file size limit reached",
+            FailureKind::TooManyOpen => "limit on open files reached",
+            FailureKind::Missing | FailureKind::Other => return self.text.clone(),
+        };
+        alloc::format!("{what} - {self}").into()
+    }
 }
 
 impl fmt::Display for Failure {

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod fixtures;
+mod full;
 #[path = "../model/disk_queue.rs"]
 mod model;
 mod properties;

@@ -2,6 +2,7 @@
 //! what happens when the disk is slow, full or broken. On one shard and on four.
 
 mod chaos;
+mod full;
 
 use core::time::Duration;
 

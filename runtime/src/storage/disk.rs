@@ -98,6 +98,7 @@ impl DiskThread {
         while executor.mailbox().wait(&mut batch) {
             executor.run(&mut batch);
         }
+        executor.end();
         ending.well();
         // Last: whoever locks the folder next finds everything finished.
         drop(executor);

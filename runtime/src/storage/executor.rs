@@ -92,6 +92,11 @@ impl<M: Mailbox> Executor<M> {
         &self.mailbox
     }
 
+    /// Nothing more comes.
+    pub(super) fn end(&mut self) {
+        self.folder.end();
+    }
+
     /// Carries out everything in `batch`, and what arrives in the mailbox meanwhile, in part. All
     /// completions are reported when it returns.
     pub(super) fn run(&mut self, batch: &mut Vec<Request>) {
@@ -125,13 +130,14 @@ impl<M: Mailbox> Executor<M> {
                 return;
             }
             Op::Replace { file, contents } => {
-                match self.folder.write_aside(&store, file, &contents) {
-                    Ok(aside) => {
+                match self.folder.write_aside(&store, file, contents) {
+                    Ok(Some(aside)) => {
                         self.held.insert(store);
                         self.asides += 1;
                         self.slow.push((owner, Slow::Replace(aside)));
                         return;
                     }
+                    Ok(None) => Ok(Answer::Replaced),
                     Err(failure) => Err(failure),
                 }
             }

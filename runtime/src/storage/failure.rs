@@ -16,16 +16,34 @@ pub(super) fn failure(verb: &str, path: &Path, error: &io::Error) -> Failure {
 fn kind(error: &io::Error) -> FailureKind {
     // The kinds of the standard library are many and may become more: those that have a word of
     // their own here are picked out.
-    let kind = error.kind();
-    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge) {
-        FailureKind::Full
-    } else if matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) {
-        FailureKind::ReadOnly
-    } else if kind == ErrorKind::NotFound {
-        FailureKind::Missing
-    } else {
-        FailureKind::Other
+    const KINDS: [(ErrorKind, FailureKind); 6] = [
+        (ErrorKind::FileTooLarge, FailureKind::TooLarge),
+        (ErrorKind::NotFound, FailureKind::Missing),
+        (ErrorKind::PermissionDenied, FailureKind::Permission),
+        (ErrorKind::QuotaExceeded, FailureKind::Quota),
+        (ErrorKind::ReadOnlyFilesystem, FailureKind::ReadOnly),
+        (ErrorKind::StorageFull, FailureKind::Full),
+    ];
+    let known = KINDS.iter().find(|(kind, _)| *kind == error.kind());
+    match known {
+        Some((_, kind)) => *kind,
+        None if is_too_many_open(error) => FailureKind::TooManyOpen,
+        None => FailureKind::Other,
     }
+}
+
+/// Whether it is the limit on open files, the process's or the system's, for which the standard library
+/// has no kind.
+#[cfg(unix)]
+fn is_too_many_open(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let limits = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|number| limits.contains(&number))
+}
+
+#[cfg(not(unix))]
+const fn is_too_many_open(_error: &io::Error) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -37,20 +55,45 @@ mod tests {
         let path = Path::new("/data/%d/t.diskqueue.000000.dat");
         for (kind, expected, text) in [
             (ErrorKind::StorageFull, FailureKind::Full, "no storage space"),
-            (ErrorKind::QuotaExceeded, FailureKind::Full, "quota exceeded"),
-            (ErrorKind::FileTooLarge, FailureKind::Full, "file too large"),
+            (ErrorKind::QuotaExceeded, FailureKind::Quota, "quota exceeded"),
+            (ErrorKind::FileTooLarge, FailureKind::TooLarge, "file too large"),
             (
                 ErrorKind::ReadOnlyFilesystem,
                 FailureKind::ReadOnly,
                 "read-only filesystem or storage medium",
             ),
-            (ErrorKind::PermissionDenied, FailureKind::ReadOnly, "permission denied"),
+            (ErrorKind::PermissionDenied, FailureKind::Permission, "permission denied"),
             (ErrorKind::NotFound, FailureKind::Missing, "entity not found"),
             (ErrorKind::TimedOut, FailureKind::Other, "i/o timeout"),
         ] {
             let found = failure("write", path, &kind.into());
             let text = format!("write /data/%d/t.diskqueue.000000.dat: {text}");
             assert_eq!((found.kind, &*found.text), (expected, text.as_str()));
+        }
+    }
+
+    /// Every way in which a Linux refuses to open, write or sync a file, by what an operator has to do.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_system_refuses_is_named() {
+        use rustix::io::Errno;
+        let words = |errno: Errno| {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            failure("write", Path::new("f"), &error).in_words().into_string()
+        };
+        for (errno, expected) in [
+            (Errno::ACCESS, "no permission - write f: permission denied"),
+            (Errno::PERM, "no permission - write f: operation not permitted"),
+            (Errno::ROFS, "disk read-only - write f: read-only file system"),
+            (Errno::NOSPC, "disk full - write f: no space left on device"),
+            (Errno::DQUOT, "disk quota used up - write f: disk quota exceeded"),
+            (Errno::FBIG, "file size limit reached - write f: file too large"),
+            (Errno::MFILE, "limit on open files reached - write f: too many open files"),
+            (Errno::NFILE, "limit on open files reached - write f: too many open files in system"),
+            (Errno::IO, "write f: input/output error"),
+            (Errno::NOENT, "write f: no such file or directory"),
+        ] {
+            assert_eq!(words(errno).to_lowercase(), expected);
         }
     }
 

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sansq_core::storage::{Answer, Failure, File, Found, Op, Store};
+use sansq_core::nsqd::ShardId;
+use sansq_core::storage::{Answer, Failure, FailureKind, File, Found, Op, Store};
 
 use super::failure::failure;
+use super::in_place;
 use super::inventory;
 use super::listing::Listing;
 use super::open_files::{OpenFile, OpenFiles};
+use super::reserve::Reserve;
 
 /// A data path, as one shard's storage thread works on it.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub(super) struct Folder {
     chance: RandomState,
     /// How many names were made by chance.
     names: u64,
+    reserve: Reserve,
 }
 
 /// A file that was written aside, and is to take the place of another.
@@ -37,13 +41,14 @@ pub(super) struct Aside {
     path: PathBuf,
     target: PathBuf,
     handle: fs::File,
+    contents: Bytes,
 }
 
 impl Aside {
     /// The second step of [`Op::Replace`]: synced and renamed. [`Folder::note_replaced`] is to be told of
     /// what it returns.
     pub(super) fn put_in_place(self) -> Result<(Store, File), Failure> {
-        let Self { store, file, path, target, handle } = self;
+        let Self { store, file, path, target, handle, contents } = self;
         let synced = handle.sync_all().map_err(|error| failure("sync", &path, &error));
         // Some systems rename no open file.
         drop(handle);
@@ -52,16 +57,17 @@ impl Aside {
         });
         if let Err(failure) = renamed {
             let _ = fs::remove_file(&path);
-            return Err(failure);
+            in_place::without_room(file, &target, &contents, failure)?;
         }
         Ok((store, file))
     }
 }
 
 impl Folder {
-    /// The folder `path`; not more than `limit` data files are kept open.
-    pub(super) fn new(path: PathBuf, listing: Listing, limit: usize) -> Self {
+    /// The part of the folder `path` that a shard works on; not more than `limit` data files are kept open.
+    pub(super) fn new(path: PathBuf, listing: Listing, limit: usize, shard: ShardId) -> Self {
         Self {
+            reserve: Reserve::new(&path, shard.0),
             path,
             listing,
             open: OpenFiles::new(limit),
@@ -89,9 +95,10 @@ impl Folder {
                 self.sync_names().map(|()| Answer::Synced)
             }
             Op::Replace { file, contents } => {
-                let aside = self.write_aside(store, file, &contents)?;
-                let (store, file) = aside.put_in_place()?;
-                self.note_replaced(&store, file);
+                if let Some(aside) = self.write_aside(store, file, contents)? {
+                    aside.put_in_place()?;
+                    self.note_replaced(store, file);
+                }
                 self.sync_names().map(|()| Answer::Replaced)
             }
         }
@@ -161,10 +168,22 @@ impl Folder {
             Some(open) => open,
             None => {
                 let path = self.path.join(store.file(File::Data(number)).to_string());
-                let opened = options(write, access == Access::Create).open(&path);
-                let opened = opened.and_then(|file| self.open.insert(key, file, write));
-                let open = opened.map_err(|error| failure("open", &path, &error))?;
+                let options = options(write, access == Access::Create);
+                let mut opened =
+                    options.open(&path).map_err(|error| failure("open", &path, &error));
+                if let Err(refused) = &opened
+                    && refused.kind == FailureKind::TooManyOpen
+                    && self.open.close_all()
+                {
+                    opened = options.open(&path).map_err(|error| failure("open", &path, &error));
+                }
+                let opened = opened.and_then(|file| {
+                    let open = self.open.insert(key, file, write);
+                    open.map_err(|error| failure("open", &path, &error))
+                });
+                let open = opened?;
                 if access == Access::Create {
+                    self.reserve.fill();
                     self.listing.insert(store, File::Data(number));
                     self.has_new_names = true;
                 }
@@ -216,21 +235,58 @@ impl Folder {
         Ok(())
     }
 
-    /// The first step of [`Op::Replace`]: the contents are written to a file of their own.
+    /// The first step of [`Op::Replace`]: the contents are written to a file of their own, at last with
+    /// room from the reserve. `None` if there was none, and the file has the contents already.
     pub(super) fn write_aside(
         &mut self,
         store: &Store,
         file: File,
+        contents: Bytes,
+    ) -> Result<Option<Aside>, Failure> {
+        if file == File::Metadata {
+            self.reserve.cover(contents.len());
+        }
+        let target = self.path_of(store, file);
+        let mut tries = 0;
+        loop {
+            let refused = match self.try_aside(store, file, &contents) {
+                Ok((path, handle)) => {
+                    if tries == 0 {
+                        self.reserve.fill();
+                    }
+                    return Ok(Some(Aside { store: *store, file, path, target, handle, contents }));
+                }
+                Err(refused) => refused,
+            };
+            let Err(refused) = in_place::without_room(file, &target, &contents, refused) else {
+                return Ok(None);
+            };
+            tries += 1;
+            let may_help = matches!(refused.kind, FailureKind::Full | FailureKind::Quota);
+            if !may_help || tries > RESERVE_TRIES_MAX || !self.reserve.give_up(contents.len()) {
+                return Err(refused);
+            }
+        }
+    }
+
+    fn try_aside(
+        &mut self,
+        store: &Store,
+        file: File,
         contents: &[u8],
-    ) -> Result<Aside, Failure> {
+    ) -> Result<(PathBuf, fs::File), Failure> {
         let (path, mut handle) = self.make_aside(store, file)?;
         if let Err(error) = handle.write_all(contents) {
             let failure = failure("write", &path, &error);
             let _ = fs::remove_file(&path);
             return Err(failure);
         }
-        let target = self.path_of(store, file);
-        Ok(Aside { store: *store, file, path, target, handle })
+        Ok((path, handle))
+    }
+
+    /// Nothing more will be written: the reserve is not needed any more.
+    pub(super) fn end(&mut self) {
+        self.reserve.remove();
     }
 
     /// Makes `<file>.<number>.tmp`, as the reference calls it. One that was left by a crash may have
@@ -303,6 +359,9 @@ fn options(write: bool, create: bool) -> OpenOptions {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }
+
+/// How often a part of the reserve is given up for one file: others may take what was.
+const RESERVE_TRIES_MAX: u32 = 4;
 
 /// Names by chance that may be taken already.
 const TRIES_MAX: u32 = 100;

@@ -9,11 +9,13 @@ mod disk;
 mod executor;
 mod failure;
 mod folder;
+mod in_place;
 mod inventory;
 mod listing;
 mod metadata;
 mod open_files;
 mod patience;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -96,7 +98,7 @@ impl Storage {
         let listing = self.listings.get_mut(usize::from(shard.0)).map(core::mem::take);
         let share = (self.data_files / usize::from(lanes.shards().max(1))).max(1);
         let path = self.data_path.path().to_owned();
-        let folder = Folder::new(path, listing.unwrap_or_default(), share);
+        let folder = Folder::new(path, listing.unwrap_or_default(), share, shard);
         Disk::new(folder, share, Arc::clone(&self.data_path), shard, Arc::clone(lanes))
     }
 }

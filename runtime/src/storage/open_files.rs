@@ -70,6 +70,11 @@ impl OpenFiles {
         Ok(self.files.entry(key).or_insert(file))
     }
 
+    /// Closes all; `false` if none was open.
+    pub(super) fn close_all(&mut self) -> bool {
+        !core::mem::take(&mut self.files).is_empty()
+    }
+
     /// Closes a file, if it is open.
     pub(super) fn close(&mut self, key: &(Store, u64)) {
         self.files.remove(key);
@@ -92,6 +97,15 @@ impl OpenFile {
             self.file.set_len(offset)?;
             self.len = offset;
         }
+        let written = self.write_at(offset, data);
+        if written.is_err() {
+            // A part of it is of no use, and on a full disk takes the room that others could use.
+            let _ = self.file.set_len(offset);
+        }
+        written
+    }
+
+    fn write_at(&mut self, offset: u64, data: &[Bytes]) -> io::Result<()> {
         self.seek(offset)?;
         for part in data.chunks(PARTS_MAX) {
             let mut slices = [IoSlice::new(&[]); PARTS_MAX];

@@ -38,13 +38,15 @@ fn replace(file: File, contents: &'static str) -> Op {
 
 fn open(folder: &Path) -> Folder {
     let listing = Listing::read(folder, 1).unwrap().remove(0);
-    Folder::new(folder.to_owned(), listing, 2)
+    Folder::new(folder.to_owned(), listing, 2, ShardId(0))
 }
 
+/// The names of the files, but of the reserve.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<_> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with("sansq-reserve."));
     names.sort();
     names
 }
@@ -408,6 +410,7 @@ fn a_storage_thread_does_all_that_it_was_given() {
     for thread in threads {
         thread.join().unwrap();
     }
+    assert!(!folder.path().join("sansq-reserve.0").exists(), "it is of use while it runs");
     for (shard, mail) in (0..).map(ShardId).zip(&mut mail) {
         lanes.collect(shard, mail);
         assert_eq!(mail.done.len(), 300);

@@ -201,6 +201,11 @@ impl Channel {
         self.backlog.room()
     }
 
+    /// How many more messages the topic may put that it keeps until they are written or finished.
+    pub fn room_for_kept(&self) -> usize {
+        self.backlog.room_for_kept()
+    }
+
     /// How many messages the topic may put without any of them going to disk.
     pub fn memory_room(&self) -> usize {
         self.backlog.memory_room()

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Shard;
@@ -14,9 +14,7 @@ use crate::nsqd::backlog::Beyond;
 use crate::nsqd::event::Event;
 use crate::nsqd::metadata::Written;
 use crate::nsqd::registry::Registry;
-use crate::storage::{
-    Answer, Done, Failure, FailureKind, File, Found, Metadata, Op, Owner, Request, Store,
-};
+use crate::storage::{Answer, Done, Failure, File, Found, Metadata, Op, Owner, Request, Store};
 use crate::time::Now;
 
 impl Shard {
@@ -295,13 +293,13 @@ impl Shard {
             Owner::Metadata => None,
         };
         match failure {
-            Some(failure) if !self.ailing.contains_key(&owner) => {
-                self.ailing.insert(owner, in_words(failure));
+            Some(failure) => {
+                self.ailing.insert(owner, String::from(failure.in_words()));
             }
             None if !self.ailing.is_empty() => {
                 self.ailing.remove(&owner);
             }
-            Some(_) | None => {}
+            None => {}
         }
     }
 
@@ -311,15 +309,6 @@ impl Shard {
             return Some(first.clone());
         }
         let failure = self.metadata.failure()?;
-        Some(format!("failed to persist metadata - {}", in_words(failure)))
-    }
-}
-
-/// A failure as an operator should read it.
-fn in_words(failure: &Failure) -> String {
-    match failure.kind {
-        FailureKind::Full => format!("disk full - {failure}"),
-        FailureKind::ReadOnly => format!("disk read-only - {failure}"),
-        FailureKind::Missing | FailureKind::Other => failure.to_string(),
+        Some(format!("failed to persist metadata - {}", failure.in_words()))
     }
 }

@@ -160,6 +160,11 @@ impl TopicOutput for TopicSink<'_, '_> {
         channels.get(channel).map_or(usize::MAX, |entry| entry.channel.room())
     }
 
+    fn room_for_kept(&self, channel: ChannelId) -> usize {
+        let channels = &self.downstream.channels;
+        channels.get(channel).map_or(usize::MAX, |entry| entry.channel.room_for_kept())
+    }
+
     fn memory_room(&self, channel: ChannelId) -> usize {
         let channels = &self.downstream.channels;
         channels.get(channel).map_or(usize::MAX, |entry| entry.channel.memory_room())

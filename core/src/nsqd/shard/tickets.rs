@@ -67,7 +67,7 @@ impl Tickets {
     ) -> Option<(Origin, Result<(), NotPublished>)> {
         let pending = self.open.get_mut(id(ticket))?;
         if let Err(failure) = result {
-            pending.failure.get_or_insert_with(|| failure.text.clone());
+            pending.failure.get_or_insert_with(|| failure.in_words());
         }
         pending.missing -= 1;
         if pending.missing > 0 {
@@ -78,6 +78,8 @@ impl Tickets {
             Whose::Publisher(origin) => {
                 Some((origin, failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text)))))
             }
+            // A channel that was closed without it: the topic has it on disk, and keeps it.
+            Whose::Topic(..) if failure.is_some() => None,
             Whose::Topic(topic, record) => {
                 self.moved.push((topic, record));
                 None
@@ -162,7 +164,7 @@ mod tests {
                         let mut expected = None;
                         if open.missing > 0 {
                             if !is_ok {
-                                open.failure.get_or_insert(text);
+                                open.failure.get_or_insert_with(|| format!("disk full - {text}"));
                             }
                             open.missing -= 1;
                             match (open.missing, open.whose) {
@@ -172,7 +174,7 @@ mod tests {
                                         failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text.into())));
                                     expected = Some((origin(token), outcome));
                                 }
-                                (0, Err(record)) => moved.push(record),
+                                (0, Err(record)) if open.failure.is_none() => moved.push(record),
                                 _ => {}
                             }
                         }
@@ -201,7 +203,7 @@ mod tests {
         assert_eq!(tickets.release(second, Ok(())), Some((origin(2), Ok(()))));
         let failure = Failure { kind: FailureKind::Full, text: "full".into() };
         assert_eq!(tickets.release(first, Err(&failure)), None);
-        let refused = Err(NotPublished::Disk("full".into()));
+        let refused = Err(NotPublished::Disk("disk full - full".into()));
         assert_eq!(tickets.release(first, Ok(())), Some((origin(1), refused)));
         // It is gone, and its slot used anew.
         let third = tickets.begin(origin(3));

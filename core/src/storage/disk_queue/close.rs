@@ -9,6 +9,7 @@ use super::meta::Position;
 use super::open::Layout;
 use super::reader::Scan;
 use super::trouble::Work;
+use super::writer::Pending;
 use super::{Asked, DiskEvent, DiskOutput, DiskQueue, Phase, unexpected};
 use crate::message::MessageId;
 use crate::storage::{Answer, Failure, File, Found, Op};
@@ -116,6 +117,7 @@ impl DiskQueue {
         let deferred = deferred.to_vec();
         self.closing =
             Some(Box::new(Closing { until, is_last_try: false, deferred, step: Step::Write }));
+        self.troubles.try_now();
         self.advance(now, out);
     }
 
@@ -201,6 +203,21 @@ impl DiskQueue {
         }
     }
 
+    /// Leaves what is not written where it is, if the disk refuses and all of it is on disk elsewhere: it
+    /// comes again from there, and nothing is lost.
+    pub(super) fn leave_kept(&mut self, out: &mut impl DiskOutput) {
+        let is_kept = !self.pending.is_empty() && self.pending.iter().all(Pending::is_kept);
+        if !self.is_closing() || !is_kept {
+            return;
+        }
+        let Some(failure) = self.troubles.failure() else { return };
+        for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
+            out.written(ticket, Err(failure));
+        }
+        self.pending_len = 0;
+        self.troubles.try_one_now(Work::Append);
+    }
+
     /// Gives up closing if the disk refused for too long, and once more after that. A disk that is only slow is waited for.
     pub(super) fn give_up(&mut self, now: Now, out: &mut impl DiskOutput) {
         let Some(closing) = self.closing.as_mut().filter(|closing| closing.until <= now.instant)
@@ -220,12 +237,24 @@ impl DiskQueue {
             self.troubles.try_now();
             return;
         }
-        let records = self.pending.len();
+        if self.pending.is_empty() {
+            self.phase = Phase::Closed;
+            return;
+        }
+        let records = self.pending.iter().filter(|pending| !pending.is_kept()).count();
         for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
             out.written(ticket, Err(failure));
         }
         self.pending_len = 0;
-        self.phase = Phase::Closed;
+        if matches!(self.phase, Phase::Open) && self.append.is_none() {
+            // The positions at least, so that what is finished does not come again; one try. Whatever is
+            // behind the last record is cut off by who opens the queue.
+            self.is_tail_dirty = false;
+            closing.until = now.instant + CLOSE_PATIENCE;
+            self.troubles.try_now();
+        } else {
+            self.phase = Phase::Closed;
+        }
         if records > 0 {
             out.event(DiskEvent::NotWritten { records });
         }

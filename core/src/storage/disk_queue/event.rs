@@ -31,6 +31,12 @@ pub enum DiskEvent {
         /// How many.
         files: usize,
     },
+    /// Data files are not there that the meta file counts on. On a full disk those go first whose records
+    /// are all finished.
+    Missing {
+        /// How many.
+        files: u64,
+    },
     /// There are data files and no meta file: all are taken for unread.
     NoMeta {
         /// How many.
@@ -43,7 +49,7 @@ pub enum DiskEvent {
     },
     /// The disk works again.
     Recovered,
-    /// A data file is shorter than the meta file says, or one is missing.
+    /// A data file is shorter than the meta file says.
     Shrunk {
         /// The number of the data file that was written to last.
         file: u64,
@@ -93,7 +99,10 @@ impl DiskEvent {
             | Self::NotWritten { .. }
             | Self::Shrunk { .. }
             | Self::Vanished { .. } => Level::Error,
-            Self::NoMeta { .. } | Self::StaleMeta { .. } | Self::Torn { .. } => Level::Warn,
+            Self::Missing { .. }
+            | Self::NoMeta { .. }
+            | Self::StaleMeta { .. }
+            | Self::Torn { .. } => Level::Warn,
             Self::LeftOver { .. } | Self::Recovered => Level::Info,
         }
     }
@@ -114,6 +123,11 @@ impl fmt::Display for DiskEvent {
             Self::LeftOver { files } => {
                 write!(f, "removing {files} data files that are read already")
             }
+            Self::Missing { files } => write!(
+                f,
+                "{files} data files are gone that the metadata counts on, as it happens when a disk was \
+                 full and they were finished; reading what is there"
+            ),
             Self::NoMeta { files } => {
                 write!(f, "{files} data files without metadata; reading all of them")
             }
@@ -123,8 +137,8 @@ impl fmt::Display for DiskEvent {
             Self::Recovered => f.write_str("the disk works again"),
             Self::Shrunk { file, offset, len } => write!(
                 f,
-                "metadata writePos {offset} > file size of {len} of data file {file:06}, or data files \
-                 are missing; reading what is there"
+                "metadata writePos {offset} > file size of {len} of data file {file:06}; reading what \
+                 is there"
             ),
             Self::StaleMeta { file, offset, len } => write!(
                 f,

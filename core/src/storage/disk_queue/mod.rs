@@ -21,6 +21,8 @@
 //!   before the meta file; data files are removed after the meta file that no longer needs them.
 //! - **Trouble** ([`trouble`]): each kind of work is tried again on its own, after 100 ms and then after
 //!   twice the time as before, up to 5 s. Nothing that could be read some day is given up.
+//! - **Room** ([`relief`]): on a full disk data files go before the meta file says so, and what somebody
+//!   else keeps is handed out before it is written ([`lent`]).
 //! - **Opening** ([`open`]): what is there counts, not what should be there.
 //!
 //! An idle queue has no timer, and no memory beyond the struct. The limits are [`PENDING_MAX`],
@@ -31,11 +33,13 @@ mod close;
 mod deferred;
 mod event;
 mod files;
+mod lent;
 mod meta;
 mod open;
 mod outstanding;
 mod reader;
 mod record;
+mod relief;
 mod sync;
 mod trouble;
 mod writer;
@@ -49,6 +53,7 @@ use self::close::Closing;
 use self::deferred::Dues;
 pub use self::event::DiskEvent;
 use self::files::DataFiles;
+use self::lent::Lent;
 use self::meta::{Meta, Position};
 use self::outstanding::Outstanding;
 use self::reader::{Reading, Scan, Staged};
@@ -102,7 +107,7 @@ impl Ticket {
 /// A message that comes back from the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Popped {
-    /// The message, with its record; without one if the disk is in trouble and it was never written.
+    /// The message, with its record; without one if the disk is in trouble and nobody has written it.
     pub message: Message,
     /// Not to be delivered before this time: it was deferred when the queue was closed.
     pub due: Option<UnixNanos>,
@@ -169,6 +174,7 @@ pub struct DiskQueue {
     outstanding: Outstanding,
     /// Records popped since the queue was opened.
     popped: u64,
+    lent: Lent,
     dues: Option<Box<Dues>>,
 
     sync: Sync,
@@ -203,6 +209,8 @@ enum Asked {
     Append,
     /// Nothing depends on it.
     Discard,
+    /// A data file is removed to make room.
+    Relief,
     Meta,
     Open,
     Read,
@@ -247,6 +255,7 @@ impl DiskQueue {
             unread: 0,
             outstanding: Outstanding::new(),
             popped: 0,
+            lent: Lent::new(),
             dues: None,
             sync: Sync::Idle,
             touched: 0,
@@ -275,6 +284,7 @@ impl DiskQueue {
             && self.asked.is_empty()
             && self.troubles.failure().is_none()
             && self.outstanding.oldest().is_none()
+            && self.lent.is_empty()
             && self.meta.is_none_or(|meta| meta == Meta::default())
             && self.sync_at.is_none()
             && !self.is_sync_due
@@ -292,7 +302,16 @@ impl DiskQueue {
         now: Now,
         out: &mut impl DiskOutput,
     ) {
-        self.put(message, ticket, out);
+        self.put(message, ticket, None, out);
+        self.advance(now, out);
+    }
+
+    /// Puts a message at the end that was popped from this queue: its record is needed until the new one
+    /// is written, if that ever happens.
+    pub fn push_again(&mut self, message: &Message, now: Now, out: &mut impl DiskOutput) {
+        let ticket = message.record.and_then(|record| self.lent.take(record));
+        let replaces = message.record.filter(|_| ticket.is_none());
+        self.put(message, ticket, replaces, out);
         self.advance(now, out);
     }
 
@@ -310,7 +329,9 @@ impl DiskQueue {
     /// The message of `record` needs the disk no longer: it is finished, dropped, or pushed anew. To be
     /// called once for each record. One from before [`empty`](Self::empty) is ignored.
     pub fn finish(&mut self, record: RecordId, now: Now, out: &mut impl DiskOutput) {
-        if self.outstanding.remove(record) {
+        if let Some(ticket) = self.lent.take(record) {
+            out.written(ticket, Ok(()));
+        } else if self.outstanding.remove(record) {
             self.touch(1, now);
             if self.files.0.front().is_some_and(|file| file.number < self.first_needed().file) {
                 self.is_sync_due = true;
@@ -328,6 +349,7 @@ impl DiskQueue {
         match asked {
             Asked::Append => self.handle_append(result, now, out),
             Asked::Discard => {}
+            Asked::Relief => self.handle_relief(result.is_ok()),
             Asked::Meta => self.handle_meta(result, now, out),
             Asked::Open => self.handle_open(result, now, out),
             Asked::Read => self.handle_read(result, now, out),
@@ -400,6 +422,15 @@ impl DiskQueue {
         PENDING_MAX.saturating_sub(self.pending.len())
     }
 
+    /// How many messages it takes now that somebody else keeps until they are written or finished: more
+    /// than [`room`](Self::room) has, while the disk refuses.
+    pub fn room_for_kept(&self) -> usize {
+        if self.pending_len >= PENDING_LEN_MAX || self.troubles.has(Work::Open) {
+            return 0;
+        }
+        PENDING_MAX.saturating_sub(self.pending.len())
+    }
+
     /// What it holds in memory.
     pub fn held(&self) -> DiskHeld {
         DiskHeld {
@@ -445,6 +476,9 @@ impl DiskQueue {
         for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
             out.written(ticket, Ok(()));
         }
+        for ticket in self.lent.take_all() {
+            out.written(ticket, Ok(()));
+        }
         self.pending_len = 0;
         if let Some(append) = &mut self.append {
             append.is_dropped = true;
@@ -470,6 +504,7 @@ impl DiskQueue {
             Phase::Opening => self.open_again(out),
             Phase::Counting(_) => self.read_on(out),
             Phase::Open => {
+                self.make_room(out);
                 self.roll();
                 self.start_append(now, out);
                 self.start_sync(now, out);

@@ -3,8 +3,9 @@
 //! A meta file in step with the data files is believed. If the write file is longer, or there are files
 //! behind it, a crash came between writing and the meta file: everything is read to its true end, and
 //! writing goes on in the next file. If a file is shorter than it should be, or missing, or there is no
-//! meta file, or it says what cannot be, then what is there is what counts. Nothing is ever appended to
-//! a file that is not exactly as long as its meta file says.
+//! meta file, or it says what cannot be, then what is there is what counts. Files that are missing are
+//! no damage: on a full disk those that are finished go before the meta file says so. Nothing is ever
+//! appended to a file that is not exactly as long as its meta file says.
 
 use alloc::vec::Vec;
 
@@ -90,6 +91,11 @@ impl Layout {
         );
         let len_of = |number| files.get(number).map_or(0, |file| file.len);
         let written = len_of(write.file);
+        let expected = (write.file - read.file).saturating_add(u64::from(write.offset > 0));
+        let there = files.range(read.file, write.file).count() as u64;
+        let missing = expected.saturating_sub(there);
+        let is_short = |number, offset| files.get(number).is_some_and(|file| file.len < offset);
+        let is_shrunk = is_short(write.file, write.offset) || is_short(read.file, read.offset);
         let before: Vec<_> = kept.iter().filter(|file| file.0 < write.file).collect();
         let is_complete = before.len() as u64 == write.file - read.file
             && written >= write.offset
@@ -112,6 +118,8 @@ impl Layout {
         };
         let event = if is_in_step {
             None
+        } else if missing > 0 && !is_shrunk {
+            (read != write).then_some(DiskEvent::Missing { files: missing })
         } else if written > write.offset || last > write.file {
             Some(DiskEvent::StaleMeta { file: write.file, offset: write.offset, len: written })
         } else {

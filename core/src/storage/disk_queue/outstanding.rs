@@ -17,10 +17,11 @@ pub(super) const OUTSTANDING_MAX: u32 = INDEX_MASK - 1;
 /// Slots beyond which the table is given back once it is empty.
 const SLOTS_KEPT: usize = 1024;
 
-/// An id is the slot's index plus 1 in the lower bits, and in the upper ones how often the table was
-/// cleared, so that records from before find nothing.
+/// An id is the slot's index plus 1 in the lower bits, and above them how often the table was cleared, so
+/// that records from before find nothing. The highest bit is that of [lent](super::lent) records.
 const INDEX_BITS: u32 = 24;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+const EPOCH_MASK: u8 = 0x7F;
 
 const NONE: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
@@ -58,6 +59,16 @@ impl Outstanding {
     /// Where the oldest record lies, and how many were popped before it.
     pub(super) fn oldest(&self) -> Option<(Position, u64)> {
         self.slots.get(self.first as usize).map(|slot| (slot.position, slot.count))
+    }
+
+    /// The data files that have a record of it, each once or more often, by number.
+    pub(super) fn files(&self) -> impl Iterator<Item = u64> {
+        let mut at = self.first;
+        core::iter::from_fn(move || {
+            let slot = self.slots.get(at as usize)?;
+            at = slot.later;
+            Some(slot.position.file)
+        })
     }
 
     /// Puts in the record popped last. `None` if the table is full.
@@ -119,7 +130,7 @@ impl Outstanding {
 
     /// Forgets all records; the ids that were given out find nothing any more.
     pub(super) fn clear(&mut self) {
-        *self = Self { epoch: self.epoch.wrapping_add(1), ..Self::new() };
+        *self = Self { epoch: self.epoch.wrapping_add(1) & EPOCH_MASK, ..Self::new() };
     }
 }
 

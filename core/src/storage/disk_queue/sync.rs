@@ -107,6 +107,7 @@ impl DiskQueue {
             }
             self.is_sync_due = true;
             self.fail(Work::Sync, failure, now, out);
+            self.make_more_room(out);
             return;
         }
         if synced > 0 || self.suspect.is_none() {
@@ -152,6 +153,7 @@ impl DiskQueue {
                 self.meta = None;
                 self.is_sync_due = true;
                 self.fail(Work::Meta, failure, now, out);
+                self.make_more_room(out);
             }
         }
     }

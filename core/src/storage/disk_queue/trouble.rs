@@ -57,6 +57,13 @@ impl Troubles {
         self.retry(work).is_some_and(|retry| retry.at.is_some())
     }
 
+    /// Whether it is for want of room that the disk does not take what is written: then the queue's own
+    /// files are what can make room.
+    pub(super) fn wants_room(&self) -> bool {
+        [Work::Append, Work::Sync, Work::Meta].into_iter().any(|work| self.has(work))
+            && self.failure().is_some_and(|failure| failure.kind.is_want_of_room())
+    }
+
     /// Whether nothing new should come in: not while anything waits, nor before appends and meta files
     /// have worked again. A failed sync holds nothing up for longer than it waits, because only data
     /// that is written later can prove that the disk syncs again.
@@ -106,6 +113,15 @@ impl Troubles {
     pub(super) fn try_now(&mut self) {
         let retries = self.0.iter_mut().flat_map(|trouble| trouble.retries.iter_mut().flatten());
         retries.for_each(|retry| retry.at = None);
+    }
+
+    /// Lets this be tried again now, if it failed.
+    pub(super) fn try_one_now(&mut self, work: Work) {
+        if let Some(trouble) = &mut self.0
+            && let Some(retry) = &mut trouble.retries[work as usize]
+        {
+            retry.at = None;
+        }
     }
 
     /// Lets what is due be tried again.

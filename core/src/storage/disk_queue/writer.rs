@@ -9,8 +9,8 @@ use super::meta::Position;
 use super::reader::Staged;
 use super::trouble::Work;
 use super::{Asked, DiskOutput, DiskQueue, Popped, STAGED_LEN_MAX, Ticket, record};
-use crate::message::{COPY_LEN_MAX, Message};
-use crate::storage::{Answer, Failure, FailureKind, Op};
+use crate::message::{COPY_LEN_MAX, Message, RecordId};
+use crate::storage::{Answer, Failure, FailureKind, File, Op};
 use crate::time::Now;
 
 /// Bytes of records in one append. One record alone may be larger.
@@ -25,6 +25,15 @@ static PROBE: [u8; 4096] = [0; 4096];
 pub(super) struct Pending {
     pub(super) message: Message,
     pub(super) ticket: Option<Ticket>,
+    /// The record that it had before: finished when this one is written.
+    pub(super) replaces: Option<RecordId>,
+}
+
+impl Pending {
+    /// Whether it is on disk already: here, or with whoever keeps it until it is.
+    pub(super) fn is_kept(&self) -> bool {
+        self.replaces.is_some() || self.ticket.is_some_and(Ticket::is_kept)
+    }
 }
 
 /// The append that is under way: the first records that are pending.
@@ -46,6 +55,7 @@ impl DiskQueue {
         &mut self,
         message: &Message,
         ticket: Option<Ticket>,
+        replaces: Option<RecordId>,
         out: &mut impl DiskOutput,
     ) {
         if message.body.len() > record::BODY_LEN_MAX {
@@ -58,25 +68,30 @@ impl DiskQueue {
         }
         self.pending_len += record::len(message);
         let message = Message { record: None, ..message.clone() };
-        self.pending.push_back(Pending { message, ticket });
+        self.pending.push_back(Pending { message, ticket, replaces });
     }
 
     /// Whether the first record that is not written may be popped all the same: it is the first of all,
-    /// the disk does not take it, and nobody was promised that it lasts.
+    /// the disk does not take it, and nobody was promised that it lasts here: either nobody was promised
+    /// anything, or somebody else keeps it.
     pub(super) fn can_take_pending(&self) -> bool {
         self.troubles.has(Work::Append)
             && self.append.is_none()
             && self.staged.is_empty()
             && !self.has_unfetched()
-            && self.pending.front().is_some_and(|pending| pending.ticket.is_none())
+            && self
+                .pending
+                .front()
+                .is_some_and(|pending| pending.ticket.is_none_or(Ticket::is_kept))
     }
 
     pub(super) fn take_pending(&mut self) -> Option<Popped> {
         if !self.can_take_pending() {
             return None;
         }
-        let message = self.pending.pop_front()?.message;
+        let Pending { mut message, ticket, .. } = self.pending.pop_front()?;
         self.pending_len -= record::len(&message);
+        message.record = ticket.map(|ticket| self.lent.lend(ticket));
         Some(Popped { message, due: None })
     }
 
@@ -88,7 +103,7 @@ impl DiskQueue {
         let Some(first) = self.pending.front() else {
             // Everybody was told that it failed. Whether it works again has to be found out without
             // them, because there is no room for others until then.
-            if self.troubles.has(Work::Append) {
+            if self.troubles.has(Work::Append) && !self.is_closing() {
                 self.probe(out);
             }
             return;
@@ -147,7 +162,12 @@ impl DiskQueue {
         let Position { file, offset } = self.write;
         self.append =
             Some(Append { at: self.write, len: 0, records: 0, is_dropped: false, is_void: false });
-        self.ask(Asked::Append, Op::Append { file, offset, data: Vec::new() }, out);
+        let op = if offset == 0 {
+            Op::Remove { file: File::Data(file) }
+        } else {
+            Op::Append { file, offset, data: Vec::new() }
+        };
+        self.ask(Asked::Append, op, out);
     }
 
     /// Writes something behind the write position that is no record: only that shows that a full disk
@@ -172,6 +192,9 @@ impl DiskQueue {
                 self.clear(Work::Append, out);
                 if append.is_void && !append.is_dropped {
                     self.is_tail_dirty = true;
+                    if self.pending.is_empty() {
+                        self.cut_tail(out);
+                    }
                 } else if !append.is_dropped {
                     self.append_done(append, now, out);
                 }
@@ -185,7 +208,7 @@ impl DiskQueue {
                 }
                 // Those who wait for an outcome are told now; what nobody else has stays.
                 let pending_len = &mut self.pending_len;
-                self.pending.retain(|Pending { message, ticket }| {
+                self.pending.retain(|Pending { message, ticket, .. }| {
                     let Some(ticket) = ticket.filter(|ticket| !ticket.is_kept()) else {
                         return true;
                     };
@@ -194,6 +217,8 @@ impl DiskQueue {
                     false
                 });
                 self.fail(Work::Append, failure, now, out);
+                self.leave_kept(out);
+                self.make_more_room(out);
             }
         }
     }
@@ -215,8 +240,11 @@ impl DiskQueue {
         let places = records * size_of::<Staged>();
         let fits = self.staged_len.saturating_add(len as usize + places) <= STAGED_LEN_MAX;
         let is_staged = self.is_wanted && is_caught_up && fits;
-        let mut position = at;
-        for Pending { message, ticket } in self.pending.drain(..records) {
+        let (mut position, mut replaced) = (at, 0);
+        for Pending { message, ticket, replaces } in self.pending.drain(..records) {
+            if replaces.is_some_and(|record| self.outstanding.remove(record)) {
+                replaced += 1;
+            }
             if let Some(ticket) = ticket {
                 out.written(ticket, Ok(()));
             }
@@ -233,7 +261,7 @@ impl DiskQueue {
             // Whoever reads is behind; the rest is read when what is staged runs out.
             self.is_wanted = false;
         }
-        self.touch(records as u64, now);
+        self.touch(records as u64 + replaced, now);
     }
 }
 

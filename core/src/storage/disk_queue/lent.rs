@@ -1,0 +1,82 @@
+//! Messages that were popped before they were written, because the disk does not take them, while
+//! somebody else has them on disk: a topic keeps what its channels have not written.
+//!
+//! Each has a number, as if it were a record. When that is finished, whoever keeps the message is told
+//! that it need not do so any longer. So what is on a full disk can be consumed without being copied.
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use core::num::NonZeroU32;
+
+use super::Ticket;
+use crate::message::RecordId;
+
+/// What marks a lent record's number; those that lie on the disk of the queue do not have it.
+const MARK: NonZeroU32 = NonZeroU32::MIN.saturating_add((1 << 31) - 1);
+
+/// The tickets of those who keep the messages. They are bounded by what consumers may have in flight.
+#[derive(Debug)]
+pub(super) struct Lent {
+    tickets: BTreeMap<RecordId, Ticket>,
+    /// The number that was given last, without its mark.
+    last: u32,
+}
+
+impl Lent {
+    pub(super) const fn new() -> Self {
+        Self { tickets: BTreeMap::new(), last: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+    }
+
+    /// Lends a message. Its number is not given again before two billion others were, so that one from
+    /// before [`take_all`](Self::take_all) finds nothing.
+    pub(super) fn lend(&mut self, ticket: Ticket) -> RecordId {
+        loop {
+            self.last = self.last.wrapping_add(1) & !MARK.get();
+            let record = RecordId(MARK | self.last);
+            if let Entry::Vacant(free) = self.tickets.entry(record) {
+                free.insert(ticket);
+                return record;
+            }
+        }
+    }
+
+    /// The message is finished, or about to be written: whose it is, if it is a lent one.
+    pub(super) fn take(&mut self, record: RecordId) -> Option<Ticket> {
+        if record.0.get() & MARK.get() == 0 {
+            return None;
+        }
+        self.tickets.remove(&record)
+    }
+
+    /// All are dropped.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Ticket> {
+        core::mem::take(&mut self.tickets).into_values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_taken_back_once_and_is_none_of_a_record_on_disk() {
+        let mut lent = Lent::new();
+        let (one, two) = (lent.lend(Ticket(1)), lent.lend(Ticket(2)));
+        let on_disk = RecordId(NonZeroU32::new(one.0.get() & !MARK.get()).unwrap());
+        assert_eq!(lent.take(on_disk), None);
+        assert_eq!((lent.take(one), lent.take(one)), (Some(Ticket(1)), None));
+        assert!(lent.take_all().eq([Ticket(2)]));
+        assert_eq!((lent.take(two), lent.is_empty()), (None, true));
+        // Numbers go round, past those that are in use.
+        lent.last = !MARK.get() - 1;
+        let last = lent.lend(Ticket(3));
+        lent.last = !MARK.get() - 1;
+        let next = lent.lend(Ticket(4));
+        assert_ne!(last, next);
+        assert_eq!((lent.take(last), lent.take(next)), (Some(Ticket(3)), Some(Ticket(4))));
+    }
+}
