@@ -22,6 +22,7 @@ use crate::{bench, pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status.
 pub fn run(args: &[OsString]) -> u8 {
+    survive_file_size_limit();
     let (program, args) = match args.split_first() {
         Some((program, args)) => (program.as_os_str(), args),
         None => (OsStr::new("sansq"), args),
@@ -47,6 +48,22 @@ pub fn run(args: &[OsString]) -> u8 {
         Command::ToNsq => tool(tool_name("sansq to-nsq"), args, run_to_nsq),
         Command::Top => tool("sansq top", args, run_top),
         Command::Version => print(&version(SANSQ)),
+    }
+}
+
+/// Beyond its limit on the size of files (`ulimit -f`, `LimitFSIZE=`) the system kills a process that writes
+/// on, unless it takes the signal: then the write fails, and whoever wrote sees to it, as on a full disk.
+/// SIGPIPE needs nothing: Rust's programs ignore it, and writing to a pipe that nobody reads fails.
+fn survive_file_size_limit() {
+    #[cfg(unix)]
+    {
+        use core::sync::atomic::AtomicBool;
+        use std::sync::Arc;
+
+        use signal_hook::consts::SIGXFSZ;
+
+        // It is the same without it as long as nobody sets such a limit.
+        let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     }
 }
 
