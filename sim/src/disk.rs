@@ -170,11 +170,34 @@ impl Disk {
         }
     }
 
-    /// Everything works again.
+    /// The disk has this much room in all, or, if there is more on it, for so many bytes more at most.
+    pub(crate) fn fill(&mut self, least: u64, more_max: u64) {
+        let room = self.files.used() + self.rng.below(more_max);
+        self.files.capacity = Some(room.max(least));
+        self.files.reserve = RESERVE;
+    }
+
+    /// The disk has room for everything.
+    pub(crate) fn make_room(&mut self) {
+        self.files.capacity = None;
+    }
+
+    /// Whether there is a limit to what is on it, and no room for a block below it.
+    pub(crate) fn is_full(&self) -> bool {
+        self.files.capacity.is_some_and(|capacity| self.files.used() + BLOCK > capacity)
+    }
+
+    /// Everything works again, as far as there is room.
     pub(crate) fn mend(&mut self) {
         self.files.faults = Faults::default();
     }
 }
+
+/// What an nsqd keeps for positions and names, in bytes.
+const RESERVE: u64 = 8 * BLOCK;
+
+/// What an nsqd asks for to see whether there is room, in bytes.
+const BLOCK: u64 = 4096;
 
 /// The longest that an nsqd is down.
 pub(crate) const DOWN_MAX: Duration = Duration::from_secs(5);

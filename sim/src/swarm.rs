@@ -133,6 +133,9 @@ pub enum Fault {
     Discard,
     /// An nsqd's disk does not do what it is asked, or does again. Without disks nothing happens.
     BreakDisk,
+    /// An nsqd's disk has little room from now on, to the end of the run, or has room again. Consumers that
+    /// finish everything have to be enough to make room.
+    FillDisk,
     /// An nsqd dies, perhaps in the middle of a write, and is started again later. Only with disks.
     KillNode,
     /// The same with the loss of power: what is not synced may be gone.
@@ -143,7 +146,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::LoseLink,
         Self::SilenceLink,
         Self::Partition,
@@ -159,6 +162,7 @@ impl Fault {
         Self::KillNode,
         Self::LosePower,
         Self::RestartNode,
+        Self::FillDisk,
     ];
 }
 
@@ -452,6 +456,9 @@ impl Options {
             // What is deferred over a restart is due by the wall clock; set back by hours, it would wait
             // for hours.
             self.faults.kinds.retain(|kind| *kind != Fault::StepClock);
+        }
+        if !self.burst && rng.percent(30) {
+            self.faults.kinds.push(Fault::FillDisk);
         }
     }
 }

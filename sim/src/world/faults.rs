@@ -28,6 +28,7 @@ impl World {
     pub fn stop(&mut self, node: usize) {
         self.gone.insert(node);
         if self.nodes[node].is_up() {
+            self.nodes[node].disk.make_room();
             self.nodes[node].shut_down(false, &mut self.env);
         }
     }
@@ -166,6 +167,18 @@ impl World {
                 let disk = &mut self.nodes[at].disk;
                 if rng.percent(50) { disk.break_somehow() } else { disk.mend() }
             }
+            Fault::FillDisk => {
+                let at = node(rng, self.nodes.len());
+                let disk = &mut self.nodes[at].disk;
+                // A batch in the topic and in each channel, and what else there is.
+                let batch = 5 * (self.options.body_len_max as u64 + 100);
+                let least = 16 * 1024 + (self.options.channels as u64 + 2) * batch;
+                if rng.percent(70) {
+                    disk.fill(least, batch);
+                } else {
+                    disk.make_room();
+                }
+            }
             Fault::KillNode | Fault::LosePower => {
                 let at = node(rng, self.nodes.len());
                 if self.options.disks.is_some() && self.nodes[at].is_up() {
@@ -177,6 +190,8 @@ impl World {
                 let at = node(rng, self.nodes.len());
                 if self.nodes[at].is_up() && self.options.disks.is_some() {
                     self.nodes[at].disk.mend();
+                    // What is only in memory has to go somewhere.
+                    self.nodes[at].disk.make_room();
                     self.nodes[at].shut_down(true, env);
                 }
             }
