@@ -5,4 +5,5 @@
 
 mod certificates;
 mod clients;
+mod disk;
 mod server;

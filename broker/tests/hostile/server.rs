@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -39,6 +40,13 @@ impl Server {
         let data_path = format!("--data-path={}", folder.path().display());
         let flags = [&["--shards=2", &data_path], flags].concat();
         Self::start(limits, "nsqd", runtime, &flags, folder)
+    }
+
+    /// An nsqd on a data path that outlasts it.
+    pub(crate) fn nsqd_on(path: &Path, limits: &str, runtime: &str, flags: &[&str]) -> Self {
+        let data_path = format!("--data-path={}", path.display());
+        let flags = [&["--shards=2", &data_path], flags].concat();
+        Self::start(limits, "nsqd", runtime, &flags, tempfile::tempdir().unwrap())
     }
 
     /// An nsqlookupd.
@@ -136,6 +144,9 @@ impl Server {
     pub(crate) fn files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
+
+    /// Ends it by SIGKILL.
+    pub(crate) fn kill(self) {}
 
     /// Ends it by SIGTERM, and returns its status; `None` if a signal ended it.
     pub(crate) fn end(mut self) -> Option<i32> {
