@@ -182,9 +182,20 @@ impl Disk {
         self.files.capacity = None;
     }
 
-    /// Whether there is a limit to what is on it, and no room for a block below it.
-    pub(crate) fn is_full(&self) -> bool {
-        self.files.capacity.is_some_and(|capacity| self.files.used() + BLOCK > capacity)
+    /// A data file behind which there is another one, if there is no room for a block: when everything is
+    /// finished, a queue needs none but the one that it writes to.
+    pub(crate) fn find_left_over(&self) -> Option<String> {
+        let capacity = self.files.capacity?;
+        let mut last: Option<(Store, &str)> = None;
+        for name in self.files.names().filter(|_| self.files.used() + BLOCK > capacity) {
+            if let Some((store, File::Data(_))) = Store::parse(name) {
+                match last.replace((store, name)) {
+                    Some((of, name)) if of == store => return Some(name.into()),
+                    _ => {}
+                }
+            }
+        }
+        None
     }
 
     /// Everything works again, as far as there is room.

@@ -126,14 +126,10 @@ impl World {
             let Some(stats) = stats else {
                 return Some(Violation::Other(format!("nsqd {node} gives no statistics")));
             };
-            let disk = &self.nodes[node].disk;
-            let names: Vec<_> = disk.names().collect();
-            // What is damaged stays, and so does what waits for a first channel.
-            let is_all_finished = !names.iter().any(|name| name.ends_with(".bad"))
-                && stats.topics.iter().all(|topic| !topic.channels.is_empty());
-            if is_all_finished && disk.is_full() {
-                let text =
-                    format!("the disk of nsqd {node} is full of what is finished: {names:?}");
+            // What waits for a first channel stays.
+            let is_all_finished = stats.topics.iter().all(|topic| !topic.channels.is_empty());
+            if is_all_finished && let Some(name) = self.nodes[node].disk.find_left_over() {
+                let text = format!("the disk of nsqd {node} is full, and {name} is finished");
                 return Some(Violation::Other(text));
             }
             for topic in &stats.topics {

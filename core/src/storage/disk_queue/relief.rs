@@ -6,8 +6,9 @@
 //! then it names files that are gone; whoever opens the queue begins with those that are there
 //! ([`open`](super::open)).
 //!
-//! The file that is written to is never full of finished records only because nobody writes on: if
-//! nothing in the queue is needed any more, writing goes on in the next file, and this one goes as well.
+//! The file that is written to must not stay because nobody writes on: if nothing in the queue is needed
+//! any more, writing goes on in the next file, and this one goes as well. In good times that is done with
+//! files of some length only ([`sync`](super::sync)).
 
 use super::meta::Position;
 use super::trouble::Work;
@@ -58,7 +59,7 @@ impl DiskQueue {
     }
 
     /// Goes on in the next file if nothing that is written is needed any more.
-    fn leave_finished_file(&mut self) {
+    pub(super) fn leave_finished_file(&mut self) {
         let is_done = self.outstanding.oldest().is_none()
             && self.staged.is_empty()
             && self.append.is_none()

@@ -15,6 +15,11 @@ use super::{Asked, DiskOutput, DiskQueue};
 use crate::storage::{Answer, Failure, File, Op};
 use crate::time::Now;
 
+/// Bytes of finished records that a queue keeps because it writes on behind them. With that many it goes
+/// on in the next file, if nothing else is in this one: what is left lying about in one queue is room
+/// that another one may need.
+const LEFT_LEN_MAX: u64 = 64 * 1024;
+
 /// How far a sync is.
 #[derive(Debug)]
 pub(super) enum Sync {
@@ -58,6 +63,9 @@ impl DiskQueue {
         let waits = self.troubles.waits(Work::Sync) || self.troubles.waits(Work::Meta);
         if !self.is_sync_due || !self.sync.is_idle() || waits {
             return;
+        }
+        if self.write.offset >= LEFT_LEN_MAX && self.pending.is_empty() {
+            self.leave_finished_file();
         }
         (self.is_sync_due, self.sync_at, self.touched) = (false, None, 0);
         let upto = Upto { write: self.write, written: self.written };
