@@ -105,11 +105,10 @@
 
 mod client;
 mod net;
-mod reactor;
 mod runtime;
 
 pub use client::{consumer, consumer_on, producer, producer_on};
-pub use net::{Dialled, Listener, Socket};
+pub use net::{Dialled, Listener};
 pub use runtime::{Executor, SmolTask, SmolThread};
 pub use sansq_runtime::client::{
     AnswerError, BackoffScope, BackoffStrategy, Config, ConfigError, ConnectionError,

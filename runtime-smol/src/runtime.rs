@@ -8,12 +8,12 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
+use sansq_runtime::reactor::{Reactor, Socket};
 use sansq_runtime::runtime::{Runtime, ServerRuntime, Task, Thread};
 use sansq_runtime::socket::{ListenSocket, Stream};
 use smol::{LocalExecutor, Timer, future};
 
-use crate::net::{Dialled, Listener, Socket};
-use crate::reactor::Reactor;
+use crate::net::{Dialled, Listener};
 
 /// What clients run on, and what the threads of a server wait with.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

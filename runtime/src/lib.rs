@@ -34,6 +34,8 @@ mod meter;
 mod metrics;
 mod nearest;
 pub mod places;
+#[cfg(feature = "reactor")]
+pub mod reactor;
 pub mod runtime;
 pub mod server;
 mod signal;

@@ -1,9 +1,14 @@
-//! What a thread of a server waits with: its own connections, the next deadline, and wakes by other threads.
+//! What a thread of a server waits with, on runtimes that have one reactor for the whole process: its own
+//! connections, the next deadline, and wakes by other threads.
 //!
-//! smol's reactor is one for the whole process. With a thread per shard, whichever thread holds it hears of the sockets
-//! of all, and has to wake the others for theirs; and each wait for a socket is registered anew. So the sockets of
-//! clients, which is where a broker's time goes, are registered here, once, with a reactor per thread. Everything
-//! else (accepting, HTTPS, nsqlookupds) stays with smol's, whose thread wakes this one.
+//! With a thread per shard, whichever thread holds the process's reactor hears of the sockets of all, and has
+//! to wake the others for theirs; and each wait for a socket is registered anew. So the sockets of clients,
+//! which is where a broker's time goes, are registered here, once, with a reactor per thread. Everything else
+//! (accepting, nsqlookupds) stays with the runtime's, whose thread wakes this one.
+
+mod socket;
+
+pub use socket::Socket;
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -22,7 +27,7 @@ use mio::{Events, Interest, Registry, Token};
 use sansq_core::input::READ_LEN_MAX;
 
 /// The sockets and the alarm of one thread.
-pub(crate) struct Reactor {
+pub struct Reactor {
     poll: RefCell<mio::Poll>,
     registry: Registry,
     events: RefCell<Events>,
@@ -60,7 +65,7 @@ impl Reactor {
     ///
     /// # Errors
     /// If the operating system has no room for it.
-    pub(crate) fn new() -> io::Result<Rc<Self>> {
+    pub fn new() -> io::Result<Rc<Self>> {
         let poll = mio::Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let bell = mio::Waker::new(&registry, BELL)?;
@@ -79,7 +84,7 @@ impl Reactor {
     ///
     /// # Errors
     /// If the operating system refuses to wait.
-    pub(crate) fn block_on<T>(&self, task: impl Future<Output = T>) -> io::Result<T> {
+    pub fn block_on<T>(&self, task: impl Future<Output = T>) -> io::Result<T> {
         let waker = Waker::from(Arc::clone(&self.sleeper));
         let mut context = Context::from_waker(&waker);
         let mut task = pin!(task);
@@ -129,7 +134,7 @@ impl Reactor {
     }
 
     /// Waits until `time`, exact to a millisecond. For one task at a time: of two, only the later one is woken.
-    pub(crate) async fn sleep_until(&self, time: Instant) {
+    pub async fn sleep_until(&self, time: Instant) {
         poll_fn(|context| {
             if time <= Instant::now() {
                 return Poll::Ready(());
@@ -298,12 +303,11 @@ mod tests {
     use std::thread;
 
     use bytes::BytesMut;
-    use sansq_runtime::runtime::Socket as _;
-    use sansq_runtime::socket::Stream;
     use smol::future;
 
     use super::*;
-    use crate::net::Socket;
+    use crate::runtime::Socket as _;
+    use crate::socket::Stream;
 
     async fn readable(socket: &Socket) {
         poll_fn(|context| socket.poll_readable(context)).await.unwrap();
