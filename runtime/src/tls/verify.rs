@@ -213,9 +213,9 @@ fn verify_tls13(
 ) -> Result<HandshakeSignatureValid, rustls::Error> {
     let key = public_key(cert)?;
     let verified = verify_tls13_signature_with_raw_key(message, &key, signed, algorithms);
-    verified.map_err(|error| match error {
-        // Of what else can be wrong rustls shows bytes.
-        rustls::Error::InvalidCertificate(_) => CertificateError::BadSignature.into(),
-        error => error,
+    verified.map_err(|error| {
+        // Of what else can be wrong with a signature rustls shows bytes.
+        let is_about_key = matches!(error, rustls::Error::InvalidCertificate(_));
+        if is_about_key { CertificateError::BadSignature.into() } else { error }
     })
 }

@@ -312,7 +312,7 @@ fn clients_are_told_whose_certificates_will_do_unless_they_are_too_many() {
     let root = Signer::root(authority("root")).certificate;
     let known = Authorities::new([root.clone()], algorithms());
     assert_eq!(known.hints().len(), 1);
-    let many = std::iter::repeat_n(root, 5_000);
+    let many = core::iter::repeat_n(root, 5_000);
     assert!(Authorities::new(many, algorithms()).hints().is_empty());
 }
 

@@ -232,7 +232,7 @@ fn a_block_that_is_bad_leaves_the_others_and_one_line() {
         assert_eq!(client(&options).unwrap().warnings, loaded.warnings);
     }
     fs::write(&path, &bad).unwrap();
-    let options = ClientTlsOptions { root_ca_file: Some(path.clone()), ..Default::default() };
+    let options = ClientTlsOptions { root_ca_file: Some(path), ..Default::default() };
     let said = client(&options).unwrap_err().to_string();
     assert!(said.contains("block 1 (CERTIFICATE) can't be used: "), "{said}");
 }
