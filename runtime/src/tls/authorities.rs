@@ -2,7 +2,7 @@
 //!
 //! webpki builds the path from a peer's certificate to an authority, and verifies the signatures, names and
 //! times of what is in between. Of the authority itself it knows a name and a key: whether it still is one,
-//! and may sign, and over how many others, is looked up here (RFC 5280 section 6.1; the reference does the
+//! and may sign, and over how many others, is looked up here (RFC 5280, 6.1; the reference does the
 //! same). A certificate that is in the file itself is taken as it is, without a path.
 
 use core::cell::RefCell;

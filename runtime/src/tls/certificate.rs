@@ -1,4 +1,4 @@
-//! What there is in a certificate that decides for whom it speaks (RFC 5280 section 4.1).
+//! What there is in a certificate that decides for whom it speaks (RFC 5280, 4.1).
 //!
 //! webpki takes only certificates of version 3 for a peer's, and looks at little in those of an authority.
 //! What it leaves out is read here.
@@ -241,7 +241,7 @@ impl Terms {
     }
 
     /// Whether it may vouch at `now` for a peer's certificate, with so many certificates of other
-    /// authorities in between (RFC 5280 sections 4.2.1 and 6.1.4).
+    /// authorities in between (RFC 5280, 4.2.1 and 6.1.4).
     ///
     /// As in the reference a certificate that is too old to have extensions may vouch, but only if nobody
     /// vouched for it in turn.

@@ -139,7 +139,7 @@ enum Format {
     Pkcs8,
     /// RFC 5915.
     Sec1,
-    /// RFC 5958 section 3.
+    /// RFC 5958, 3.
     Encrypted,
 }
 
