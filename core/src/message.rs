@@ -143,8 +143,6 @@ impl IdGenerator {
         let fresh = ticks << 22 | self.node << 12 | self.sequence_first;
         self.last = if fresh > self.last {
             fresh
-        } else if cfg!(sansq_mutation = "ids_repeat") {
-            self.last
         } else if self.left() > 0 {
             self.last + 1
         } else {

@@ -453,12 +453,7 @@ impl Transactions {
         while let Some(lost) = self.sent.pop_front() {
             if !lost.is_over {
                 self.bytes -= lost.publish.body.len();
-                let error = error.clone();
-                let error = if cfg!(sansq_mutation = "producer_denies_what_was_sent") {
-                    PublishError::NotSent(error)
-                } else {
-                    PublishError::Unknown(error)
-                };
+                let error = PublishError::Unknown(error.clone());
                 self.fail(lost, error, completed);
             }
         }

@@ -264,7 +264,6 @@ impl Backlog {
     /// The disk need not keep this message any longer.
     pub(super) fn finish(&mut self, record: Option<RecordId>, now: Now, out: &mut impl DiskOutput) {
         if let Some(record) = record
-            && !cfg!(sansq_mutation = "disk_keeps_finished")
             && let Rest::Disk(disk) = &mut self.rest
         {
             disk.finish(record, now, out);

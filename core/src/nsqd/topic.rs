@@ -331,7 +331,7 @@ impl Topic {
         let flows = self.backlog.is_empty() && self.flow(out) > 0;
         let memory_room = if flows { self.memory_room(out) } else { self.backlog.memory_room() };
         let fits = publish.batch.len() <= memory_room;
-        let ticket = if fits || cfg!(sansq_mutation = "acknowledged_before_written") {
+        let ticket = if fits {
             // A client that consumes what it publishes reads the answer before the message.
             out.accepted(publish.origin);
             None
@@ -444,9 +444,6 @@ impl Topic {
         let Some((last, others)) = self.channels.split_last() else { return };
         for channel in others {
             put(*channel, what.clone());
-        }
-        if cfg!(sansq_mutation = "last_channel_forgotten") && !others.is_empty() {
-            return;
         }
         put(*last, what);
     }

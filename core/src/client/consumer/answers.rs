@@ -82,9 +82,6 @@ impl Consumer {
         self.take(key, now)?;
         self.signal(key.dial, Signal::Resume, now, out);
         if let Some(link) = self.links.get_mut(&key.dial) {
-            if cfg!(sansq_mutation = "consumer_swallows_finish") && key.id[15].is_multiple_of(8) {
-                return Ok(());
-            }
             link.connection.finish(&key.id);
             self.totals.finished += 1;
             if let Some(nsqd) = self.nsqds.get_mut(&link.nsqd) {

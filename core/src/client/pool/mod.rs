@@ -79,9 +79,6 @@ impl RetryPolicy {
             (_, PublishError::NotSent(_)) => true,
             (_, PublishError::Rejected(_)) => error.outcome() == Outcome::NotStored,
             (Self::Always, PublishError::Unknown(_)) => true,
-            (_, PublishError::Unknown(_)) if cfg!(sansq_mutation = "pool_tries_unknown_again") => {
-                true
-            }
             _ => false,
         }
     }

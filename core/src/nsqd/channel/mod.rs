@@ -143,9 +143,6 @@ struct Consumer {
 
 impl Consumer {
     const fn can_take(&self) -> bool {
-        if cfg!(sansq_mutation = "ready_off_by_one") {
-            return !self.blocked && self.stats.ready > 0 && self.list.len() <= self.stats.ready;
-        }
         !self.blocked && self.list.len() < self.stats.ready
     }
 }
@@ -342,10 +339,6 @@ impl Channel {
     ) -> Result<(), NotInFlight> {
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
         let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
-        if cfg!(sansq_mutation = "finish_forgotten") {
-            self.backlog.put_back(message);
-            return Ok(());
-        }
         entry.stats.finishes += 1;
         self.backlog.finish(message.record, now, out);
         if let Some(window) = self.options.latency_window {
@@ -358,11 +351,11 @@ impl Channel {
 
     /// The consumer can perhaps take more now.
     fn go_on(&mut self, consumer: ConsumerId, now: Now, out: &mut impl ChannelOutput) {
-        if !cfg!(sansq_mutation = "wake_lost") {
-            self.queue_if_ready(consumer);
-            self.dispatch(now, out);
-        }
+        self.queue_if_ready(consumer);
+        self.dispatch(now, out);
     }
+
+    /// REQ    }
 
     /// REQ: the message is to be delivered again, after `delay`.
     ///
@@ -379,10 +372,9 @@ impl Channel {
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
         let message = self.in_flight.remove(&mut entry.list, consumer, id)?;
         entry.stats.requeues += 1;
-        self.counters.requeues +=
-            if cfg!(sansq_mutation = "requeue_counted_twice") { 2 } else { 1 };
+        self.counters.requeues += 1;
         self.queue_if_ready(consumer);
-        if delay.is_zero() || cfg!(sansq_mutation = "requeue_delay_ignored") {
+        if delay.is_zero() {
             self.backlog.put_back(message);
         } else {
             self.defer(message, now.instant + delay);
@@ -404,7 +396,6 @@ impl Channel {
     ) -> Result<(), NotInFlight> {
         let max = self.options.max_msg_timeout;
         let entry = self.consumers.get_mut(consumer).ok_or(NotInFlight::Unknown)?;
-        let max = if cfg!(sansq_mutation = "touch_without_effect") { Duration::ZERO } else { max };
         self.in_flight.touch(&mut entry.list, consumer, id, now.instant, timeout, max)?;
         self.arm(consumer);
         Ok(())
@@ -434,9 +425,6 @@ impl Channel {
             self.ready.retain(|id| consumers.get(*id).is_some());
         }
         while let Some(message) = self.in_flight.pop_first(&mut entry.list) {
-            if cfg!(sansq_mutation = "gone_consumer_keeps_messages") {
-                continue;
-            }
             self.backlog.put_back(message);
             self.dispatch(now, out);
         }
@@ -484,9 +472,7 @@ impl Channel {
                 self.counters.timeouts += 1;
                 self.backlog.put_back(message);
             }
-            if !cfg!(sansq_mutation = "timeout_not_rearmed") {
-                self.arm(consumer);
-            }
+            self.arm(consumer);
             self.queue_if_ready(consumer);
         }
         while self.deferred.peek().is_some_and(|deferred| deferred.due <= now.instant)
@@ -629,9 +615,7 @@ impl Channel {
             }
             // A rate of r lets r percent through; the reference's r + 1 is a slip (section 23).
             if consumer.sample_rate == 0 || self.rng.below(100) < u64::from(consumer.sample_rate) {
-                if !cfg!(sansq_mutation = "attempts_not_counted") || message.attempts == 0 {
-                    message.attempts = message.attempts.wrapping_add(1);
-                }
+                message.attempts = message.attempts.wrapping_add(1);
                 consumer.stats.messages += 1;
                 self.counters.deliveries += 1;
                 match consumer.nearness.place {

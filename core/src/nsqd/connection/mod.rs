@@ -357,7 +357,6 @@ impl Connection {
     /// Answers the command that holds `slot`. An answer to a slot that is gone is ignored.
     pub(super) fn complete(&mut self, slot: u64, reply: Reply, now: Now, out: &mut Actions) {
         let Some(at) = slot.checked_sub(self.first_slot) else { return };
-        let at = if cfg!(sansq_mutation = "replies_out_of_order") { 0 } else { at };
         let Some(place) = self.replies.get_mut(at as usize) else { return };
         if let Reply::Error(error) = &reply {
             out.events.push(Event::ClientRefused(self.peer, error.clone()));

@@ -291,9 +291,7 @@ impl LookupPeer {
         }
         self.info = Some(info);
         let mut all = Vec::new();
-        if !cfg!(sansq_mutation = "not_registered_again") {
-            out.registrations(&mut all);
-        }
+        out.registrations(&mut all);
         self.state = State::Registered(Session {
             queue: Queue::of_all(all, QUEUE_ROOM),
             outstanding: VecDeque::new(),

@@ -505,8 +505,7 @@ impl Shard {
                 self.unsettled.push(conn);
             }
         }
-        let was_awaited = !cfg!(sansq_mutation = "deleted_is_awaited")
-            && self.unflushed.remove(&Owner::Channel(id));
+        let was_awaited = self.unflushed.remove(&Owner::Channel(id));
         let Some(entry) = self.topics.get_mut(topic) else { return };
         entry.topic.remove_channel(id);
         entry.unflushed -= u32::from(was_awaited);
@@ -531,9 +530,7 @@ impl Shard {
         });
         self.ailing.remove(&Owner::Topic(id));
         // A shard that stops does not wait for what is gone.
-        if !cfg!(sansq_mutation = "deleted_is_awaited") {
-            self.unflushed.remove(&Owner::Topic(id));
-        }
+        self.unflushed.remove(&Owner::Topic(id));
         // The topic is gone before its channels are, so that the last of them does not delete it again.
         let Some(TopicEntry { topic, .. }) = self.topics.remove(id) else { return };
         self.topic_names.remove(topic.name());

@@ -70,8 +70,7 @@ impl DiskQueue {
         (self.is_sync_due, self.sync_at, self.touched) = (false, None, 0);
         let upto = Upto { write: self.write, written: self.written };
         let mut left = 0;
-        let is_skipped = cfg!(sansq_mutation = "sync_skipped") && self.written.is_multiple_of(4);
-        if let Some(first) = self.unsynced.take().filter(|_| !is_skipped) {
+        if let Some(first) = self.unsynced.take() {
             // What is finished need not last.
             let first = first.max(self.first_needed().file);
             for file in self.files.range(first, self.write.file) {
