@@ -12,7 +12,7 @@ use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use crate::args::{
     ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
 };
-use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
+use crate::log::{self, Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
 use crate::tools::{
     ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq,
@@ -20,9 +20,16 @@ use crate::tools::{
 };
 use crate::{bench, pages, version_line};
 
-/// Does what the arguments ask for, the program's name first; the process's exit status.
+/// Does what the arguments ask for, the program's name first; the process's exit status. The log is written
+/// when this returns, unless nobody takes it.
 pub fn run(args: &[OsString]) -> u8 {
     survive_file_size_limit();
+    let status = carry_out(args);
+    log::flush();
+    status
+}
+
+fn carry_out(args: &[OsString]) -> u8 {
     let (program, args) = match args.split_first() {
         Some((program, args)) => (program.as_os_str(), args),
         None => (OsStr::new("sansq"), args),
@@ -284,7 +291,7 @@ fn print(text: &str) -> u8 {
 }
 
 fn refuse(error: &dyn core::fmt::Display, status: u8) -> u8 {
-    let _ = writeln!(io::stderr(), "{error}");
+    log::say(error);
     status
 }
 

@@ -1,5 +1,7 @@
 //! How loud a line of the log is. The machines report *events*; their `Display` is the reference's text.
 
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
 /// The level of a log line, quietest last.
@@ -62,6 +64,17 @@ impl fmt::Display for Level {
     }
 }
 
+/// The beginning of what a peer sent, for the log: up to `max` bytes, and how many more there are.
+pub fn beginning(bytes: &[u8], max: usize) -> String {
+    let Some(beginning) = bytes.get(..max).filter(|_| bytes.len() > max) else {
+        return String::from_utf8_lossy(bytes).into_owned();
+    };
+    format!("{}… ({} bytes more)", String::from_utf8_lossy(beginning), bytes.len() - max)
+}
+
+/// How much of a body that a peer sent is shown in the log.
+pub const SHOWN_LEN_MAX: usize = 1024;
+
 /// Shows text of a peer on one line: control characters as escapes, so that it cannot forge a line.
 #[derive(Clone, Copy, Debug)]
 pub struct OneLine<'a>(pub &'a str);
@@ -76,5 +89,17 @@ impl fmt::Display for OneLine<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_cut() {
+        assert_eq!(beginning(b"abc", 3), "abc");
+        assert_eq!(beginning(b"abcde", 3), "abc… (2 bytes more)");
+        assert_eq!(beginning("ä".as_bytes(), 1), "\u{fffd}… (1 bytes more)");
     }
 }

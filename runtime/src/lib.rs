@@ -50,7 +50,7 @@ pub use bind::Bound;
 pub use clock::Clock;
 pub use host::host_name;
 pub use impatient::Impatient;
-pub use log::{BATCH, Program};
+pub use log::{BATCH, Program, UNWRITTEN, Unwritten};
 pub use meter::Meter;
 pub use nearest::nearest;
 pub use signal::Signal;

@@ -31,7 +31,8 @@ pub enum Event {
     ClientLeft(Peer),
     /// Something about the queue of a topic or channel on disk.
     Disk(Box<(Store, DiskEvent)>),
-    /// A client identified itself with these bytes.
+    /// A client identified itself with these bytes, of which there are at most
+    /// [`SHOWN_LEN_MAX`](crate::log::SHOWN_LEN_MAX) and a word about the rest.
     Identified(Peer, String),
     /// Something about an nsqlookupd.
     Lookup(Box<LookupPeerEvent>),
@@ -92,6 +93,31 @@ impl Event {
             return records;
         }
         0
+    }
+
+    /// What kind of line it is, in words, if peers can cause as many of them as they like. Whoever writes the
+    /// log may leave lines of a kind out, and say how many.
+    pub const fn kind(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::AuthFailed(..) => "failed AUTH",
+            Self::ChannelCreated(..) => "new channels",
+            Self::ChannelDeleted(..) => "deleted channels",
+            Self::ClientRefused(_, error) => error.code().as_str(),
+            Self::ClientConnected(_) => "new clients",
+            Self::ClientFailed(..) => "failing clients",
+            Self::ClientLeft(_) => "clients that left",
+            Self::Identified(..) => "IDENTIFY",
+            Self::Lookup(_) => "nsqlookupds",
+            Self::LookupAsked(_) | Self::LookupFailed(..) | Self::NobodyAsked(_) => {
+                "channels of new topics"
+            }
+            Self::Magic(..) => "protocol magic",
+            Self::TopicCreated(_) => "new topics",
+            Self::TopicDeleted(_) => "deleted topics",
+            #[cfg(feature = "upgrade")]
+            Self::Upgrading(..) => "upgrades",
+            Self::Disk(_) | Self::MetadataFailed(_) | Self::StatsdClosed => return None,
+        })
     }
 
     /// How loud the line is.

@@ -81,6 +81,25 @@ pub enum DropReason {
 }
 
 impl Event {
+    /// What kind of line it is, in words: peers can cause as many of each as they like. Whoever writes the log
+    /// may leave lines of a kind out, and say how many.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::ChannelAdded(..) | Self::TopicAdded(_) => "new topics and channels",
+            Self::ChannelRemoved(..) | Self::TopicRemoved(_) => "deleted topics and channels",
+            Self::Connected(_) => "new clients",
+            Self::Dropped(..) => "dropped clients",
+            Self::Ended(_) | Self::Exiting(_) => "clients that left",
+            Self::Identified { .. } => "IDENTIFY",
+            Self::Magic(..) => "protocol magic",
+            Self::Pinged(..) => "PING",
+            Self::Refused(..) => "refused commands",
+            Self::Registered(..) => "REGISTER",
+            Self::Tombstoned(..) => "tombstones",
+            Self::UnexpectedUnregister(..) | Self::Unregistered(..) => "UNREGISTER",
+        }
+    }
+
     /// How loud the line is.
     pub const fn level(&self) -> Level {
         match self {

@@ -159,7 +159,7 @@ impl Driven for Shard {
         let events = actions.events.drain(..);
         Program::Nsqd.log_all(events.map(|event| {
             turn.world.lost += event.lost_messages();
-            (event.level(), event)
+            (event.level(), event.kind(), event)
         }));
         actions.trim();
         for conn in actions.transmit.drain(..) {

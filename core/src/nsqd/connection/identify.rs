@@ -1,8 +1,7 @@
 //! IDENTIFY: what it changes, and what it is answered (nsqd-protocol.md section 8).
 
-use alloc::string::String;
-
 use super::{Connection, Identity, Reply};
+use crate::log::{self, SHOWN_LEN_MAX};
 use crate::nsqd::actions::Actions;
 use crate::nsqd::config::{Config, cut_identity as cut};
 use crate::nsqd::event::Event;
@@ -21,7 +20,7 @@ impl Connection {
         out: &mut Actions,
     ) -> Result<(), ProtocolError> {
         let identify = Identify::decode(body)?;
-        out.events.push(Event::Identified(self.peer, String::from_utf8_lossy(body).into_owned()));
+        out.events.push(Event::Identified(self.peer, log::beginning(body, SHOWN_LEN_MAX)));
         let mut settings = self.settings;
         settings.apply(&identify, config)?;
         let upgrades = self.possible(Upgrades::asked(&identify, config)?);

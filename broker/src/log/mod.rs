@@ -7,13 +7,26 @@
 //!
 //! An object has `time` (RFC 3339, local, with microseconds), `level`, `program`, `message`, and an event's
 //! other fields by their names.
+//!
+//! Nobody who logs waits for whoever takes the log: lines go through a queue with a thread of its own, and
+//! what does not fit is lost and counted. Of the lines that peers can cause at will (their events have a field
+//! `kind`) only so many are written; the rest are summed up.
+
+mod floods;
+mod queue;
 
 use core::cell::RefCell;
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
+use core::time::Duration;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Instant;
 
 use jiff::Zoned;
 use sansq_core::log::Level;
@@ -28,6 +41,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::args::LogFormat;
 
+use self::floods::{Fate, Floods, LeftOut};
+use self::queue::Queue;
+
 /// The settings of the log, shared with the [`LogLayer`]: levels can be changed while it runs.
 ///
 /// Cloning gives another handle to the same settings.
@@ -38,6 +54,8 @@ pub struct Logs(Arc<Settings>);
 struct Settings {
     format: LogFormat,
     targets: Box<[Target]>,
+    start: Instant,
+    floods: Floods,
 }
 
 /// One program's log.
@@ -60,7 +78,8 @@ impl Logs {
             level: AtomicU8::new(rank(level)),
         };
         let targets = programs.into_iter().map(target).collect();
-        Self(Arc::new(Settings { format, targets }))
+        let (start, floods) = (Instant::now(), Floods::default());
+        Self(Arc::new(Settings { format, targets, start, floods }))
     }
 
     /// Makes this the process's log, on standard error. Later calls have no effect.
@@ -68,19 +87,51 @@ impl Logs {
         self.install_to(io::stderr());
     }
 
-    /// As [`install`](Self::install), with `sink` instead of standard error.
+    /// As [`install`](Self::install), with `sink` instead of standard error. [`flush`] before the program ends.
     pub fn install_to<W: Write + Send + 'static>(&self, sink: W) {
+        let logs = self.clone();
+        let queue = Queue::start(sink, move |lost| logs.missing(lost).into_bytes());
         // Fails only if there is a log already.
-        let _ = INSTALLED.set(self.clone());
-        let layer = LogLayer { logs: self.clone(), sink: Mutex::new(sink) };
+        if INSTALLED.set((self.clone(), queue.clone())).is_ok() {
+            let panicked = queue.clone();
+            panic::set_hook(Box::new(move |info| panicked.put(panic_text(info).as_bytes(), true)));
+        }
+        let layer = LogLayer::<io::Sink> { logs: self.clone(), out: Out::Queue(queue) };
         // Fails only if there is a log already.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
     }
 
-    /// A layer that writes to `sink`, one write per line, or one for the lines of a [`BATCH`]; errors of the
-    /// sink are ignored.
+    /// A layer that writes to `sink` at once, one write per line, or one for the lines of a [`BATCH`]; errors of
+    /// the sink are ignored.
     pub fn layer<W: Write>(&self, sink: W) -> LogLayer<W> {
-        LogLayer { logs: self.clone(), sink: Mutex::new(sink) }
+        LogLayer { logs: self.clone(), out: Out::Sink(Mutex::new(sink)) }
+    }
+
+    /// What says that `lost` lines are missing, and how many were left out lately of each kind.
+    fn missing(&self, lost: u64) -> String {
+        let mut lines = String::new();
+        let mut add = |program: &str, level, message: String| {
+            if let Some(target) = self.target(program) {
+                lines += &self.line(target, level, &Text { message, ..Text::default() });
+            }
+        };
+        for LeftOut { program, level, kind, count } in self.0.floods.sum_up() {
+            add(program, level, format!("{kind}: … and {count} more such lines"));
+        }
+        if lost > 0
+            && let Some(first) = self.0.targets.first()
+        {
+            let why = "whoever reads the log did not take them in time";
+            add(first.name, Level::Warn, format!("LOG: … {lost} lines were dropped, {why}"));
+        }
+        lines
+    }
+
+    fn line(&self, target: &Target, level: Level, text: &Text) -> String {
+        match self.0.format {
+            LogFormat::Text => line(&target.prefix, &Zoned::now(), level, &text.message),
+            LogFormat::Json => json_line(target.name, &Zoned::now(), level, text),
+        }
     }
 
     /// The quietest level that `program` logs; `None` if it has no log here.
@@ -103,13 +154,49 @@ impl Logs {
 
 /// Changes the quietest level that nsqd logs, from the next line on; for `/config/log_level`.
 pub fn set_nsqd_level(level: Level) {
-    if let Some(logs) = INSTALLED.get() {
+    if let Some((logs, _)) = INSTALLED.get() {
         logs.set_level(NSQD, level);
     }
 }
 
+/// Waits until everything logged so far is written, but for no longer than a second.
+pub fn flush() {
+    if let Some((logs, queue)) = INSTALLED.get() {
+        queue.put(logs.missing(0).as_bytes(), true);
+        queue.flush(FLUSH_TIME);
+    }
+}
+
+/// Writes a last text and a newline to standard error, behind the log, and waits for a second at most until
+/// it is taken.
+pub fn say(text: impl fmt::Display) {
+    flush();
+    let text = format!("{text}\n");
+    let (done, wait) = channel();
+    let write = move || {
+        // Nobody is left to be told.
+        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = done.send(());
+    };
+    if thread::Builder::new().name("last words".into()).spawn(write).is_ok() {
+        let _ = wait.recv_timeout(FLUSH_TIME);
+    }
+}
+
+/// What a panic says, for whom standard error may be as slow as for the log.
+fn panic_text(info: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let trace = Backtrace::capture();
+    let name = thread.name().unwrap_or("without a name");
+    let mut text = format!("thread '{name}' {info}\n");
+    if trace.status() == BacktraceStatus::Captured {
+        text += &format!("{trace}\n");
+    }
+    text
+}
+
 /// The process's log.
-static INSTALLED: OnceLock<Logs> = OnceLock::new();
+static INSTALLED: OnceLock<(Logs, Queue)> = OnceLock::new();
 
 /// Logs `text` at `level` for `program`, through whatever log is installed.
 pub fn log(program: &'static str, level: Level, text: impl fmt::Display) {
@@ -136,14 +223,35 @@ pub fn log(program: &'static str, level: Level, text: impl fmt::Display) {
 #[derive(Debug)]
 pub struct LogLayer<W> {
     logs: Logs,
-    sink: Mutex<W>,
+    out: Out<W>,
+}
+
+#[derive(Debug)]
+enum Out<W> {
+    Queue(Queue),
+    Sink(Mutex<W>),
 }
 
 impl<W: Write> LogLayer<W> {
-    fn write(&self, lines: &[u8]) {
-        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that can't be written must not end the broker.
-        let _ = sink.write_all(lines);
+    fn write(&self, lines: &[u8], level: Level) {
+        match &self.out {
+            Out::Queue(queue) => queue.put(lines, level >= Level::Error),
+            Out::Sink(sink) => {
+                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                // A log that can't be written must not end the broker.
+                let _ = sink.write_all(lines);
+            }
+        }
+    }
+
+    /// What is to become of a line of a `kind`.
+    fn fate(&self, program: &'static str, kind: &str, level: Level) -> Fate {
+        let Settings { floods, start, .. } = &*self.logs.0;
+        let fate = floods.count(program, kind, level, start.elapsed());
+        if let (Fate::FirstLeftOut, Out::Queue(queue)) = (fate, &self.out) {
+            queue.nudge();
+        }
+        fate
     }
 }
 
@@ -178,27 +286,40 @@ where
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let Some(target) = self.logs.target(event.metadata().target()) else { return };
-        let mut text = Text::default();
+        let mut level = from_tracing(*event.metadata().level());
+        let quietest = target.level.load(Ordering::Relaxed);
+        // An ERROR may turn out to be FATAL, and no FATAL line is one of those that peers can cause.
+        let mut max = MESSAGE_LEN_MAX;
+        if rank(level) >= quietest {
+            let mut kind = Kind { layer: self, program: target.name, level, fate: None };
+            event.record(&mut kind);
+            match kind.fate {
+                Some(Fate::Written) => max = PEERS_LEN_MAX,
+                Some(Fate::FirstLeftOut | Fate::LeftOut) => return,
+                None => {}
+            }
+        }
+        let mut text = Text { max, ..Text::default() };
         event.record(&mut text);
-        let level = if text.fatal { Level::Fatal } else { from_tracing(*event.metadata().level()) };
-        if rank(level) < target.level.load(Ordering::Relaxed) {
+        if text.fatal {
+            level = Level::Fatal;
+        }
+        if rank(level) < quietest {
             return;
         }
-        let line = match self.logs.0.format {
-            LogFormat::Text => line(&target.prefix, &Zoned::now(), level, &text.message),
-            LogFormat::Json => json_line(target.name, &Zoned::now(), level, &text),
-        };
+        text.end();
+        let line = self.logs.line(target, level, &text);
         let is_kept = GATHERED.with_borrow_mut(|gathered| {
             let Some(gathered) = gathered else { return false };
             gathered.extend_from_slice(line.as_bytes());
             if gathered.len() >= GATHERED_LEN_MAX {
-                self.write(gathered);
+                self.write(gathered, Level::Info);
                 gathered.clear();
             }
             true
         });
         if !is_kept {
-            self.write(line.as_bytes());
+            self.write(line.as_bytes(), level);
         }
     }
 
@@ -212,7 +333,7 @@ where
         if is_batch(id, &context)
             && let Some(gathered) = GATHERED.take()
         {
-            self.write(&gathered);
+            self.write(&gathered, Level::Info);
         }
     }
 }
@@ -225,21 +346,74 @@ thread_local! {
 /// Bytes of lines that are written together: some hundred lines.
 const GATHERED_LEN_MAX: usize = 32 * 1024;
 
+/// Finds out of which kind a line is, before it is formatted.
+struct Kind<'a, W> {
+    layer: &'a LogLayer<W>,
+    program: &'static str,
+    level: Level,
+    /// Of lines that have a kind.
+    fate: Option<Fate>,
+}
+
+impl<W: Write> Visit for Kind<'_, W> {
+    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == KIND {
+            self.fate = Some(self.layer.fate(self.program, value, self.level));
+        }
+    }
+}
+
+/// The field that says of which kind a line is, if peers can cause such lines at will.
+const KIND: &str = "kind";
+
+/// Bytes of a line's text, before control characters are escaped; and of one that peers can cause at will.
+const MESSAGE_LEN_MAX: usize = 16 * 1024;
+const PEERS_LEN_MAX: usize = 1536;
+
 /// What an event says.
 #[derive(Default)]
 struct Text {
     message: String,
+    /// How long the message may be, in bytes.
+    max: usize,
+    /// What it lacks.
+    cut: usize,
     fatal: bool,
     others: BTreeMap<&'static str, String>,
 }
 
+impl Text {
+    /// Says what the message lacks.
+    fn end(&mut self) {
+        if self.cut > 0 {
+            self.message += &format!("… ({} bytes more)", self.cut);
+        }
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = if self.cut > 0 { 0 } else { self.max.saturating_sub(self.message.len()) };
+        let mut len = part.len().min(room);
+        while !part.is_char_boundary(len) {
+            len -= 1;
+        }
+        let (fitting, rest) = part.split_at(len);
+        self.message.push_str(fitting);
+        self.cut += rest.len();
+        Ok(())
+    }
+}
+
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            // Writing into a String can't fail.
-            let _ = write!(self.message, "{value:?}");
-        } else {
-            self.others.insert(field.name(), format!("{value:?}"));
+        match field.name() {
+            // Writing into it can't fail.
+            "message" => drop(write!(self, "{value:?}")),
+            KIND => {}
+            name => drop(self.others.insert(name, format!("{value:?}"))),
         }
     }
 
@@ -321,6 +495,9 @@ fn rank(level: Level) -> u8 {
         Level::Fatal => 4,
     }
 }
+
+/// How long the end of the program waits for whoever takes the log.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The target of nsqd's events.
 pub const NSQD: &str = "nsqd";
@@ -450,6 +627,48 @@ mod tests {
             assert_eq!(writes.take(), Vec::<String>::new());
         });
         assert_eq!((logs.level(NSQD), logs.level("x")), (Some(Level::Debug), None));
+    }
+
+    #[test]
+    fn lines_of_a_kind_are_limited_and_summed_up() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let writes = Writes::default();
+            let logs = Logs::new(format, [(NSQD, "", Level::Info)]);
+            let subscriber = tracing_subscriber::registry().with(logs.layer(writes.clone()));
+            let dispatch = tracing::Dispatch::new(subscriber);
+            let lines = |count: usize, kind| {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    (0..count).for_each(|n| tracing::warn!(target: "nsqd", kind, "line {n}"));
+                });
+            };
+            lines(3_000, None::<&str>);
+            assert_eq!(writes.take().len(), 3_000);
+            lines(3_000, Some("bad things"));
+            let written = writes.take();
+            assert!((1_000..1_500).contains(&written.len()));
+            assert!(!written[0].contains("bad things"), "{}", written[0]);
+            let sum = logs.missing(7);
+            let left_out = 3_000 - written.len();
+            let text = format!("bad things: … and {left_out} more such lines");
+            assert!(sum.contains(&text) && sum.contains("7 lines were dropped"), "{sum}");
+            assert_eq!((sum.lines().count(), logs.missing(0).as_str()), (2, ""));
+        }
+    }
+
+    #[test]
+    fn long_lines_are_cut() {
+        let writes = Writes::default();
+        let logs = Logs::new(LogFormat::Text, [(NSQD, "", Level::Info)]);
+        let subscriber = tracing_subscriber::registry().with(logs.layer(writes.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "nsqd", kind = "long", "{}{}", "ä".repeat(1_000), "x");
+            tracing::warn!(target: "nsqd", "{}", "x".repeat(20_000));
+        });
+        let lines = writes.take();
+        let peers = format!(" WARNING: {}… (465 bytes more)\n", "ä".repeat(768));
+        assert!(lines[0].ends_with(&peers), "{}", lines[0]);
+        let own = format!("x… ({} bytes more)\n", 20_000 - MESSAGE_LEN_MAX);
+        assert!(lines[1].ends_with(&own), "{}", lines[1]);
     }
 
     #[test]
