@@ -19,7 +19,7 @@ use sansq_smol::{Address, Executor};
 use crate::args::{
     NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, TlsVersion, host_name, shown,
 };
-use crate::limits::{Connections, raise_open_files};
+use crate::limits::{self, Connections, raise_open_files};
 use crate::log::{NSQD, log, set_nsqd_level};
 
 /// A running server on any runtime.
@@ -98,6 +98,7 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
     let options = options::LookupdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: flags.http_address.clone(),
+        max_http_connections: limits::http(flags.max_http_connections, raise_open_files()),
         config: nsqlookupd::Config {
             broadcast_address: flags.broadcast_address.clone(),
             hostname: host_name(),
@@ -232,10 +233,19 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_deflate_level: u8::try_from(flags.max_deflate_level).unwrap_or_default(),
         ..Config::default()
     };
-    let connections = Connections::new(flags.max_connections, raise_open_files(), flags.shards);
+    let connections = Connections::new(
+        flags.max_connections,
+        flags.max_http_connections,
+        raise_open_files(),
+        flags.shards,
+    );
     let mut shown = shown(flags);
-    let max_connections = i64::try_from(connections.clients).unwrap_or(i64::MAX);
-    shown.set("max_connections", OptionValue::Integer(max_connections));
+    for (name, count) in
+        [("max_connections", connections.clients), ("max_http_connections", connections.http)]
+    {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        shown.set(name, OptionValue::Integer(count));
+    }
     options::NsqdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: Some(flags.http_address.clone()).filter(|address| !address.is_empty()),
@@ -243,7 +253,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         // Whoever starts it reads the files first.
         client_tls: None,
         max_connections: connections.clients,
-        http_connections: connections.http,
+        max_http_connections: connections.http,
         data_files: connections.data_files,
         shards: flags.shards,
         // Chance is only asked for here; everything inside follows from this number.

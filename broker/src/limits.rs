@@ -15,11 +15,11 @@ pub(crate) struct Connections {
 
 impl Connections {
     /// `chosen` clients, or as many as fit below `limit` open files if that is 0. HTTP has places of its
-    /// own, so that an operator can look at a server that is full, and so have data files: a server with
-    /// many queues on disk has places for those who consume them.
-    pub(crate) fn new(chosen: u64, limit: Option<u64>, shards: u16) -> Self {
+    /// own, as many as [`http`] says, so that an operator can look at a server that is full, and so have data
+    /// files: a server with many queues on disk has places for those who consume them.
+    pub(crate) fn new(chosen: u64, http: u64, limit: Option<u64>, shards: u16) -> Self {
+        let http = self::http(http, limit);
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        let http = (limit / 8).clamp(HTTP_MIN, HTTP_CONNECTIONS_MAX);
         let data_files = (limit / 16).clamp(DATA_FILES_MIN, DATA_FILES_MAX);
         let kept = KEPT + KEPT_PER_SHARD * usize::from(shards) + http + 2 * data_files;
         let clients = match usize::try_from(chosen).unwrap_or(usize::MAX) {
@@ -27,6 +27,18 @@ impl Connections {
             chosen => chosen,
         };
         Self { clients, http, data_files }
+    }
+}
+
+/// `chosen` connections to the HTTP API, or an eighth of `limit` open files if that is 0.
+pub(crate) fn http(chosen: u64, limit: Option<u64>) -> usize {
+    match usize::try_from(chosen).unwrap_or(usize::MAX) {
+        0 => {
+            let eighth =
+                limit.map_or(usize::MAX, |limit| (limit / 8).try_into().unwrap_or(usize::MAX));
+            eighth.clamp(HTTP_MIN, HTTP_CONNECTIONS_MAX)
+        }
+        chosen => chosen,
     }
 }
 
@@ -69,17 +81,19 @@ mod tests {
 
     #[test]
     fn places_follow_from_the_limit_on_open_files() {
-        for (chosen, limit, clients, http, data_files) in [
-            (0, Some(1_048_576), 1_048_576 - 96 - 32 - 1024 - 512, 1024, 256),
-            (0, Some(1024), 1024 - 96 - 32 - 128 - 128, 128, 64),
-            (0, Some(256), 256 - 96 - 32 - 32 - 32, 32, 16),
-            (0, Some(64), 16, 8, 4),
-            (5, Some(1024), 5, 128, 64),
-            (5000, Some(1024), 5000, 128, 64),
-            (0, None, usize::MAX - 96 - 32 - 1024 - 512, 1024, 256),
+        for (chosen, chosen_http, limit, clients, http, data_files) in [
+            (0, 0, Some(1_048_576), 1_048_576 - 96 - 32 - 1024 - 512, 1024, 256),
+            (0, 0, Some(1024), 1024 - 96 - 32 - 128 - 128, 128, 64),
+            (0, 0, Some(256), 256 - 96 - 32 - 32 - 32, 32, 16),
+            (0, 0, Some(64), 16, 8, 4),
+            (5, 0, Some(1024), 5, 128, 64),
+            (5000, 0, Some(1024), 5000, 128, 64),
+            (0, 0, None, usize::MAX - 96 - 32 - 1024 - 512, 1024, 256),
+            (0, 300, Some(1024), 1024 - 96 - 32 - 300 - 128, 300, 64),
+            (0, 5000, Some(1024), 16, 5000, 64),
         ] {
             let expected = Connections { clients, http, data_files };
-            assert_eq!(Connections::new(chosen, limit, 4), expected);
+            assert_eq!(Connections::new(chosen, chosen_http, limit, 4), expected);
         }
     }
 }

@@ -21,8 +21,9 @@ pub struct NsqdOptions {
     pub client_tls: Option<crate::upgrade::ClientTls>,
     /// How many clients may be connected; more are told so and closed.
     pub max_connections: usize,
-    /// How many connections to the HTTP API may be open; more wait in the kernel's queue.
-    pub http_connections: usize,
+    /// How many connections to the HTTP API may be open, at least 1. For one more another one goes, whoever
+    /// has moved nothing for the longest time.
+    pub max_http_connections: usize,
     /// How many data files may be open at a time, divided among the shards; each has one at least. As many
     /// files more may be written or synced at that time. Queues that are busy and more than that have their
     /// files opened again and again, which costs a few microseconds each time.
@@ -58,7 +59,7 @@ impl Default for NsqdOptions {
             #[cfg(feature = "upgrade")]
             client_tls: None,
             max_connections: usize::MAX,
-            http_connections: HTTP_CONNECTIONS_MAX,
+            max_http_connections: HTTP_CONNECTIONS_MAX,
             data_files: DATA_FILES_MAX,
             shards: 1,
             seed: 0,
@@ -79,6 +80,8 @@ pub struct LookupdOptions {
     pub tcp_address: String,
     /// Where consumers look topics up over HTTP, in the same form.
     pub http_address: String,
+    /// How many connections to the HTTP API may be open, as in [`NsqdOptions::max_http_connections`].
+    pub max_http_connections: usize,
     /// The options of the machine. The runtime fills in `tcp_port` and `http_port` with the ports
     /// really listened on.
     pub config: nsqlookupd::Config,
@@ -90,12 +93,13 @@ impl Default for LookupdOptions {
         Self {
             tcp_address: String::from("0.0.0.0:4160"),
             http_address: String::from("0.0.0.0:4161"),
+            max_http_connections: HTTP_CONNECTIONS_MAX,
             config: nsqlookupd::Config::default(),
         }
     }
 }
 
-/// Connections to an HTTP API that are useful at one time; more wait.
+/// Connections to an HTTP API that are useful at one time.
 pub const HTTP_CONNECTIONS_MAX: usize = 1024;
 
 /// Data files that are useful to have open at one time.

@@ -1,7 +1,9 @@
 //! HTTP/1 around the core's pure mappings, between hyper's types and theirs. The adapter has hyper read
 //! and write; a [`Site`] answers.
 
-use core::future::Future;
+use core::convert::Infallible;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
 use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -12,11 +14,14 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
+use hyper::rt::Write;
 use hyper::{Request, Response, StatusCode, Version};
 use sansq_core::http::{self, AccessLine, HttpReply};
+use sansq_core::log::Level;
 use sansq_core::nsqd::Peer;
 
 use crate::log::Program;
+use crate::visitors::{Stage, Visit};
 
 /// What stands behind an HTTP listener.
 pub trait Site: 'static {
@@ -29,17 +34,20 @@ pub trait Site: 'static {
     -> impl Future<Output = HttpReply>;
 }
 
-/// Answers a request. `late` is over when the client has had enough time for the body.
+/// Answers a request. `visit` is told how far it is, and says when the answer has to be given up because
+/// others want the place. `late` is over when the client has had enough time for the body.
 ///
 /// # Errors
 /// If the body does not come. The connection is to be closed.
 pub async fn handle<S: Site>(
     site: &S,
     peer: Peer,
+    visit: &Visit,
     request: Request<Incoming>,
     late: impl Future<Output = ()>,
 ) -> io::Result<Response<Full<Bytes>>> {
     let start = Instant::now();
+    visit.note(Stage::Asking);
     let (head, body) = request.into_parts();
     let hosts = head.headers.get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
@@ -47,6 +55,7 @@ pub async fn handle<S: Site>(
             0 => "400 Bad Request: missing required Host header",
             _ => "400 Bad Request: too many Host headers",
         };
+        visit.note(Stage::Answering);
         return Ok(respond(HttpReply::plain(400, text).with_header("Connection", "close")));
     }
     let (method, path) = (head.method.as_str(), head.uri.path());
@@ -58,7 +67,13 @@ pub async fn handle<S: Site>(
     };
     let (body, too_big) = future::or(read_body(body, limit, waits), late).await?;
     let request = http::Request { method, path, query: head.uri.query(), body: &body };
-    let reply = site.answer(&request, too_big).await;
+    visit.note(Stage::Working);
+    let given_up = async {
+        visit.hurried().await;
+        HttpReply::message(503, "TOO_MANY_CONNECTIONS").with_header("Connection", "close")
+    };
+    let reply = future::or(site.answer(&request, too_big), given_up).await;
+    visit.note(Stage::Answering);
     if reply.is_logged {
         let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
         let (status, duration) = (reply.status, start.elapsed());
@@ -66,7 +81,8 @@ pub async fn handle<S: Site>(
             Peer::Tcp(address) => Some(address),
             Peer::Unix => None,
         };
-        S::PROGRAM.info(AccessLine { status, method, uri, remote, duration });
+        let line = AccessLine { status, method, uri, remote, duration };
+        S::PROGRAM.log_kind(Level::Info, Some("HTTP requests"), line);
     }
     Ok(respond(reply))
 }
@@ -128,8 +144,21 @@ pub fn is_plain(first: &[u8]) -> bool {
     first.iter().take(3).all(u8::is_ascii_uppercase)
 }
 
-/// What a client is told that speaks plain HTTP where TLS is spoken (http-and-ops.md section 1.3).
-pub const PLAIN_TO_HTTPS: &[u8] =
+/// Tells a client that it speaks plain HTTP where TLS is spoken (http-and-ops.md section 1.3).
+///
+/// # Errors
+/// That it did; or the connection's own.
+pub async fn turn_away(mut io: impl Write + Unpin) -> io::Result<Infallible> {
+    let mut left = PLAIN_TO_HTTPS;
+    while !left.is_empty() {
+        let count = poll_fn(|context| Pin::new(&mut io).poll_write(context, left)).await?;
+        left = left.get(count..).unwrap_or_default();
+    }
+    poll_fn(|context| Pin::new(&mut io).poll_shutdown(context)).await?;
+    Err(io::Error::other("client sent an HTTP request to an HTTPS server"))
+}
+
+const PLAIN_TO_HTTPS: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// How long a client may take for the handshake of TLS. It holds one of the listener's places.

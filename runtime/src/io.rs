@@ -23,11 +23,6 @@ impl<S: Socket> Stream<S> {
         Self { socket, input: BytesMut::new() }
     }
 
-    /// The socket. What was read of it is lost.
-    pub(crate) fn into_socket(self) -> S {
-        self.socket
-    }
-
     /// Waits for the first bytes and shows them; they are still to be read. Empty at the end.
     pub(crate) fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.input.is_empty() {

@@ -90,6 +90,12 @@ impl Lanes {
         self.meters.iter().map(|meter| meter.requests())
     }
 
+    /// Connections to the HTTP API that are open, and those that had to go for others.
+    pub(crate) fn visitors(&self) -> (u64, u64) {
+        let sum = |(open, gone), (more, more_gone)| (open + more, gone + more_gone);
+        self.meters.iter().map(|meter| meter.visitors()).fold((0, 0), sum)
+    }
+
     /// How many messages of others each shard has not taken in yet.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
         (0..self.shards()).map(|shard| {

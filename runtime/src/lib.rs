@@ -45,6 +45,7 @@ mod statsd;
 pub mod storage;
 mod sync;
 pub mod tls;
+pub mod visitors;
 
 pub use bind::Bound;
 pub use clock::Clock;

@@ -1,5 +1,5 @@
-//! What the threads of a shard count besides their machine: the length of turns, and what its disk is
-//! asked to do.
+//! What the threads of a shard count besides their machine: the length of turns, what its disk is asked to
+//! do, and who is connected to the HTTP API.
 
 use core::time::Duration;
 
@@ -13,6 +13,8 @@ pub struct Meter {
     nanos: AtomicU64,
     requested: AtomicU64,
     done: AtomicU64,
+    visitors: AtomicU64,
+    evictions: AtomicU64,
 }
 
 /// What a [`Meter`] has counted.
@@ -50,6 +52,21 @@ impl Meter {
         let done = self.done.load(Ordering::Acquire);
         let requested = self.requested.load(Ordering::Acquire);
         (requested, requested.saturating_sub(done))
+    }
+
+    /// So many connections to the HTTP API are open. To be called by their thread only.
+    pub(crate) fn note_visitors(&self, count: usize) {
+        self.visitors.store(count as u64, Ordering::Release);
+    }
+
+    /// A connection to the HTTP API has to go for a new one. To be called by their thread only.
+    pub(crate) fn note_eviction(&self) {
+        add(&self.evictions, 1);
+    }
+
+    /// Connections to the HTTP API that are open, and those that had to go for others.
+    pub(crate) fn visitors(&self) -> (u64, u64) {
+        (self.visitors.load(Ordering::Acquire), self.evictions.load(Ordering::Acquire))
     }
 
     pub(crate) fn turns(&self) -> Turns {

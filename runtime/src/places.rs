@@ -58,20 +58,23 @@ pub struct Refusals {
 /// Refused connections since the last line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refused {
-    count: u64,
-    max: usize,
+    /// How many.
+    pub count: u64,
+    /// How many places there are.
+    pub max: usize,
 }
 
 impl Refusals {
-    /// Counts one more. Returns what is to be said about it, if it is time for that.
-    pub fn note(&mut self, now: Instant, places: &Places) -> Option<Refused> {
+    /// Counts one more, of a server with `max` places. Returns what is to be said about it, if it is time
+    /// for that.
+    pub fn note(&mut self, now: Instant, max: usize) -> Option<Refused> {
         self.count += 1;
         let is_soon = |said: Instant| now.saturating_since(said) < REFUSALS_PERIOD;
         if self.said.is_some_and(is_soon) {
             return None;
         }
         self.said = Some(now);
-        Some(Refused { count: core::mem::take(&mut self.count), max: places.max() })
+        Some(Refused { count: core::mem::take(&mut self.count), max })
     }
 }
 
@@ -107,13 +110,12 @@ mod tests {
 
     #[test]
     fn refusals_are_one_line_now_and_then() {
-        let places = Places::new(7);
         let mut refusals = Refusals::default();
         let at = Instant::from_millis;
-        let line = refusals.note(at(1), &places).unwrap().to_string();
+        let line = refusals.note(at(1), 7).unwrap().to_string();
         assert_eq!(line, "TCP: refused 1 connections, all of --max-connections=7 are open");
-        assert!((2..10_001).all(|millis| refusals.note(at(millis), &places).is_none()));
-        assert_eq!(refusals.note(at(10_001), &places), Some(Refused { count: 10_000, max: 7 }));
-        assert_eq!(refusals.note(at(10_002), &places), None);
+        assert!((2..10_001).all(|millis| refusals.note(at(millis), 7).is_none()));
+        assert_eq!(refusals.note(at(10_001), 7), Some(Refused { count: 10_000, max: 7 }));
+        assert_eq!(refusals.note(at(10_002), 7), None);
     }
 }

@@ -16,7 +16,7 @@ use sansq_core::time::Instant;
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::lanes::Lanes;
-use crate::log::Program;
+use crate::log::{Program, UNWRITTEN};
 use crate::metrics::{self, NsqdPage};
 
 /// Maps requests to admin requests of the shard, and its answers back.
@@ -86,7 +86,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
             }
             Parsed::Admin(request, form) => {
                 if let Some(warning) = form.warning() {
-                    Self::PROGRAM.log(Level::Warn, warning);
+                    Self::PROGRAM.log_kind(Level::Warn, Some("warnings about requests"), warning);
                 }
                 let is_publish = matches!(request, AdminRequest::Publish { .. });
                 match (shared.ask)(request).await {
@@ -114,6 +114,8 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
             lanes: self.lanes.lengths().collect(),
             requests: self.lanes.requests().collect(),
             turns: self.lanes.turns().collect(),
+            visitors: self.lanes.visitors(),
+            unwritten: UNWRITTEN.counts(),
         })
     }
 

@@ -59,5 +59,6 @@ fn lookupd_options() -> LookupdOptions {
             broadcast_address: String::from("127.0.0.1"),
             ..nsqlookupd::Config::default()
         },
+        ..LookupdOptions::default()
     }
 }

@@ -66,6 +66,8 @@ pub struct NsqdOptions {
     pub max_deflate_level: i64,
     /// The longest heartbeat interval that a client can ask for.
     pub max_heartbeat_interval: Duration,
+    /// Connections to the HTTP API; 0 for an eighth of the limit on open files, 8 to 1024.
+    pub max_http_connections: u64,
     /// Bytes of a message.
     pub max_msg_size: u64,
     /// The cap of TOUCH and of what clients ask for.
@@ -172,6 +174,7 @@ impl NsqdOptions {
             max_connections: 0,
             max_deflate_level: 6,
             max_heartbeat_interval: MINUTE,
+            max_http_connections: 0,
             max_msg_size: 1_048_576,
             max_msg_timeout: MINUTE * 15,
             max_output_buffer_size: 65_536,
@@ -332,6 +335,7 @@ impl Program for NsqdOptions {
             Flag::new("Clients", "output-buffer-timeout", &mut self.output_buffer_timeout, "longest time that output waits for more").at_least(1),
             Flag::new("Clients", "max-channel-consumers", &mut self.max_channel_consumers, "consumers per channel; 0: any number"),
             Flag::new("Clients", "max-connections", &mut self.max_connections, "clients that may be connected; 0: as many as the limit on open files allows"),
+            Flag::new("Clients", "max-http-connections", &mut self.max_http_connections, "connections to HTTP and HTTPS; for one more the idlest is closed; 0: an eighth of the limit on open files, 8 to 1024"),
             Flag::new("Clients", "deflate", &mut self.deflate, "let clients negotiate Deflate"),
             Flag::new("Clients", "max-deflate-level", &mut self.max_deflate_level, "highest Deflate level that a client can ask for, 1 to 9"),
             Flag::new("Clients", "snappy", &mut self.snappy, "let clients negotiate Snappy"),

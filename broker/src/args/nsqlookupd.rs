@@ -25,6 +25,8 @@ pub struct NsqlookupdOptions {
     pub log_level: Level,
     /// What each log line begins with.
     pub log_prefix: String,
+    /// Connections to the HTTP API; 0 for an eighth of the limit on open files, 8 to 1024.
+    pub max_http_connections: u64,
     /// What drives the server.
     pub runtime: Runtime,
     /// The address to serve the V1 protocol at.
@@ -47,6 +49,7 @@ impl Default for NsqlookupdOptions {
             log_format: LogFormat::Text,
             log_level: Level::Info,
             log_prefix: "[nsqlookupd] ".into(),
+            max_http_connections: 0,
             runtime: Runtime::Tokio,
             tcp_address: "0.0.0.0:4160".into(),
             tombstone_lifetime: Duration::from_secs(45),
@@ -86,6 +89,13 @@ impl Program for NsqlookupdOptions {
                 "host:port to listen on for nsqd",
             ),
             Flag::new(listen, "http-address", &mut self.http_address, "host:port to serve HTTP at"),
+            Flag::new(
+                listen,
+                "max-http-connections",
+                &mut self.max_http_connections,
+                "connections to HTTP; for one more the idlest is closed; \
+                 0: an eighth of the limit on open files, 8 to 1024",
+            ),
             Flag::new(
                 listen,
                 "broadcast-address",
@@ -145,11 +155,12 @@ impl BothOptions {
     /// The data path unless another one is given; only this one is made if it is missing.
     pub const DATA_PATH: &str = "./data";
 
-    /// Fills in what one server takes from the other: log level, and nsqlookupd's address for nsqd
-    /// unless one was given. An nsqlookupd at port 0 is for the caller to add once its port is known.
+    /// Fills in what one server takes from the other: the log's options, the limit on HTTP
+    /// connections, and nsqlookupd's address for nsqd unless one was given. An nsqlookupd at port 0 is for the caller to add once its port is known.
     pub fn settle(&mut self) {
         self.nsqlookupd.log_format = self.nsqd.log_format;
         self.nsqlookupd.log_level = self.nsqd.log_level;
+        self.nsqlookupd.max_http_connections = self.nsqd.max_http_connections;
         let address = &self.nsqlookupd.tcp_address;
         if self.nsqd.lookupd_tcp_address.is_empty() && !address.ends_with(":0") {
             let port = address.strip_prefix("0.0.0.0").or_else(|| address.strip_prefix("[::]"));

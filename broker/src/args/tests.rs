@@ -163,7 +163,14 @@ fn every_flag_and_default_of_the_reference() {
     assert_table(
         &options.flags(),
         &NSQD,
-        &["runtime", "shards", "max-connections", "metrics-aggregate", "log-format"],
+        &[
+            "runtime",
+            "shards",
+            "max-connections",
+            "max-http-connections",
+            "metrics-aggregate",
+            "log-format",
+        ],
     );
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));

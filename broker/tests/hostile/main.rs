@@ -6,4 +6,5 @@
 mod certificates;
 mod clients;
 mod disk;
+mod http;
 mod server;

@@ -138,6 +138,30 @@ fn show_info(
     .encode_info(&labels)
 }
 
+/// Who is connected to the HTTP API of `program`: those who are, and those who had to go for others.
+fn show_visitors(
+    page: &mut DescriptorEncoder<'_>,
+    program: &str,
+    (open, gone): (u64, u64),
+) -> fmt::Result {
+    let help = "Connections to the HTTP API";
+    show_gauge(page, &format!("{program}_http_connections"), help, open)?;
+    let help = "Connections to the HTTP API that were closed because others wanted their places";
+    show_counter(page, &format!("{program}_http_evictions"), help, gone)
+}
+
+/// Lines of the log of `program` that were not written: those that were lost, and those left out.
+fn show_unwritten(
+    page: &mut DescriptorEncoder<'_>,
+    program: &str,
+    (lost, left_out): (u64, u64),
+) -> fmt::Result {
+    let help = "Lines of the log that were lost because nobody took them in time";
+    show_counter(page, &format!("{program}_log_lines_lost"), help, lost)?;
+    let help = "Lines of the log that were left out because there were too many of their kind";
+    show_counter(page, &format!("{program}_log_lines_left_out"), help, left_out)
+}
+
 /// How long the turns of each thread took.
 fn show_turns(
     page: &mut DescriptorEncoder<'_>,

@@ -10,7 +10,10 @@ use sansq_core::nsqd::http::Memory;
 use sansq_core::nsqd::{ChannelStats, LATENCY_BOUNDS, LatencyTotals, ServerStats, TopicStats};
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
-use super::{Figure, counter, gauge, show_family, show_gauge, show_info, show_turns};
+use super::{
+    Figure, counter, gauge, show_family, show_gauge, show_info, show_turns, show_unwritten,
+    show_visitors,
+};
 use crate::meter::Turns;
 
 /// What the page shows.
@@ -29,6 +32,10 @@ pub(crate) struct NsqdPage {
     pub(crate) requests: Vec<(u64, u64)>,
     /// Per shard.
     pub(crate) turns: Vec<Turns>,
+    /// Connections to the HTTP API, and those that had to go for others.
+    pub(crate) visitors: (u64, u64),
+    /// Lines of the log that were lost, and those that were left out.
+    pub(crate) unwritten: (u64, u64),
 }
 
 const TOPIC: [Figure<TopicStats>; 5] = [
@@ -146,6 +153,8 @@ impl NsqdPage {
         let open = requests().map(|(shard, (_, open))| ([("shard", shard)], *open));
         let help = "Requests to the shard's storage thread that are not done";
         show_family(page, "nsqd_storage_length", help, false, open)?;
+        show_visitors(page, "nsqd", self.visitors)?;
+        show_unwritten(page, "nsqd", self.unwritten)?;
         show_turns(page, "nsqd_turn_seconds", self.turns.iter().copied())
     }
 

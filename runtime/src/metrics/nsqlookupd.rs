@@ -7,7 +7,9 @@ use prometheus_client::encoding::DescriptorEncoder;
 use sansq_core::nsqlookupd::LookupdStats;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
-use super::{Figure, counter, gauge, show_family, show_info, show_turns};
+use super::{
+    Figure, counter, gauge, show_family, show_info, show_turns, show_unwritten, show_visitors,
+};
 use crate::meter::Turns;
 
 /// What the page shows.
@@ -16,6 +18,10 @@ pub(crate) struct LookupdPage {
     pub(crate) stats: LookupdStats,
     /// Of its one thread.
     pub(crate) turns: Turns,
+    /// Connections to the HTTP API, and those that had to go for others.
+    pub(crate) visitors: (u64, u64),
+    /// Lines of the log that were lost, and those that were left out.
+    pub(crate) unwritten: (u64, u64),
 }
 
 const FIGURES: [Figure<LookupdStats>; 8] = [
@@ -62,6 +68,8 @@ impl Collector for LookupdPage {
         let requests = [("lookup", counters.lookups), ("other", counters.other_requests)];
         let requests = requests.into_iter().map(|(name, count)| ([("request", name)], count));
         show_family(page, "nsqlookupd_http_requests", "Requests over HTTP", true, requests)?;
+        show_visitors(page, "nsqlookupd", self.visitors)?;
+        show_unwritten(page, "nsqlookupd", self.unwritten)?;
         show_turns(page, "nsqlookupd_turn_seconds", core::iter::once(self.turns))
     }
 }

@@ -71,6 +71,8 @@ fn nsqd(aggregate: bool) -> String {
         lanes: vec![4],
         requests: vec![(7, 3)],
         turns: vec![meter.turns()],
+        visitors: (8, 2),
+        unwritten: (6, 1),
     })
 }
 
@@ -86,7 +88,8 @@ fn nsqlookupd() -> String {
         connections: 7,
         counters,
     };
-    text(LookupdPage { stats, turns: Meter::default().turns() })
+    let turns = Meter::default().turns();
+    text(LookupdPage { stats, turns, visitors: (8, 2), unwritten: (6, 1) })
 }
 
 fn text(page: impl Collector) -> String {
@@ -113,6 +116,10 @@ fn figures_of_each_topic_and_channel() {
             "nsqd_lane_length{shard=\"0\"} 4",
             "nsqd_storage_requests_total{shard=\"0\"} 7",
             "nsqd_storage_length{shard=\"0\"} 3",
+            "nsqd_http_connections 8",
+            "nsqd_http_evictions_total 2",
+            "nsqd_log_lines_lost_total 6",
+            "nsqd_log_lines_left_out_total 1",
             "nsqd_turn_seconds_count{shard=\"0\"} 2",
             "nsqd_turn_seconds_bucket{le=\"0.000004096\",shard=\"0\"} 1",
             "nsqd_turn_seconds_bucket{le=\"1.073741824\",shard=\"0\"} 1",
@@ -155,6 +162,8 @@ fn figures_of_nsqlookupd() {
         &nsqlookupd(),
         &[
             "nsqlookupd_tombstones 6",
+            "nsqlookupd_http_evictions_total 2",
+            "nsqlookupd_log_lines_lost_total 6",
             "nsqlookupd_commands_total{command=\"PING\"} 3",
             "nsqlookupd_http_requests_total{request=\"lookup\"} 4",
             "nsqlookupd_turn_seconds_count{shard=\"0\"} 0",

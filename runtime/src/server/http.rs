@@ -1,11 +1,10 @@
 //! HTTP listeners on hyper.
 
-use core::cell::Cell;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,75 +20,43 @@ use sansq_core::nsqd::Peer;
 use sansq_core::upgrade::ServerTls;
 
 use super::accept;
-use super::connection::linger;
 use super::turn::{Driven, Driver};
-use crate::http::{
-    ANSWER_TIME, BODY_TIME, HANDSHAKE_TIME, HEAD_TIME, PLAIN_TO_HTTPS, Site, handle, is_plain,
-};
+use crate::http::{BODY_TIME, HANDSHAKE_TIME, HEAD_TIME, Site, handle, is_plain, turn_away};
 use crate::impatient::Impatient;
 use crate::io::{HyperIo, Stream};
 use crate::listen::error_text;
-use crate::runtime::{Runtime, Socket, Task, Thread, within, writable};
-use crate::signal::Signal;
+use crate::runtime::{Runtime, Task, Thread, within};
+use crate::visitors::{Visit, Visitors};
 
-/// Accepts HTTP connections as long as there are not too many; more wait in the kernel's queue. With
-/// `tls` over TLS.
+/// Accepts HTTP connections. If there are too many, others go for them. With `tls` over TLS.
 pub(super) async fn serve<M: Driven, T: Thread, S: Site>(
     driver: Rc<Driver<M, T>>,
     listener: T::Listener,
-    places: usize,
+    visitors: Rc<Visitors>,
     site: Rc<S>,
     tls: Option<ServerTls>,
 ) {
     let name = if tls.is_some() { "HTTPS" } else { "HTTP" };
     let acceptor = tls.map(|tls| TlsAcceptor::from(Arc::clone(tls.config())));
-    let places = Rc::new(Free { count: Cell::new(places), one: Signal::default() });
     loop {
-        let place = places.take().await;
         let (stream, peer) = accept::<T>(&listener, S::PROGRAM, name).await;
         let Ok(socket) = driver.adopt(stream) else { continue };
-        let (own, site, acceptor) = (Rc::clone(&driver), Rc::clone(&site), acceptor.clone());
-        let task = driver.spawn(async move {
+        let visitor = visitors.enter(S::PROGRAM, T::Runtime::sleep).await;
+        let (site, acceptor, visit) = (Rc::clone(&site), acceptor.clone(), visitor.visit());
+        let task = driver.spawn(visitor.stay(async move {
             match acceptor {
-                None => converse::<T, S>(Stream::new(socket), peer, site).await,
+                None => converse::<T, S>(Stream::new(socket), peer, site, visit).await,
                 Some(acceptor) => {
-                    let shake = shake(&own, acceptor, socket);
+                    let shake = shake::<T>(acceptor, socket, &visit);
                     match within::<T::Runtime, _>(HANDSHAKE_TIME, shake).await {
-                        Some(Ok(stream)) => converse::<T, S>(stream, peer, site).await,
+                        Some(Ok(stream)) => converse::<T, S>(stream, peer, site, visit).await,
                         Some(Err(error)) => warn::<S>(peer, &error),
                         None => warn::<S>(peer, &ErrorKind::TimedOut.into()),
                     }
                 }
             }
-            drop(place);
-        });
+        }));
         task.detach();
-    }
-}
-
-/// The places that are free.
-struct Free {
-    count: Cell<usize>,
-    one: Signal,
-}
-
-/// A place, which is free again when this is dropped.
-struct Place(Rc<Free>);
-
-impl Free {
-    async fn take(self: &Rc<Self>) -> Place {
-        while self.count.get() == 0 {
-            self.one.wait().await;
-        }
-        self.count.set(self.count.get() - 1);
-        Place(Rc::clone(self))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() + 1);
-        self.0.one.ring();
     }
 }
 
@@ -98,12 +65,13 @@ async fn converse<T: Thread, S: Site>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
     site: Rc<S>,
+    visit: Rc<Visit>,
 ) {
     let service = service_fn(|request| {
-        let site = Rc::clone(&site);
-        async move { handle(&*site, peer, request, T::Runtime::sleep(BODY_TIME)).await }
+        let (site, visit) = (Rc::clone(&site), Rc::clone(&visit));
+        async move { handle(&*site, peer, &visit, request, T::Runtime::sleep(BODY_TIME)).await }
     });
-    let io = Impatient::new(HyperIo::new(stream), || T::Runtime::sleep(ANSWER_TIME));
+    let io = Impatient::new(HyperIo::new(stream), Rc::clone(&visit), T::Runtime::sleep);
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
         .timer(HyperTimer(T::Runtime::sleep))
@@ -115,28 +83,26 @@ async fn converse<T: Thread, S: Site>(
 }
 
 /// Makes TLS of a connection. One that speaks plain HTTP is told so.
-async fn shake<M: Driven, T: Thread>(
-    driver: &Rc<Driver<M, T>>,
+async fn shake<T: Thread>(
     acceptor: TlsAcceptor,
     socket: T::Socket,
+    visit: &Rc<Visit>,
 ) -> io::Result<TlsStream<Stream<T::Socket>>> {
     let mut stream = Stream::new(socket);
     let plain = poll_fn(|context| {
         stream.poll_first(context).map_ok(|first| !first.is_empty() && is_plain(first))
     });
     if plain.await? {
-        let socket = stream.into_socket();
-        writable(&socket).await?;
-        socket.try_write(&[IoSlice::new(PLAIN_TO_HTTPS)])?;
-        linger(driver, &socket).await;
-        return Err(io::Error::other("client sent an HTTP request to an HTTPS server"));
+        let io = Impatient::new(HyperIo::new(stream), Rc::clone(visit), T::Runtime::sleep);
+        match turn_away(io).await? {}
     }
     acceptor.accept(stream).await
 }
 
 fn warn<S: Site>(peer: Peer, error: &io::Error) {
     let text = error_text(error);
-    S::PROGRAM.log(Level::Warn, format_args!("http: TLS handshake error from {peer}: {text}"));
+    let line = format_args!("http: TLS handshake error from {peer}: {text}");
+    S::PROGRAM.log_kind(Level::Warn, Some("TLS handshakes"), line);
 }
 
 /// A runtime's time, as hyper wants it.

@@ -11,7 +11,7 @@ use sansq_core::nsqlookupd::{self, Answer, CLOSE_TIMEOUT, Lookupd};
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 
-use crate::log::Program;
+use crate::log::{Program, UNWRITTEN};
 use crate::meter::Meter;
 use crate::metrics::{self, LookupdPage};
 
@@ -124,7 +124,11 @@ impl Registrar {
         out: &mut RegistrarActions,
     ) -> HttpReply {
         match self.0.handle_http(request, now, &mut out.machine) {
-            Answer::Metrics(stats) => metrics::reply(LookupdPage { stats, turns: meter.turns() }),
+            Answer::Metrics(stats) => {
+                let (turns, visitors) = (meter.turns(), meter.visitors());
+                let unwritten = UNWRITTEN.counts();
+                metrics::reply(LookupdPage { stats, turns, visitors, unwritten })
+            }
             Answer::Reply(reply) => reply,
         }
     }

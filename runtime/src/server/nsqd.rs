@@ -25,6 +25,7 @@ use crate::runtime::{ServerRuntime, Socket, Task, Thread, writable};
 use crate::site::NsqdSite;
 use crate::socket::{Address, Stream};
 use crate::storage::{DataPath, Disk, Inventory, Storage};
+use crate::visitors::Visitors;
 
 /// An nsqd whose listeners are open and which does not run yet.
 #[derive(Debug)]
@@ -148,13 +149,16 @@ impl Front {
         let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
         let mut doors =
             vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
-        let (connections, tls) = (options.http_connections, options.config.tls.clone());
+        let meter = lanes.meter(ShardId(0));
+        let visitors = Visitors::new(driver.clock, options.max_http_connections, meter);
+        let tls = options.config.tls.clone();
         let asked = Rc::clone(driver);
         let ask = async move |request| shard::ask(&asked, request).await;
         let site = NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask);
         let mut serve = |name, listener: Listener, site, tls| -> io::Result<()> {
             let socket = driver.listen(listener.socket)?;
-            let serve = http::serve(Rc::clone(driver), socket, connections, Rc::new(site), tls);
+            let serve =
+                http::serve(Rc::clone(driver), socket, Rc::clone(&visitors), Rc::new(site), tls);
             let task = driver.spawn(serve);
             doors.push(Door::new(Program::Nsqd, name, listener.address, listener.file, task));
             Ok(())
@@ -180,7 +184,7 @@ async fn accept<T: Thread>(
     for target in (0..lanes.shards()).map(ShardId).cycle() {
         let (stream, peer) = accept_next::<T>(&listener, Program::Nsqd, "TCP").await;
         let Some(place) = places.take() else {
-            if let Some(line) = refusals.note(driver.clock.now().instant, &places) {
+            if let Some(line) = refusals.note(driver.clock.now().instant, places.max()) {
                 Program::Nsqd.log(Level::Warn, line);
             }
             refuse(&driver, stream, &refusing);

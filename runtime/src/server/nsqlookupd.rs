@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
 use sansq_core::nsqlookupd::{self};
-use sansq_core::options::{HTTP_CONNECTIONS_MAX, LookupdOptions};
+use sansq_core::options::LookupdOptions;
 
 use super::handle::ServerHandle;
 use super::life::{self, Door, Opened};
@@ -26,6 +26,7 @@ use crate::log::Program;
 use crate::places::Places;
 use crate::runtime::{ServerRuntime, Thread};
 use crate::socket::Address;
+use crate::visitors::Visitors;
 
 /// An nsqlookupd whose listeners are open and which does not run yet.
 #[derive(Debug)]
@@ -100,13 +101,10 @@ impl<R: ServerRuntime> Lookupd<R> {
         if let Some(web) = web {
             let listener = driver.listen(web.socket)?;
             let site = Rc::new(LookupdSite(Rc::clone(&driver)));
-            let task = driver.spawn(http::serve(
-                Rc::clone(&driver),
-                listener,
-                HTTP_CONNECTIONS_MAX,
-                site,
-                None,
-            ));
+            let meter = driver.look(|turn| Arc::clone(&turn.meter));
+            let visitors = Visitors::new(driver.clock, options.max_http_connections, meter);
+            let task =
+                driver.spawn(http::serve(Rc::clone(&driver), listener, visitors, site, None));
             doors.push(Door::new(Program::Nsqlookupd, "HTTP", web.address, web.file, task));
         }
         Ok((driver, doors))
@@ -159,7 +157,7 @@ impl Driven for Registrar {
         actions: &mut RegistrarActions,
     ) {
         for event in actions.machine.events.drain(..) {
-            Program::Nsqlookupd.log(event.level(), event);
+            Program::Nsqlookupd.log_kind(event.level(), Some(event.kind()), event);
         }
         for conn in actions.machine.transmit.drain(..) {
             turn.transmit(driver, conn);

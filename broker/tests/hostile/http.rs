@@ -1,0 +1,194 @@
+//! Clients that misbehave on the HTTP port, and the operators beside them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::server::{RUNTIMES, Server, patient, until};
+
+/// A limit on open files that leaves HTTP 128 places.
+const LIMITS: &str = "ulimit -n 1024";
+
+/// Many more than there are places, and fewer than the kernel's queue holds.
+const COUNT: usize = 400;
+
+/// `/ping` is answered while others hold on to their connections. Without a way to make room they would for a
+/// minute, which is what this tells apart from a machine that is slow.
+fn is_served(server: &Server) {
+    let start = Instant::now();
+    assert!(server.ask("GET /ping", b"").ends_with("\r\n\r\nOK"));
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+/// An nsqd and an nsqlookupd, each on each runtime.
+fn servers(limits: &str) -> impl Iterator<Item = (String, Server)> {
+    RUNTIMES.into_iter().flat_map(move |runtime| {
+        [
+            (format!("nsqd on {runtime}"), Server::nsqd_within(limits, runtime, &[])),
+            (
+                format!("nsqlookupd on {runtime}"),
+                Server::nsqlookupd(runtime, &["--max-http-connections=128"]),
+            ),
+        ]
+    })
+}
+
+/// `COUNT` connections that have sent `text`.
+fn holding(server: &Server, text: &[u8]) -> Vec<TcpStream> {
+    let connect = |_| {
+        let mut socket = patient(server.http);
+        // Those who have been shown the door may not be able to write.
+        let _ = socket.write_all(text);
+        socket
+    };
+    (0..COUNT).map(connect).collect()
+}
+
+#[test]
+fn connections_that_are_kept_idle_keep_nobody_out() {
+    for (name, server) in servers(LIMITS) {
+        let request = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut idle = holding(&server, b"");
+        is_served(&server);
+        let mut kept = 0;
+        for socket in &mut idle {
+            // Whoever had to go has been told so before it asks.
+            if socket.write_all(request).is_ok() && socket.read(&mut [0; 512]).is_ok_and(|n| n > 0)
+            {
+                kept += 1;
+            }
+        }
+        println!("{name}: {kept} of {COUNT} kept");
+        assert!((100..=128).contains(&kept), "{name}: {kept}");
+        is_served(&server);
+        let page = server.ask("GET /metrics", b"");
+        let line = page.lines().find(|line| line.contains("_http_evictions_total ")).unwrap();
+        let count: usize = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!((COUNT - 128..COUNT).contains(&count), "{name}: {line}");
+        until(|| server.log().contains("all of --max-http-connections=128 were open"));
+    }
+}
+
+/// Nobody can hold a place by being slow: not with half a head, half a body, or an answer that is not read.
+#[test]
+fn slow_requests_keep_nobody_out() {
+    let body = "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf";
+    for (name, server) in servers(LIMITS) {
+        for text in ["G", "GET /ping HTTP/1.1\r\nHost: x\r\nX: ", body] {
+            let mut slow = holding(&server, text.as_bytes());
+            is_served(&server);
+            // They trickle on.
+            for socket in &mut slow {
+                let _ = socket.write_all(b"x");
+            }
+            is_served(&server);
+            println!("{name}: served beside {text:?}");
+        }
+    }
+}
+
+#[test]
+fn answers_that_are_not_read_keep_nobody_out() {
+    for runtime in RUNTIMES {
+        let nsqd = Server::nsqd(runtime, &["--max-http-connections=16"]);
+        // An answer that no socket takes whole.
+        let name = "x".repeat(60);
+        for n in 0..600 {
+            assert!(nsqd.ask(&format!("POST /topic/create?topic={name}{n}"), b"").contains("200"));
+        }
+        let requests = b"GET /stats?format=json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
+        let mut deaf = Vec::new();
+        for _ in 0..64 {
+            let mut socket = patient(nsqd.http);
+            let _ = socket.write_all(&requests);
+            deaf.push(socket);
+        }
+        is_served(&nsqd);
+    }
+}
+
+/// Answers that are long in the making are given up for those who come: publishers that wait for a disk.
+#[test]
+fn publishers_that_wait_keep_nobody_out() {
+    for runtime in RUNTIMES {
+        // The queue's file can't be written, since it is a folder.
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("t.diskqueue.000000.dat")).unwrap();
+        let data_path = format!("--data-path={}", folder.path().display());
+        let flags = ["--max-http-connections=16", "--mem-queue-size=0", data_path.as_str()];
+        let nsqd = Server::nsqd(runtime, &flags);
+        let publish = |_| {
+            let mut socket = patient(nsqd.http);
+            let head = "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+            write!(socket, "{head}Content-Length: 1\r\n\r\nx").unwrap();
+            socket
+        };
+        let waiting: Vec<_> = (0..64).map(publish).collect();
+        let start = Instant::now();
+        assert!(nsqd.ask("GET /config/node_id", b"").starts_with("HTTP/1.1 "));
+        println!("{runtime}: served after {:?}", start.elapsed());
+        let mut given_up = 0;
+        for mut socket in waiting {
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            given_up += usize::from(answer.ends_with("{\"message\":\"TOO_MANY_CONNECTIONS\"}"));
+        }
+        println!("{runtime}: {given_up} were told that they have to go");
+        assert!(given_up > 0);
+    }
+}
+
+/// The places are those of both ports, and a handshake that does not go on holds none either.
+#[test]
+fn handshakes_that_do_not_go_on_keep_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("cert"), own.cert.pem()).unwrap();
+    fs::write(path("key"), own.signing_key.serialize_pem()).unwrap();
+    for runtime in RUNTIMES {
+        let cert = format!("--tls-cert={}", path("cert"));
+        let key = format!("--tls-key={}", path("key"));
+        let flags = ["--https-address=127.0.0.1:0", &cert, &key, "--max-http-connections=16"];
+        let nsqd = Server::nsqd(runtime, &flags);
+        let log = nsqd.log();
+        let (_, https) = log.split_once("HTTPS: listening on ").unwrap();
+        let https = https.lines().next().unwrap().parse().unwrap();
+        let mut halves = Vec::new();
+        for _ in 0..64 {
+            let mut socket = patient(https);
+            // The head of a ClientHello, and not all of it.
+            let _ = socket.write_all(b"\x16\x03\x01\x02\0\x01\0");
+            halves.push(socket);
+        }
+        is_served(&nsqd);
+        // What is no TLS is told so, whatever comes behind it.
+        let mut plain = patient(https);
+        plain.write_all(b"GET /ping HTTP/1.1\r\n").unwrap();
+        plain.peek(&mut [0]).unwrap();
+        plain.write_all(&[b'x'; 10_000]).unwrap();
+        plain.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        plain.read_to_string(&mut answer).unwrap();
+        assert!(answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{answer}");
+    }
+}
+
+/// A client that speaks another protocol gets its 400, whatever it sends behind it.
+#[test]
+fn whoever_does_not_speak_http_can_read_that() {
+    for (name, server) in servers("") {
+        let mut socket = patient(server.http);
+        socket.write_all(b"  V2").unwrap();
+        socket.peek(&mut [0]).unwrap();
+        for _ in 0..8 {
+            socket.write_all(b"IDENTIFY\n\0\0\0\x02{}").unwrap();
+        }
+        socket.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{name}: {answer}");
+    }
+}
