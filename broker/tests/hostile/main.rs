@@ -7,4 +7,5 @@ mod certificates;
 mod clients;
 mod disk;
 mod http;
+mod log;
 mod server;
