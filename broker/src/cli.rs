@@ -183,7 +183,8 @@ fn start<P: Program>(
     match serve(options, &logs) {
         Ok(()) => 0,
         Err(error) => {
-            log(target, Level::Fatal, error.line(target));
+            let (target, line) = error.last_line(program);
+            log(target, Level::Fatal, line);
             1
         }
     }
@@ -301,7 +302,7 @@ const OVERVIEW: &str = "\
 sansq: NSQ's servers and tools in one program
 
 Usage:
-  sansq [flags]               run nsqd and nsqlookupd, with ./data as data path
+  sansq [flags]               run nsqd and nsqlookupd for this host, with ./data as data path
   sansq nsqd [flags]          run nsqd, with NSQ's flags, config file and data path
   sansq nsqlookupd [flags]    run nsqlookupd, with NSQ's flags and config file
   sansq pub [flags]           publish messages

@@ -17,6 +17,7 @@ use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVe
 use crate::assemble::{self, Running};
 use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::version_line;
+use sansq_runtime::listen::{ListenError, Listens};
 use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 
 /// Runs nsqd until it is told to stop.
@@ -213,17 +214,55 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// The last line of the log of `program`, with the reference's words in front where it has some.
-    pub fn line(&self, program: &str) -> String {
+    /// The last line of the log, and whose log it is: of `program`, or of one of the two servers in it. It has
+    /// the reference's words in front where it has some.
+    pub fn last_line(&self, program: &str) -> (&'static str, String) {
+        let target = match self.listen_error().map(|error| error.what) {
+            Some(Listens::Nsqds | Listens::LookupHttp) => NSQLOOKUPD,
+            None if program == NSQLOOKUPD => NSQLOOKUPD,
+            // What is said for both servers together is nsqd's line.
+            Some(Listens::Clients | Listens::Http | Listens::Https) | None => NSQD,
+        };
         let is_metadata =
             |error: &io::Error| error.get_ref().is_some_and(|error| error.is::<MetadataError>());
-        match self {
+        let line = match self {
             Self::Run(error) => error.to_string(),
             Self::Start(error) if is_metadata(error) => error.to_string(),
-            Self::Check(_) | Self::DataPath(_) | Self::Start(_) | Self::Tls(_) => {
-                format!("failed to instantiate {program} - {self}")
+            Self::Start(_) => {
+                let mut line = format!("failed to instantiate {target} - {self}");
+                if let Some(error) = self.listen_error() {
+                    let help = error.help.map(|help| format!("; {help}")).unwrap_or_default();
+                    let flag = address_flag(error.what, program);
+                    line += &format!("{help}; change it with --{flag}");
+                }
+                line
             }
-        }
+            Self::DataPath(error) => {
+                let help = error.help().map(|help| format!("; {help}")).unwrap_or_default();
+                format!("failed to instantiate {target} - {self}{help}; change it with --data-path")
+            }
+            Self::Check(_) | Self::Tls(_) => format!("failed to instantiate {target} - {self}"),
+        };
+        (target, line)
+    }
+
+    /// The address that could not be listened on, if that is the reason.
+    fn listen_error(&self) -> Option<&ListenError> {
+        let Self::Start(error) = self else { return None };
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+/// The flag of `program` that has the address to listen on for `what`.
+fn address_flag(what: Listens, program: &str) -> &'static str {
+    match what {
+        Listens::Clients => "tcp-address",
+        Listens::Http => "http-address",
+        Listens::Https => "https-address",
+        Listens::Nsqds if program == NSQLOOKUPD => "tcp-address",
+        Listens::LookupHttp if program == NSQLOOKUPD => "http-address",
+        Listens::Nsqds => "nsqlookupd-tcp-address",
+        Listens::LookupHttp => "nsqlookupd-http-address",
     }
 }
 

@@ -107,6 +107,18 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
             &["nsqd", &data_path, "-log-prefix=p:"][..],
             ["p:", " FATAL: failed to instantiate nsqd - failed to lock data-path: open "],
         ),
+        (
+            &["nsqd", &data_path],
+            ["[nsqd] ", "no such file or directory; it has to exist, create it with: mkdir -p '"],
+        ),
+        (
+            &["nsqlookupd", "--http-address=localhost", ports[0], "--log-level=error"],
+            [
+                "[nsqlookupd] ",
+                " FATAL: failed to instantiate nsqlookupd - listen (localhost) failed - it has to be \
+                 host:port, such as localhost:4161; change it with --http-address\n",
+            ],
+        ),
         (&["nsqd", &config], ["[nsqd] ", " FATAL: failed to load config file "]),
         (&["nsqlookupd", &config], ["[nsqlookupd] ", " FATAL: failed to load config file "]),
     ] {
@@ -116,6 +128,49 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
         assert!(stderr.starts_with(prefix) && stderr.contains(text), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
+}
+
+/// Of two servers in one process, and of several ports, the line says which it is and what changes it.
+#[test]
+fn a_port_that_is_taken_is_named_with_its_server_and_its_flag() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (flag, program) in [
+        ("tcp-address", "nsqd"),
+        ("http-address", "nsqd"),
+        ("nsqlookupd-tcp-address", "nsqlookupd"),
+        ("nsqlookupd-http-address", "nsqlookupd"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data_path = format!("--data-path={}", folder.path().display());
+        let others = ["tcp", "http", "nsqlookupd-tcp", "nsqlookupd-http"]
+            .map(|name| format!("--{name}-address=127.0.0.1:0"));
+        let taken = format!("--{flag}={address}");
+        let args = [&others[..], &[data_path, taken, "--log-level=error".into()]].concat();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (status, _, stderr) = sansq(&args);
+        assert_eq!(status, Some(1), "{stderr}");
+        let start = format!("[{program}] ");
+        let end = format!(
+            "FATAL: failed to instantiate {program} - listen ({address}) failed - listen tcp \
+             {address}: bind: address already in use; another program has this port; \
+             change it with --{flag}\n"
+        );
+        assert!(stderr.starts_with(&start) && stderr.ends_with(&end), "{stderr}");
+    }
+}
+
+/// An address without a port is a port forgotten, not a file to be made.
+#[test]
+fn an_address_without_a_port_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_path = format!("--data-path={}", folder.path().display());
+    let (status, _, stderr) = sansq(&["nsqd", &data_path, "--tcp-address=localhost"]);
+    assert_eq!(status, Some(1));
+    let end = "listen (localhost) failed - it has to be host:port, such as localhost:4150, or the \
+               path of a unix socket, with a slash, such as ./localhost; change it with --tcp-address\n";
+    assert!(stderr.ends_with(end), "{stderr}");
+    assert!(!Path::new("localhost").exists());
 }
 
 /// `sansq` alone, on free ports, with what it says about them.
@@ -205,7 +260,7 @@ fn sansq_alone_says_what_to_type_and_it_works() {
         let data_path = format!("--data-path={}", other.path().display());
         let (status, _, stderr) = sansq(&["nsqd", &data_path, "--tcp-address", &nsqd]);
         let text = format!(
-            "FATAL: failed to instantiate nsqd - listen ({nsqd}) failed - listen tcp {nsqd}: bind: address already in use\n"
+            "FATAL: failed to instantiate nsqd - listen ({nsqd}) failed - listen tcp {nsqd}: bind: address already in use; another program has this port; change it with --tcp-address\n"
         );
         assert!(status == Some(1) && stderr.ends_with(&text), "{stderr}");
 

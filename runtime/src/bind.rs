@@ -7,7 +7,7 @@ use sansq_core::nsqd::http::OptionValue;
 use sansq_core::nsqd::statsd_prefix;
 use sansq_core::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 
-use crate::listen::Listener;
+use crate::listen::{Listener, Listens};
 use crate::socket::Address;
 
 /// A server whose listeners are open and which does not run yet.
@@ -52,10 +52,11 @@ impl Bound<NsqdOptions> {
         if options.shards == 0 || options.shards > SHARDS_MAX {
             return Err(invalid(format!("--shards must be [1,{SHARDS_MAX}]")));
         }
-        let tcp = Listener::open(&options.tcp_address)?;
-        let http = options.http_address.as_deref().map(Listener::open).transpose()?;
+        let tcp = Listener::open(Listens::Clients, &options.tcp_address)?;
+        let http = options.http_address.as_deref();
+        let http = http.map(|address| Listener::open(Listens::Http, address)).transpose()?;
         let https = options.https_address.as_deref().filter(|_| options.config.tls.is_some());
-        let https = https.map(Listener::open_tcp).transpose()?;
+        let https = https.map(|address| Listener::open_tcp(Listens::Https, address)).transpose()?;
         let config = &mut options.config;
         config.disk = true;
         // -1 for a unix socket; 0 if HTTP is off.
@@ -94,8 +95,8 @@ impl Bound<LookupdOptions> {
     /// # Errors
     /// If an address cannot be listened on; the text names it.
     pub fn lookupd(mut options: LookupdOptions) -> io::Result<Self> {
-        let tcp = Listener::open_tcp(&options.tcp_address)?;
-        let http = Listener::open_tcp(&options.http_address)?;
+        let tcp = Listener::open_tcp(Listens::Nsqds, &options.tcp_address)?;
+        let http = Listener::open_tcp(Listens::LookupHttp, &options.http_address)?;
         options.config.tcp_port = tcp.address.port().unwrap_or(0);
         options.config.http_port = http.address.port().unwrap_or(0);
         Ok(Self { options, tcp, http: Some(http), https: None })

@@ -1,5 +1,6 @@
 //! Listening, and the texts of what can go wrong with sockets.
 
+use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
@@ -27,55 +28,166 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `host:port`, without a host on every interface; or on the unix socket at a path, which
-    /// is what has no port (nsqd-protocol.md section 1).
+    /// Listens for `what` on `host:port`, without a host on every interface; or on the unix socket at a path
+    /// (nsqd-protocol.md section 1), which is what has no port and looks like a path.
     ///
     /// # Errors
-    /// The operating system's reason, in the reference's words around it.
-    pub fn open(address: &str) -> io::Result<Self> {
-        if is_path(address) { Self::open_unix(address) } else { Self::open_tcp(address) }
+    /// A [`ListenError`].
+    pub fn open(what: Listens, address: &str) -> io::Result<Self> {
+        match kind(address) {
+            AddressKind::Path => Self::open_unix(what, address),
+            AddressKind::Port => Self::open_tcp(what, address),
+            AddressKind::Neither => Err(ListenError::neither(what, address, true)),
+        }
     }
 
     /// Listens on `host:port`; without a host on every interface.
     ///
     /// # Errors
-    /// The operating system's reason, in the reference's words around it.
-    pub fn open_tcp(address: &str) -> io::Result<Self> {
-        let socket = listen(address).map_err(|error| refused(address, "tcp", &error))?;
+    /// A [`ListenError`].
+    pub fn open_tcp(what: Listens, address: &str) -> io::Result<Self> {
+        if kind(address) != AddressKind::Port {
+            return Err(ListenError::neither(what, address, false));
+        }
+        let socket = listen(address).map_err(|error| refused(what, address, "tcp", &error))?;
         let address = Address::Tcp(socket.local_addr()?);
         Ok(Self { socket: ListenSocket::Tcp(socket), address, file: None })
     }
 
     #[cfg(unix)]
-    fn open_unix(path: &str) -> io::Result<Self> {
-        let (socket, file) =
-            SocketFile::listen(path.as_ref()).map_err(|error| refused(path, "unix", &error))?;
+    fn open_unix(what: Listens, path: &str) -> io::Result<Self> {
+        let (socket, file) = SocketFile::listen(path.as_ref())
+            .map_err(|error| refused(what, path, "unix", &error))?;
         let socket = ListenSocket::Unix(socket);
         Ok(Self { socket, address: Address::Unix(path.into()), file: Some(file) })
     }
 
     #[cfg(not(unix))]
-    fn open_unix(path: &str) -> io::Result<Self> {
-        Err(refused(path, "unix", &ErrorKind::Unsupported.into()))
+    fn open_unix(what: Listens, path: &str) -> io::Result<Self> {
+        Err(refused(what, path, "unix", &ErrorKind::Unsupported.into()))
     }
 }
 
-/// Whether an address is the path of a unix socket: whatever has no host and port, by Go's rules.
-fn is_path(address: &str) -> bool {
-    match address.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').is_none_or(|(host, port)| {
-            host.contains('[')
-                || !port.starts_with(':')
-                || port.matches([':', '[', ']']).count() > 1
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Listens {
+    /// nsqd's clients.
+    Clients,
+    /// nsqd's HTTP API.
+    Http,
+    /// nsqd's HTTP API over TLS.
+    Https,
+    /// nsqds, at nsqlookupd.
+    Nsqds,
+    /// nsqlookupd's HTTP API.
+    LookupHttp,
+}
+
+impl Listens {
+    /// NSQ's port for it.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Clients => 4150,
+            Self::Http => 4151,
+            Self::Https => 4152,
+            Self::Nsqds => 4160,
+            Self::LookupHttp => 4161,
+        }
+    }
+}
+
+/// An address can't be listened on.
+#[derive(Debug)]
+pub struct ListenError {
+    /// What the listener was to be for.
+    pub what: Listens,
+    /// What the operating system's reason means here, if that is not plain.
+    pub help: Option<&'static str>,
+    /// What is wrong, in the reference's words around the operating system's reason.
+    text: String,
+}
+
+impl ListenError {
+    /// The error for an address of neither form, with what may have been meant.
+    fn neither(what: Listens, address: &str, may_be_path: bool) -> io::Error {
+        let meant = with_port(address, what.port());
+        let mut text =
+            format!("listen ({address}) failed - it has to be host:port, such as {meant}");
+        if may_be_path {
+            let path = if address.is_empty() { "nsqd.sock" } else { address };
+            text += &format!(", or the path of a unix socket, with a slash, such as ./{path}");
+        }
+        io::Error::new(ErrorKind::InvalidInput, Self { what, help: None, text })
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl core::error::Error for ListenError {}
+
+/// What an address without a port may have been meant to be.
+fn with_port(address: &str, port: u16) -> String {
+    if let Ok(port) = address.parse::<u16>() {
+        return format!(":{port}");
+    }
+    let host = address.trim_end_matches(':');
+    match host.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+/// What an address says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum AddressKind {
+    /// The path of a unix socket.
+    Path,
+    /// A host and a port.
+    Port,
+    Neither,
+}
+
+/// By Go's rules whatever has no host and port is a path; most often that is a port forgotten, so that here it
+/// has to look like a path too.
+fn kind(address: &str) -> AddressKind {
+    let has_port = match address.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').is_some_and(|(host, port)| {
+            !host.contains('[')
+                && port.starts_with(':')
+                && port.matches([':', '[', ']']).count() == 1
         }),
-        None => address.matches(':').count() != 1 || address.contains(['[', ']']),
+        None => address.matches(':').count() == 1 && !address.contains(['[', ']']),
+    };
+    if has_port {
+        AddressKind::Port
+    } else if address.contains(std::path::is_separator) || address.ends_with(".sock") {
+        AddressKind::Path
+    } else {
+        AddressKind::Neither
     }
 }
 
-fn refused(address: &str, network: &str, error: &io::Error) -> io::Error {
-    let text = error_text(error);
-    let text = format!("listen ({address}) failed - listen {network} {address}: bind: {text}");
-    io::Error::new(error.kind(), text)
+fn refused(what: Listens, address: &str, network: &str, error: &io::Error) -> io::Error {
+    let reason = error_text(error);
+    let text = format!("listen ({address}) failed - listen {network} {address}: bind: {reason}");
+    io::Error::new(error.kind(), ListenError { what, help: help(error.kind(), network), text })
+}
+
+/// What the operating system's reason means here.
+fn help(reason: ErrorKind, network: &str) -> Option<&'static str> {
+    Some(match (reason, network) {
+        (ErrorKind::AddrInUse, "tcp") => "another program has this port",
+        (ErrorKind::AddrInUse, _) => "there is another server or file at this path",
+        (ErrorKind::AddrNotAvailable, _) => "no interface of this host has this address",
+        (ErrorKind::NotFound, "unix") => "its folder has to exist",
+        (ErrorKind::PermissionDenied, "tcp") => "ports below 1024 need a permission",
+        (ErrorKind::PermissionDenied, _) => "its folder has to be writable",
+        _ => return None,
+    })
 }
 
 /// The file of a unix socket. It is removed when this is dropped, if it is still the same.
@@ -242,7 +354,7 @@ mod tests {
     fn a_port_in_use_is_named() {
         let taken = listen("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let error = Listener::open(&address.to_string()).unwrap_err();
+        let error = Listener::open(Listens::Http, &address.to_string()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert_eq!(
             error.to_string(),
@@ -250,6 +362,9 @@ mod tests {
                 "listen ({address}) failed - listen tcp {address}: bind: address already in use"
             )
         );
+        let error = error.get_ref().unwrap().downcast_ref::<ListenError>().unwrap();
+        let help = Some("another program has this port");
+        assert_eq!((error.what, error.help), (Listens::Http, help));
     }
 
     #[test]
@@ -273,23 +388,50 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_port_is_a_path() {
+    fn what_has_no_port_is_a_path_if_it_looks_like_one() {
+        use AddressKind::{Neither, Path, Port};
         for (address, expected) in [
-            ("127.0.0.1:4150", false),
-            (":0", false),
-            ("host:", false),
-            ("[::1]:4150", false),
-            ("/run/a:b", false),
-            ("/run/nsqd.sock", true),
-            ("nsqd.sock", true),
-            ("::1", true),
-            ("a:b:c", true),
-            ("[::1]", true),
-            ("[::1]4150", true),
-            ("", true),
+            ("127.0.0.1:4150", Port),
+            (":0", Port),
+            ("host:", Port),
+            ("[::1]:4150", Port),
+            ("/run/a:b", Port),
+            ("/run/nsqd.sock", Path),
+            ("./nsqd", Path),
+            ("nsqd.sock", Path),
+            ("/run/a:b:c", Path),
+            ("localhost", Neither),
+            ("4150", Neither),
+            ("::1", Neither),
+            ("a:b:c", Neither),
+            ("[::1]", Neither),
+            ("[::1]4150", Neither),
+            ("", Neither),
         ] {
-            assert_eq!(is_path(address), expected, "{address}");
+            assert_eq!(kind(address), expected, "{address}");
         }
+    }
+
+    #[test]
+    fn an_address_without_a_port_is_refused_with_what_may_be_meant() {
+        for (address, meant) in [
+            (
+                "localhost",
+                "localhost:4150, or the path of a unix socket, with a slash, such as ./localhost",
+            ),
+            ("4150", ":4150, or the path"),
+            ("::1", "[::1]:4150, or"),
+            ("", ":4150, or the path of a unix socket, with a slash, such as ./nsqd.sock"),
+        ] {
+            let error = Listener::open(Listens::Clients, address).unwrap_err().to_string();
+            let start =
+                format!("listen ({address}) failed - it has to be host:port, such as {meant}");
+            assert!(error.starts_with(&start), "{error}");
+        }
+        let error = Listener::open_tcp(Listens::Nsqds, "/run/nsqlookupd").unwrap_err().to_string();
+        assert!(error.ends_with(":4160"), "{error}");
+        let error = Listener::open_tcp(Listens::Nsqds, "host").unwrap_err().to_string();
+        assert_eq!(error, "listen (host) failed - it has to be host:port, such as host:4160");
     }
 
     #[cfg(unix)]
@@ -300,9 +442,9 @@ mod tests {
         let text = path.to_str().unwrap();
         // What the standard library opens, it does not remove.
         drop(UnixListener::bind(&path).unwrap());
-        let listener = Listener::open(text).unwrap();
+        let listener = Listener::open(Listens::Clients, text).unwrap();
         assert_eq!((listener.address.to_string().as_str(), listener.address.port()), (text, None));
-        let error = Listener::open(text).unwrap_err().to_string();
+        let error = Listener::open(Listens::Clients, text).unwrap_err().to_string();
         let reason =
             format!("listen ({text}) failed - listen unix {text}: bind: address already in use");
         assert_eq!(error, reason);
@@ -310,9 +452,9 @@ mod tests {
         assert!(!path.exists());
 
         std::fs::write(&path, "precious").unwrap();
-        assert!(Listener::open(text).is_err());
+        assert!(Listener::open(Listens::Clients, text).is_err());
         std::fs::remove_file(&path).unwrap();
-        let listener = Listener::open(text).unwrap();
+        let listener = Listener::open(Listens::Clients, text).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another's").unwrap();
         drop(listener);

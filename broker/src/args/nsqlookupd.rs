@@ -2,6 +2,7 @@
 //!
 //! Source: http-and-ops.md section 5.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use sansq_core::log::Level;
@@ -136,6 +137,9 @@ impl Program for NsqlookupdOptions {
 }
 
 /// What plain `sansq` runs with: nsqd's flags, and nsqlookupd's addresses behind a prefix.
+///
+/// It is what somebody starts who tries it out, so that it listens on this host only unless it is told to do
+/// otherwise: nobody on the network finds a broker there that asks for no password.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BothOptions {
     /// nsqd's options; the data path defaults to `./data`.
@@ -146,8 +150,19 @@ pub struct BothOptions {
 
 impl Default for BothOptions {
     fn default() -> Self {
-        let nsqd = NsqdOptions { data_path: Self::DATA_PATH.into(), ..NsqdOptions::default() };
-        Self { nsqd, nsqlookupd: NsqlookupdOptions::default() }
+        let nsqd = NsqdOptions {
+            data_path: Self::DATA_PATH.into(),
+            http_address: "127.0.0.1:4151".into(),
+            https_address: "127.0.0.1:4152".into(),
+            tcp_address: "127.0.0.1:4150".into(),
+            ..NsqdOptions::default()
+        };
+        let nsqlookupd = NsqlookupdOptions {
+            http_address: "127.0.0.1:4161".into(),
+            tcp_address: "127.0.0.1:4160".into(),
+            ..NsqlookupdOptions::default()
+        };
+        Self { nsqd, nsqlookupd }
     }
 }
 
@@ -155,12 +170,25 @@ impl BothOptions {
     /// The data path unless another one is given; only this one is made if it is missing.
     pub const DATA_PATH: &str = "./data";
 
-    /// Fills in what one server takes from the other: the log's options, the limit on HTTP
-    /// connections, and nsqlookupd's address for nsqd unless one was given. An nsqlookupd at port 0 is for the caller to add once its port is known.
+    /// Fills in what one server takes from the other: the log's options, the limit on HTTP connections, and
+    /// nsqlookupd's address for nsqd unless one was given. An nsqlookupd at port 0 is for the caller to add
+    /// once its port is known. A server that listens on this host only tells others an address of this host.
     pub fn settle(&mut self) {
         self.nsqlookupd.log_format = self.nsqd.log_format;
         self.nsqlookupd.log_level = self.nsqd.log_level;
         self.nsqlookupd.max_http_connections = self.nsqd.max_http_connections;
+        // A host's name need not lead to where only the host itself is heard.
+        let host = host_name();
+        if self.nsqd.broadcast_address == host
+            && let Some(local) = loopback(&self.nsqd.tcp_address)
+        {
+            self.nsqd.broadcast_address = local;
+        }
+        if self.nsqlookupd.broadcast_address == host
+            && let Some(local) = loopback(&self.nsqlookupd.http_address)
+        {
+            self.nsqlookupd.broadcast_address = local;
+        }
         let address = &self.nsqlookupd.tcp_address;
         if self.nsqd.lookupd_tcp_address.is_empty() && !address.ends_with(":0") {
             let port = address.strip_prefix("0.0.0.0").or_else(|| address.strip_prefix("[::]"));
@@ -174,11 +202,18 @@ impl BothOptions {
     }
 }
 
+/// The IP address of `host:port` if only this host can reach it.
+fn loopback(address: &str) -> Option<String> {
+    let address: SocketAddr = address.parse().ok()?;
+    address.ip().is_loopback().then(|| address.ip().to_string())
+}
+
 impl Program for BothOptions {
     const INTRO: &'static str = concat!(
         "sansq ",
         env!("CARGO_PKG_VERSION"),
         ": NSQ's nsqd and nsqlookupd in one process, with ./data as data path.\n\
+         They listen on 127.0.0.1 only: see Listening for more, such as --tcp-address=:4150.\n\
          `sansq help` lists the other things that sansq does."
     );
     const USAGE: &'static str = "sansq [flags]";
@@ -186,7 +221,11 @@ impl Program for BothOptions {
     fn flags(&mut self) -> Vec<Flag<'_>> {
         let group = "nsqlookupd beside it";
         let Self { nsqd, nsqlookupd } = self;
-        let mut flags = nsqd.flags();
+        let flags = nsqd.flags().into_iter().map(|flag| match flag.name() {
+            "broadcast-address" => flag.by_default(HOST_NAME_OR_LOCAL),
+            _ => flag,
+        });
+        let mut flags: Vec<_> = flags.collect();
         flags.extend([
             Flag::new(
                 group,
@@ -206,7 +245,7 @@ impl Program for BothOptions {
                 &mut nsqlookupd.broadcast_address,
                 "address that nsqd is told to reach it at",
             )
-            .by_default(HOST_NAME),
+            .by_default(HOST_NAME_OR_LOCAL),
         ]);
         flags
     }
@@ -219,3 +258,6 @@ impl Program for BothOptions {
         &self.nsqd.config
     }
 }
+
+/// What the default is of an address that others are told, where a server may listen on this host only.
+const HOST_NAME_OR_LOCAL: &str = "127.0.0.1 if only this host is listened to, else the host's name";

@@ -178,7 +178,7 @@ fn every_flag_and_default_of_the_reference() {
         broadcast_address: "lookup.example".into(),
         ..NsqlookupdOptions::default()
     };
-    assert_table(&options.flags(), &NSQLOOKUPD, &["runtime", "log-format"]);
+    assert_table(&options.flags(), &NSQLOOKUPD, &["runtime", "max-http-connections", "log-format"]);
 }
 
 #[test]
@@ -536,4 +536,39 @@ fn both_servers_find_each_other() {
         options.settle();
         assert_eq!(options.nsqd.lookupd_tcp_address, lookupd, "{args:?}");
     }
+}
+
+#[test]
+fn both_servers_together_listen_on_this_host_unless_they_are_told_otherwise() {
+    let settled = |args: &[&str]| {
+        let Ok(Request::Run(mut options, _)) = request::<BothOptions>(args) else {
+            panic!("{args:?}");
+        };
+        options.settle();
+        options
+    };
+    let BothOptions { nsqd, nsqlookupd } = settled(&[]);
+    let addresses = [nsqd.tcp_address, nsqd.http_address, nsqd.https_address];
+    assert_eq!(addresses, ["127.0.0.1:4150", "127.0.0.1:4151", "127.0.0.1:4152"]);
+    let addresses = [nsqlookupd.tcp_address, nsqlookupd.http_address];
+    assert_eq!(addresses, ["127.0.0.1:4160", "127.0.0.1:4161"]);
+    assert_eq!(nsqd.lookupd_tcp_address, ["127.0.0.1:4160"]);
+    assert_eq!(
+        (&*nsqd.broadcast_address, &*nsqlookupd.broadcast_address),
+        ("127.0.0.1", "127.0.0.1")
+    );
+
+    let BothOptions { nsqd, nsqlookupd } = settled(&["--tcp-address=:4150"]);
+    assert_eq!(
+        (nsqd.broadcast_address, &*nsqlookupd.broadcast_address),
+        (host_name(), "127.0.0.1")
+    );
+    let BothOptions { nsqd, .. } = settled(&["--broadcast-address=nsqd.example"]);
+    assert_eq!(nsqd.broadcast_address, "nsqd.example");
+
+    let Ok(Request::Help(page)) = request::<BothOptions>(&["--help"]) else { panic!("no help") };
+    assert!(page.contains("(default 127.0.0.1:4150)") && page.contains("127.0.0.1 only"), "{page}");
+    // Alone they are NSQ's.
+    assert_eq!(NsqdOptions::default().tcp_address, "0.0.0.0:4150");
+    assert_eq!(NsqlookupdOptions::default().tcp_address, "0.0.0.0:4160");
 }

@@ -5,7 +5,7 @@
 
 use core::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::listen::error_text;
@@ -56,6 +56,24 @@ pub enum DataPathError {
     ReadOnly(PathBuf, io::Error),
 }
 
+impl DataPathError {
+    /// What would be right, if that is not plain.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Lock(..) => Some(String::from("each nsqd needs a folder of its own")),
+            Self::Open(path, error) if error.kind() == ErrorKind::NotFound => {
+                let path = path.display();
+                Some(format!("it has to exist, create it with: mkdir -p '{path}'"))
+            }
+            Self::Open(_, error) if error.kind() == ErrorKind::NotADirectory => {
+                Some(String::from("it has to be a folder"))
+            }
+            Self::Open(..) => None,
+            Self::ReadOnly(..) => Some(String::from("files have to be made in it")),
+        }
+    }
+}
+
 impl fmt::Display for DataPathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -66,12 +84,8 @@ impl fmt::Display for DataPathError {
                 error_text(error),
             ),
             Self::Open(path, error) => {
-                write!(
-                    f,
-                    "failed to lock data-path: open {}: {}",
-                    path.display(),
-                    error_text(error)
-                )
+                let path = path.display();
+                write!(f, "failed to lock data-path: open {path}: {}", error_text(error))
             }
             Self::ReadOnly(path, error) => {
                 write!(f, "data-path {} is not writable - {}", path.display(), error_text(error))
