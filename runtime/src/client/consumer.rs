@@ -19,6 +19,7 @@ use super::events::{self, Events};
 use super::message::Message;
 use super::setup::{ConsumerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
+use super::waiters::{Spot, Wait, Waiters};
 use crate::runtime::Runtime;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
@@ -30,6 +31,8 @@ use crate::runtime::Runtime;
 /// once, others may still be answered for [`drop_grace`](ConsumerConfig::drop_grace).
 pub struct Consumer {
     handle: ConsumerHandle,
+    /// Where it waits as a stream.
+    spot: Spot,
     drop_grace: Duration,
 }
 
@@ -62,20 +65,19 @@ impl Consumer {
             })
         })?;
         runtime.spawn(drive(runtime.clone(), config.net, Arc::clone(&shared)));
-        Ok(Self { handle: ConsumerHandle(shared), drop_grace })
+        Ok(Self { handle: ConsumerHandle(shared), spot: Spot::default(), drop_grace })
     }
 
     /// The next message; `None`: the consumer was stopped, and there will be no more. Several tasks may
     /// wait for messages at once; each message goes to one of them.
     pub async fn next(&self) -> Option<Message> {
-        poll_fn(|context| self.poll_message(context)).await
+        let mut wait = self.wait_for_messages();
+        let delivery = poll_fn(|context| wait.poll(context, Consuming::poll_next)).await?;
+        Some(Message::new(Arc::clone(&self.handle.0), delivery))
     }
 
-    fn poll_message(&self, context: &Context<'_>) -> Poll<Option<Message>> {
-        let shared = &self.handle.0;
-        shared
-            .look(|client| client.poll_next(context))
-            .map(|delivery| Some(Message::new(Arc::clone(shared), delivery?)))
+    fn wait_for_messages(&self) -> Wait<'_, Consuming> {
+        Wait::new(&self.handle.0, takers)
     }
 
     /// Has `handler` work on messages, up to `limit` of them at once, and answers them by what it says, until
@@ -122,12 +124,16 @@ impl Consumer {
         R: Future<Output = ()>,
     {
         let mut at_work = FuturesUnordered::new();
+        let mut wait = self.wait_for_messages();
         let mut has_ended = false;
         loop {
             let step = poll_fn(|context| {
                 if !has_ended && at_work.len() < limit.max(1) {
-                    match self.poll_message(context) {
-                        Poll::Ready(Some(message)) => return Poll::Ready(Step::Begin(message)),
+                    match wait.poll(context, Consuming::poll_next) {
+                        Poll::Ready(Some(delivery)) => {
+                            let message = Message::new(Arc::clone(&self.handle.0), delivery);
+                            return Poll::Ready(Step::Begin(message));
+                        }
                         Poll::Ready(None) => has_ended = true,
                         Poll::Pending => {}
                     }
@@ -187,6 +193,10 @@ impl Consumer {
     }
 }
 
+const fn takers(client: &mut Consuming) -> &mut Waiters {
+    &mut client.takers
+}
+
 enum Step {
     Begin(Message),
     Done,
@@ -197,12 +207,16 @@ impl Stream for Consumer {
     type Item = Message;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.poll_message(context)
+        let Self { handle: ConsumerHandle(shared), spot, .. } = self.get_mut();
+        shared
+            .wait(spot, takers, context, Consuming::poll_next)
+            .map(|delivery| Some(Message::new(Arc::clone(shared), delivery?)))
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        self.handle.0.leave(&mut self.spot, takers);
         self.handle.begin_stop(self.drop_grace);
     }
 }
@@ -213,7 +227,8 @@ impl ConsumerHandle {
     /// the time.
     pub async fn stop(&self, grace: Duration) {
         self.begin_stop(grace);
-        poll_fn(|context| self.0.look(|client| client.poll_stopped(context))).await;
+        let mut wait = Wait::new(&self.0, |client| &mut client.stoppers);
+        poll_fn(|context| wait.poll(context, |client| client.poll_stopped())).await;
     }
 
     fn begin_stop(&self, grace: Duration) {

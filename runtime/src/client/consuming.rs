@@ -1,7 +1,7 @@
 //! A consumer's machine, and the messages that wait for the program.
 
 use core::mem;
-use core::task::{Context, Poll, Waker};
+use core::task::Poll;
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,10 +10,11 @@ use sansq_core::client::{Consumer, ConsumerActions, ConsumerEvent, Delivery, Del
 use sansq_core::time::Now;
 
 use super::events::Listeners;
-use super::machine::{Client, Task, Wakers, remember};
+use super::machine::{Client, Task, Wakers};
 use super::message::Message;
 use super::setup::DeadLetter;
 use super::shared::Shared;
+use super::waiters::Waiters;
 
 /// A core [`Consumer`] and those who wait for it.
 #[derive(Debug)]
@@ -22,13 +23,13 @@ pub(super) struct Consuming {
     pub(super) listeners: Listeners<ConsumerEvent>,
     /// Messages that nobody has taken yet: at most as many as the machine has in flight.
     queue: VecDeque<Delivery>,
-    takers: Vec<Waker>,
+    pub(super) takers: Waiters,
     /// Messages that were attempted too often, for the hook.
     dead: VecDeque<Delivery>,
     dead_letter: Option<DeadLetter>,
     /// What [`resume`](Self::resume) goes back to.
     max_in_flight: u32,
-    stoppers: Vec<Waker>,
+    pub(super) stoppers: Waiters,
     is_stopping: bool,
     is_over: bool,
 }
@@ -43,34 +44,29 @@ impl Consuming {
             machine,
             listeners: Listeners::default(),
             queue: VecDeque::new(),
-            takers: Vec::new(),
+            takers: Waiters::default(),
             dead: VecDeque::new(),
             dead_letter,
             max_in_flight,
-            stoppers: Vec::new(),
+            stoppers: Waiters::default(),
             is_stopping: false,
             is_over: false,
         }
     }
 
     /// The next message; `None`: there will be no more.
-    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Delivery>> {
+    pub(super) fn poll_next(&mut self) -> Poll<Option<Delivery>> {
         if let Some(delivery) = self.queue.pop_front() {
             return Poll::Ready(Some(delivery));
         }
         if self.is_stopping || self.is_over {
             return Poll::Ready(None);
         }
-        remember(&mut self.takers, context.waker());
         Poll::Pending
     }
 
-    pub(super) fn poll_stopped(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.is_over || self.machine.is_stopped() {
-            return Poll::Ready(());
-        }
-        remember(&mut self.stoppers, context.waker());
-        Poll::Pending
+    pub(super) fn poll_stopped(&self) -> Poll<()> {
+        if self.is_over || self.machine.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Gives back what nobody has taken, and waits up to `grace` for the rest.
@@ -132,11 +128,11 @@ impl Client for Consuming {
                     self.queue.push_back(delivery);
                 }
             }
-            wakers.append(&mut self.takers);
+            self.takers.wake_all(wakers);
         }
         if self.is_stopping {
             self.give_back(now, out);
-            wakers.append(&mut self.takers);
+            self.takers.wake_all(wakers);
         }
         if !out.net.close.is_empty() {
             self.lose(|key| out.net.close.contains(&key.dial));
@@ -145,7 +141,7 @@ impl Client for Consuming {
             if let ConsumerEvent::TimedOut { key: late, .. } = &event {
                 self.lose(|key| key == late);
             }
-            self.listeners.tell(&event);
+            self.listeners.tell(&event, wakers);
             wakers.log(event.level(), event);
         }
         if self.machine.is_stopped() {
@@ -157,9 +153,9 @@ impl Client for Consuming {
         self.is_over = true;
         self.queue.clear();
         self.dead.clear();
-        wakers.append(&mut self.takers);
-        wakers.append(&mut self.stoppers);
-        self.listeners.end();
+        self.takers.wake_all(wakers);
+        self.stoppers.wake_all(wakers);
+        self.listeners.end(wakers);
     }
 
     fn has_task(&self) -> bool {

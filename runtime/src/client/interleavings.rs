@@ -2,7 +2,7 @@
 //! are the real ones; the machine, the runtime and the sockets are as small as can be.
 
 use core::future::{pending, ready};
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use sansq_core::http::call::{Call, CallResult};
 use sansq_core::time::{Instant, Now};
 
 use super::drive::drive;
-use super::machine::{Client, Wakers, remember};
+use super::machine::{Client, Wakers};
 use super::shared::Shared;
+use super::waiters::{Wait, Waiters};
 use crate::interleavings::{explore, start};
 use crate::sync::Mutex;
 
@@ -111,14 +112,9 @@ fn nobody_waits_for_a_dial_that_is_asked_for_at_the_end() {
 
 /// Waits until nothing drives the client any more.
 async fn ended(shared: Arc<Shared<Fake>>) {
+    let mut wait = Wait::new(&shared, |fake| &mut fake.waiters);
     core::future::poll_fn(|context| {
-        shared.look(|fake| {
-            if fake.is_over {
-                return Poll::Ready(());
-            }
-            remember(&mut fake.waiters, context.waker());
-            Poll::Pending
-        })
+        wait.poll(context, |fake| if fake.is_over { Poll::Ready(()) } else { Poll::Pending })
     })
     .await;
 }
@@ -134,7 +130,7 @@ fn client() -> (Arc<Shared<Fake>>, Program) {
         due: None,
         is_stopped: false,
         is_over: false,
-        waiters: Vec::new(),
+        waiters: Waiters::default(),
     };
     (Shared::new(fake), Program { written: Arc::default() })
 }
@@ -148,7 +144,7 @@ struct Fake {
     due: Option<Instant>,
     is_stopped: bool,
     is_over: bool,
-    waiters: Vec<Waker>,
+    waiters: Waiters,
 }
 
 impl ClientMachine for Fake {
@@ -225,7 +221,7 @@ impl Client for Fake {
 
     fn end(&mut self, wakers: &mut Wakers) {
         self.is_over = true;
-        wakers.append(&mut self.waiters);
+        self.waiters.wake_all(wakers);
     }
 }
 

@@ -52,11 +52,12 @@ pub(super) type Actions<C> = <<C as Client>::Machine as ClientMachine>::Actions;
 /// What a runtime is given to run.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What is done once the lock is free again: tasks are woken, and lines logged. Whoever listens to the log may
-/// well publish what it hears through this very client.
+/// What is done once the lock is free again: tasks are woken, lines logged, and things of the program's
+/// dropped. Whoever listens to the log may well publish what it hears through this very client.
 #[derive(Default)]
 pub(super) struct Wakers {
     wakers: Vec<Waker>,
+    dropped: Vec<Box<dyn Send>>,
     lines: Vec<(Level, Box<dyn Display + Send>)>,
 }
 
@@ -66,9 +67,9 @@ impl Wakers {
         self.wakers.extend(waker);
     }
 
-    /// Adds all and leaves none.
-    pub(super) fn append(&mut self, wakers: &mut Vec<Waker>) {
-        self.wakers.append(wakers);
+    /// Adds something to be dropped, whose drop may be the program's code.
+    pub(super) fn discard(&mut self, thing: impl Send + 'static) {
+        self.dropped.push(Box::new(thing));
     }
 
     /// Adds a line for the log.
@@ -85,12 +86,5 @@ impl Wakers {
 impl fmt::Debug for Wakers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wakers").field("wakers", &self.wakers).finish_non_exhaustive()
-    }
-}
-
-/// Keeps `waker` among `wakers`, once.
-pub(super) fn remember(wakers: &mut Vec<Waker>, waker: &Waker) {
-    if !wakers.iter().any(|known| known.will_wake(waker)) {
-        wakers.push(waker.clone());
     }
 }

@@ -17,6 +17,9 @@ mod producer;
 mod publishing;
 mod setup;
 mod shared;
+#[cfg(test)]
+mod strangers;
+mod waiters;
 
 pub use config::{Config, ConfigError};
 pub use consumer::{Consumer, ConsumerHandle};

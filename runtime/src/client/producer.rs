@@ -17,6 +17,7 @@ use super::events::Events;
 use super::publishing::{Payload, Place, Publishing, Submission};
 use super::setup::{ProducerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
+use super::waiters::{Offer, Wait};
 use crate::runtime::Runtime;
 
 /// Publishes to one nsqd, or to whichever of several has least to do.
@@ -86,6 +87,9 @@ impl Producer {
     /// If too much is outstanding, it waits for room, behind those that wait already. Dropping the future
     /// takes the message back if it was not sent yet.
     ///
+    /// A body made by [`Bytes::from_owner`] is dropped by the producer, at any time: its owner's drop must not
+    /// call this producer.
+    ///
     /// # Errors
     /// [`PublishError`]; its [`outcome`](PublishError::outcome) says whether the message may have been
     /// stored.
@@ -147,7 +151,8 @@ impl Producer {
     pub async fn close(&self) {
         let shared = &self.0.0;
         shared.turn(Publishing::close);
-        poll_fn(|context| shared.look(|client| client.poll_stopped(context))).await;
+        let mut wait = Wait::new(shared, |client| &mut client.closers);
+        poll_fn(|context| wait.poll(context, |client| client.poll_stopped())).await;
     }
 
     /// Publishes to the nsqd at `host:port` too; false if it does already, is closed, or if nothing can be
@@ -230,22 +235,24 @@ impl Future for Publish {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { producer, state } = &mut *self;
         let shared = &producer.0;
-        loop {
-            match core::mem::replace(state, State::Over) {
-                State::New(publish) => {
-                    let place = shared.turn(|client, now, out| client.submit(publish, now, out))?;
+        let mut offer = Offer::of(context);
+        match core::mem::replace(state, State::Over) {
+            State::New(publish) => {
+                let mut publish = Some(publish);
+                let place = shared
+                    .turn(|client, now, out| client.submit(&mut publish, &mut offer, now, out))?;
+                *state = State::Under(place);
+                Poll::Pending
+            }
+            State::Under(mut place) => {
+                let outcome = shared.look(|client| client.poll_outcome(&mut place, &mut offer));
+                if outcome.is_pending() {
                     *state = State::Under(place);
                 }
-                State::Under(mut place) => {
-                    let outcome = shared.look(|client| client.poll_outcome(&mut place, context));
-                    if outcome.is_pending() {
-                        *state = State::Under(place);
-                    }
-                    return outcome;
-                }
-                State::Invalid(error) => return Poll::Ready(Err(error)),
-                State::Over => panic!("a publish was polled after its end"),
+                outcome
             }
+            State::Invalid(error) => Poll::Ready(Err(error)),
+            State::Over => panic!("a publish was polled after its end"),
         }
     }
 }
@@ -253,7 +260,8 @@ impl Future for Publish {
 impl Drop for Publish {
     fn drop(&mut self) {
         if let State::Under(place) = core::mem::replace(&mut self.state, State::Over) {
-            self.producer.0.turn(|client, now, out| client.abandon(place, now, out));
+            let left = self.producer.0.turn(|client, now, out| client.abandon(place, now, out));
+            drop(left);
         }
     }
 }
@@ -278,7 +286,8 @@ impl Future for Receipt {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { producer, place } = &mut *self;
         let taken = place.as_mut().expect("a receipt is not polled after its end");
-        let outcome = producer.0.look(|client| client.poll_outcome(taken, context));
+        let mut offer = Offer::of(context);
+        let outcome = producer.0.look(|client| client.poll_outcome(taken, &mut offer));
         if outcome.is_ready() {
             *place = None;
         }
@@ -289,7 +298,8 @@ impl Future for Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.producer.0.look(|client| client.detach(place));
+            let left = self.producer.0.look(|client| client.detach(place));
+            drop(left);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use core::mem;
-use core::task::{Context, Poll, Waker};
+use core::task::{Poll, Waker};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,8 @@ use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};
 
 use super::events::Listeners;
-use super::machine::{Client, Wakers, remember};
+use super::machine::{Client, Wakers};
+use super::waiters::{Offer, Waiters};
 
 /// A [`ProducerPool`] and those who wait for it.
 #[derive(Debug)]
@@ -35,13 +36,13 @@ pub(super) struct Publishing {
     /// What became of those that waited, until their futures ask.
     admitted: BTreeMap<Ticket, Result<PublishId, PublishError>>,
     next_ticket: u64,
-    closers: Vec<Waker>,
+    pub(super) closers: Waiters,
     is_closed: bool,
     is_over: bool,
 }
 
 #[derive(Debug)]
-enum Slot {
+pub(super) enum Slot {
     Open(Option<Waker>),
     Done(Result<(), PublishError>),
 }
@@ -51,11 +52,14 @@ enum Slot {
 pub(super) struct Ticket(u64);
 
 #[derive(Debug)]
-struct Waiting {
+pub(super) struct Waiting {
     publish: Submission,
     deadline: Instant,
     waker: Option<Waker>,
 }
+
+/// What was kept for a publish, to be dropped while the lock is free.
+pub(super) type Left = (Option<Waiting>, Option<Slot>);
 
 /// What a caller wants published.
 #[derive(Clone, Debug)]
@@ -91,7 +95,7 @@ impl Publishing {
             deadlines: BTreeSet::new(),
             admitted: BTreeMap::new(),
             next_ticket: 0,
-            closers: Vec::new(),
+            closers: Waiters::default(),
             is_closed: false,
             is_over: false,
         }
@@ -113,22 +117,34 @@ impl Publishing {
         Ok(id)
     }
 
-    /// Takes a publish, or lets it wait for room.
+    /// Takes a publish, or lets it wait for room: then `publish` is empty. `offer` is woken when it is over.
     pub(super) fn submit(
         &mut self,
-        publish: Submission,
+        publish: &mut Option<Submission>,
+        offer: &mut Offer,
         now: Now,
         out: &mut ProducerActions,
     ) -> Result<Place, PublishError> {
-        match self.enqueue(&publish, now, out) {
+        let Some(submission) = &*publish else { return Err(PublishError::Closed) };
+        match self.enqueue(submission, now, out) {
+            Ok(id) => {
+                if let Some(Slot::Open(waker)) = self.slots.get_mut(&id) {
+                    offer.put(waker);
+                }
+                return Ok(Place::Taken(id));
+            }
             Err(PublishError::Full) => {}
-            taken => return taken.map(Place::Taken),
+            Err(error) => return Err(error),
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let deadline = self.deadline(&publish, now);
-        self.waiting.insert(ticket, Waiting { publish, deadline, waker: None });
-        self.deadlines.insert((deadline, ticket));
+        let deadline = self.deadline(submission, now);
+        if let Some(publish) = publish.take() {
+            let mut waiting = Waiting { publish, deadline, waker: None };
+            offer.put(&mut waiting.waker);
+            self.waiting.insert(ticket, waiting);
+            self.deadlines.insert((deadline, ticket));
+        }
         Ok(Place::Waiting(ticket))
     }
 
@@ -161,11 +177,11 @@ impl Publishing {
         Ok(id)
     }
 
-    /// The outcome of a publish, once there is one.
+    /// The outcome of a publish, once there is one; until then `offer` is kept.
     pub(super) fn poll_outcome(
         &mut self,
         place: &mut Place,
-        context: &Context<'_>,
+        offer: &mut Offer,
     ) -> Poll<Result<(), PublishError>> {
         if let Place::Waiting(ticket) = *place {
             match self.admitted.remove(&ticket) {
@@ -175,7 +191,7 @@ impl Publishing {
                     let Some(waiting) = self.waiting.get_mut(&ticket) else {
                         return Poll::Ready(Err(PublishError::Closed));
                     };
-                    waiting.waker = Some(context.waker().clone());
+                    offer.put(&mut waiting.waker);
                     return Poll::Pending;
                 }
             }
@@ -183,7 +199,7 @@ impl Publishing {
         let Place::Taken(id) = *place else { return Poll::Pending };
         match self.slots.get_mut(&id) {
             Some(Slot::Open(waker)) => {
-                *waker = Some(context.waker().clone());
+                offer.put(waker);
                 Poll::Pending
             }
             Some(Slot::Done(_)) => match self.slots.remove(&id) {
@@ -196,30 +212,34 @@ impl Publishing {
     }
 
     /// Nobody waits for this publish any more; what the pool has taken goes its way.
-    pub(super) fn detach(&mut self, place: Place) {
-        self.leave(place);
+    pub(super) fn detach(&mut self, place: Place) -> Left {
+        self.leave(place).1
     }
 
     /// As [`detach`](Self::detach), and it is not to be sent any more.
-    pub(super) fn abandon(&mut self, place: Place, now: Now, out: &mut ProducerActions) {
-        if let Some(id) = self.leave(place) {
+    pub(super) fn abandon(&mut self, place: Place, now: Now, out: &mut ProducerActions) -> Left {
+        let (id, left) = self.leave(place);
+        if let Some(id) = id {
             self.pool.abandon(id, now, out);
         }
+        left
     }
 
-    /// Returns what the pool may know.
-    fn leave(&mut self, place: Place) -> Option<PublishId> {
+    /// Returns what the pool may know, too.
+    fn leave(&mut self, place: Place) -> (Option<PublishId>, Left) {
+        let mut left = Left::default();
         let id = match place {
-            Place::Taken(id) => id,
+            Place::Taken(id) => Some(id),
             Place::Waiting(ticket) => {
-                if let Some(waiting) = self.waiting.remove(&ticket) {
+                left.0 = self.waiting.remove(&ticket);
+                if let Some(waiting) = &left.0 {
                     self.deadlines.remove(&(waiting.deadline, ticket));
                 }
-                self.admitted.remove(&ticket)?.ok()?
+                self.admitted.remove(&ticket).and_then(Result::ok)
             }
         };
-        self.slots.remove(&id);
-        Some(id)
+        left.1 = id.and_then(|id| self.slots.remove(&id));
+        (id, left)
     }
 
     /// Takes no more publishes; those that wait for room have waited in vain.
@@ -228,12 +248,8 @@ impl Publishing {
         self.is_closed = true;
     }
 
-    pub(super) fn poll_stopped(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.is_over || self.pool.is_stopped() {
-            return Poll::Ready(());
-        }
-        remember(&mut self.closers, context.waker());
-        Poll::Pending
+    pub(super) fn poll_stopped(&self) -> Poll<()> {
+        if self.is_over || self.pool.is_stopped() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// How many publishes wait for room.
@@ -254,7 +270,10 @@ impl Publishing {
                 Ok(id) => {
                     self.slots.insert(id, Slot::Open(waker));
                 }
-                Err(_) => wakers.add(waker),
+                Err(_) => {
+                    wakers.add(waker);
+                    wakers.discard(publish);
+                }
             }
             self.deadlines.remove(&(deadline, ticket));
             self.admitted.insert(ticket, result);
@@ -269,6 +288,7 @@ impl Publishing {
             self.deadlines.pop_first();
             if let Some(waiting) = self.waiting.remove(&ticket) {
                 wakers.add(waiting.waker);
+                wakers.discard(waiting.publish);
                 let error = PublishError::NotSent(ConnectionError::TimedOut);
                 self.admitted.insert(ticket, Err(error));
             }
@@ -279,6 +299,7 @@ impl Publishing {
         self.deadlines.clear();
         for (ticket, waiting) in mem::take(&mut self.waiting) {
             wakers.add(waiting.waker);
+            wakers.discard(waiting.publish);
             self.admitted.insert(ticket, Err(PublishError::Closed));
         }
     }
@@ -317,7 +338,7 @@ impl Client for Publishing {
             }
         }
         for event in out.events.drain(..) {
-            self.listeners.tell(&event);
+            self.listeners.tell(&event, wakers);
             wakers.log(event.level(), event);
         }
         if self.pool.is_stopped() {
@@ -335,7 +356,7 @@ impl Client for Publishing {
                 *slot = Slot::Done(Err(PublishError::Unknown(ConnectionError::Stopped)));
             }
         }
-        wakers.append(&mut self.closers);
-        self.listeners.end();
+        self.closers.wake_all(wakers);
+        self.listeners.end(wakers);
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Everybody calls the machine in the same way: lock, read the clock once, call, hand out what the call
-//! asks for, unlock, and only then wake those whom it concerns. Nobody waits while holding the lock.
+//! asks for, unlock, and only then wake those whom it concerns. Nobody waits while holding the lock, and
+//! nothing of the program's runs: see [`waiters`](super::waiters).
 
 use core::future::poll_fn;
 use core::mem;
@@ -20,6 +21,7 @@ use sansq_core::http::call::Call;
 use sansq_core::time::{Instant, Now};
 
 use super::machine::{Actions, Client, Task, Wakers};
+use super::waiters::Offer;
 use crate::clock::Clock;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -130,11 +132,12 @@ impl<C: Client> Shared<C> {
     /// Waits until there is work, or an earlier deadline, or the end.
     pub(super) async fn rung(&self) {
         poll_fn(|context| {
+            let mut offer = Offer::of(context);
             let mut state = self.lock();
             if state.needs_driver() {
                 return Poll::Ready(());
             }
-            state.driver = Some(context.waker().clone());
+            offer.put(&mut state.driver);
             Poll::Pending
         })
         .await;
@@ -166,9 +169,10 @@ impl<C: Client> Shared<C> {
     /// Waits until the machine wants this dial or connection no more.
     pub(super) async fn gone(&self, id: DialId) {
         poll_fn(|context| {
+            let mut offer = Offer::of(context);
             let mut state = self.lock();
             let Some(link) = state.links.get_mut(&id) else { return Poll::Ready(()) };
-            link.waker = Some(context.waker().clone());
+            offer.put(&mut link.waker);
             Poll::Pending
         })
         .await;
@@ -181,14 +185,13 @@ impl<C: Client> Shared<C> {
         spare: &mut Vec<u8>,
         context: &Context<'_>,
     ) -> Order {
+        let mut offer = Offer::of(context);
         let mut state = self.lock();
         let State { client, links, farewells, .. } = &mut *state;
         let Some(link) = links.get_mut(&id) else {
             return Order::Close(farewells.remove(&id).unwrap_or_default());
         };
-        if !link.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            link.waker = Some(context.waker().clone());
-        }
+        offer.put(&mut link.waker);
         if spare.is_empty() && link.wants_write {
             client.machine_mut().swap_transmit(id, self.clock.now(), spare);
             link.wants_write = !spare.is_empty();
@@ -205,8 +208,10 @@ impl<C: Client> Shared<C> {
     /// The socket is gone.
     pub(super) fn forget(&self, id: DialId) {
         let mut state = self.lock();
-        state.links.remove(&id);
+        let link = state.links.remove(&id);
         state.farewells.remove(&id);
+        drop(state);
+        drop(link);
     }
 }
 
