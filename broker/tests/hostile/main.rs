@@ -8,4 +8,5 @@ mod clients;
 mod disk;
 mod http;
 mod log;
+mod paused;
 mod server;

@@ -148,6 +148,11 @@ impl Server {
     /// Ends it by SIGKILL.
     pub(crate) fn kill(self) {}
 
+    /// Has the process stand still, or go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
     /// Ends it by SIGTERM, and returns its status; `None` if a signal ended it.
     pub(crate) fn end(mut self) -> Option<i32> {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
