@@ -279,6 +279,13 @@ impl Connection {
         self.deadline
     }
 
+    /// No deadline is judged before `until`: whoever drives it has not been able to read since the deadline.
+    pub fn postpone(&mut self, until: Instant) {
+        if let Some(deadline) = &mut self.deadline {
+            *deadline = until.max(*deadline);
+        }
+    }
+
     /// Whether commands may be sent: after the handshake and before [`Self::start_close`].
     pub fn is_open(&self) -> bool {
         self.state == State::Open

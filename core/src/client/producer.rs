@@ -217,6 +217,8 @@ struct Link {
     opened_at: Option<Instant>,
     /// The broker has answered a publish: what follows is not the same failure again.
     answered: bool,
+    /// It is not given up for missing answers before this.
+    judged_from: Instant,
 }
 
 impl Producer {
@@ -503,6 +505,25 @@ impl Producer {
         deadlines.into_iter().flatten().min()
     }
 
+    /// Its connection, if [`handle_timeout`](Self::handle_timeout) would judge by what has not come from it; with
+    /// `is_late` also if anything of it is unanswered.
+    pub(super) fn overdue(&self, now: Now, is_late: bool) -> Option<DialId> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
+        let link = self.link.as_ref()?;
+        let owes = is_late && self.transactions.unanswered_since().is_some();
+        let is_overdue =
+            owes || is_due(link.connection.poll_timeout()) || is_due(self.answer_deadline());
+        is_overdue.then_some(link.id)
+    }
+
+    /// Does not give the connection up before `until`.
+    pub(super) fn postpone(&mut self, id: DialId, until: Instant) {
+        if let Some(link) = self.link.as_mut().filter(|link| link.id == id) {
+            link.connection.postpone(until);
+            link.judged_from = until.max(link.judged_from);
+        }
+    }
+
     /// When what waits is to be sent although nothing joins it, if it can be.
     fn held_until(&self) -> Option<Instant> {
         self.is_connected().then(|| self.transactions.held_until()).flatten()
@@ -510,7 +531,9 @@ impl Producer {
 
     /// When the broker has left what was sent without answer for too long.
     fn answer_deadline(&self) -> Option<Instant> {
-        Some(self.transactions.unanswered_since()? + self.options.publish_timeout)
+        let judged_from = self.link.as_ref().map_or(Instant::ZERO, |link| link.judged_from);
+        let deadline = self.transactions.unanswered_since()? + self.options.publish_timeout;
+        Some(deadline.max(judged_from))
     }
 
     /// Empties `spare` and fills it with the bytes to write next, none if there are none. What is
@@ -538,7 +561,13 @@ impl Producer {
         self.dials += 1;
         self.redial_at = None;
         let connection = Connection::dial(&self.options.connection, &self.address, now);
-        self.link = Some(Link { id, connection, opened_at: None, answered: false });
+        self.link = Some(Link {
+            id,
+            connection,
+            opened_at: None,
+            answered: false,
+            judged_from: Instant::ZERO,
+        });
         out.net.dial.push(Dial { id, address: self.address.clone() });
         out.events.push(ProducerEvent::Connecting);
     }

@@ -1,8 +1,11 @@
 //! The tasks that a client runs on: one driver, and one for each connection.
 
 use core::future::{self, Future, poll_fn};
+use core::mem;
 use core::net::IpAddr;
+use core::pin::pin;
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -30,6 +33,9 @@ pub(super) fn drive<R: Runtime, C: Client>(
 
 async fn work<R: Runtime, C: Client>(runtime: R, net: NetConfig, ending: Ending<C>) {
     let shared = &ending.0;
+    // The runtime's time stands still, as tokio's can in tests: then a sleep is over at once when there is
+    // nothing else to do. Limits stand still, too, until something happens; this would spin otherwise.
+    let mut is_frozen = false;
     loop {
         while let Some(work) = shared.take_work() {
             start(&runtime, &net, shared, work);
@@ -43,11 +49,11 @@ async fn work<R: Runtime, C: Client>(runtime: R, net: NetConfig, ending: Ending<
         let deadline = shared.arm();
         let late = async {
             match deadline {
-                Some(deadline) => {
+                Some(deadline) if !is_frozen => {
                     let wait = deadline.saturating_since(shared.clock().instant());
                     R::sleep(wait).await;
                 }
-                None => future::pending().await,
+                _ => future::pending().await,
             }
             true
         };
@@ -55,10 +61,25 @@ async fn work<R: Runtime, C: Client>(runtime: R, net: NetConfig, ending: Ending<
             shared.rung().await;
             false
         };
-        if lite::or(rung, late).await {
+        let is_late = lite::or(rung, late).await;
+        let left = deadline.map(|at| at.saturating_since(shared.clock().instant()));
+        is_frozen = is_late && left.is_some_and(|left| left > EARLY_MAX);
+        if is_late && !is_frozen {
+            read_first::<R, C>(shared).await;
             shared.turn(|client, now, out| client.machine_mut().handle_timeout(now, out));
         }
     }
+}
+
+/// What has arrived is read before a deadline is judged that it may have kept: all of the program may have been
+/// asleep, or the thread blocked that was to read.
+async fn read_first<R: Runtime, C: Client>(shared: &Shared<C>) {
+    if !shared.ask_to_read() {
+        return;
+    }
+    lite::or(shared.all_read(), R::sleep(READ_TIME)).await;
+    // The others' tasks have not run yet. Whatever else is due is not to wait for them.
+    shared.postpone(POSTPONED);
 }
 
 /// Also when the runtime drops the task, nobody must wait any longer.
@@ -96,7 +117,17 @@ async fn connect<R: Runtime, C: Client>(
     dial: Dial,
 ) {
     let Dial { id, address } = dial;
-    let connect = async { Some(runtime.connect(&address, from).await) };
+    let connect = async {
+        let mut connecting = pin!(runtime.connect(&address, from));
+        let connected = poll_fn(|context| {
+            let outcome = connecting.as_mut().poll(context);
+            if outcome.is_pending() {
+                shared.has_read(id);
+            }
+            outcome
+        });
+        Some(connected.await)
+    };
     let gone = async {
         shared.gone(id).await;
         None
@@ -114,7 +145,14 @@ async fn connect<R: Runtime, C: Client>(
         }
     };
     shared.turn(|client, now, out| client.machine_mut().handle_connected(id, now, out));
-    let mut talk = Talk { id, socket, input: BytesMut::new(), output: Vec::new(), written: 0 };
+    let mut talk = Talk {
+        id,
+        socket,
+        input: BytesMut::new(),
+        output: Vec::new(),
+        written: 0,
+        is_asked: false,
+    };
     let error = match poll_fn(|context| talk.poll(&shared, context)).await {
         Ok(End::Unwanted) => return,
         Ok(End::Closed) => None,
@@ -135,6 +173,8 @@ struct Talk<S> {
     output: Vec<u8>,
     /// How much of `output` the socket has.
     written: usize,
+    /// Somebody waits to hear that there is nothing more to read.
+    is_asked: bool,
 }
 
 /// How a connection ended that did not break.
@@ -164,6 +204,9 @@ impl<S: Socket> Talk<S> {
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
                 }
+                if mem::take(&mut self.is_asked) {
+                    shared.has_read(self.id);
+                }
                 return Poll::Pending;
             };
             if count == 0 {
@@ -183,11 +226,14 @@ impl<S: Socket> Talk<S> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<Option<End>>> {
         loop {
-            if let Order::Close(last) = shared.poll_order(self.id, &mut self.output, context) {
-                self.output.extend_from_slice(&last);
-                // What it does not take at once, nobody waits for.
-                let _ = self.poll_flush(context);
-                return Poll::Ready(Ok(Some(End::Unwanted)));
+            match shared.poll_order(self.id, &mut self.output, context) {
+                Order::Close(last) => {
+                    self.output.extend_from_slice(&last);
+                    // What it does not take at once, nobody waits for.
+                    let _ = self.poll_flush(context);
+                    return Poll::Ready(Ok(Some(End::Unwanted)));
+                }
+                Order::GoOn { is_asked } => self.is_asked = is_asked,
             }
             if self.output.is_empty() {
                 return Poll::Ready(Ok(None));
@@ -219,15 +265,30 @@ impl<S: Socket> Talk<S> {
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.socket.poll_readable(context))?;
+            let is_ready = self.socket.poll_readable(context)?.is_ready();
+            // The runtime may not have heard yet of what has arrived.
+            if !is_ready && !self.is_asked {
+                return Poll::Pending;
+            }
             self.input.reserve(READ_LEN);
             match self.socket.try_read(&mut self.input) {
+                Err(error) if is_passing(&error) && !is_ready => return Poll::Pending,
                 Err(error) if is_passing(&error) => {}
                 result => return Poll::Ready(result.map(|(count, _)| count)),
             }
         }
     }
 }
+
+/// How long the tasks of connections may take to read what is there before a deadline is judged. They need
+/// microseconds, unless their thread is blocked.
+const READ_TIME: Duration = Duration::from_millis(100);
+
+/// After this a connection is looked at again whose task could not read.
+const POSTPONED: Duration = Duration::from_secs(1);
+
+/// A sleep that is over earlier than this was none.
+const EARLY_MAX: Duration = Duration::from_millis(10);
 
 /// Bytes that one read takes at most: some hundred answers or messages of 100 bytes.
 const READ_LEN: usize = 16 * 1024;

@@ -35,7 +35,7 @@ impl<E> Events<E> {
         poll_fn(|context| listener.0.poll_event(context)).await
     }
 
-    fn poll_event(&mut self, context: &Context<'_>) -> Poll<Option<E>> {
+    fn poll_event(&self, context: &Context<'_>) -> Poll<Option<E>> {
         let mut offer = Offer::of(context);
         let mut untaken = lock(&self.0);
         if let Some(event) = untaken.events.pop_front() {
@@ -48,14 +48,14 @@ impl<E> Events<E> {
         Poll::Pending
     }
 
-    fn forget_waker(&mut self) {
+    fn forget_waker(&self) {
         let waker = lock(&self.0).waker.take();
         drop(waker);
     }
 }
 
 /// A future of the next event: when it is dropped, it takes its waker along.
-struct Forgetful<'a, E>(&'a mut Events<E>);
+struct Forgetful<'a, E>(&'a Events<E>);
 
 impl<E> Drop for Forgetful<'_, E> {
     fn drop(&mut self) {
@@ -66,7 +66,7 @@ impl<E> Drop for Forgetful<'_, E> {
 impl<E> Stream for Events<E> {
     type Item = E;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
         self.poll_event(context)
     }
 }

@@ -187,6 +187,10 @@ impl ClientMachine for Fake {
         self.due
     }
 
+    fn overdue(&self, _: Now, _: &mut Vec<DialId>) {}
+
+    fn postpone(&mut self, _: DialId, _: Instant) {}
+
     fn swap_transmit(&mut self, _: DialId, _: Now, spare: &mut Vec<u8>) {
         if self.is_connected {
             core::mem::swap(&mut self.output, spare);

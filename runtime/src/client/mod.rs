@@ -4,6 +4,8 @@
 //! share one, the handles that programs use, and the tasks that move bytes. An adapter adds sockets and
 //! timers ([`Runtime`](crate::runtime::Runtime)) and has functions `producer` and `consumer` of its own; programs use those.
 
+#[cfg(test)]
+mod by_hand;
 mod config;
 mod consumer;
 mod consuming;
@@ -11,6 +13,8 @@ mod drive;
 mod events;
 #[cfg(all(test, sansq_loom))]
 mod interleavings;
+#[cfg(test)]
+mod late;
 mod machine;
 mod message;
 mod producer;

@@ -13,6 +13,7 @@
 use core::future::poll_fn;
 use core::mem;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
@@ -51,6 +52,8 @@ struct State<C: Client> {
 struct Link {
     wants_write: bool,
     waker: Option<Waker>,
+    /// It is to be read from before it is judged.
+    is_asked: bool,
 }
 
 /// Something for the driver to start.
@@ -64,8 +67,9 @@ pub(super) enum Work {
 pub(super) enum Order {
     /// Close it, after these bytes if the socket takes them at once.
     Close(Vec<u8>),
-    /// Write, if there is something to write, and read.
-    GoOn,
+    /// Write, if there is something to write, and read. `is_asked`: somebody waits to hear that there is
+    /// nothing more to read, [`has_read`](Shared::has_read).
+    GoOn { is_asked: bool },
 }
 
 impl<C: Client> Shared<C> {
@@ -143,6 +147,48 @@ impl<C: Client> Shared<C> {
         .await;
     }
 
+    /// Has those connections read that the machine is about to judge by what has not come from them. False if
+    /// there are none.
+    pub(super) fn ask_to_read(&self) -> bool {
+        let mut wakers = Wakers::default();
+        let mut ids = Vec::new();
+        let mut state = self.lock();
+        state.client.machine().overdue(self.clock.now(), &mut ids);
+        for id in &ids {
+            if let Some(link) = state.links.get_mut(id) {
+                link.is_asked = true;
+                wakers.add(link.waker.take());
+            }
+        }
+        drop(state);
+        wakers.wake();
+        !ids.is_empty()
+    }
+
+    /// Waits until they have.
+    pub(super) async fn all_read(&self) {
+        poll_fn(|context| {
+            let mut offer = Offer::of(context);
+            let mut state = self.lock();
+            if !state.is_anybody_asked() {
+                return Poll::Ready(());
+            }
+            offer.put(&mut state.driver);
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Those that have not read by now are not judged for `time`.
+    pub(super) fn postpone(&self, time: Duration) {
+        let mut state = self.lock();
+        let until = self.clock.instant() + time;
+        let State { client, links, .. } = &mut *state;
+        for (id, _) in links.iter().filter(|(_, link)| link.is_asked) {
+            client.machine_mut().postpone(*id, until);
+        }
+    }
+
     /// Whether the machine asks for nothing any more, and everything that it asked for is begun.
     pub(super) fn is_done(&self) -> bool {
         let state = self.lock();
@@ -192,6 +238,7 @@ impl<C: Client> Shared<C> {
             return Order::Close(farewells.remove(&id).unwrap_or_default());
         };
         offer.put(&mut link.waker);
+        let is_asked = link.is_asked;
         if spare.is_empty() && link.wants_write {
             client.machine_mut().swap_transmit(id, self.clock.now(), spare);
             link.wants_write = !spare.is_empty();
@@ -202,11 +249,22 @@ impl<C: Client> Shared<C> {
                 driver.into_iter().for_each(Waker::wake);
             }
         }
-        Order::GoOn
+        Order::GoOn { is_asked }
+    }
+
+    /// There is nothing more to read for the moment.
+    pub(super) fn has_read(&self, id: DialId) {
+        let mut state = self.lock();
+        let Some(link) = state.links.get_mut(&id).filter(|link| link.is_asked) else { return };
+        link.is_asked = false;
+        let driver = if state.is_anybody_asked() { None } else { state.driver.take() };
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
     }
 
     /// The socket is gone.
     pub(super) fn forget(&self, id: DialId) {
+        self.has_read(id);
         let mut state = self.lock();
         let link = state.links.remove(&id);
         state.farewells.remove(&id);
@@ -218,12 +276,15 @@ impl<C: Client> Shared<C> {
 impl<C: Client> State<C> {
     fn settle(&mut self, now: Now, wakers: &mut Wakers) {
         self.client.settle(now, &mut self.actions, wakers);
-        let Self { links, farewells, work, .. } = self;
+        let Self { links, farewells, work, driver, .. } = self;
         let net = C::Machine::net(&mut self.actions);
         farewells.extend(net.farewells.drain(..).filter(|(id, _)| links.contains_key(id)));
         for id in net.close.drain(..) {
             if let Some(link) = links.remove(&id) {
                 wakers.add(link.waker);
+                if link.is_asked {
+                    wakers.add(driver.take());
+                }
             }
         }
         for dial in net.dial.drain(..) {
@@ -257,6 +318,10 @@ impl<C: Client> State<C> {
             || !self.work.is_empty()
             || self.client.has_task()
             || self.client.machine().is_stopped()
+    }
+
+    fn is_anybody_asked(&self) -> bool {
+        self.links.values().any(|link| link.is_asked)
     }
 
     fn close_all(&mut self, wakers: &mut Wakers) {

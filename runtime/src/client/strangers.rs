@@ -5,19 +5,14 @@ use core::future::{Future, pending, ready};
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::io;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::Wake;
 use std::thread;
 
-use bytes::BytesMut;
 use futures_lite::Stream;
-use sansq_core::client::PoolOptions;
-use sansq_core::http::call::{Call, CallResult};
 
-use super::drive::{Runtime, Socket};
+use super::by_hand::{World, poll};
 use super::producer::{Producer, Publish};
-use super::setup::{ConsumerConfig, ProducerConfig};
 use super::{Consumer, Message, Outcome};
 
 #[test]
@@ -230,10 +225,6 @@ fn poll_twice<F: Future + ?Sized>(mut future: Pin<&mut F>, waker: impl Fn() -> W
     }
 }
 
-fn poll<F: Future + ?Sized>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(waker))
-}
-
 fn next<S: Stream + Unpin>(stream: &mut S, waker: &Waker) -> Poll<Option<S::Item>> {
     Pin::new(stream).poll_next(&mut Context::from_waker(waker))
 }
@@ -248,71 +239,6 @@ fn in_time(test: impl FnOnce() + Send + 'static) {
     match receiver.recv_timeout(PATIENCE) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("a waker was called under the lock"),
         _ => thread.join().unwrap(),
-    }
-}
-
-/// A runtime that the test drives, whose servers take everything and say nothing.
-#[derive(Clone, Default)]
-struct World {
-    tasks: Arc<Mutex<Vec<Task>>>,
-}
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl World {
-    fn producer(&self) -> Producer {
-        let mut options = PoolOptions::default();
-        options.producer.max_outstanding = 1;
-        Producer::start(self.clone(), ProducerConfig::new().nsqd("a:1").options(options)).unwrap()
-    }
-
-    fn consumer(&self) -> Consumer {
-        let config = ConsumerConfig::new("topic", "channel").unwrap().nsqd("a:1");
-        Consumer::start(self.clone(), config).unwrap()
-    }
-
-    fn poll_all(&self, waker: impl Fn() -> Waker) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
-        tasks.retain_mut(|task| poll(task.as_mut(), &waker()).is_pending());
-        self.tasks.lock().unwrap().append(&mut tasks);
-    }
-
-    /// Nothing is driven any more.
-    fn end(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap());
-        drop(tasks);
-    }
-}
-
-impl Runtime for World {
-    type Socket = Silence;
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap().push(Box::pin(task));
-    }
-
-    async fn sleep(&self, _: Duration) {
-        pending().await
-    }
-
-    async fn connect(&self, _: &str) -> io::Result<Silence> {
-        Ok(Silence)
-    }
-
-    async fn call(&self, _: Call) -> CallResult {
-        pending().await
-    }
-}
-
-struct Silence;
-
-impl Socket for Silence {
-    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut BytesMut) -> Poll<io::Result<usize>> {
-        Poll::Pending
-    }
-
-    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
     }
 }
 

@@ -324,6 +324,26 @@ impl Consumer {
         }
     }
 
+    /// Adds the connections to `ids` that [`handle_timeout`](Self::handle_timeout) would give up because of
+    /// what has not come from them. A driver that may have come to its timer late reads from them first.
+    pub fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
+        let overdue = self.links.iter().filter(|(_, link)| {
+            is_due(link.connection.poll_timeout())
+                || matches!(link.stage, Stage::Subscribing { until } if until <= now.instant)
+        });
+        ids.extend(overdue.map(|(id, _)| *id));
+    }
+
+    /// Does not give this connection up before `until`, because it could not be read from.
+    pub fn postpone(&mut self, id: DialId, until: Instant) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.connection.postpone(until);
+        if let Stage::Subscribing { until: deadline } = &mut link.stage {
+            *deadline = until.max(*deadline);
+        }
+    }
+
     /// A connection or a dial is over. It is dialled again unless it is not wanted any more.
     fn end_link(
         &mut self,

@@ -486,6 +486,26 @@ impl ProducerPool {
         own.into_iter().chain(members).flatten().min()
     }
 
+    /// Adds the connections to `ids` about which [`handle_timeout`](Self::handle_timeout) would judge by what
+    /// has not come from them: they are silent, or answers are late. A driver that may have come to its timer
+    /// late reads from them first.
+    pub fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
+        let is_late = is_due(self.slots.next_deadline()) || is_due(self.close_at);
+        let members = self.members.iter();
+        ids.extend(members.filter_map(|member| member.producer.overdue(now, is_late)));
+    }
+
+    /// Does not give this connection up before `until`, because it could not be read from. The deadlines of
+    /// publishes stay.
+    pub fn postpone(&mut self, id: DialId, until: Instant) {
+        if let Some(at) = self.member_of(id)
+            && let Some(member) = self.members.get_mut(at)
+        {
+            member.producer.postpone(id, until);
+        }
+    }
+
     /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are
     /// none. See [`Producer::swap_transmit`](super::Producer::swap_transmit).
     pub fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
