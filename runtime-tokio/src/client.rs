@@ -7,11 +7,16 @@ use crate::Tokio;
 /// Makes a producer whose tasks run on the calling thread's runtime, and connects.
 ///
 /// # Errors
-/// [`SetupError`] for what is wrong with the configuration, and if there is no runtime. Whether there is a
-/// server shows when something is published.
+/// [`SetupError`] for what is wrong with the configuration, and if there is no runtime, or one that was built
+/// without I/O or time (`enable_all` has both; tokio says so by a panic, which is caught but may be logged).
+/// Whether there is a server shows when something is published.
 ///
-/// # Panics
-/// If the runtime was built without I/O or time (`enable_all` has both).
+/// # The runtime
+/// All that the client does happens on that runtime, so nothing happens while nobody drives it: a runtime of
+/// the kind `current_thread` has to be within a `block_on`. Not even a time limit ends then, since it is the
+/// runtime that would notice; from outside nobody can tell such a runtime from one that is about to be driven.
+/// Limits are about real time. While tokio's time is paused, as in some tests, they stand still until something
+/// else happens, and questions to nsqlookupds time out at once: real sockets need real time.
 pub fn producer(config: ProducerConfig) -> Result<Producer, SetupError> {
     Producer::start(Tokio::here()?, config)
 }
@@ -19,10 +24,7 @@ pub fn producer(config: ProducerConfig) -> Result<Producer, SetupError> {
 /// Makes a consumer whose tasks run on the calling thread's runtime, and connects.
 ///
 /// # Errors
-/// As [`producer`].
-///
-/// # Panics
-/// As [`producer`].
+/// As [`producer`], which also says what is expected of the runtime.
 pub fn consumer(config: ConsumerConfig) -> Result<Consumer, SetupError> {
     Consumer::start(Tokio::here()?, config)
 }
@@ -34,7 +36,7 @@ mod tests {
 
     use sansq_core::options::NsqdOptions;
     use sansq_runtime::client::{AnswerError, Outcome, PublishError};
-    use tokio::runtime::Runtime as TokioRuntime;
+    use tokio::runtime::{Builder, Runtime as TokioRuntime};
 
     use super::*;
     use crate::{DataPath, Nsqd, ServerHandle};
@@ -45,6 +47,24 @@ mod tests {
         assert_eq!(nobody.err(), Some(SetupError::NoRuntime));
         let nobody = consumer(ConsumerConfig::new("t", "c").unwrap().nsqd("127.0.0.1:1"));
         assert_eq!(nobody.err(), Some(SetupError::NoRuntime));
+    }
+
+    #[test]
+    fn a_runtime_without_io_or_time_is_refused_at_once() {
+        let build = |set: fn(&mut Builder) -> &mut Builder| {
+            set(&mut Builder::new_current_thread()).build().unwrap()
+        };
+        for (runtime, expected) in [
+            (build(|builder| builder), Some(SetupError::IncompleteRuntime)),
+            (build(Builder::enable_time), Some(SetupError::IncompleteRuntime)),
+            (build(Builder::enable_io), Some(SetupError::IncompleteRuntime)),
+            (build(Builder::enable_all), None),
+        ] {
+            let _entered = runtime.enter();
+            assert_eq!(producer(ProducerConfig::new().nsqd("127.0.0.1:1")).err(), expected);
+            let config = ConsumerConfig::new("t", "c").unwrap().nsqd("127.0.0.1:1");
+            assert_eq!(consumer(config).err(), expected);
+        }
     }
 
     #[test]
@@ -103,9 +123,11 @@ mod tests {
     }
 
     fn start_nsqd(folder: &Path) -> ServerHandle {
-        let mut options = NsqdOptions::default();
-        options.tcp_address = "127.0.0.1:0".into();
-        options.http_address = None;
+        let options = NsqdOptions {
+            tcp_address: "127.0.0.1:0".into(),
+            http_address: None,
+            ..NsqdOptions::default()
+        };
         let data_path = DataPath::open(folder, false).unwrap();
         Nsqd::bind(options, data_path).unwrap().spawn().unwrap()
     }

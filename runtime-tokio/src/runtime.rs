@@ -4,6 +4,7 @@ use core::future::Future;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
+use std::panic;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -11,7 +12,8 @@ use sansq_runtime::client::SetupError;
 use sansq_runtime::listen::set_options;
 use sansq_runtime::runtime::{Runtime, ServerRuntime, Task, Thread};
 use sansq_runtime::socket::{ListenSocket, Stream};
-use tokio::net::{TcpSocket, lookup_host};
+use socket2::{Domain, Type};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, sleep_until};
@@ -37,8 +39,26 @@ impl Tokio {
     /// The calling thread's runtime.
     pub(crate) fn here() -> Result<Self, SetupError> {
         let handle = Handle::try_current().map_err(|_| SetupError::NoRuntime)?;
+        if !is_complete() {
+            return Err(SetupError::IncompleteRuntime);
+        }
         Ok(Self { handle: Some(handle) })
     }
+}
+
+/// Whether this thread's runtime has I/O and time. tokio has no other way to ask.
+fn is_complete() -> bool {
+    panic::catch_unwind(|| {
+        drop(sleep(Duration::ZERO));
+        // Neither is it connected, nor is anything sent. Without a descriptor to spare nothing is known, and
+        // dialling will say why.
+        if let Ok(socket) = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
+            && socket.set_nonblocking(true).is_ok()
+        {
+            drop(TcpStream::from_std(socket.into()));
+        }
+    })
+    .is_ok()
 }
 
 impl Runtime for Tokio {

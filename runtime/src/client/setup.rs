@@ -252,6 +252,8 @@ pub enum SetupError {
     NoAddress,
     /// The calling thread is not one of a runtime, which the client's tasks would run on.
     NoRuntime,
+    /// The runtime can't wait for sockets, or not for time.
+    IncompleteRuntime,
 }
 
 impl fmt::Display for SetupError {
@@ -264,6 +266,10 @@ impl fmt::Display for SetupError {
             Self::Nsqlookupd(address, error) => write!(f, "nsqlookupd {address:?}: {error}"),
             Self::NoAddress => f.write_str("neither an nsqd nor an nsqlookupd is given"),
             Self::NoRuntime => f.write_str("there is no runtime to run the client on"),
+            Self::IncompleteRuntime => f.write_str(
+                "the runtime was built without I/O or without time; \
+                 tokio's Builder::enable_all has both",
+            ),
         }
     }
 }
@@ -275,7 +281,7 @@ impl core::error::Error for SetupError {
             Self::Option(error) => Some(error),
             Self::Nsqd(_, error) => Some(error),
             Self::Nsqlookupd(_, error) => Some(error),
-            Self::NoAddress | Self::NoRuntime => None,
+            Self::NoAddress | Self::NoRuntime | Self::IncompleteRuntime => None,
         }
     }
 }
