@@ -147,6 +147,14 @@ impl<K: Key, V> Arena<K, V> {
         })
     }
 
+    /// The objects in this slot and those behind it.
+    pub fn iter_from(&self, first: u32) -> impl Iterator<Item = (K, &V)> {
+        self.slots.iter().enumerate().skip(first as usize).filter_map(|(index, slot)| {
+            let value = slot.value.as_ref()?;
+            Some((K::new(index as u32, slot.generation), value))
+        })
+    }
+
     /// All objects, by slot.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
         self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {

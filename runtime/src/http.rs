@@ -17,10 +17,13 @@ use hyper::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use hyper::rt::Write;
 use hyper::{Request, Response, StatusCode, Version};
 use sansq_core::http::{self, AccessLine, HttpReply};
+use sansq_core::input::READ_LEN_MAX;
 use sansq_core::log::Level;
 use sansq_core::nsqd::Peer;
+use sansq_core::nsqd::config::BODY_PATIENCE;
 
 use crate::log::Program;
+use crate::room::{Permit, Room};
 use crate::visitors::{Stage, Visit};
 
 /// What stands behind an HTTP listener.
@@ -29,22 +32,31 @@ pub trait Site: 'static {
     const PROGRAM: Program;
     /// How long the body of a request to `path` may be, in bytes.
     fn body_limit(&self, method: &str, path: &str) -> usize;
-    /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
-    fn answer(&self, request: &http::Request<'_>, too_big: bool)
-    -> impl Future<Output = HttpReply>;
+    /// The room that bodies take; `None` where they are so short that they need none.
+    fn room(&self) -> Option<&Room> {
+        None
+    }
+    /// Answers. `too_big` says that the body is longer than the limit; it is left out then. `permit` is
+    /// its room, which is to be kept until everything is done that the request asks for.
+    fn answer(
+        &self,
+        request: &http::Request<'_>,
+        too_big: bool,
+        permit: Option<Permit>,
+    ) -> impl Future<Output = HttpReply>;
 }
 
 /// Answers a request. `visit` is told how far it is, and says when the answer has to be given up because
-/// others want the place. `late` is over when the client has had enough time for the body.
+/// others want the place. `sleep` is over after so long.
 ///
 /// # Errors
 /// If the body does not come. The connection is to be closed.
-pub async fn handle<S: Site>(
+pub async fn handle<S: Site, F: Future<Output = ()>>(
     site: &S,
     peer: Peer,
     visit: &Visit,
     request: Request<Incoming>,
-    late: impl Future<Output = ()>,
+    sleep: impl Fn(Duration) -> F,
 ) -> io::Result<Response<Full<Bytes>>> {
     let start = Instant::now();
     visit.note(Stage::Asking);
@@ -62,17 +74,20 @@ pub async fn handle<S: Site>(
     let limit = site.body_limit(method, path);
     let waits = head.headers.contains_key(EXPECT);
     let late = async {
-        late.await;
+        sleep(BODY_TIME).await;
         Err(ErrorKind::TimedOut.into())
     };
-    let (body, too_big) = future::or(read_body(body, limit, waits), late).await?;
+    let read = read_body(body, limit, waits, site.room(), &sleep);
+    let Some(Taken { body, too_big, permit }) = future::or(read, late).await? else {
+        return Ok(respond(HttpReply::message(503, "no room")));
+    };
     let request = http::Request { method, path, query: head.uri.query(), body: &body };
     visit.note(Stage::Working);
     let given_up = async {
         visit.hurried().await;
         HttpReply::message(503, "TOO_MANY_CONNECTIONS").with_header("Connection", "close")
     };
-    let reply = future::or(site.answer(&request, too_big), given_up).await;
+    let reply = future::or(site.answer(&request, too_big, permit), given_up).await;
     visit.note(Stage::Answering);
     if reply.is_logged {
         let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
@@ -93,28 +108,89 @@ pub async fn handle<S: Site>(
 /// What is more is read too, up to a point, and dropped: to close a connection with unread input
 /// would reset it, and the client would never see the answer. But a client that asks first
 /// (`waits`) is not asked for a body that is too long.
-async fn read_body(mut body: Incoming, limit: usize, waits: bool) -> io::Result<(Bytes, bool)> {
-    let announced = body.size_hint().lower();
+///
+/// What it takes of `room` is in the permit. `None` if there was none for [`ROOM_TIME`].
+async fn read_body<F: Future<Output = ()>>(
+    mut body: Incoming,
+    limit: usize,
+    waits: bool,
+    room: Option<&Room>,
+    sleep: impl Fn(Duration) -> F,
+) -> io::Result<Option<Taken>> {
+    let announced = body.size_hint();
     let enough = limit.saturating_add(DROPPED_LEN_MAX) as u64;
-    if announced > enough || (waits && announced > limit as u64) {
-        return Ok((Bytes::new(), true));
+    let too_big = Taken { body: Bytes::new(), too_big: true, permit: None };
+    if announced.lower() > enough || (waits && announced.lower() > limit as u64) {
+        return Ok(Some(too_big));
     }
-    let (mut whole, mut dropped) = (BytesMut::new(), 0);
-    while let Some(frame) = body.frame().await {
+    let most = announced.upper().and_then(|len| usize::try_from(len).ok());
+    let take = async |len: usize| match room {
+        None => Some(None),
+        Some(room) => {
+            let take = async { Some(Some(room.take(len).await)) };
+            let late = async {
+                sleep(ROOM_TIME).await;
+                None
+            };
+            future::or(take, late).await
+        }
+    };
+    let (mut whole, mut dropped, mut permit) = (BytesMut::new(), 0, None);
+    // Who holds shared room has to be done soon, if others want it.
+    let mut hurry = None;
+    loop {
+        let frame = match &mut hurry {
+            None => body.frame().await,
+            Some(hurry) => {
+                let hurried = async {
+                    Pin::as_mut(hurry).await;
+                    Err(io::Error::from(ErrorKind::TimedOut))
+                };
+                future::or(async { Ok(body.frame().await) }, hurried).await?
+            }
+        };
+        let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
         if dropped > 0 || data.len() > limit - whole.len() {
-            whole.clear();
+            whole = BytesMut::new();
+            (permit, hurry) = (None, None);
             dropped += data.len();
             if dropped > DROPPED_LEN_MAX {
                 break;
             }
-        } else if whole.is_empty() && body.is_end_stream() {
-            return Ok((data, false));
-        } else {
-            whole.extend_from_slice(&data);
+            continue;
+        }
+        if permit.is_none() && whole.len() + data.len() > READ_LEN_MAX {
+            match take(most.unwrap_or(limit).min(limit)).await {
+                Some(taken) => permit = taken,
+                None => return Ok(None),
+            }
+            hurry = room.map(|room| {
+                Box::pin(async {
+                    sleep(BODY_PATIENCE).await;
+                    room.is_wanted().await;
+                })
+            });
+        }
+        whole.extend_from_slice(&data);
+    }
+    if dropped > 0 {
+        return Ok(Some(too_big));
+    }
+    if permit.is_none() && !whole.is_empty() {
+        match take(whole.len()).await {
+            Some(taken) => permit = taken,
+            None => return Ok(None),
         }
     }
-    Ok((whole.freeze(), dropped > 0))
+    Ok(Some(Taken { body: whole.freeze(), too_big: false, permit }))
+}
+
+/// A body that was read.
+struct Taken {
+    body: Bytes,
+    too_big: bool,
+    permit: Option<Permit>,
 }
 
 fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
@@ -169,6 +245,9 @@ pub const HEAD_TIME: Duration = Duration::from_secs(60);
 
 /// How long a client may take to send a request's body.
 pub const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// How long a request may wait for room for its body.
+pub const ROOM_TIME: Duration = Duration::from_secs(30);
 
 /// How long a client may take no byte of an answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);

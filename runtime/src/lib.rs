@@ -36,6 +36,7 @@ mod nearest;
 pub mod places;
 #[cfg(feature = "reactor")]
 pub mod reactor;
+mod room;
 pub mod runtime;
 pub mod server;
 mod signal;
@@ -54,6 +55,7 @@ pub use impatient::Impatient;
 pub use log::{BATCH, Program, UNWRITTEN, Unwritten};
 pub use meter::Meter;
 pub use nearest::nearest;
+pub use room::{Permit, Room};
 pub use signal::Signal;
 pub use site::NsqdSite;
 pub use statsd::{StatsdSender, WAITING_MAX};

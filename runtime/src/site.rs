@@ -6,10 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
+use futures_lite::future::yield_now;
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, OptionRequest, OptionValues, Parsed, ReplyForm};
-use sansq_core::nsqd::{AdminReply, AdminRequest, StatsFilter, TopicOp};
+use sansq_core::nsqd::{
+    AdminReply, AdminRequest, ChannelStats, ServerStats, StatsFilter, StatsPage, TopicOp,
+    TopicStats,
+};
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
@@ -18,10 +22,12 @@ use crate::http::Site;
 use crate::lanes::Lanes;
 use crate::log::{Program, UNWRITTEN};
 use crate::metrics::{self, NsqdPage};
+use crate::room::{Permit, Room, Turnstile};
 
 /// Maps requests to admin requests of the shard, and its answers back.
 ///
-/// `A` asks the shard: the reply, or `None` if the node ends before it comes.
+/// `A` asks the shard: the reply, or `None` if the node ends before it comes. The permit is to be kept until
+/// then, also if nobody waits for the reply any more.
 pub struct NsqdSite<A> {
     shared: Rc<Shared<A>>,
     is_https: bool,
@@ -34,6 +40,9 @@ struct Shared<A> {
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
     lanes: Arc<Lanes>,
+    room: Room,
+    /// Statistics are gathered for one request at a time, and shown.
+    showing: Turnstile,
     ask: A,
 }
 
@@ -41,7 +50,10 @@ impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
     pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        Self { shared: Rc::new(Shared { clock, options, shown, lanes, ask }), is_https: false }
+        let showing = Turnstile::new();
+        let room = Room::new(&options.config, lanes.shards());
+        let shared = Rc::new(Shared { clock, options, shown, lanes, room, showing, ask });
+        Self { shared, is_https: false }
     }
 
     /// The same behind a listener that speaks TLS.
@@ -65,14 +77,25 @@ impl<A> Shared<A> {
     }
 }
 
-impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite<A> {
+impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> Site
+    for NsqdSite<A>
+{
     const PROGRAM: Program = Program::Nsqd;
 
     fn body_limit(&self, method: &str, path: &str) -> usize {
         http::body_limit(method, path, &self.shared.options.config)
     }
 
-    async fn answer(&self, request: &Request<'_>, too_big: bool) -> HttpReply {
+    fn room(&self) -> Option<&Room> {
+        Some(&self.shared.room)
+    }
+
+    async fn answer(
+        &self,
+        request: &Request<'_>,
+        too_big: bool,
+        permit: Option<Permit>,
+    ) -> HttpReply {
         let shared = &self.shared;
         match http::parse(request, too_big, self.is_https, &shared.options.config) {
             Parsed::Reply(reply) => reply,
@@ -81,7 +104,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
             Parsed::FreeMemory => shared.free_memory().await,
             Parsed::CreateThenReply(topic, reply) => {
                 // The answer is the same whether or not the node ends meanwhile.
-                let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create)).await;
+                let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create), None).await;
                 reply
             }
             Parsed::Admin(request, form) => {
@@ -89,7 +112,10 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
                     Self::PROGRAM.log_kind(Level::Warn, Some("warnings about requests"), warning);
                 }
                 let is_publish = matches!(request, AdminRequest::Publish { .. });
-                match (shared.ask)(request).await {
+                if let AdminRequest::Stats(filter) = request {
+                    return shared.stats(filter, form).await;
+                }
+                match (shared.ask)(request, permit).await {
                     Some(reply) => http::reply(reply, &form, &shared.context(&form)),
                     None if is_publish => HttpReply::message(503, "EXITING").unlogged(),
                     None => HttpReply::message(503, "EXITING"),
@@ -99,15 +125,16 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Site for NsqdSite
     }
 }
 
-impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
+impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> Shared<A> {
     /// `/metrics`.
     async fn metrics(&self, aggregate: bool) -> HttpReply {
-        let filter = StatsFilter::default();
-        let Some(AdminReply::Stats(stats)) = (self.ask)(AdminRequest::Stats(filter)).await else {
+        let _passed = self.showing.pass().await;
+        let Some(stats) = self.gather(StatsFilter::default()).await else {
             return HttpReply::message(503, "EXITING");
         };
-        metrics::reply(NsqdPage {
-            stats: *stats,
+        let is_large = is_large(&stats);
+        let page = NsqdPage {
+            stats,
             aggregate,
             start_time: self.options.config.start_time,
             memory: self.options.memory.map(|measure| measure()),
@@ -116,7 +143,38 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
             turns: self.lanes.turns().collect(),
             visitors: self.lanes.visitors(),
             unwritten: UNWRITTEN.counts(),
-        })
+            http_unanswered: (self.room.held(), self.room.waits()),
+        };
+        aside(is_large, move || metrics::reply(page)).await
+    }
+
+    /// `/stats`.
+    async fn stats(&self, filter: StatsFilter, form: ReplyForm) -> HttpReply {
+        let _passed = self.showing.pass().await;
+        let Some(stats) = self.gather(filter).await else {
+            return HttpReply::message(503, "EXITING");
+        };
+        let (is_large, context) = (is_large(&stats), self.context(&form));
+        let reply = move || http::reply(AdminReply::Stats(Box::new(stats)), &form, &context);
+        aside(is_large, reply).await
+    }
+
+    /// The statistics, page by page, so that others have their turns in between.
+    async fn gather(&self, filter: StatsFilter) -> Option<ServerStats> {
+        let mut all = ServerStats::default();
+        let mut next = Some(StatsPage::Topics(None));
+        while let Some(page) = next {
+            let request = AdminRequest::Stats(StatsFilter { page: Some(page), ..filter });
+            let Some(AdminReply::Stats(stats)) = (self.ask)(request, None).await else {
+                return None;
+            };
+            all.append(*stats);
+            next = all.next.take();
+            if next.is_some() {
+                yield_now().await;
+            }
+        }
+        Some(all)
     }
 
     /// `/debug/freememory`. It may take a tenth of a second for each gigabyte, so no shard does it.
@@ -124,20 +182,11 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
         let Some(free_memory) = self.options.free_memory else {
             return HttpReply::message(404, "NOT_FOUND");
         };
-        let (done, wait) = async_channel::bounded(1);
-        let work = move || {
+        aside(true, move || {
             free_memory();
-            // Whoever asked may be gone.
-            let _ = done.try_send(());
-        };
-        match thread::Builder::new().name("free memory".into()).spawn(work) {
-            Ok(_) => {
-                // An error would mean that the thread panicked, and then there is nothing to wait for either.
-                let _ = wait.recv().await;
-                HttpReply::empty()
-            }
-            Err(_) => HttpReply::message(503, "NO_THREAD"),
-        }
+            HttpReply::empty()
+        })
+        .await
     }
 
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
@@ -151,7 +200,7 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
         let reply = self.shown.borrow_mut().answer(request);
         if let OptionRequest::SetLookupds(addresses) = request {
             let addresses = addresses.clone().unwrap_or_default();
-            let done = (self.ask)(AdminRequest::Lookupds(addresses)).await;
+            let done = (self.ask)(AdminRequest::Lookupds(addresses), None).await;
             if done != Some(AdminReply::Done) {
                 return HttpReply::message(503, "EXITING");
             }
@@ -159,6 +208,36 @@ impl<A: AsyncFn(AdminRequest) -> Option<AdminReply> + 'static> Shared<A> {
         reply
     }
 }
+
+/// Makes a reply; one that takes its time on a thread of its own, since this one is a shard's.
+async fn aside(is_long: bool, make: impl FnOnce() -> HttpReply + Send + 'static) -> HttpReply {
+    if !is_long {
+        return make();
+    }
+    let (done, wait) = async_channel::bounded(1);
+    let work = move || {
+        // Whoever asked may be gone.
+        let _ = done.try_send(make());
+    };
+    match thread::Builder::new().name("nsqd-http".into()).spawn(work) {
+        // An error would mean that the thread panicked.
+        Ok(_) => wait.recv().await.unwrap_or_else(|_| HttpReply::message(500, "INTERNAL_ERROR")),
+        Err(_) => HttpReply::message(503, "NO_THREAD"),
+    }
+}
+
+/// Whether it takes long to show these.
+fn is_large(stats: &ServerStats) -> bool {
+    let in_channels = |topic: &TopicStats| {
+        let clients = |channel: &ChannelStats| channel.clients.as_ref().map_or(0, Vec::len);
+        topic.channels.iter().map(|channel| 1 + clients(channel)).sum::<usize>()
+    };
+    let topics = stats.topics.iter().map(|topic| 1 + in_channels(topic));
+    topics.sum::<usize>() + stats.producers.len() > LARGE_LEN
+}
+
+/// Topics, channels and clients that are shown on the shard's own thread: a millisecond at most.
+const LARGE_LEN: usize = 256;
 
 impl<A> fmt::Debug for NsqdSite<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -75,6 +75,18 @@ pub struct StatsFilter {
     pub channel: Option<ChannelName>,
     /// With every channel's clients and all producers.
     pub include_clients: bool,
+    /// Only so much as a turn has time for, beginning here; `None` for everything at once.
+    /// [`ServerStats::next`] of the answer says where to go on.
+    pub page: Option<StatsPage>,
+}
+
+/// A place in the statistics: topics come by name, then producers.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum StatsPage {
+    /// Topics behind this one, or from the first one on.
+    Topics(Option<TopicName>),
+    /// Producers, without topics, from this slot of each shard's table on.
+    Producers(u32),
 }
 
 /// The answer to an [`AdminRequest`].

@@ -360,6 +360,7 @@ fn parse_stats(request: &Request<'_>) -> Result<Parsed, HttpReply> {
         channel: channel.unwrap_or_default(),
         // Without a topic there will be no producers to show either.
         include_clients: is_on("include_clients") && !form.no_topic,
+        page: None,
     };
     Ok(Parsed::Admin(AdminRequest::Stats(filter), ReplyForm(Form::Stats(form))))
 }

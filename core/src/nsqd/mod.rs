@@ -25,7 +25,7 @@ pub use self::actions::{
     PublishKind, ReadState, ReplyToken, ShardId, ShardMessage,
 };
 pub use self::admin::{
-    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
+    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, StatsPage, TopicOp,
 };
 pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX, Run};
 pub use self::channel::{

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::actions::{Peer, ShardId};
+use super::admin::StatsPage;
 use super::latency::LatencyStats;
 use crate::name::{ChannelName, TopicName};
 
@@ -20,6 +21,8 @@ pub struct ServerStats {
     pub failure: Option<String>,
     /// The shards, by number.
     pub shards: Vec<ShardStats>,
+    /// Where to go on, if this is a page and not the last one.
+    pub next: Option<StatsPage>,
 }
 
 /// A shard as such.
@@ -47,6 +50,23 @@ impl ServerStats {
         if self.failure.is_none() {
             self.failure = part.failure;
         }
+        self.next = self.next.into_iter().chain(part.next).min();
+    }
+
+    /// All shards' parts of a page are merged: drops the topics behind the first one after which a shard
+    /// broke off, for the next page has them in order.
+    pub(super) fn end_page(&mut self) {
+        if let Some(StatsPage::Topics(Some(last))) = self.next {
+            self.topics.retain(|topic| topic.name <= last);
+        }
+    }
+
+    /// Adds the next page behind this one.
+    pub fn append(&mut self, page: Self) {
+        self.topics.extend(page.topics);
+        self.topic_known |= page.topic_known;
+        self.producers.extend(page.producers);
+        (self.shards, self.failure, self.next) = (page.shards, page.failure, page.next);
     }
 }
 

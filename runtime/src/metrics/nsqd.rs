@@ -11,8 +11,8 @@ use sansq_core::nsqd::{ChannelStats, LATENCY_BOUNDS, LatencyTotals, ServerStats,
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 use super::{
-    Figure, counter, gauge, show_family, show_gauge, show_info, show_turns, show_unwritten,
-    show_visitors,
+    Figure, counter, gauge, show_counter, show_family, show_gauge, show_info, show_turns,
+    show_unwritten, show_visitors,
 };
 use crate::meter::Turns;
 
@@ -36,6 +36,8 @@ pub(crate) struct NsqdPage {
     pub(crate) visitors: (u64, u64),
     /// Lines of the log that were lost, and those that were left out.
     pub(crate) unwritten: (u64, u64),
+    /// Bytes that HTTP clients have unanswered, and how often one of them had to wait for room.
+    pub(crate) http_unanswered: (u64, u64),
 }
 
 const TOPIC: [Figure<TopicStats>; 5] = [
@@ -142,6 +144,11 @@ impl NsqdPage {
             self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.unanswered_waits));
         let help = "How often a client was not read from because of --max-unanswered-bytes";
         show_family(page, "nsqd_unanswered_waits", help, true, waits)?;
+        let (bytes, waits) = self.http_unanswered;
+        let help = "Bytes that HTTP clients have sent and have no answer to yet";
+        show_gauge(page, "nsqd_http_unanswered_bytes", help, bytes)?;
+        let help = "How often an HTTP client was not read from because of --max-unanswered-bytes";
+        show_counter(page, "nsqd_http_unanswered_waits", help, waits)?;
         let lanes = self.lanes.iter().enumerate();
         let lanes = lanes.map(|(shard, length)| ([("shard", shard)], *length));
         let help = "Messages of other shards that the shard has not taken in yet";

@@ -73,6 +73,7 @@ fn nsqd(aggregate: bool) -> String {
         turns: vec![meter.turns()],
         visitors: (8, 2),
         unwritten: (6, 1),
+        http_unanswered: (5, 6),
     })
 }
 

@@ -21,7 +21,7 @@ use sansq_core::upgrade::ServerTls;
 
 use super::accept;
 use super::turn::{Driven, Driver};
-use crate::http::{BODY_TIME, HANDSHAKE_TIME, HEAD_TIME, Site, handle, is_plain, turn_away};
+use crate::http::{HANDSHAKE_TIME, HEAD_TIME, Site, handle, is_plain, turn_away};
 use crate::impatient::Impatient;
 use crate::io::{HyperIo, Stream};
 use crate::listen::error_text;
@@ -69,7 +69,7 @@ async fn converse<T: Thread, S: Site>(
 ) {
     let service = service_fn(|request| {
         let (site, visit) = (Rc::clone(&site), Rc::clone(&visit));
-        async move { handle(&*site, peer, &visit, request, T::Runtime::sleep(BODY_TIME)).await }
+        async move { handle(&*site, peer, &visit, request, T::Runtime::sleep).await }
     });
     let io = Impatient::new(HyperIo::new(stream), Rc::clone(&visit), T::Runtime::sleep);
     // How a connection ends is its client's business: nothing of ours is lost with it.

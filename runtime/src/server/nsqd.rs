@@ -153,7 +153,7 @@ impl Front {
         let visitors = Visitors::new(driver.clock, options.max_http_connections, meter);
         let tls = options.config.tls.clone();
         let asked = Rc::clone(driver);
-        let ask = async move |request| shard::ask(&asked, request).await;
+        let ask = async move |request, permit| shard::ask(&asked, request, permit).await;
         let site = NsqdSite::new(driver.clock, options, Arc::clone(lanes), ask);
         let mut serve = |name, listener: Listener, site, tls| -> io::Result<()> {
             let socket = driver.listen(listener.socket)?;

@@ -24,6 +24,7 @@ use crate::lanes::{Lanes, Mail};
 use crate::listen::Listener;
 use crate::log::Program;
 use crate::places::Places;
+use crate::room::Permit;
 use crate::runtime::{ServerRuntime, Thread};
 use crate::socket::Address;
 use crate::visitors::Visitors;
@@ -137,7 +138,7 @@ impl<T: Thread> Site for LookupdSite<T> {
         BODY_LEN_MAX
     }
 
-    async fn answer(&self, request: &Request<'_>, _too_big: bool) -> HttpReply {
+    async fn answer(&self, request: &Request<'_>, _too_big: bool, _: Option<Permit>) -> HttpReply {
         self.0.turn_with(|turn| {
             turn.machine.handle_http(request, &turn.meter, turn.now, &mut turn.out)
         })

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::lanes::{Arrival, Lanes, Mail};
 use crate::log::Program;
 use crate::places::Place;
+use crate::room::Permit;
 use crate::runtime::{Task, Thread};
 use crate::statsd::StatsdSender;
 use crate::storage::{Disk, Inventory};
@@ -47,7 +48,8 @@ pub(crate) struct World<T: Thread> {
 #[derive(Debug, Default)]
 struct Replies {
     last: u64,
-    waiting: BTreeMap<ReplyToken, Sender<AdminReply>>,
+    /// With the room that each takes.
+    waiting: BTreeMap<ReplyToken, (Sender<AdminReply>, Option<Permit>)>,
 }
 
 /// Makes a shard's driver and starts it, with the topics and channels that there were.
@@ -117,17 +119,19 @@ pub(crate) fn accept<T: Thread>(
     });
 }
 
-/// Asks the shard and waits for its answer. `None` if the node ends before it comes.
+/// Asks the shard and waits for its answer. `None` if the node ends before it comes. `permit` is kept until
+/// the answer comes, also if nobody waits for it any more.
 pub(crate) async fn ask<T: Thread>(
     driver: &Rc<Driver<Shard, T>>,
     request: AdminRequest,
+    permit: Option<Permit>,
 ) -> Option<AdminReply> {
     let (sender, receiver) = async_channel::bounded(1);
     driver.turn_with(|turn| {
         let replies = &mut turn.world.replies;
         replies.last += 1;
         let token = ReplyToken(replies.last);
-        replies.waiting.insert(token, sender);
+        replies.waiting.insert(token, (sender, permit));
         turn.machine.handle_admin(request, token, turn.now, &mut turn.out);
     });
     receiver.recv().await.ok()
@@ -198,7 +202,7 @@ impl Driven for Shard {
             spawn_call(driver, world.tls.clone(), id, request);
         }
         for (token, reply) in actions.replies.drain(..) {
-            if let Some(sender) = world.replies.waiting.remove(&token) {
+            if let Some((sender, _)) = world.replies.waiting.remove(&token) {
                 // Whoever asked may have gone.
                 let _ = sender.try_send(reply);
             }

@@ -375,7 +375,7 @@ fn info_member_by_member() {
 #[test]
 fn stats_arguments() {
     refused(&ask("GET", "/stats?format=json&topic=%zz"), 400, "INVALID_REQUEST", true);
-    let all = StatsFilter { topic: None, channel: None, include_clients: true };
+    let all = StatsFilter { include_clients: true, ..StatsFilter::default() };
     let text = StatsForm { has_memory: true, ..StatsForm::default() };
     let json = StatsForm { is_json: true, ..text };
     let t = Some(topic("t"));
@@ -505,8 +505,7 @@ fn sample() -> ServerStats {
         topics: vec![st1(), st2()],
         topic_known: true,
         producers: vec![producer()],
-        failure: None,
-        shards: Vec::new(),
+        ..ServerStats::default()
     }
 }
 

@@ -4,16 +4,17 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use super::Shard;
 use super::precreate::Creator;
-use crate::arena::{ChannelId, TopicId};
+use crate::arena::{ChannelId, Key, TopicId};
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::{
     Actions, Collector, Origin, Publish, ReplyToken, ShardId, ShardMessage,
 };
 use crate::nsqd::admin::{
-    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp,
+    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, StatsPage, TopicOp,
 };
 use crate::nsqd::channel::{Channel, ConsumerStats};
 use crate::nsqd::connection::Connection;
@@ -258,7 +259,8 @@ impl Shard {
         if collecting.missing == 0
             && let Some(collecting) = self.collecting.remove(&collector)
         {
-            let Collecting { is_ping, stats, .. } = collecting;
+            let Collecting { is_ping, mut stats, .. } = collecting;
+            stats.end_page();
             match collector {
                 Collector::Admin(token) if is_ping => {
                     let health = stats.failure.map_or(Ok(()), Err);
@@ -290,21 +292,76 @@ impl Shard {
             ..ServerStats::default()
         };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));
-        let topics: Vec<_> = match named {
-            Some(one) => one.into_iter().collect(),
-            None => self.topic_names.iter().collect(),
-        };
-        for (name, id) in topics {
-            stats.topic_known = true;
-            stats.topics.extend(self.topic_stats(*name, *id, filter, now));
+        stats.topic_known |= named.flatten().is_some();
+        match (filter.page, named) {
+            (Some(StatsPage::Producers(_)), _) => {}
+            (_, Some(one)) => {
+                let one = one.and_then(|(name, id)| self.topic_stats(*name, *id, filter, now));
+                stats.topics.extend(one);
+            }
+            (page, None) => self.add_topics(&mut stats, page, filter, now),
         }
         if filter.include_clients {
-            let published = |conn: &&Connection| !conn.pub_counts.is_empty();
-            let producers = self.conns.iter().map(|(_, conn)| conn).filter(published);
-            stats.producers =
-                producers.map(|conn| client_stats(conn, self.consumer(conn))).collect();
+            match filter.page {
+                Some(StatsPage::Topics(_)) => {
+                    stats.next.get_or_insert(StatsPage::Producers(0));
+                }
+                Some(StatsPage::Producers(from)) => self.add_producers(&mut stats, from, PAGE_LEN),
+                None => self.add_producers(&mut stats, 0, usize::MAX),
+            }
         }
         stats
+    }
+
+    /// Adds topics in the order of their names; of a page, as many as a turn has time for.
+    fn add_topics(
+        &self,
+        stats: &mut ServerStats,
+        page: Option<StatsPage>,
+        filter: &StatsFilter,
+        now: Now,
+    ) {
+        let after = match page {
+            Some(StatsPage::Topics(Some(after))) => Bound::Excluded(after),
+            _ => Bound::Unbounded,
+        };
+        let mut topics = self.topic_names.range((after, Bound::Unbounded)).peekable();
+        let mut len = 0;
+        while let Some((name, id)) = topics.next() {
+            stats.topics.extend(self.topic_stats(*name, *id, filter, now));
+            len += self.stats_len(*id, filter);
+            if page.is_some() && len >= PAGE_LEN && topics.peek().is_some() {
+                stats.next = Some(StatsPage::Topics(Some(*name)));
+                return;
+            }
+        }
+    }
+
+    /// How many objects are looked at for a topic's statistics.
+    fn stats_len(&self, id: TopicId, filter: &StatsFilter) -> usize {
+        let Some(entry) = self.topics.get(id) else { return 1 };
+        let channels = entry.topic.channels();
+        if !filter.include_clients {
+            return 1 + channels.len();
+        }
+        let consumers = |id: &ChannelId| {
+            self.channels.get(*id).map_or(0, |entry| entry.channel.consumer_count())
+        };
+        1 + channels.iter().map(|id| 1 + consumers(id)).sum::<usize>()
+    }
+
+    /// Adds the connections that have published, of so many slots.
+    fn add_producers(&self, stats: &mut ServerStats, from: u32, slots: usize) {
+        let mut conns = self.conns.iter_from(from).peekable();
+        let end = usize::try_from(from).unwrap_or(usize::MAX).saturating_add(slots);
+        while let Some((_, conn)) = conns.next_if(|(id, _)| (id.index() as usize) < end) {
+            if !conn.pub_counts.is_empty() {
+                stats.producers.push(client_stats(conn, self.consumer(conn)));
+            }
+        }
+        if conns.peek().is_some() {
+            stats.next = u32::try_from(end).ok().map(StatsPage::Producers);
+        }
     }
 
     fn shard_stats(&self) -> ShardStats {
@@ -392,6 +449,10 @@ impl Shard {
         self.channels.get(channel)?.channel.consumer_stats(consumer)
     }
 }
+
+/// Topics, channels and clients of one page of the statistics, of each shard: a fraction of a millisecond.
+/// The last topic of a page is in it with all that it has.
+const PAGE_LEN: usize = 256;
 
 fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientStats {
     let consumer = consumer.unwrap_or_default();
