@@ -216,7 +216,7 @@ fn small_messages_are_copied_out_of_the_request() {
     for (len, is_copied) in [(READ_LEN_MAX, true), (READ_LEN_MAX + 1, false)] {
         let body = Bytes::from(vec![b'x'; len]);
         let request = Request { method: "POST", path: "/pub", query: Some("topic=t"), body: &body };
-        let parsed = parse(&request, false, false, &config());
+        let parsed = parse(&request, false, false, &Config::default());
         let Parsed::Admin(AdminRequest::Publish { batch: Batch::One(message), .. }, _) = parsed
         else {
             panic!("{parsed:?}")
