@@ -353,8 +353,12 @@ impl Options {
 
     /// Whether, when nothing breaks, everything has to be accepted. If the core's consumers have fewer messages
     /// in flight than there are nsqds, RDY goes around, and one that has neither RDY nor disk may have no room
-    /// for longer than a publish is kept waiting.
+    /// for longer than a publish is kept waiting. A disk that is full has room when everything is finished,
+    /// which may take longer.
     pub(crate) fn has_room(&self) -> bool {
+        if self.faults.kinds.contains(&Fault::FillDisk) {
+            return false;
+        }
         let (workers, options) = &self.workers;
         let goes_around = *workers > 0 && (options.max_in_flight as usize) < self.nodes;
         self.consumers > 0 || self.disks.is_some() || !goes_around

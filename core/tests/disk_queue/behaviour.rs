@@ -269,10 +269,11 @@ fn a_full_disk_refuses_who_waits_and_keeps_what_nobody_else_has() {
     assert_eq!(rig.out.events.last(), Some(&DiskEvent::Recovered));
     assert_eq!((rig.queue.room(), rig.queue.failure()), (PENDING_MAX, None));
     assert_eq!(ids(&rig.drain()), [5]);
-    // Nothing of the failed appends is left.
+    // Nothing of the failed appends is left, and when everything is finished nothing at all.
+    assert_eq!(rig.files.get("t:c.diskqueue.000000.dat").map(<[u8]>::len), Some(33 + 34));
     rig.finish(one.record.expect("it was popped from disk"));
     let files = rig.close(&[]);
-    assert_eq!(files.get("t:c.diskqueue.000000.dat").map(<[u8]>::len), Some(33 + 34));
+    assert_eq!(files.get("t:c.diskqueue.000000.dat"), None);
 }
 
 #[test]

@@ -320,3 +320,26 @@ fn a_queue_leaves_little_lying_about() {
     let files = rig.files.clone();
     assert_eq!(ids(&rig.reopen(files).drain()), [0; 0]);
 }
+
+/// A disk that has no room for a long message and some for a block is full all the same.
+#[test]
+fn room_for_a_block_is_not_room_for_all() {
+    let mut rig = Rig::new(OPTIONS);
+    rig.files.capacity = Some(20_000);
+    let long = [b'x'; 10_000];
+    rig.push(&message(1, &long), Some(1));
+    rig.push(&message(2, &long), Some(2));
+    rig.settle();
+    rig.push(&message(3, &long), Some(3));
+    rig.settle();
+    wait_until_well(&mut rig);
+    let told = |n: u64, is_ok| (Ticket(n), is_ok);
+    let mut written = core::mem::take(&mut rig.out.written);
+    written.sort_unstable();
+    assert_eq!(written, [told(1, true), told(2, false), told(3, false)]);
+    assert_eq!(ids(&rig.drain()), [1]);
+    assert_eq!(data_files(&rig.files), [""; 0]);
+    rig.push(&message(4, &long), Some(4));
+    rig.settle();
+    assert_eq!(rig.out.written, [told(4, true)]);
+}

@@ -158,6 +158,8 @@ pub struct DiskQueue {
     is_tail_dirty: bool,
     /// The next record goes to a new file in any case.
     must_roll: bool,
+    /// The disk had no room for something since everything was finished last.
+    had_no_room: bool,
 
     staged: VecDeque<Staged>,
     staged_len: usize,
@@ -245,6 +247,7 @@ impl DiskQueue {
             written: 0,
             is_tail_dirty: false,
             must_roll: false,
+            had_no_room: false,
             staged: VecDeque::new(),
             staged_len: 0,
             bodies: Bodies::default(),
@@ -551,6 +554,7 @@ impl DiskQueue {
         if self.troubles.fail(work, failure.clone(), now.instant) {
             out.event(DiskEvent::Failing(failure));
         }
+        self.had_no_room |= self.troubles.wants_room();
         self.note_refusal(now);
     }
 

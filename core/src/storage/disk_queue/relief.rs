@@ -17,9 +17,10 @@ use crate::storage::{File, Op};
 
 impl DiskQueue {
     /// Removes what is not needed if the disk is full, as far as that can be told at once: data files
-    /// before the first record that is needed.
+    /// before the first record that is needed. One that had no room for a long message has some for short
+    /// ones: it counts as full until everything is finished.
     pub(super) fn make_room(&mut self, out: &mut impl DiskOutput) {
-        if !self.troubles.wants_room() {
+        if !self.had_no_room {
             return;
         }
         self.leave_finished_file();
@@ -70,6 +71,8 @@ impl DiskQueue {
             (self.fetched, self.fetch_len) = (self.write, 0);
             (self.is_tail_dirty, self.must_roll) = (false, false);
         }
+        // As long as the trouble lasts, a failure says so again.
+        self.had_no_room &= !is_done || self.troubles.wants_room();
     }
 
     /// A data file was removed to make room: what failed for want of it is tried again.
