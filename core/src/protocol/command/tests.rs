@@ -105,7 +105,7 @@ fn commands_as_clients_write_them() {
 }
 
 /// The golden transcripts of nsqd-protocol.md section 25 that the decoder alone decides, and
-/// the catalogue of its section 6.1.
+/// the catalogue of errors.
 #[test]
 fn refusals_word_for_word() {
     let long = [&[b'X'; 16383][..], b"\n"].concat();
