@@ -7,6 +7,7 @@ mod bytes;
 mod certificates;
 mod clients;
 mod disk;
+mod everything;
 mod http;
 mod log;
 mod paused;
