@@ -355,8 +355,6 @@ impl Channel {
         self.dispatch(now, out);
     }
 
-    /// REQ    }
-
     /// REQ: the message is to be delivered again, after `delay`.
     ///
     /// # Errors
