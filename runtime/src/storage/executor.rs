@@ -1,14 +1,15 @@
 //! Requests in batches: what waits for the disk is gathered, and waits together.
 //!
-//! A round goes through the requests in order. What needs no fsync is done at once. What needs one is
-//! gathered, and from then on whatever else is asked about that queue is put off until the next round,
-//! so that the requests of a queue keep their order. Then the gathered fsyncs come, one per file and up
+//! What needs no fsync is done at once. What needs one is gathered for the round, or stands in line for the
+//! next one if the round is full; whatever else is asked about that queue meanwhile waits behind it, so that
+//! the requests of a queue keep their order. Then the gathered fsyncs come, one per file and up
 //! to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of its own the
 //! thread looks into its mailbox, so that a queue that needs no fsync never waits for more than one of
-//! another's.
+//! another's. Each request is looked at a bounded number of times, however many there are: 100,000 queues
+//! that are closed at once take as long each as a hundred.
 
 use core::mem;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io, thread};
 
@@ -29,18 +30,19 @@ pub(super) trait Mailbox {
 pub(super) struct Executor<M> {
     folder: Folder,
     mailbox: M,
-    /// Files that are written aside, or synced, before the round ends: each is a descriptor.
+    /// Files that are written aside, or synced, in one round: each is a descriptor.
     asides_max: usize,
     done: Vec<Done>,
     /// What waits for its fsync in this round.
     slow: Vec<(Owner, Slow)>,
     /// What waits for the fsync of the folder.
     named: Vec<(Owner, Answer)>,
-    /// Whose further requests are put off.
-    held: BTreeSet<Store>,
-    /// What was put off.
-    later: Vec<Request>,
-    asides: usize,
+    /// Queues with something in this round or in line, and what waits of each, in order.
+    waiting: BTreeMap<Store, VecDeque<(Owner, Op)>>,
+    /// Queues whose first waiting request needs an fsync, in the order of asking.
+    line: VecDeque<Store>,
+    /// Queues in this round.
+    in_round: Vec<Store>,
 }
 
 #[derive(Debug)]
@@ -81,9 +83,9 @@ impl<M: Mailbox> Executor<M> {
             done: Vec::new(),
             slow: Vec::new(),
             named: Vec::new(),
-            held: BTreeSet::new(),
-            later: Vec::new(),
-            asides: 0,
+            waiting: BTreeMap::new(),
+            line: VecDeque::new(),
+            in_round: Vec::new(),
         }
     }
 
@@ -100,40 +102,69 @@ impl<M: Mailbox> Executor<M> {
     /// Carries out everything in `batch`, and what arrives in the mailbox meanwhile, in part. All
     /// completions are reported when it returns.
     pub(super) fn run(&mut self, batch: &mut Vec<Request>) {
-        while !batch.is_empty() {
-            for request in batch.drain(..) {
-                self.begin(request, true);
+        for request in batch.drain(..) {
+            self.take(request);
+        }
+        self.report();
+        while !self.line.is_empty() {
+            self.fill_round();
+            self.finish_slow(batch);
+            for store in mem::take(&mut self.in_round) {
+                self.go_on(store);
             }
             self.report();
-            self.finish_slow(batch);
-            self.held.clear();
-            mem::swap(batch, &mut self.later);
         }
     }
 
-    /// Does what can be done at once. `may_wait` says whether what needs an fsync still has its turn in
-    /// this round.
-    fn begin(&mut self, request: Request, may_wait: bool) {
+    /// Does what can be done at once; what can't waits.
+    fn take(&mut self, request: Request) {
         let Request { owner, store, op } = request;
-        let is_slow = matches!(op, Op::Sync { .. } | Op::Replace { .. });
-        let is_late = is_slow && (!may_wait || self.asides == self.asides_max);
-        if is_late || self.held.contains(&store) {
-            self.held.insert(store);
-            self.later.push(Request { owner, store, op });
-            return;
+        if let Some(waiting) = self.waiting.get_mut(&store) {
+            waiting.push_back((owner, op));
+        } else if is_slow(&op) {
+            self.waiting.insert(store, VecDeque::from([(owner, op)]));
+            self.line.push_back(store);
+        } else {
+            self.begin(owner, store, op);
         }
+    }
+
+    /// Begins what is first in line, as much as goes into a round.
+    fn fill_round(&mut self) {
+        while self.in_round.len() < self.asides_max
+            && let Some(store) = self.line.pop_front()
+        {
+            let first = self.waiting.get_mut(&store).and_then(VecDeque::pop_front);
+            let Some((owner, op)) = first else { continue };
+            self.begin(owner, store, op);
+            self.in_round.push(store);
+        }
+    }
+
+    /// Goes on with a queue whose fsync is done.
+    fn go_on(&mut self, store: Store) {
+        let Some(mut waiting) = self.waiting.remove(&store) else { return };
+        while let Some((owner, op)) = waiting.pop_front() {
+            if is_slow(&op) {
+                waiting.push_front((owner, op));
+                self.waiting.insert(store, waiting);
+                self.line.push_back(store);
+                return;
+            }
+            self.begin(owner, store, op);
+        }
+    }
+
+    /// Does what needs no fsync, and what comes before one.
+    fn begin(&mut self, owner: Owner, store: Store, op: Op) {
         let result = match op {
             Op::Sync { file } => {
-                self.held.insert(store);
-                self.asides += 1;
                 self.slow.push((owner, Slow::Sync(store, file)));
                 return;
             }
             Op::Replace { file, contents } => {
                 match self.folder.write_aside(&store, file, contents) {
                     Ok(Some(aside)) => {
-                        self.held.insert(store);
-                        self.asides += 1;
                         self.slow.push((owner, Slow::Replace(aside)));
                         return;
                     }
@@ -178,7 +209,7 @@ impl<M: Mailbox> Executor<M> {
                 self.note_slow(done);
                 self.mailbox.fetch(spare);
                 for request in spare.drain(..) {
-                    self.begin(request, false);
+                    self.take(request);
                 }
                 self.report();
                 let Some(job) = take() else { break };
@@ -186,7 +217,6 @@ impl<M: Mailbox> Executor<M> {
             }
         });
         self.note_slow(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner));
-        self.asides = 0;
         if !self.named.is_empty() {
             let synced = self.folder.sync_names();
             for (owner, answer) in self.named.drain(..) {
@@ -234,6 +264,11 @@ impl<M: Mailbox> Executor<M> {
             self.mailbox.report(&mut self.done);
         }
     }
+}
+
+/// Whether it waits for the disk.
+const fn is_slow(op: &Op) -> bool {
+    matches!(op, Op::Sync { .. } | Op::Replace { .. })
 }
 
 /// Threads that help with the fsyncs of a round, and live as long as it. One fsync takes a millisecond and a
