@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use sansq_core::name::TopicName;
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Store, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Store, Ticket,
 };
 use sansq_core::time::Now;
 
@@ -93,7 +93,7 @@ fn drain(store: &Store, files: &mut MemoryFiles, finishes: bool) -> (Records, bo
         }
     }
     assert!(queue.is_empty() && queue.depth() == 0, "{queue:?}");
-    queue.close(&[], now, &mut out);
+    queue.close(&[], now.instant + CLOSE_PATIENCE, now, &mut out);
     while let Some(op) = out.asked.pop_front() {
         queue.handle(files.execute(store, &op), now, &mut out);
     }

@@ -286,7 +286,7 @@ fn a_publisher_waits_for_room_and_is_refused_after_a_bounded_wait() {
         node.wait(Duration::from_millis(4999));
         assert_eq!(node.frames(producer), []);
         node.wait(Duration::from_millis(1));
-        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed no room")]);
+        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed queue full")]);
         assert!(node.is_closed(producer) && !node.is_closed(consumer));
     }
 }

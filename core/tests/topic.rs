@@ -11,7 +11,7 @@ use sansq_core::message::{Bodies, IdGenerator, Message, MessageId, RecordId};
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{
     BacklogOutput, Batch, Beyond, NotPublished, Origin, Publish, ReplyToken, ShardId, Topic,
-    TopicOutput,
+    TopicOutput, Volume,
 };
 use sansq_core::storage::{DiskEvent, DiskOutput, Failure, Op as DiskOp, Ticket};
 use sansq_core::time::{Instant, Now, UnixNanos};
@@ -107,7 +107,7 @@ impl TopicOutput for Sink {
         came.push((message, due));
     }
 
-    fn begin(&mut self, origin: Origin) -> Ticket {
+    fn begin(&mut self, origin: Origin, _: Volume) -> Ticket {
         self.begun.push(number(origin));
         Ticket(self.begun.len() as u64 - 1)
     }

@@ -54,6 +54,8 @@ pub(crate) struct Published {
     /// No delivery before this time.
     pub(crate) not_before: Instant,
     pub(crate) outcome: Outcome,
+    /// The publisher was told that it is refused. A part of it may be there, but it counts for nothing.
+    pub(crate) is_refused: bool,
     /// When the publisher was told.
     pub(crate) completed_at: Option<Instant>,
     /// Its nsqd died, and had not promised to keep it.

@@ -11,3 +11,4 @@ mod http;
 mod log;
 mod paused;
 mod server;
+mod stop;

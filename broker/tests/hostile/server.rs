@@ -25,7 +25,9 @@ pub(crate) struct Server {
     pub(crate) tcp: SocketAddr,
     pub(crate) http: SocketAddr,
     log: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    /// Keeps `log` up.
+    reader: Option<thread::JoinHandle<()>>,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -84,14 +86,14 @@ impl Server {
         // Whoever logs must not wait for whoever reads. What clients cause by the thousand is not kept.
         let log = Arc::new(Mutex::new(text));
         let kept = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok).filter(|line| !line.contains(" INFO: ")) {
                 let mut kept = kept.lock().unwrap();
                 kept.push_str(&line);
                 kept.push('\n');
             }
         });
-        Self { process, tcp: tcp.unwrap(), http: http.unwrap(), log, _folder: folder }
+        Self { process, tcp: tcp.unwrap(), http: http.unwrap(), log, reader: Some(reader), folder }
     }
 
     /// A connection that has said nothing.
@@ -147,6 +149,20 @@ impl Server {
 
     /// Ends it by SIGKILL.
     pub(crate) fn kill(self) {}
+    /// Its data path, if it is an nsqd.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends it by SIGTERM, and returns its status and all that it has logged.
+    pub(crate) fn end_and_log(mut self) -> (Option<i32>, String) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        let status = self.process.wait().unwrap().code();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        (status, self.log())
+    }
 
     /// Has the process stand still, or go on.
     pub(crate) fn signal(&self, signal: Signal) {

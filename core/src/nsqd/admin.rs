@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::actions::Batch;
 use super::stats::ServerStats;
+use super::topic::NotPublished;
 use crate::name::{ChannelName, TopicName};
 
 /// What an administrator or an HTTP publisher asks for (http-and-ops.md section 2).
@@ -107,23 +108,27 @@ pub enum AdminReply {
 }
 
 /// Why an admin request is refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AdminError {
     /// There is no such channel.
     ChannelNotFound,
-    /// The messages were not accepted: the broker stops, or memory stayed full for the bounded wait.
+    /// The broker stops.
     Exiting,
+    /// The messages were not accepted, and why.
+    NotPublished(NotPublished),
     /// There is no such topic.
     TopicNotFound,
 }
 
 impl AdminError {
-    /// The word in the body of the HTTP answer.
-    pub const fn as_str(self) -> &'static str {
+    /// What the body of the HTTP answer says: a word, or what the disk says in its own words.
+    pub fn as_str(&self) -> &str {
         match self {
             Self::ChannelNotFound => "CHANNEL_NOT_FOUND",
-            Self::Exiting => "EXITING",
+            Self::Exiting | Self::NotPublished(NotPublished::Exiting) => "EXITING",
+            Self::NotPublished(NotPublished::Full) => "QUEUE_FULL",
+            Self::NotPublished(NotPublished::Disk(text)) => text,
             Self::TopicNotFound => "TOPIC_NOT_FOUND",
         }
     }

@@ -29,12 +29,13 @@ use self::memory::Memory;
 pub use self::memory::Run;
 use crate::message::{Bodies, Message, MessageId, RecordId};
 use crate::storage::{
-    Answer, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, PENDING_MAX, Popped, Ticket,
+    Answer, DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, Op, PENDING_MAX,
+    Popped, Ticket,
 };
 use crate::time::{Instant, Now, UnixNanos};
 
 /// How many messages of one queue on disk may have a due time. A topic loses those of further ones, as
-/// the reference loses all of them; a channel keeps further ones in memory. Some 40 bytes each.
+/// the reference loses all of them; a channel keeps further ones in memory. Some 60 bytes each.
 pub const DUE_TIMES_MAX: usize = 100_000;
 
 /// What a backlog asks of its owner.
@@ -92,7 +93,15 @@ pub(super) struct Backlog {
     /// Whether it is the disk's turn, and not that of what came back.
     disk_is_next: bool,
     /// When the deferred ones among them are due.
-    due_times: BTreeMap<MessageId, Instant>,
+    due_times: BTreeMap<MessageId, Due>,
+}
+
+/// When a message is due.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    /// If the disk may still refuse it: the publish, which is refused then.
+    ticket: Option<Ticket>,
 }
 
 impl Backlog {
@@ -160,7 +169,8 @@ impl Backlog {
         self.due_times.len() < DUE_TIMES_MAX
     }
 
-    /// Takes a fresh message. If it goes to disk, the outcome is told under `ticket`.
+    /// Takes a fresh message. If it goes to disk, the outcome is told under `ticket`; returns whether it
+    /// may still be refused then.
     pub(super) fn put(
         &mut self,
         message: Message,
@@ -168,7 +178,7 @@ impl Backlog {
         ticket: Option<Ticket>,
         now: Now,
         out: &mut impl BacklogOutput,
-    ) {
+    ) -> bool {
         let is_full = self.memory.len() >= self.limit;
         if (is_full || matches!(&self.rest, Rest::Disk(disk) if !disk.is_empty()))
             && let Some(disk) = self.rest.disk()
@@ -176,7 +186,7 @@ impl Backlog {
             if let Some(due) = due
                 && self.due_times.len() < DUE_TIMES_MAX
             {
-                self.due_times.insert(message.id, due);
+                self.due_times.insert(message.id, Due { at: due, ticket });
             }
             if disk.is_empty() {
                 self.older = self.memory.len();
@@ -184,12 +194,14 @@ impl Backlog {
             if let Some(ticket) = ticket {
                 out.hold(ticket);
             }
-            return disk.push(&message, ticket, now, out);
+            disk.push(&message, ticket, now, out);
+            return ticket.is_some_and(|ticket| !ticket.is_kept());
         }
-        if let Some(due) = due {
-            self.due_times.insert(message.id, due);
+        if let Some(at) = due {
+            self.due_times.insert(message.id, Due { at, ticket: None });
         }
         self.memory.push_back(message);
+        false
     }
 
     /// Takes fresh messages of which [`memory_room`](Self::memory_room) says that they fit.
@@ -245,7 +257,7 @@ impl Backlog {
             }
         };
         if !self.due_times.is_empty() {
-            due = self.due_times.remove(&message.id).or(due);
+            due = self.due_times.remove(&message.id).map(|due| due.at).or(due);
         }
         Some((message, due))
     }
@@ -270,23 +282,26 @@ impl Backlog {
         }
     }
 
-    /// A request of the disk's part is answered.
+    /// A request of the disk's part is answered. Returns how many messages are certain now that might
+    /// have been refused ([`put`](Self::put)).
     pub(super) fn handle(
         &mut self,
         result: Result<Answer, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
-    ) {
+    ) -> u64 {
+        let mut out = Certain::new(&self.due_times, out);
         if let Rest::Disk(disk) = &mut self.rest {
-            disk.handle(result, now, out);
+            disk.handle(result, now, &mut out);
             if disk.is_unused() {
                 self.rest = Rest::Unused(disk.options());
             }
         }
-        if !self.due_times.is_empty() && self.is_empty() {
-            // Those of messages that the disk refused.
-            self.due_times.clear();
+        let Certain { count, refused, .. } = out;
+        if !refused.is_empty() {
+            self.due_times.retain(|_, due| due.ticket.is_none_or(|of| !refused.contains(&of)));
         }
+        count
     }
 
     /// Time has passed.
@@ -303,12 +318,15 @@ impl Backlog {
         if let Rest::Disk(disk) = &self.rest { disk.poll_timeout() } else { None }
     }
 
-    /// Drops everything.
-    pub(super) fn empty(&mut self, now: Now, out: &mut impl DiskOutput) {
+    /// Drops everything. Returns how many messages among it are certain now that might have been refused:
+    /// their publishers are told that they were accepted.
+    pub(super) fn empty(&mut self, now: Now, out: &mut impl DiskOutput) -> u64 {
         self.forget();
+        let mut out = Certain::new(&self.due_times, out);
         if let Rest::Disk(disk) = &mut self.rest {
-            disk.empty(now, out);
+            disk.empty(now, &mut out);
         }
+        out.count
     }
 
     /// Drops everything and removes the files. It takes nothing any more.
@@ -321,11 +339,13 @@ impl Backlog {
     }
 
     /// Has everything written to disk, `deferred` behind what waits. Nothing may be put or popped any
-    /// more; it is done when [`is_flushed`](Self::is_flushed). A queue that has nothing, on disk or in
+    /// more; it is done when [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`. A
+    /// queue that has nothing, on disk or in
     /// memory, leaves nothing: without files it is read as an empty one (storage-formats.md section 5).
     pub(super) fn flush(
         &mut self,
         deferred: impl Iterator<Item = (Message, Instant)>,
+        until: Instant,
         now: Now,
         out: &mut impl BacklogOutput,
     ) {
@@ -342,11 +362,21 @@ impl Backlog {
         }
         for (message, due) in deferred {
             disk.push_again(&message, now, out);
-            self.due_times.insert(message.id, due);
+            self.due_times.insert(message.id, Due { at: due, ticket: None });
         }
         let due_times = core::mem::take(&mut self.due_times).into_iter();
-        let due_times: Vec<_> = due_times.map(|(id, due)| (id, unix(due, now))).collect();
-        disk.close(&due_times, now, out);
+        let due_times: Vec<_> = due_times.map(|(id, due)| (id, unix(due.at, now))).collect();
+        disk.close(&due_times, until, now, out);
+    }
+
+    /// Waits for the disk no longer: what it has not written is lost.
+    pub(super) fn abandon(&mut self, failure: Failure, out: &mut impl DiskOutput) {
+        let in_memory = self.memory.len();
+        if (in_memory > 0 || matches!(self.rest, Rest::Disk(_)))
+            && let Some(disk) = self.rest.disk()
+        {
+            disk.abandon(in_memory, failure, out);
+        }
     }
 
     /// Whether everything that [`flush`](Self::flush) asked for is answered.
@@ -398,6 +428,40 @@ impl Backlog {
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.memory.capacity()
+    }
+}
+
+/// Looks at what becomes of the records of publishers, on its way to the owner.
+struct Certain<'a, O> {
+    /// How many were written.
+    count: u64,
+    /// Whose were refused, if anybody wants to know.
+    refused: Vec<Ticket>,
+    is_wanted: bool,
+    out: &'a mut O,
+}
+
+impl<'a, O> Certain<'a, O> {
+    fn new(due_times: &BTreeMap<MessageId, Due>, out: &'a mut O) -> Self {
+        Self { count: 0, refused: Vec::new(), is_wanted: !due_times.is_empty(), out }
+    }
+}
+
+impl<O: DiskOutput> DiskOutput for Certain<'_, O> {
+    fn ask(&mut self, op: Op) {
+        self.out.ask(op);
+    }
+
+    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+        self.count += u64::from(result.is_ok() && !ticket.is_kept());
+        if result.is_err() && self.is_wanted && self.refused.last() != Some(&ticket) {
+            self.refused.push(ticket);
+        }
+        self.out.written(ticket, result);
+    }
+
+    fn event(&mut self, event: DiskEvent) {
+        self.out.event(event);
     }
 }
 

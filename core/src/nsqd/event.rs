@@ -46,6 +46,8 @@ pub enum Event {
     NobodyAsked(TopicName),
     /// The list of topics and channels can't be written. It is retried; once per change of state.
     MetadataFailed(Failure),
+    /// More queues than these had trouble at the end, and are not named: so many lines were left out.
+    QueuesLeftOut(u64),
     /// Nothing more is pushed to statsd.
     StatsdClosed,
     /// A topic came into being.
@@ -85,16 +87,6 @@ impl fmt::Display for ClientFailure {
 }
 
 impl Event {
-    /// How many messages are lost by this: those that a disk in trouble did not take at the end.
-    pub fn lost_messages(&self) -> usize {
-        if let Self::Disk(about) = self
-            && let DiskEvent::NotWritten { records } = about.1
-        {
-            return records;
-        }
-        0
-    }
-
     /// What kind of line it is, in words, if peers can cause as many of them as they like. Whoever writes the
     /// log may leave lines of a kind out, and say how many.
     pub const fn kind(&self) -> Option<&'static str> {
@@ -116,7 +108,10 @@ impl Event {
             Self::TopicDeleted(_) => "deleted topics",
             #[cfg(feature = "upgrade")]
             Self::Upgrading(..) => "upgrades",
-            Self::Disk(_) | Self::MetadataFailed(_) | Self::StatsdClosed => return None,
+            Self::Disk(_)
+            | Self::MetadataFailed(_)
+            | Self::QueuesLeftOut(_)
+            | Self::StatsdClosed => return None,
         })
     }
 
@@ -128,7 +123,7 @@ impl Event {
             | Self::MetadataFailed(_)
             | Self::NobodyAsked(_) => Level::Error,
             Self::Disk(event) => event.1.level(),
-            Self::AuthFailed(..) | Self::LookupFailed(..) => Level::Warn,
+            Self::AuthFailed(..) | Self::LookupFailed(..) | Self::QueuesLeftOut(_) => Level::Warn,
             Self::Lookup(event) => event.level(),
             #[cfg(feature = "upgrade")]
             Self::Upgrading(..) => Level::Info,
@@ -181,6 +176,9 @@ impl fmt::Display for Event {
                 write!(f, "client({peer}) bad protocol magic '{}'", magic.escape_ascii())
             }
             Self::MetadataFailed(failure) => write!(f, "failed to persist metadata - {failure}"),
+            Self::QueuesLeftOut(lines) => {
+                write!(f, "DISKQUEUE: {lines} more lines about queues that end are left out")
+            }
             Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),
             Self::TopicDeleted(topic) => write!(f, "TOPIC({topic}): deleting"),

@@ -265,7 +265,7 @@ pub fn reply(reply: AdminReply, form: &ReplyForm, context: &Context) -> HttpRepl
         AdminReply::Refused(error) => {
             let status = match error {
                 AdminError::ChannelNotFound | AdminError::TopicNotFound => 404,
-                AdminError::Exiting => 503,
+                AdminError::Exiting | AdminError::NotPublished(_) => 503,
             };
             HttpReply::message(status, error.as_str())
         }

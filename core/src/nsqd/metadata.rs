@@ -47,9 +47,20 @@ pub(super) struct MetadataFile {
     not_before: Instant,
     retry: Duration,
     failure: Option<Failure>,
+    ending: Option<Ending>,
     waiting: VecDeque<Waiting>,
     /// The earliest time at which the shard will look at it.
     pub(super) armed: Option<Instant>,
+}
+
+/// The broker stops.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    /// When a disk that refuses is given up.
+    until: Instant,
+    /// Whether the file lacks something.
+    is_needed: bool,
+    is_given_up: bool,
 }
 
 /// Somebody whose answer waits until `change` is in the file.
@@ -78,6 +89,7 @@ impl MetadataFile {
             not_before: Instant::ZERO,
             retry: RETRY_FIRST,
             failure: None,
+            ending: None,
             waiting: VecDeque::new(),
             armed: None,
         }
@@ -100,7 +112,7 @@ impl MetadataFile {
 
     /// Makes the file's contents if it is time to write them.
     pub(super) fn begin(&mut self, registry: &Registry, now: Now) -> Option<Bytes> {
-        if self.is_saved() || self.writing.is_some() {
+        if self.is_done() || self.writing.is_some() {
             return None;
         }
         if now.instant < self.not_before && self.waiting.is_empty() {
@@ -134,6 +146,11 @@ impl MetadataFile {
             }
             Err(failure) => {
                 self.not_before = now.instant + self.retry;
+                if let Some(ending) = &mut self.ending {
+                    // One more try when time is up; none if the file is as it should be.
+                    ending.is_given_up |= !ending.is_needed || ending.until <= now.instant;
+                    self.not_before = self.not_before.min(ending.until);
+                }
                 self.retry = (self.retry * 2).min(RETRY_MAX);
                 let is_new = self.failure.replace(failure).is_none();
                 if is_new { Written::FailedNow } else { Written::Same }
@@ -143,7 +160,7 @@ impl MetadataFile {
 
     /// When [`begin`](Self::begin) is worth a call, if not yet.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (!self.is_saved() && self.writing.is_none()).then_some(self.not_before)
+        (!self.is_done() && self.writing.is_none()).then_some(self.not_before)
     }
 
     /// Whether the file has every change.
@@ -156,10 +173,31 @@ impl MetadataFile {
         self.failure.as_ref()
     }
 
-    /// The file is to be written whatever it holds, and at once: the broker stops.
-    pub(super) const fn hurry(&mut self) {
+    /// The file is to be written whatever it holds, and at once: the broker stops. A disk that refuses is
+    /// given up at `until`, or at once if the file lacks nothing.
+    pub(super) fn hurry(&mut self, until: Instant) {
+        let is_needed = !self.is_saved();
+        self.ending.get_or_insert(Ending { until, is_needed, is_given_up: false });
         self.changes += 1;
         self.not_before = Instant::ZERO;
+    }
+
+    /// Waits for the disk no longer.
+    pub(super) fn abandon(&mut self, failure: Failure) {
+        if let Some(ending) = self.ending.as_mut().filter(|_| self.saved != self.changes) {
+            ending.is_given_up = true;
+            self.failure.get_or_insert(failure);
+        }
+    }
+
+    /// Whether the file has every change, or was given up.
+    pub(super) fn is_done(&self) -> bool {
+        self.is_saved() || self.ending.is_some_and(|ending| ending.is_given_up)
+    }
+
+    /// Whether it was given up without changes that it should have.
+    pub(super) fn is_lost(&self) -> bool {
+        self.ending.is_some_and(|ending| ending.is_given_up && ending.is_needed)
     }
 }
 
@@ -256,8 +294,10 @@ mod tests {
                         prop_assert_eq!(bench.file.failure().is_some(), was_failing);
                     }
                     Step::Pass(millis) => now += u64::from(millis),
+                    // A file that lacks nothing would be given up.
+                    Step::Hurry if bench.file.is_saved() => {}
                     Step::Hurry => {
-                        bench.file.hurry();
+                        bench.file.hurry(Instant::from_millis(u64::MAX / 2_000_000));
                         is_all = false;
                         let due = bench.file.poll_timeout();
                         prop_assert!(writing.is_some() || due == Some(Instant::ZERO));
@@ -298,6 +338,32 @@ mod tests {
 
         fn wait(&mut self, token: u64) -> bool {
             self.file.wait(ShardId(0), ReplyToken(token))
+        }
+    }
+
+    #[test]
+    fn the_end_gives_up_when_time_is_up_or_nothing_is_lost() {
+        let until = Instant::from_millis(10_000);
+        for is_needed in [false, true] {
+            let mut bench = Bench::new();
+            if is_needed {
+                bench.file.changed();
+            }
+            bench.file.hurry(until);
+            assert!(bench.begin(0));
+            bench.end(Err(failure()), 1);
+            assert_eq!((bench.file.is_done(), bench.file.is_lost()), (!is_needed, false));
+            if !is_needed {
+                continue;
+            }
+            let mut last = 1;
+            while let Some(next) = bench.file.poll_timeout() {
+                last = next.saturating_since(Instant::ZERO).as_millis() as u64;
+                assert!(bench.begin(last));
+                bench.end(Err(failure()), last);
+            }
+            assert_eq!((last, bench.file.is_done(), bench.file.is_lost()), (10_000, true, true));
+            assert!(!bench.begin(20_000));
         }
     }
 

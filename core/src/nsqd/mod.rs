@@ -38,7 +38,9 @@ pub use self::latency::{LATENCY_BOUNDS, LatencyStats, LatencyTotals};
 pub use self::line::Nearness;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
-pub use self::shard::{CHANNELS_ANSWER_LEN_MAX, Held, LOOKUPD_WAIT, OPENING_WAIT, Shard};
+pub use self::shard::{
+    CHANNELS_ANSWER_LEN_MAX, FlushFailure, Held, LOOKUPD_WAIT, OPENING_WAIT, Shard,
+};
 pub use self::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TlsInfo, TopicStats};
 pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};
-pub use self::topic::{NotPublished, Stage, Topic, TopicOutput};
+pub use self::topic::{NotPublished, Stage, Topic, TopicOutput, Volume};

@@ -4,7 +4,8 @@
 //! the topic's backlog, and the first channel gets them all (nsqd-protocol.md section 11).
 //!
 //! A publish is answered when its messages are in memory, or written where they are not: each holds a
-//! ticket, which is complete when the last queue that took one to disk has it there.
+//! ticket, which is complete when the last queue that took one to disk has it there. The topic counts what
+//! was answered with OK, and nothing else ([`Topic::count`]).
 //!
 //! Limits: those of the [backlog](super::backlog). A publish for which there is no room, because there is
 //! no disk or it is in trouble or too slow, waits, in order; when room is made it is accepted, and after
@@ -56,8 +57,9 @@ pub trait TopicOutput: BacklogOutput {
             self.put(channel, message, None, None);
         }
     }
-    /// Begins a publish: the ticket of its messages.
-    fn begin(&mut self, origin: Origin) -> Ticket;
+    /// Begins a publish of so much: the ticket of its messages. If it is accepted in the end,
+    /// [`Topic::count`] is to be called.
+    fn begin(&mut self, origin: Origin, volume: Volume) -> Ticket;
     /// Begins to hand a message on that has a record in this topic: its ticket. When all who took it have
     /// it in memory or written, [`Topic::moved`] is to be called.
     fn begin_move(&mut self, record: RecordId) -> Ticket;
@@ -81,13 +83,33 @@ pub enum NotPublished {
 }
 
 impl fmt::Display for NotPublished {
-    /// The reason in the error's text.
+    /// The reason as an error frame has it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Disk(text) => text,
             Self::Exiting => "exiting",
-            Self::Full => "no room",
+            Self::Full => "queue full",
         })
+    }
+}
+
+/// How much was published.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Volume {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+impl Volume {
+    /// That of a publish.
+    fn of(batch: &Batch) -> Self {
+        let bytes = match batch {
+            Batch::One(body) => body.len(),
+            Batch::Many(list) => list.body_bytes(),
+        };
+        Self { messages: batch.len() as u64, bytes: bytes as u64 }
     }
 }
 
@@ -113,8 +135,8 @@ pub struct Topic {
     channels: Vec<ChannelId>,
     backlog: Backlog,
     waiting: VecDeque<Waiting>,
-    message_count: u64,
-    message_bytes: u64,
+    /// What was answered with OK.
+    accepted: Volume,
 }
 
 #[derive(Debug)]
@@ -142,8 +164,7 @@ impl Topic {
             channels: Vec::new(),
             backlog: Backlog::new(mem_queue_size, beyond, out),
             waiting: VecDeque::new(),
-            message_count: 0,
-            message_bytes: 0,
+            accepted: Volume { messages: 0, bytes: 0 },
         }
     }
 
@@ -194,6 +215,13 @@ impl Topic {
     /// A message that had this record is where it belongs, in every channel.
     pub fn moved(&mut self, record: RecordId, now: Now, out: &mut impl TopicOutput) {
         self.backlog.finish(Some(record), now, out);
+    }
+
+    /// A publish that was begun with a ticket is accepted: it counts. One that is refused never does, even
+    /// if some of its messages are somewhere.
+    pub const fn count(&mut self, volume: Volume) {
+        self.accepted.messages += volume.messages;
+        self.accepted.bytes += volume.bytes;
     }
 
     /// Refuses the publishes that have waited too long, and does what the disk is due.
@@ -262,9 +290,14 @@ impl Topic {
     }
 
     /// Has everything that is in memory written to disk. Nothing is taken or handed on any more; it is
-    /// done when [`is_flushed`](Self::is_flushed).
-    pub fn flush(&mut self, now: Now, out: &mut impl TopicOutput) {
-        self.backlog.flush(core::iter::empty(), now, out);
+    /// done when [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`.
+    pub fn flush(&mut self, until: Instant, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.flush(core::iter::empty(), until, now, out);
+    }
+
+    /// Waits for the disk no longer: what it has not written is lost.
+    pub fn abandon(&mut self, failure: Failure, out: &mut impl TopicOutput) {
+        self.backlog.abandon(failure, out);
     }
 
     /// Whether everything that [`flush`](Self::flush) asked for is answered.
@@ -303,12 +336,12 @@ impl Topic {
 
     /// Messages accepted so far.
     pub const fn message_count(&self) -> u64 {
-        self.message_count
+        self.accepted.messages
     }
 
     /// Bytes of bodies accepted so far.
     pub const fn message_bytes(&self) -> u64 {
-        self.message_bytes
+        self.accepted.bytes
     }
 
     /// Whether a publish can be taken: by the backlog, or past it by the channels.
@@ -331,16 +364,16 @@ impl Topic {
         let flows = self.backlog.is_empty() && self.flow(out) > 0;
         let memory_room = if flows { self.memory_room(out) } else { self.backlog.memory_room() };
         let fits = publish.batch.len() <= memory_room;
+        let volume = Volume::of(&publish.batch);
         let ticket = if fits {
             // A client that consumes what it publishes reads the answer before the message.
             out.accepted(publish.origin);
+            self.count(volume);
             None
         } else {
-            Some(out.begin(publish.origin))
+            Some(out.begin(publish.origin, volume))
         };
         let mut take = |topic: &mut Self, body: Bytes, out: &mut _| {
-            topic.message_count += 1;
-            topic.message_bytes += body.len() as u64;
             let (id, timestamp) = (ids.next_id(now.unix), received.unix);
             let message = Message { id, timestamp, attempts: 0, record: None, body };
             if flows {
@@ -352,8 +385,6 @@ impl Topic {
         match publish.batch {
             Batch::One(body) => take(self, body, out),
             Batch::Many(mut list) if fits && due.is_none() => {
-                self.message_count += list.len() as u64;
-                self.message_bytes += list.body_bytes() as u64;
                 while !list.is_empty() {
                     let (first, count) = ids.next_ids(now.unix, list.len() as u32);
                     let list = list.split_front(count);

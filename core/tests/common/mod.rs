@@ -116,12 +116,9 @@ impl Node {
     pub fn stop(mut self) -> MemoryFiles {
         self.shut_down();
         assert!(self.shards.iter().all(|shard| shard.connections() == 0));
-        for shard in 0..self.shards.len() {
-            self.shards[shard].flush(self.now, &mut self.actions[shard]);
-        }
-        self.run();
+        self.flush();
         self.wait(Duration::from_secs(1));
-        let left: Vec<_> = self.shards.iter().flat_map(Shard::unflushed).collect();
+        let left: Vec<_> = self.shards.iter().filter(|shard| !shard.is_flushed()).collect();
         assert!(left.is_empty(), "the disk is not done with {left:?}");
         self.files
     }
@@ -330,6 +327,14 @@ impl Node {
     pub fn shut_down(&mut self) {
         for shard in 0..self.shards.len() {
             self.shards[shard].shut_down(self.now, &mut self.actions[shard]);
+        }
+        self.run();
+    }
+
+    /// What is in memory is written.
+    pub fn flush(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.shards[shard].flush(self.now, &mut self.actions[shard]);
         }
         self.run();
     }

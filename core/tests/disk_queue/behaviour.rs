@@ -2,7 +2,9 @@
 
 use sansq_core::message::MessageId;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{DiskEvent, DiskOptions, FailureKind, File, Op, PENDING_MAX, Popped};
+use sansq_core::storage::{
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, FailureKind, File, Op, PENDING_MAX, Popped,
+};
 use sansq_core::time::UnixNanos;
 
 use crate::rig::{OPTIONS, Rig, ids, message, meta, queue};
@@ -286,7 +288,7 @@ fn a_failed_append_leaves_no_bytes_behind_a_closed_queue() {
     assert_eq!(rig.files.get("t:c.diskqueue.000000.dat").map(<[u8]>::len), Some(33 + 16));
     rig.files.faults.append = None;
     rig.wait();
-    rig.queue.close(&[], rig.now, &mut rig.out);
+    rig.queue.close(&[], rig.now.instant + CLOSE_PATIENCE, rig.now, &mut rig.out);
     rig.rest();
     assert!(rig.queue.is_closed());
     assert_eq!(rig.files.get("t:c.diskqueue.000000.dat").map(<[u8]>::len), Some(33));
@@ -371,10 +373,10 @@ fn closing_a_queue_whose_disk_refuses_ends() {
     let mut rig = Rig::new(OPTIONS);
     rig.files.faults.append = Some(FailureKind::Other);
     rig.push(&message(1, b"one"), None);
-    rig.queue.close(&[], rig.now, &mut rig.out);
+    rig.queue.close(&[], rig.now.instant + CLOSE_PATIENCE, rig.now, &mut rig.out);
     rig.rest();
     assert!(rig.queue.is_closed());
-    assert_eq!(rig.out.events.last(), Some(&DiskEvent::NotWritten { records: 1 }));
+    assert!(matches!(rig.out.events.last(), Some(DiskEvent::NotWritten { records: 1, .. })));
 }
 
 /// The simulator's seed 166735400847802: stopped for 18 s while it was closing, on a disk that was well again.
@@ -383,7 +385,7 @@ fn closing_ends_with_one_more_try() {
     let mut rig = Rig::new(OPTIONS);
     rig.files.faults.append = Some(FailureKind::Other);
     rig.push(&message(1, b"one"), None);
-    rig.queue.close(&[], rig.now, &mut rig.out);
+    rig.queue.close(&[], rig.now.instant + CLOSE_PATIENCE, rig.now, &mut rig.out);
     rig.settle();
     rig.files.faults.append = None;
     rig.now = rig.now.after(core::time::Duration::from_secs(18));

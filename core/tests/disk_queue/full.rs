@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sansq_core::log::Level;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{DiskEvent, DiskOptions, FailureKind, Ticket};
+use sansq_core::storage::{CLOSE_PATIENCE, DiskEvent, DiskOptions, FailureKind, Ticket};
 
 use super::rig::{OPTIONS, Rig, ids, message, queue};
 
@@ -214,7 +214,7 @@ fn a_stop_on_a_full_disk_keeps_what_is_in_flight() {
         rig.settle();
         rig.queue.push_again(&popped[5], rig.now, &mut rig.out);
         let began = rig.now.instant;
-        rig.queue.close(&[], rig.now, &mut rig.out);
+        rig.queue.close(&[], rig.now.instant + CLOSE_PATIENCE, rig.now, &mut rig.out);
         rig.rest();
         assert!(rig.queue.is_closed());
         let lost = |event: &DiskEvent| matches!(event, DiskEvent::NotWritten { .. });
@@ -243,10 +243,10 @@ fn a_stop_writes_positions_although_messages_are_lost() {
     let first = rig.next().unwrap();
     rig.finish(first.message.record.unwrap());
     rig.push(&message(9, &BODY), None);
-    rig.queue.close(&[], rig.now, &mut rig.out);
+    rig.queue.close(&[], rig.now.instant + CLOSE_PATIENCE, rig.now, &mut rig.out);
     rig.rest();
     assert!(rig.queue.is_closed());
-    assert_eq!(rig.out.events.last(), Some(&DiskEvent::NotWritten { records: 1 }));
+    assert!(matches!(rig.out.events.last(), Some(DiskEvent::NotWritten { records: 1, .. })));
     let files = mended(&rig.files);
     assert_eq!(ids(&rig.reopen(files).drain()), (1..8).collect::<Vec<_>>());
 }
@@ -292,7 +292,7 @@ fn what_is_kept_elsewhere_is_not_lost_at_a_stop() {
     rig.settle();
     let lent = rig.pop().unwrap().message;
     rig.queue.push_again(&lent, rig.now, &mut rig.out);
-    rig.queue.close(&[], rig.now, &mut rig.out);
+    rig.queue.close(&[], rig.now.instant + CLOSE_PATIENCE, rig.now, &mut rig.out);
     rig.rest();
     assert!(rig.queue.is_closed());
     let mut told = rig.out.written.clone();

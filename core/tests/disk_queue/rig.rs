@@ -7,7 +7,8 @@ use sansq_core::message::{Message, MessageId, RecordId};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    Answer, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Popped, Store, Ticket,
+    Answer, CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Popped,
+    Store, Ticket,
 };
 use sansq_core::time::{Now, UnixNanos};
 
@@ -150,7 +151,8 @@ impl Rig {
 
     /// Closes the queue and gives back the disk.
     pub(crate) fn close(mut self, deferred: &[(MessageId, UnixNanos)]) -> MemoryFiles {
-        self.queue.close(deferred, self.now, &mut self.out);
+        let until = self.now.instant + CLOSE_PATIENCE;
+        self.queue.close(deferred, until, self.now, &mut self.out);
         self.settle();
         assert!(self.queue.is_closed());
         assert_eq!(self.queue.poll_timeout(), None);

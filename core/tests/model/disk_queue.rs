@@ -12,8 +12,8 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    Answer, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, FailureKind, Op, Popped, Store,
-    Ticket,
+    Answer, CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, FailureKind,
+    Op, Popped, Store, Ticket,
 };
 use sansq_core::time::{Now, UnixNanos};
 
@@ -346,7 +346,8 @@ impl Model {
         self.files.faults = Default::default();
         self.files.capacity = None;
         self.settle();
-        self.queue.close(&[], self.now, &mut self.out);
+        let until = self.now.instant + CLOSE_PATIENCE;
+        self.queue.close(&[], until, self.now, &mut self.out);
         self.tell();
         self.settle();
         for _ in 0..100 {

@@ -2,6 +2,8 @@
 //! what happens when the disk is slow, full or broken. On one shard and on four.
 
 mod chaos;
+mod counts;
+mod ending;
 mod full;
 
 use core::time::Duration;
@@ -413,7 +415,7 @@ fn a_disk_that_hangs_makes_publishers_wait_and_then_refuses_them() {
     node.wait(Duration::from_millis(4999));
     assert_eq!(node.frames(producer), []);
     node.wait(Duration::from_millis(1));
-    assert_eq!(node.frames(producer), [Frame::Error("E_PUB_FAILED PUB failed no room".into())]);
+    assert_eq!(node.frames(producer), [Frame::Error("E_PUB_FAILED PUB failed queue full".into())]);
     node.release_disk();
     assert_eq!(node.replies.len(), 2);
     let consumer = subscribe(&mut node, 0, "t", "c", 2000);

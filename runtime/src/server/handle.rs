@@ -1,7 +1,9 @@
 //! A server from outside: its threads, and their end.
 
+use core::time::Duration;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use crate::lanes::Lanes;
@@ -20,6 +22,8 @@ pub struct ServerHandle {
     lanes: Arc<Lanes>,
     threads: Vec<thread::JoinHandle<io::Result<()>>>,
     disks: Vec<thread::JoinHandle<()>>,
+    /// Gone when all of them have ended.
+    disks_at_work: (Option<Sender<()>>, Receiver<()>),
 }
 
 impl ServerHandle {
@@ -30,6 +34,7 @@ impl ServerHandle {
         http: Option<&Listener>,
         lanes: Arc<Lanes>,
     ) -> Self {
+        let (at_work, ended) = channel();
         Self {
             program,
             tcp_addr: tcp.address.clone(),
@@ -38,6 +43,7 @@ impl ServerHandle {
             lanes,
             threads: Vec::new(),
             disks: Vec::new(),
+            disks_at_work: (Some(at_work), ended),
         }
     }
 
@@ -67,7 +73,13 @@ impl ServerHandle {
     /// # Errors
     /// If the operating system refuses it. The handle is to be dropped then, which ends the others.
     pub fn start_disk(&mut self, disk: DiskThread) -> io::Result<()> {
-        self.disks.push(thread::Builder::new().name(disk.name()).spawn(|| disk.run())?);
+        let name = disk.name();
+        let at_work = self.disks_at_work.0.clone();
+        let run = move || {
+            let _at_work = at_work;
+            disk.run();
+        };
+        self.disks.push(thread::Builder::new().name(name).spawn(run)?);
         Ok(())
     }
 
@@ -118,6 +130,10 @@ impl ServerHandle {
         }
         // One that failed may have failed because of a disk that does not answer.
         if result.is_ok() {
+            drop(self.disks_at_work.0.take());
+            if self.disks_at_work.1.recv_timeout(DISK_END_MAX) == Err(RecvTimeoutError::Timeout) {
+                return Err(io::Error::other("a storage thread does not end: its disk hangs"));
+            }
             for disk in self.disks.drain(..) {
                 disk.join().map_err(|_| io::Error::other("a storage thread panicked"))?;
             }
@@ -135,6 +151,9 @@ impl Drop for ServerHandle {
         self.lanes.shut_down();
     }
 }
+
+/// How long a storage thread may take to end that has nothing left to do.
+const DISK_END_MAX: Duration = Duration::from_secs(10);
 
 /// Ends a server.
 #[derive(Clone, Debug)]

@@ -16,7 +16,6 @@ use crate::listen::SocketFile;
 use crate::log::Program;
 use crate::runtime::{ServerRuntime, Task, Thread, within};
 use crate::socket::Address;
-use crate::storage::Patience;
 
 /// A listener at work.
 #[derive(Debug)]
@@ -114,25 +113,16 @@ async fn flush<M: Driven, T: Thread>(
     // What other shards had to say before the last connection was gone.
     lanes.collect(id, &mut mail);
     M::receive(driver, &mut mail);
-    driver.turn_with(|turn| M::flush(turn));
-    let mut patience = Patience::new(driver.clock.now());
+    driver.flush();
+    // Also what a timer did is heard of: a turn after which all is flushed rings.
     while !driver.look(|turn| turn.machine.is_flushed()) {
-        let wait = patience.left(driver.clock.now()).inspect_err(|_| {
-            let queues = driver.look(|turn| turn.machine.unflushed()).join(", ");
-            M::PROGRAM.log(Level::Error, format_args!("NSQ: not written: {queues}"));
-        })?;
-        // The time is looked at again, whichever it was.
-        let _ = within::<T::Runtime, _>(wait, lanes.wait(id)).await;
+        lanes.wait(id).await;
         lanes.collect(id, &mut mail);
-        patience.note(&mail, driver.clock.now());
         M::receive(driver, &mut mail);
     }
-    match driver.look(|turn| M::lost(turn)) {
-        0 => Ok(()),
-        lost => {
-            Err(io::Error::other(format!("{lost} messages could not be written, and are lost")))
-        }
-    }
+    driver
+        .look(|turn| turn.machine.flush_failure())
+        .map_or(Ok(()), |why| Err(io::Error::other(why)))
 }
 
 /// How long a stopping server waits for its clients to take what is owed to them.

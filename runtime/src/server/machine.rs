@@ -47,10 +47,10 @@ pub(super) trait Machine: Sized + 'static {
     fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
     /// The next deadline.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Whether everything is on the disk that was only in memory when it was flushed.
+    /// Whether everything is on the disk that was only in memory when it was flushed, or was given up.
     fn is_flushed(&self) -> bool;
-    /// What is not, by the names of its files.
-    fn unflushed(&self) -> Vec<String>;
+    /// What was given up, in words.
+    fn flush_failure(&self) -> Option<String>;
 
     /// Whether there is nothing to do.
     fn is_empty(actions: &Self::Actions) -> bool;
@@ -101,8 +101,8 @@ impl Machine for Shard {
         self.is_flushed()
     }
 
-    fn unflushed(&self) -> Vec<String> {
-        self.unflushed().iter().map(ToString::to_string).collect()
+    fn flush_failure(&self) -> Option<String> {
+        self.flush_failure().map(|failure| failure.to_string())
     }
 
     fn is_empty(actions: &Actions) -> bool {
@@ -194,8 +194,8 @@ impl Machine for Registrar {
         true
     }
 
-    fn unflushed(&self) -> Vec<String> {
-        Vec::new()
+    fn flush_failure(&self) -> Option<String> {
+        None
     }
 
     fn is_empty(actions: &RegistrarActions) -> bool {

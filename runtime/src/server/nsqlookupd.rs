@@ -176,10 +176,6 @@ impl Driven for Registrar {
     /// nsqlookupd remembers nothing.
     fn flush<T: Thread>(_turn: &mut Turn<Self, T>) {}
 
-    fn lost<T: Thread>(_turn: &Turn<Self, T>) -> usize {
-        0
-    }
-
     fn receive<T: Thread>(_driver: &Rc<Driver<Self, T>>, _mail: &mut Mail) {}
 }
 

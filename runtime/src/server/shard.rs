@@ -39,8 +39,6 @@ pub(crate) struct World<T: Thread> {
     tls: Option<ClientTls>,
     replies: Replies,
     disk: Disk,
-    /// Messages that queues gave up because the disk did not take them.
-    lost: usize,
 }
 
 /// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
@@ -70,7 +68,6 @@ pub(crate) fn drive<T: Thread>(
         tls: options.client_tls.clone(),
         replies: Replies::default(),
         disk,
-        lost: 0,
     };
     let driver =
         Driver::new(thread, clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
@@ -161,10 +158,7 @@ impl Driven for Shard {
         actions: &mut Actions,
     ) {
         let events = actions.events.drain(..);
-        Program::Nsqd.log_all(events.map(|event| {
-            turn.world.lost += event.lost_messages();
-            (event.level(), event.kind(), event)
-        }));
+        Program::Nsqd.log_all(events.map(|event| (event.level(), event.kind(), event)));
         actions.trim();
         for conn in actions.transmit.drain(..) {
             turn.transmit(driver, conn);
@@ -225,10 +219,6 @@ impl Driven for Shard {
             Program::Nsqd.info("NSQ: closing topics");
         }
         turn.machine.flush(turn.now, &mut turn.out);
-    }
-
-    fn lost<T: Thread>(turn: &Turn<Self, T>) -> usize {
-        turn.world.lost
     }
 
     fn receive<T: Thread>(driver: &Rc<Driver<Self, T>>, mail: &mut Mail) {

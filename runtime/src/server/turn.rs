@@ -33,8 +33,6 @@ pub(crate) trait Driven: Machine {
     fn shut_down<T: Thread>(turn: &mut Turn<Self, T>);
     /// There are no connections any more: has the machine write down what is to outlast it.
     fn flush<T: Thread>(turn: &mut Turn<Self, T>);
-    /// How many messages the disk did not take while the machine wrote them down.
-    fn lost<T: Thread>(turn: &Turn<Self, T>) -> usize;
     /// Takes in what has arrived from other threads, and empties it.
     fn receive<T: Thread>(driver: &Rc<Driver<Self, T>>, mail: &mut Mail);
     /// Carries out `actions` and empties them. What follows goes into [`Turn::out`].
@@ -65,6 +63,7 @@ struct State<M: Driven, T: Thread> {
 
 /// What a turn works on.
 pub(crate) struct Turn<M: Driven, T: Thread> {
+    id: ShardId,
     pub(crate) machine: M,
     /// What the machine asks for.
     pub(crate) out: M::Actions,
@@ -90,6 +89,10 @@ enum Stop {
     Closing,
     /// There are none any more.
     Empty,
+    /// The disk takes what is only in memory.
+    Flushing,
+    /// It has, or was given up.
+    Flushed,
 }
 
 impl<M: Driven, T: Thread> fmt::Debug for Driver<M, T> {
@@ -112,6 +115,7 @@ impl<M: Driven, T: Thread> Driver<M, T> {
     ) -> Rc<Self> {
         let [out, doing] = actions;
         let turn = Turn {
+            id,
             machine,
             out,
             now: clock.now(),
@@ -158,6 +162,10 @@ impl<M: Driven, T: Thread> Driver<M, T> {
             turn.stop = Stop::Empty;
             turn.lanes.note_empty();
         }
+        if turn.stop == Stop::Flushing && turn.machine.is_flushed() {
+            turn.stop = Stop::Flushed;
+            turn.lanes.ring(turn.id);
+        }
         self.timer.arm(turn.machine.poll_timeout());
         turn.meter.note(self.clock.instant().saturating_since(turn.now.instant));
         result
@@ -168,6 +176,15 @@ impl<M: Driven, T: Thread> Driver<M, T> {
         self.turn_with(|turn| {
             turn.stop = Stop::Closing;
             M::shut_down(turn);
+        });
+    }
+
+    /// Has the machine write down what is to outlast it. The doorbell rings when it is done, whatever was
+    /// the last that it waited for.
+    pub(crate) fn flush(self: &Rc<Self>) {
+        self.turn_with(|turn| {
+            turn.stop = Stop::Flushing;
+            M::flush(turn);
         });
     }
 

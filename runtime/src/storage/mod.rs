@@ -14,7 +14,6 @@ mod inventory;
 mod listing;
 mod metadata;
 mod open_files;
-mod patience;
 mod reserve;
 #[cfg(test)]
 mod tests;
@@ -34,7 +33,6 @@ pub use self::inventory::Inventory;
 use self::inventory::Queues;
 use self::listing::Listing;
 pub use self::metadata::MetadataError;
-pub use self::patience::Patience;
 use crate::lanes::Lanes;
 
 /// A data path whose files are known; each shard of the node takes its part.

@@ -56,8 +56,7 @@ impl Oracles {
         let is_accepted =
             |message: &&Published| message.outcome == Outcome::Accepted && Some(message.at) > floor;
         let may_count = |message: &&Published| {
-            message.outcome != Outcome::Refused
-                && message.completed_at.is_none_or(|at| Some(at) >= begun_at)
+            !message.is_refused && message.completed_at.is_none_or(|at| Some(at) >= begun_at)
         };
         let messages = || model.messages.iter().filter(here);
         let least = messages().filter(is_accepted).count() as u64;

@@ -98,6 +98,7 @@ impl Oracles {
                     is_deferred: !delay.is_zero(),
                     not_before,
                     outcome: Outcome::Pending,
+                    is_refused: false,
                     completed_at: None,
                     may_be_lost: false,
                     may_repeat: false,
@@ -407,6 +408,7 @@ impl Oracles {
             return Err(Violation::Other(format!("{number:?} has two outcomes")));
         }
         message.completed_at = Some(now);
+        message.is_refused = outcome == Outcome::Refused;
         let is_unsure = outcome == Outcome::Refused && !self.is_refusal_final;
         message.outcome = if is_unsure { Outcome::Unknown } else { outcome };
         if message.outcome == Outcome::Refused && (message.id.is_some() || message.is_there) {

@@ -2,7 +2,7 @@
 
 use super::{Channel, ChannelOutput};
 use crate::storage::{Answer, Failure};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 impl Channel {
     /// A request of its queue on disk is answered, in the order of asking.
@@ -12,7 +12,7 @@ impl Channel {
         now: Now,
         out: &mut impl ChannelOutput,
     ) {
-        self.backlog.handle(result, now, out);
+        self.counters.messages += self.backlog.handle(result, now, out);
         self.dispatch(now, out);
     }
 
@@ -23,8 +23,8 @@ impl Channel {
 
     /// Has everything that is in memory written to disk: what waits, what is in flight, what is deferred
     /// (storage-formats.md section 8). Nothing is taken or delivered any more; it is done when
-    /// [`is_flushed`](Self::is_flushed).
-    pub fn flush(&mut self, now: Now, out: &mut impl ChannelOutput) {
+    /// [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`.
+    pub fn flush(&mut self, until: Instant, now: Now, out: &mut impl ChannelOutput) {
         self.stopped = true;
         for (_, consumer) in self.consumers.iter_mut() {
             while let Some(message) = self.in_flight.pop_first(&mut consumer.list) {
@@ -35,7 +35,12 @@ impl Channel {
         let deferred = core::mem::take(&mut self.deferred);
         let deferred = deferred.into_sorted_vec().into_iter().rev();
         let deferred = deferred.map(|deferred| (deferred.message, deferred.due));
-        self.backlog.flush(deferred, now, out);
+        self.backlog.flush(deferred, until, now, out);
+    }
+
+    /// Waits for the disk no longer: what it has not written is lost.
+    pub fn abandon(&mut self, failure: Failure, out: &mut impl ChannelOutput) {
+        self.backlog.abandon(failure, out);
     }
 
     /// Whether everything that [`flush`](Self::flush) asked for is answered.

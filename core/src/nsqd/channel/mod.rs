@@ -67,7 +67,8 @@ pub struct ChannelOptions {
 /// The numbers of a channel that only grow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ChannelCounters {
-    /// Messages received from the topic.
+    /// Messages received from the topic: those that are here, and not those that the disk may still
+    /// refuse.
     pub messages: u64,
     /// Messages handed to consumers, each delivery counted.
     pub deliveries: u64,
@@ -217,7 +218,6 @@ impl Channel {
         now: Now,
         out: &mut impl ChannelOutput,
     ) {
-        self.counters.messages += 1;
         self.enqueue(message, ticket, now, out);
     }
 
@@ -238,13 +238,14 @@ impl Channel {
         now: Now,
         out: &mut impl ChannelOutput,
     ) {
-        self.counters.messages += 1;
         if due <= now.instant {
             self.enqueue(message, ticket, now, out);
         } else if self.backlog.is_disk_first() && self.backlog.takes_due_times() {
-            self.backlog.put(message, Some(due), ticket, now, out);
+            let may_be_refused = self.backlog.put(message, Some(due), ticket, now, out);
+            self.counters.messages += u64::from(!may_be_refused);
             self.dispatch(now, out);
         } else {
+            self.counters.messages += 1;
             self.defer(message, due);
         }
     }
@@ -443,7 +444,7 @@ impl Channel {
 
     /// Drops every message: waiting, in flight and deferred.
     pub fn empty(&mut self, now: Now, out: &mut impl ChannelOutput) {
-        self.backlog.empty(now, out);
+        self.counters.messages += self.backlog.empty(now, out);
         self.deferred = BinaryHeap::new();
         self.in_flight.clear();
         for (id, consumer) in self.consumers.iter_mut() {
@@ -568,10 +569,13 @@ impl Channel {
     ) {
         let direct = self.flows() && self.backlog.is_empty() && !self.backlog.is_disk_first();
         let left = if direct { self.deliver(message, now, out) } else { Some(message) };
-        if let Some(message) = left {
-            self.backlog.put(message, None, ticket, now, out);
-            self.dispatch(now, out);
-        }
+        let Some(message) = left else {
+            self.counters.messages += 1;
+            return;
+        };
+        let may_be_refused = self.backlog.put(message, None, ticket, now, out);
+        self.counters.messages += u64::from(!may_be_refused);
+        self.dispatch(now, out);
     }
 
     /// Delivers what waits to who is ready. An ephemeral channel then drops what came last and does not

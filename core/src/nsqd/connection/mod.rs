@@ -68,7 +68,7 @@ pub(super) struct Connection {
     /// How near the first IDENTIFY says that it is.
     pub(super) nearness: Nearness,
     pub(super) identity: Box<Identity>,
-    replies: VecDeque<Option<Reply>>,
+    replies: VecDeque<Slot>,
     /// The number of the first of `replies`.
     first_slot: u64,
     /// What is owed and not yet swapped out, before any layer.
@@ -107,8 +107,8 @@ pub(super) struct Connection {
     pub(super) auth: Option<Box<ClientAuth>>,
     /// Whether the end of the input came while an auth server was asked.
     ended_asking: bool,
-    /// What it published, by topic.
-    pub(super) pub_counts: Vec<(TopicName, u64)>,
+    /// What it published and was accepted, by topic; at most [`PUB_COUNTS_MAX`] of them.
+    pub_counts: Vec<(TopicName, u64)>,
 }
 
 /// What the statistics show of a client; each text has at most [`IDENTITY_LEN_MAX`](super::config) bytes.
@@ -157,6 +157,19 @@ enum Phase {
     Ending,
     /// The driver was told to close it.
     Closed,
+}
+
+/// The place of a command's answer among the others.
+#[derive(Debug)]
+enum Slot {
+    /// The answer, which waits for earlier ones.
+    Done(Reply),
+    /// It is a publish, whose outcome is to come.
+    Publish {
+        /// Where in `pub_counts` it counts, if it does.
+        count_at: Option<u32>,
+        messages: u32,
+    },
 }
 
 /// An answer to a command.
@@ -344,14 +357,33 @@ impl Connection {
         if self.replies.is_empty() {
             self.write_reply(&reply, now, out);
         } else {
-            self.replies.push_back(Some(reply));
+            self.replies.push_back(Slot::Done(reply));
         }
     }
 
-    /// Keeps a place for the answer to a command.
-    pub(super) fn begin(&mut self) -> u64 {
-        self.replies.push_back(None);
+    /// Keeps a place for the answer to a publish of so many messages to this topic.
+    pub(super) fn begin_publish(&mut self, topic: &TopicName, messages: usize) -> u64 {
+        let count_at = self.count_at(topic);
+        self.replies.push_back(Slot::Publish { count_at, messages: messages as u32 });
         self.first_slot + self.replies.len() as u64 - 1
+    }
+
+    /// Where what it publishes to this topic is counted.
+    fn count_at(&mut self, topic: &TopicName) -> Option<u32> {
+        let at = match self.pub_counts.binary_search_by(|(name, _)| name.cmp(topic)) {
+            Ok(at) => at,
+            Err(_) if self.pub_counts.len() >= PUB_COUNTS_MAX => return None,
+            Err(at) => {
+                self.pub_counts.insert(at, (*topic, 0));
+                for slot in &mut self.replies {
+                    if let Slot::Publish { count_at: Some(other), .. } = slot {
+                        *other += u32::from(*other as usize >= at);
+                    }
+                }
+                at
+            }
+        };
+        Some(at as u32)
     }
 
     /// Answers the command that holds `slot`. An answer to a slot that is gone is ignored.
@@ -361,10 +393,16 @@ impl Connection {
         if let Reply::Error(error) = &reply {
             out.events.push(Event::ClientRefused(self.peer, error.clone()));
         }
-        *place = Some(reply);
+        if let Slot::Publish { count_at: Some(at), messages } = *place
+            && matches!(reply, Reply::Ok)
+            && let Some((_, count)) = self.pub_counts.get_mut(at as usize)
+        {
+            *count += u64::from(messages);
+        }
+        *place = Slot::Done(reply);
         let mut ends = self.phase == Phase::Ending;
-        while let Some(Some(_)) = self.replies.front()
-            && let Some(Some(reply)) = self.replies.pop_front()
+        while let Some(Slot::Done(_)) = self.replies.front()
+            && let Some(Slot::Done(reply)) = self.replies.pop_front()
         {
             self.first_slot += 1;
             self.write_reply(&reply, now, out);
@@ -503,15 +541,9 @@ impl Connection {
         self.delivery.unwrap_or(self.settings)
     }
 
-    /// Counts what it published; to how many topics, has a limit ([`PUB_COUNTS_MAX`]).
-    pub(super) fn count_published(&mut self, topic: &TopicName, messages: u64) {
-        match self.pub_counts.binary_search_by(|(name, _)| name.cmp(topic)) {
-            Ok(at) => self.pub_counts[at].1 += messages,
-            Err(at) if self.pub_counts.len() < PUB_COUNTS_MAX => {
-                self.pub_counts.insert(at, (*topic, messages));
-            }
-            Err(_) => {}
-        }
+    /// What it published and was accepted, by topic.
+    pub(super) fn pub_counts(&self) -> impl Iterator<Item = (TopicName, u64)> {
+        self.pub_counts.iter().copied().filter(|(_, count)| *count > 0)
     }
 
     /// Ends the connection once what is owed is sent.

@@ -2,6 +2,7 @@ use super::*;
 use crate::nsqd::actions::Peer;
 use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, TopicStats};
+use crate::nsqd::topic::NotPublished;
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec;
@@ -206,9 +207,18 @@ fn pub_checks_in_order() {
     let form = published(&parsed, "a.b#ephemeral", &[text], 0);
     let done = reply(AdminReply::Published, &form, &context());
     assert_eq!((shown(&done), done.is_logged), ((200, "OK"), false));
-    let exiting = reply(AdminReply::Refused(AdminError::Exiting), &form, &context());
-    assert_eq!(shown(&exiting), (503, "{\"message\":\"EXITING\"}"));
-    assert!(!exiting.is_logged && form.warning().is_none());
+    assert!(form.warning().is_none());
+    let no_space = "write /d/t.diskqueue.000000.dat: no space left on device";
+    for (why, text) in [
+        (NotPublished::Exiting, "EXITING"),
+        (NotPublished::Full, "QUEUE_FULL"),
+        (NotPublished::Disk(no_space.into()), no_space),
+    ] {
+        let refused = AdminReply::Refused(AdminError::NotPublished(why));
+        let refused = reply(refused, &form, &context());
+        let body = format!("{{\"message\":\"{text}\"}}");
+        assert_eq!((shown(&refused), refused.is_logged), ((503, body.as_str()), false));
+    }
 }
 
 #[test]

@@ -355,7 +355,7 @@ impl Shard {
         let mut conns = self.conns.iter_from(from).peekable();
         let end = usize::try_from(from).unwrap_or(usize::MAX).saturating_add(slots);
         while let Some((_, conn)) = conns.next_if(|(id, _)| (id.index() as usize) < end) {
-            if !conn.pub_counts.is_empty() {
+            if conn.pub_counts().next().is_some() {
                 stats.producers.push(client_stats(conn, self.consumer(conn)));
             }
         }
@@ -477,7 +477,7 @@ fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientSta
         authed: auth.is_some_and(|auth| auth.is_authorized()),
         auth_identity: grant.map_or_else(String::new, |grant| grant.identity.clone()),
         auth_identity_url: grant.map_or_else(String::new, |grant| grant.identity_url.clone()),
-        pub_counts: conn.pub_counts.clone(),
+        pub_counts: conn.pub_counts().collect(),
         deflate: conn.is_deflated(),
         snappy: conn.is_snappy(),
         tls: conn.tls_info(),

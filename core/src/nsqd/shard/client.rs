@@ -214,8 +214,7 @@ impl Shard {
         out: &mut Actions,
     ) {
         let Some(connection) = self.conns.get_mut(conn) else { return };
-        connection.count_published(&topic, batch.len() as u64);
-        let slot = connection.begin();
+        let slot = connection.begin_publish(&topic, batch.len());
         // The limits of commands have 31 bits.
         let len = u32::try_from(batch.byte_len()).unwrap_or(u32::MAX);
         self.room.take(connection, len as usize);

@@ -42,7 +42,7 @@ impl Shard {
             }
             ShardMessage::Lookupds(lookupds) => self.set_known_lookupds(lookupds, now, out),
             ShardMessage::Persist { from, token } => self.persist(from, token, out),
-            ShardMessage::Flushing => self.shard_flushed(),
+            ShardMessage::Flushing => self.shard_flushed(now),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),
         }
     }

@@ -15,6 +15,7 @@ mod admin;
 mod auth;
 mod calls;
 mod client;
+mod ending;
 mod held;
 mod lanes;
 mod lookup;
@@ -35,6 +36,8 @@ use bytes::BytesMut;
 
 use self::admin::Collecting;
 use self::calls::Calls;
+use self::ending::Ending;
+pub use self::ending::FlushFailure;
 pub use self::held::Held;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
@@ -113,6 +116,7 @@ pub struct Shard {
     unflushed: BTreeSet<Owner>,
     /// Shard 0 only: how many shards have begun it.
     shards_flushing: u16,
+    ending: Ending,
 }
 
 impl Shard {
@@ -156,6 +160,7 @@ impl Shard {
             flushing: false,
             unflushed: BTreeSet::new(),
             shards_flushing: 0,
+            ending: Ending::new(),
         }
     }
 
@@ -384,6 +389,7 @@ impl Shard {
                         self.topic_flushed(topic);
                     }
                 }
+                Timer::Ending => self.handle_ending_timeout(at, now, out),
                 Timer::Metadata => {
                     if self.metadata.armed == Some(at) {
                         self.metadata.armed = None;
@@ -453,8 +459,10 @@ impl Shard {
             }
         }
         self.grant_room(now, out);
+        self.count_accepted();
         self.forget_moved(now, out);
         self.save_metadata(now, out);
+        self.end_flush(out);
     }
 
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {

@@ -7,8 +7,7 @@ use alloc::vec::Vec;
 
 use super::Shard;
 use super::tables::Timer;
-use crate::arena::{ChannelId, TopicId};
-use crate::nsqd::actions::{Actions, ReplyToken, ShardId, ShardMessage};
+use crate::nsqd::actions::{Actions, ReplyToken, ShardId};
 use crate::nsqd::admin::AdminReply;
 use crate::nsqd::backlog::Beyond;
 use crate::nsqd::event::Event;
@@ -103,6 +102,7 @@ impl Shard {
     /// to be reported in the order in which they were made.
     pub fn handle_storage(&mut self, done: Done, now: Now, out: &mut Actions) {
         let Done { owner, result } = done;
+        self.ending.note_answer(now);
         match owner {
             Owner::Channel(id) => {
                 self.on_channel(id, now, out, |channel, now, out| {
@@ -127,6 +127,15 @@ impl Shard {
         self.settle_all(now, out);
     }
 
+    /// Lets topics count the publishes that were accepted when the disk had them.
+    pub(super) fn count_accepted(&mut self) {
+        for (topic, volume) in self.tickets.accepted.drain(..) {
+            if let Some(entry) = self.topics.get_mut(topic) {
+                entry.topic.count(volume);
+            }
+        }
+    }
+
     /// Lets topics forget what they handed on.
     pub(super) fn forget_moved(&mut self, now: Now, out: &mut Actions) {
         if self.tickets.moved.is_empty() {
@@ -137,118 +146,6 @@ impl Shard {
             self.on_topic(topic, now, out, |topic, _, now, out| topic.moved(record, now, out));
         }
         self.tickets.moved = moved;
-    }
-
-    /// Writes what is only in memory to the disk. To be called once after
-    /// [`shut_down`](Self::shut_down), when no shard of the node has connections any more; it is done
-    /// when [`is_flushed`](Self::is_flushed).
-    pub fn flush(&mut self, now: Now, out: &mut Actions) {
-        if !self.config.disk || self.flushing {
-            return;
-        }
-        self.flushing = true;
-        let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
-        for topic in topics {
-            let Some(entry) = self.topics.get(topic) else { continue };
-            let is_ephemeral = entry.topic.name().is_ephemeral();
-            for channel in entry.topic.channels().to_vec() {
-                let flushed = self.on_channel(channel, now, out, |channel, now, out| {
-                    // Nothing lists it, so what has no messages would lie there for good
-                    // (nsqd-protocol.md W18).
-                    if is_ephemeral && channel.is_empty() {
-                        channel.delete(out);
-                    } else {
-                        channel.flush(now, out);
-                    }
-                    channel.is_flushed()
-                });
-                if flushed == Some(false) {
-                    self.unflushed.insert(Owner::Channel(channel));
-                    if let Some(entry) = self.topics.get_mut(topic) {
-                        entry.unflushed += 1;
-                    }
-                }
-            }
-            self.flush_topic(topic, now, out);
-        }
-        if self.id.0 == 0 {
-            self.shard_flushed();
-        } else {
-            // In order behind every change that this shard announced.
-            out.tell(ShardId(0), ShardMessage::Flushing);
-        }
-        self.settle_all(now, out);
-    }
-
-    /// Whether everything that [`flush`](Self::flush) asked for is answered. On shard 0 the list of
-    /// topics and channels is among it, which waits until every shard was told to flush.
-    pub fn is_flushed(&self) -> bool {
-        !self.config.disk
-            || self.flushing
-                && self.unflushed.is_empty()
-                && (self.id.0 != 0 || self.is_last_metadata_asked() && self.metadata.is_saved())
-    }
-
-    /// What [`flush`](Self::flush) has not finished: for the log of a driver that does not wait longer.
-    pub fn unflushed(&self) -> Vec<Store> {
-        let queue = |owner: &Owner| match owner {
-            Owner::Channel(id) => Some(self.channels.get(*id)?.store),
-            Owner::Metadata => Some(Store::Metadata),
-            Owner::Topic(id) => Some(self.topics.get(*id)?.store),
-        };
-        let queues = self.unflushed.iter().filter_map(queue);
-        let metadata = self.id.0 == 0 && !self.metadata.is_saved();
-        queues.chain(metadata.then_some(Store::Metadata)).collect()
-    }
-
-    /// A shard was told to flush: what it announced before is known.
-    pub(super) fn shard_flushed(&mut self) {
-        self.shards_flushing += 1;
-        if self.is_last_metadata_asked() {
-            self.metadata.hurry();
-        }
-    }
-
-    const fn is_last_metadata_asked(&self) -> bool {
-        self.shards_flushing >= self.shards
-    }
-
-    /// Goes on with flushing if this channel is done, or has given up.
-    pub(super) fn channel_flushed(&mut self, id: ChannelId, now: Now, out: &mut Actions) {
-        let Some(entry) = self.channels.get(id) else { return };
-        if self.flushing && entry.channel.is_flushed() {
-            let topic = entry.channel.topic();
-            if self.unflushed.remove(&Owner::Channel(id)) {
-                if let Some(entry) = self.topics.get_mut(topic) {
-                    entry.unflushed -= 1;
-                }
-                self.flush_topic(topic, now, out);
-            }
-        }
-    }
-
-    /// Takes note if this topic is flushed, or has given up.
-    pub(super) fn topic_flushed(&mut self, id: TopicId) {
-        if self.topics.get(id).is_none_or(|entry| entry.topic.is_flushed()) {
-            self.unflushed.remove(&Owner::Topic(id));
-        }
-    }
-
-    /// Flushes a topic whose channels are flushed: until then its own disk has what theirs may not.
-    pub(super) fn flush_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
-        let Some(entry) = self.topics.get(id) else { return };
-        let waits = entry.unflushed > 0;
-        self.unflushed.insert(Owner::Topic(id));
-        if waits {
-            return;
-        }
-        let flushed = self.on_topic(id, now, out, |topic, _, now, out| {
-            topic.flush(now, out);
-            topic.is_flushed()
-        });
-        if flushed != Some(false) {
-            self.unflushed.remove(&Owner::Topic(id));
-        }
     }
 
     /// Keeps the answer to an admin request back until the list of topics and channels is written.

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Shard;
+use super::ending::Ending;
 use super::precreate::Precreate;
 use super::room::Room;
 use super::tickets::Tickets;
@@ -18,7 +19,7 @@ use crate::nsqd::channel::{Channel, ChannelOptions, ChannelOutput};
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::event::Event;
 use crate::nsqd::registry::Announcement;
-use crate::nsqd::topic::{NotPublished, Topic, TopicOutput};
+use crate::nsqd::topic::{NotPublished, Topic, TopicOutput, Volume};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::storage::{
     DiskEvent, DiskOptions, DiskOutput, Failure, Op, Owner, Request, Store, Ticket,
@@ -30,6 +31,7 @@ use crate::time::{Instant, Now};
 pub(super) enum Timer {
     Channel(ChannelId),
     Conn(ConnId),
+    Ending,
     Metadata,
     Peer(PeerId),
     Room,
@@ -77,6 +79,7 @@ pub(super) struct World<'a> {
     room: &'a mut Room,
     tickets: &'a mut Tickets,
     bodies: &'a mut Bodies,
+    ending: &'a mut Ending,
     now: Now,
     out: &'a mut Actions,
 }
@@ -91,6 +94,7 @@ macro_rules! world {
             room: &mut $shard.room,
             tickets: &mut $shard.tickets,
             bodies: &mut $shard.bodies,
+            ending: &mut $shard.ending,
             now: $now,
             out: $out,
         }
@@ -187,8 +191,8 @@ impl TopicOutput for TopicSink<'_, '_> {
         self.downstream.channel(channel, |channel, now, out| channel.put_run(run, now, out));
     }
 
-    fn begin(&mut self, origin: Origin) -> Ticket {
-        self.downstream.world.tickets.begin(origin)
+    fn begin(&mut self, origin: Origin, volume: Volume) -> Ticket {
+        self.downstream.world.tickets.begin(origin, self.owner, volume)
     }
 
     fn begin_move(&mut self, record: RecordId) -> Ticket {
@@ -255,6 +259,9 @@ impl World<'_> {
     }
 
     fn disk_event(&mut self, store: &Store, event: DiskEvent) {
+        if !self.ending.tells(&event) {
+            return;
+        }
         self.out.events.push(Event::Disk(Box::new((*store, event))));
     }
 
@@ -285,7 +292,7 @@ impl World<'_> {
             Origin::Admin { shard, token } => {
                 let reply = match outcome {
                     Ok(()) => AdminReply::Published,
-                    Err(_) => AdminReply::Refused(AdminError::Exiting),
+                    Err(why) => AdminReply::Refused(AdminError::NotPublished(why)),
                 };
                 if shard == self.shard {
                     self.out.replies.push((token, reply));

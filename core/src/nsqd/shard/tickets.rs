@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::arena::{Arena, Key, TicketId, TopicId};
 use crate::message::RecordId;
 use crate::nsqd::actions::Origin;
-use crate::nsqd::topic::NotPublished;
+use crate::nsqd::topic::{NotPublished, Volume};
 use crate::storage::{Failure, Ticket};
 
 /// The publishes that wait for the disk, and the one that is being carried out: bounded by what clients
@@ -18,6 +18,8 @@ pub(super) struct Tickets {
     open: Arena<TicketId, Pending>,
     /// Records that their topics need no longer; the shard tells them before its call returns.
     pub(super) moved: Vec<(TopicId, RecordId)>,
+    /// Publishes that were accepted; the shard has their topics count them before its call returns.
+    pub(super) accepted: Vec<(TopicId, Volume)>,
 }
 
 #[derive(Debug)]
@@ -30,14 +32,14 @@ struct Pending {
 
 #[derive(Debug)]
 enum Whose {
-    Publisher(Origin),
+    Publisher(Origin, TopicId, Volume),
     Topic(TopicId, RecordId),
 }
 
 impl Tickets {
-    /// A publish begins.
-    pub(super) fn begin(&mut self, origin: Origin) -> Ticket {
-        Ticket(self.insert(Whose::Publisher(origin)))
+    /// A publish to a topic begins.
+    pub(super) fn begin(&mut self, origin: Origin, topic: TopicId, volume: Volume) -> Ticket {
+        Ticket(self.insert(Whose::Publisher(origin, topic, volume)))
     }
 
     /// A topic hands on a message that it has a record of.
@@ -75,8 +77,12 @@ impl Tickets {
         }
         let Pending { whose, failure, .. } = self.open.remove(id(ticket))?;
         match whose {
-            Whose::Publisher(origin) => {
-                Some((origin, failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text)))))
+            Whose::Publisher(origin, topic, volume) => {
+                let outcome = failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text)));
+                if outcome.is_ok() {
+                    self.accepted.push((topic, volume));
+                }
+                Some((origin, outcome))
             }
             // A channel that was closed without it: the topic has it on disk, and keeps it.
             Whose::Topic(..) if failure.is_some() => None,
@@ -132,15 +138,17 @@ mod tests {
 
     proptest! {
         /// Everybody hears once, when the last of theirs is there, and of the first failure; what is asked
-        /// of a ticket that is done with changes nothing, whoever has its slot now.
+        /// of a ticket that is done with changes nothing, whoever has its slot now. What was accepted is
+        /// counted, and nothing else.
         #[test]
         fn each_is_told_once_and_in_the_end(steps in prop::collection::vec(step(), 0..150)) {
             let mut tickets = Tickets::default();
             let (mut all, mut moved): (Vec<Open>, _) = (Vec::new(), Vec::new());
+            let mut accepted = Vec::new();
             for (n, step) in (1..).zip(steps) {
                 match step {
                     Step::Begin => {
-                        let ticket = tickets.begin(origin(n));
+                        let ticket = tickets.begin(origin(n), TopicId::new(n as u32, 1), volume(n));
                         all.push(Open { ticket, whose: Ok(n), missing: 1, failure: None });
                     }
                     Step::Move => {
@@ -172,6 +180,10 @@ mod tests {
                                     let failure = open.failure.as_deref();
                                     let outcome =
                                         failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text.into())));
+                                    if outcome.is_ok() {
+                                        let topic = TopicId::new(token as u32, 1);
+                                        accepted.push((topic, volume(token)));
+                                    }
                                     expected = Some((origin(token), outcome));
                                 }
                                 (0, Err(record)) if open.failure.is_none() => moved.push(record),
@@ -183,6 +195,7 @@ mod tests {
                     Step::Hold(_) | Step::Release(..) => {}
                 }
                 prop_assert_eq!(&tickets.moved, &moved);
+                prop_assert_eq!(&tickets.accepted, &accepted);
                 let open = all.iter().filter(|open| open.missing > 0);
                 prop_assert_eq!(tickets.open.len(), open.count());
             }
@@ -193,10 +206,16 @@ mod tests {
         Origin::Admin { shard: ShardId(0), token: ReplyToken(token) }
     }
 
+    fn volume(n: u64) -> Volume {
+        Volume { messages: n, bytes: 10 * n }
+    }
+
     #[test]
     fn a_publish_is_complete_when_nothing_is_missing() {
         let mut tickets = Tickets::default();
-        let (first, second) = (tickets.begin(origin(1)), tickets.begin(origin(2)));
+        let topic = TopicId::new(1, 1);
+        let begin = |tickets: &mut Tickets, n| tickets.begin(origin(n), topic, volume(n));
+        let (first, second) = (begin(&mut tickets, 1), begin(&mut tickets, 2));
         tickets.hold(first);
         tickets.hold(first);
         assert_eq!(tickets.release(first, Ok(())), None);
@@ -206,9 +225,10 @@ mod tests {
         let refused = Err(NotPublished::Disk("disk full - full".into()));
         assert_eq!(tickets.release(first, Ok(())), Some((origin(1), refused)));
         // It is gone, and its slot used anew.
-        let third = tickets.begin(origin(3));
+        let third = begin(&mut tickets, 3);
         assert_eq!(tickets.release(first, Ok(())), None);
         assert_eq!(tickets.release(third, Ok(())), Some((origin(3), Ok(()))));
+        assert_eq!(tickets.accepted, [(topic, volume(2)), (topic, volume(3))]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl TopicOutput for Sink {
         self.channels.entry(channel).or_default().push((body, due));
     }
 
-    fn begin(&mut self, origin: Origin) -> Ticket {
+    fn begin(&mut self, origin: Origin, _: Volume) -> Ticket {
         self.begun.push(token(origin));
         Ticket(self.begun.len() as u64 - 1)
     }

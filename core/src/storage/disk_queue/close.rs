@@ -15,8 +15,9 @@ use crate::message::MessageId;
 use crate::storage::{Answer, Failure, File, Found, Op};
 use crate::time::{Instant, Now, UnixNanos};
 
-/// How long a queue that is being closed goes on trying to write to a disk that refuses, before it tries for
-/// the last time and then gives up what is not written; and how long that last try may take.
+/// How long queues that are being closed go on trying to write to a disk that refuses, before they try for
+/// the last time and then give up what is not written; and how long that last try may take. One that has
+/// nothing to lose gives up when the disk refuses for the first time.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A queue that is being closed.
@@ -25,6 +26,10 @@ pub(super) struct Closing {
     pub(super) until: Instant,
     /// If the disk refuses once more, that was it.
     is_last_try: bool,
+    /// What is not written was given up; the positions are still tried.
+    is_given_up: bool,
+    /// Something was lost with it, and the log was told.
+    is_lost: bool,
     /// What goes to the side file.
     deferred: Vec<(MessageId, UnixNanos)>,
     step: Step,
@@ -106,17 +111,27 @@ impl DiskQueue {
 
     /// Writes out what is there, and `deferred`: which of the records are due when. Nothing may be
     /// pushed or popped any more; it is done when [`is_closed`](Self::is_closed). Records that were
-    /// popped and not finished come again after the next start.
+    /// popped and not finished come again after the next start. A disk that refuses is given up at `until`,
+    /// which is most often in [`CLOSE_PATIENCE`].
     pub fn close(
         &mut self,
         deferred: &[(MessageId, UnixNanos)],
+        until: Instant,
         now: Now,
         out: &mut impl DiskOutput,
     ) {
-        let until = now.instant + CLOSE_PATIENCE;
+        let is_last_try = until <= now.instant;
+        let until = if is_last_try { now.instant + CLOSE_PATIENCE } else { until };
         let deferred = deferred.to_vec();
-        self.closing =
-            Some(Box::new(Closing { until, is_last_try: false, deferred, step: Step::Write }));
+        self.closing = Some(Box::new(Closing {
+            until,
+            is_last_try,
+            is_given_up: false,
+            is_lost: false,
+            deferred,
+            step: Step::Write,
+        }));
+        // What failed a while ago may work now, and if not that is to be known now.
         self.troubles.try_now();
         self.advance(now, out);
     }
@@ -198,8 +213,11 @@ impl DiskQueue {
 
     /// The disk refused once more.
     pub(super) fn note_refusal(&mut self, now: Now) {
-        if let Some(closing) = self.closing.as_mut().filter(|closing| closing.is_last_try) {
-            closing.until = now.instant;
+        let is_empty = self.pending.is_empty();
+        if let Some(closing) = &mut self.closing
+            && (closing.is_last_try || is_empty)
+        {
+            (closing.until, closing.is_last_try) = (now.instant, true);
         }
     }
 
@@ -218,13 +236,21 @@ impl DiskQueue {
         self.troubles.try_one_now(Work::Append);
     }
 
-    /// Gives up closing if the disk refused for too long, and once more after that. A disk that is only slow is waited for.
+    /// How many records would be lost if the disk took nothing any more: they were promised to somebody, and
+    /// nobody else has them.
+    fn unwritten(&self) -> usize {
+        let is_lost = |pending: &&Pending| pending.ticket.is_none() && !pending.is_kept();
+        self.pending.iter().filter(is_lost).count()
+    }
+
+    /// Gives up closing if the disk refused for too long, and once more after that; if there is nothing to
+    /// lose, as soon as it refused. A disk that is only slow is waited for, as long as the owner does.
     pub(super) fn give_up(&mut self, now: Now, out: &mut impl DiskOutput) {
         let Some(closing) = self.closing.as_mut().filter(|closing| closing.until <= now.instant)
         else {
             return;
         };
-        let Some(failure) = self.troubles.failure() else {
+        let Some(failure) = self.troubles.failure().cloned() else {
             (closing.until, closing.is_last_try) = (now.instant + CLOSE_PATIENCE, false);
             return;
         };
@@ -237,26 +263,47 @@ impl DiskQueue {
             self.troubles.try_now();
             return;
         }
-        if self.pending.is_empty() {
-            self.phase = Phase::Closed;
+        let has_positions =
+            matches!(self.phase, Phase::Open) && self.append.is_none() && !closing.is_given_up;
+        if !has_positions || closing.step != Step::Write {
+            return self.abandon(0, failure, out);
+        }
+        // The positions at least, so that what is finished does not come again; one try. Whatever is
+        // behind the last record is cut off by who opens the queue.
+        (closing.until, closing.is_given_up) = (now.instant + CLOSE_PATIENCE, true);
+        let is_lost = self.drop_pending(0, failure, out);
+        if let Some(closing) = &mut self.closing {
+            closing.is_lost = is_lost;
+        }
+        self.is_tail_dirty = false;
+        self.troubles.try_now();
+    }
+
+    /// Waits for the disk no longer, whatever is asked of it: [`is_closed`](Self::is_closed) from now on.
+    /// `others`: records that were never pushed and are lost as well. Without trouble the disk's `failure`
+    /// is what the log is told.
+    pub fn abandon(&mut self, others: usize, failure: Failure, out: &mut impl DiskOutput) {
+        if matches!(self.phase, Phase::Closed | Phase::Deleted) {
             return;
         }
-        let records = self.pending.iter().filter(|pending| !pending.is_kept()).count();
+        let failure = self.troubles.failure().cloned().unwrap_or(failure);
+        let is_lost = self.drop_pending(others, failure.clone(), out);
+        self.phase = Phase::Closed;
+        if !is_lost && self.closing.as_ref().is_none_or(|closing| !closing.is_lost) {
+            out.event(DiskEvent::NotClosed(failure));
+        }
+    }
+
+    /// Gives up what is not written. Returns whether something is lost with it.
+    fn drop_pending(&mut self, others: usize, failure: Failure, out: &mut impl DiskOutput) -> bool {
+        let records = self.unwritten() + others;
         for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
-            out.written(ticket, Err(failure));
+            out.written(ticket, Err(&failure));
         }
         self.pending_len = 0;
-        if matches!(self.phase, Phase::Open) && self.append.is_none() {
-            // The positions at least, so that what is finished does not come again; one try. Whatever is
-            // behind the last record is cut off by who opens the queue.
-            self.is_tail_dirty = false;
-            closing.until = now.instant + CLOSE_PATIENCE;
-            self.troubles.try_now();
-        } else {
-            self.phase = Phase::Closed;
-        }
         if records > 0 {
-            out.event(DiskEvent::NotWritten { records });
+            out.event(DiskEvent::NotWritten { records, failure });
         }
+        records > 0
     }
 }

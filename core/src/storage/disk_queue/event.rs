@@ -42,10 +42,15 @@ pub enum DiskEvent {
         /// How many.
         files: usize,
     },
+    /// The disk was in trouble when the queue was closed. Nothing is lost, but what was finished since the
+    /// last sync may come again.
+    NotClosed(Failure),
     /// The disk was in trouble for so long that the queue was closed with records unwritten.
     NotWritten {
         /// How many.
         records: usize,
+        /// What the disk said.
+        failure: Failure,
     },
     /// The disk works again.
     Recovered,
@@ -101,6 +106,7 @@ impl DiskEvent {
             | Self::Vanished { .. } => Level::Error,
             Self::Missing { .. }
             | Self::NoMeta { .. }
+            | Self::NotClosed(_)
             | Self::StaleMeta { .. }
             | Self::Torn { .. } => Level::Warn,
             Self::LeftOver { .. } | Self::Recovered => Level::Info,
@@ -131,8 +137,12 @@ impl fmt::Display for DiskEvent {
             Self::NoMeta { files } => {
                 write!(f, "{files} data files without metadata; reading all of them")
             }
-            Self::NotWritten { records } => {
-                write!(f, "gave up writing, {records} records are lost")
+            Self::NotClosed(failure) => write!(
+                f,
+                "not closed in good order, nothing is lost but messages may come again - {failure}"
+            ),
+            Self::NotWritten { records, failure } => {
+                write!(f, "gave up writing, {records} messages are lost - {failure}")
             }
             Self::Recovered => f.write_str("the disk works again"),
             Self::Shrunk { file, offset, len } => write!(

@@ -99,7 +99,7 @@ impl Ticket {
     /// day, as those without a ticket, and the outcome is told then. For what has been promised already.
     pub const KEPT: u64 = 1 << 63;
 
-    pub(super) const fn is_kept(self) -> bool {
+    pub(crate) const fn is_kept(self) -> bool {
         self.0 & Self::KEPT != 0
     }
 }
@@ -295,7 +295,8 @@ impl DiskQueue {
             && self.closing.is_none()
     }
 
-    /// Puts a message at the end; `message.record` is not looked at. Never fails at once: look at
+    /// Puts a message at the end. If it has a record of this queue, it takes the place of that, which is
+    /// finished when the message is written. Never fails at once: look at
     /// [`room`](Self::room) before, for messages that somebody else keeps as long as there is none.
     /// What becomes of it is told to `ticket`; without one it is written some day.
     pub fn push(
@@ -368,6 +369,7 @@ impl DiskQueue {
             Asked::SideFile => self.handle_side_file(result, now, out),
             Asked::Sync => self.handle_sync(result, now, out),
         }
+        self.give_up(now, out);
         self.advance(now, out);
     }
 
