@@ -213,6 +213,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         min_output_buffer_timeout: flags.min_output_buffer_timeout,
         max_output_buffer_timeout: flags.max_output_buffer_timeout,
         max_channel_consumers: size(flags.max_channel_consumers),
+        max_topics: size(flags.max_topics),
+        max_channels_per_topic: size(flags.max_channels_per_topic),
         e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
         e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
         statsd: StatsdOptions {

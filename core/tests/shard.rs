@@ -5,6 +5,7 @@ mod auth;
 mod clients;
 mod common;
 mod golden;
+mod limits;
 mod operations;
 mod precreate;
 mod room;

@@ -103,9 +103,15 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
             Parsed::Metrics { aggregate } => shared.metrics(aggregate).await,
             Parsed::FreeMemory => shared.free_memory().await,
             Parsed::CreateThenReply(topic, reply) => {
-                // The answer is the same whether or not the node ends meanwhile.
-                let _ = (shared.ask)(AdminRequest::Topic(topic, TopicOp::Create), None).await;
-                reply
+                let create = AdminRequest::Topic(topic, TopicOp::Create);
+                match (shared.ask)(create, None).await {
+                    // Nothing was published, but nothing was made either.
+                    Some(AdminReply::Refused(error)) if reply.status == 200 => {
+                        HttpReply::message(503, &error.to_string()).unlogged()
+                    }
+                    // The answer is the same whether or not the node ends meanwhile.
+                    _ => reply,
+                }
             }
             Parsed::Admin(request, form) => {
                 if let Some(warning) = form.warning() {

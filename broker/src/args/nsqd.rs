@@ -60,6 +60,8 @@ pub struct NsqdOptions {
     pub max_bytes_per_file: u64,
     /// Consumers per channel; 0 for any number.
     pub max_channel_consumers: u64,
+    /// Channels of each topic; 0 for any number.
+    pub max_channels_per_topic: u64,
     /// Clients that may be connected; 0 for as many as the limit on open files allows.
     pub max_connections: u64,
     /// The highest Deflate level, 1 to 9, which [`Self::check`] makes sure of.
@@ -80,6 +82,8 @@ pub struct NsqdOptions {
     pub max_rdy_count: u64,
     /// The cap of REQ, DPUB and `/pub?defer`.
     pub max_req_timeout: Duration,
+    /// Topics; 0 for any number.
+    pub max_topics: u64,
     /// Messages in memory per topic and per channel; 0 puts all on disk.
     pub mem_queue_size: u64,
     /// Whether `/metrics` shows sums over all topics instead of figures for each.
@@ -171,6 +175,7 @@ impl NsqdOptions {
             max_unanswered_bytes: 64 * 1024 * 1024,
             max_bytes_per_file: 104_857_600,
             max_channel_consumers: 0,
+            max_channels_per_topic: 100_000,
             max_connections: 0,
             max_deflate_level: 6,
             max_heartbeat_interval: MINUTE,
@@ -181,6 +186,7 @@ impl NsqdOptions {
             max_output_buffer_timeout: Duration::from_secs(30),
             max_rdy_count: 2_500,
             max_req_timeout: MINUTE * 60,
+            max_topics: 1_000_000,
             mem_queue_size: 10_000,
             metrics_aggregate: false,
             min_output_buffer_timeout: Duration::from_millis(25),
@@ -334,6 +340,8 @@ impl Program for NsqdOptions {
             Flag::new("Clients", "min-output-buffer-timeout", &mut self.min_output_buffer_timeout, "shortest output buffer timeout that a client can ask for"),
             Flag::new("Clients", "output-buffer-timeout", &mut self.output_buffer_timeout, "longest time that output waits for more").at_least(1),
             Flag::new("Clients", "max-channel-consumers", &mut self.max_channel_consumers, "consumers per channel; 0: any number"),
+            Flag::new("Clients", "max-topics", &mut self.max_topics, "topics; 0: any number"),
+            Flag::new("Clients", "max-channels-per-topic", &mut self.max_channels_per_topic, "channels of each topic; 0: any number"),
             Flag::new("Clients", "max-connections", &mut self.max_connections, "clients that may be connected; 0: as many as the limit on open files allows"),
             Flag::new("Clients", "max-http-connections", &mut self.max_http_connections, "connections to HTTP and HTTPS; for one more the idlest is closed; 0: an eighth of the limit on open files, 8 to 1024"),
             Flag::new("Clients", "deflate", &mut self.deflate, "let clients negotiate Deflate"),

@@ -166,6 +166,8 @@ fn every_flag_and_default_of_the_reference() {
         &[
             "runtime",
             "shards",
+            "max-topics",
+            "max-channels-per-topic",
             "max-connections",
             "max-http-connections",
             "metrics-aggregate",

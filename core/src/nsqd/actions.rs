@@ -338,6 +338,13 @@ pub enum ShardMessage {
         /// The request.
         token: ReplyToken,
     },
+    /// To every other shard: how many topics the sender has.
+    Topics {
+        /// The sender.
+        from: ShardId,
+        /// How many.
+        topics: u64,
+    },
     /// To shard 0: the sender writes what it has to the disk, and announces nothing any more.
     Flushing,
 }

@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::actions::Batch;
+use super::shard::TooMany;
 use super::stats::ServerStats;
 use super::topic::NotPublished;
 use crate::name::{ChannelName, TopicName};
@@ -117,26 +118,30 @@ pub enum AdminError {
     Exiting,
     /// The messages were not accepted, and why.
     NotPublished(NotPublished),
+    /// It would be one topic or channel too many.
+    TooMany(TooMany),
     /// There is no such topic.
     TopicNotFound,
 }
 
-impl AdminError {
-    /// What the body of the HTTP answer says: a word, or what the disk says in its own words.
-    pub fn as_str(&self) -> &str {
-        match self {
+impl fmt::Display for AdminError {
+    /// What the body of the HTTP answer says: a word, and what belongs to it; or what the disk says in its
+    /// own words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::ChannelNotFound => "CHANNEL_NOT_FOUND",
             Self::Exiting | Self::NotPublished(NotPublished::Exiting) => "EXITING",
             Self::NotPublished(NotPublished::Full) => "QUEUE_FULL",
             Self::NotPublished(NotPublished::Disk(text)) => text,
+            Self::TooMany(why) | Self::NotPublished(NotPublished::TooMany(why)) => {
+                let word = match why {
+                    TooMany::Channels(_) => "TOO_MANY_CHANNELS",
+                    TooMany::Topics(_) => "TOO_MANY_TOPICS",
+                };
+                return write!(f, "{word}: {why}");
+            }
             Self::TopicNotFound => "TOPIC_NOT_FOUND",
-        }
-    }
-}
-
-impl fmt::Display for AdminError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        })
     }
 }
 

@@ -77,6 +77,10 @@ pub struct Config {
     pub max_output_buffer_timeout: Duration,
     /// Connections per channel; 0 for no limit.
     pub max_channel_consumers: usize,
+    /// Topics; 0 for no limit. Those that are there at the start are kept.
+    pub max_topics: usize,
+    /// Channels of each topic; 0 for no limit. Those that are there at the start are kept.
+    pub max_channels_per_topic: usize,
     /// The percentiles of end-to-end latency to show, each in (0, 1]; empty switches the measuring off.
     pub e2e_processing_latency_percentiles: Vec<f64>,
     /// The time that the percentiles cover.
@@ -251,6 +255,8 @@ impl Default for Config {
             min_output_buffer_timeout: Duration::from_millis(25),
             max_output_buffer_timeout: Duration::from_secs(30),
             max_channel_consumers: 0,
+            max_topics: 1_000_000,
+            max_channels_per_topic: 100_000,
             e2e_processing_latency_percentiles: Vec::new(),
             e2e_processing_latency_window_time: Duration::from_secs(600),
             statsd: StatsdOptions::default(),

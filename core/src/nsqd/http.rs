@@ -14,7 +14,7 @@
 //! `max_body_size / 2 + 1` messages, and a binary one [`Config::mpub_count_max`].
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -265,9 +265,9 @@ pub fn reply(reply: AdminReply, form: &ReplyForm, context: &Context) -> HttpRepl
         AdminReply::Refused(error) => {
             let status = match error {
                 AdminError::ChannelNotFound | AdminError::TopicNotFound => 404,
-                AdminError::Exiting | AdminError::NotPublished(_) => 503,
+                AdminError::Exiting | AdminError::NotPublished(_) | AdminError::TooMany(_) => 503,
             };
-            HttpReply::message(status, error.as_str())
+            HttpReply::message(status, &error.to_string())
         }
     };
     if matches!(form.0, Form::Publish { .. }) { reply.unlogged() } else { reply }
@@ -385,7 +385,7 @@ fn parse_topic(request: &Request<'_>, op: TopicOp) -> Result<Parsed, HttpReply> 
         TopicOp::Delete | TopicOp::Pause | TopicOp::Unpause => {
             let error = AdminError::TopicNotFound;
             TopicName::new(argument(&query, "topic", "MISSING_ARG_TOPIC")?)
-                .map_err(|_| HttpReply::message(404, error.as_str()))?
+                .map_err(|_| HttpReply::message(404, &error.to_string()))?
         }
     };
     Ok(Parsed::Admin(AdminRequest::Topic(topic, op), ReplyForm(Form::Other)))

@@ -39,7 +39,8 @@ pub use self::line::Nearness;
 pub use self::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
 pub use self::registry::{Announcement, Registry, TopicEntry};
 pub use self::shard::{
-    CHANNELS_ANSWER_LEN_MAX, FlushFailure, Held, LOOKUPD_WAIT, OPENING_WAIT, Shard,
+    CHANNELS_ANSWER_LEN_MAX, FlushFailure, Held, LOOKUPD_WAIT, OPENING_WAIT, Refusals, Shard,
+    TooMany,
 };
 pub use self::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TlsInfo, TopicStats};
 pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};

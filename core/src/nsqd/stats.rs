@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::actions::{Peer, ShardId};
 use super::admin::StatsPage;
 use super::latency::LatencyStats;
+use super::shard::Refusals;
 use crate::name::{ChannelName, TopicName};
 
 /// The broker, or one shard's part of it.
@@ -19,6 +20,8 @@ pub struct ServerStats {
     pub producers: Vec<ClientStats>,
     /// What ails the broker; `None` if it is well.
     pub failure: Option<String>,
+    /// Topics and channels that were not made because there were too many.
+    pub refusals: Refusals,
     /// The shards, by number.
     pub shards: Vec<ShardStats>,
     /// Where to go on, if this is a page and not the last one.
@@ -45,6 +48,8 @@ impl ServerStats {
         self.topics.sort_by_key(|topic| topic.name);
         self.topic_known |= part.topic_known;
         self.producers.extend(part.producers);
+        self.refusals.topics += part.refusals.topics;
+        self.refusals.channels += part.refusals.channels;
         self.shards.extend(part.shards);
         self.shards.sort_by_key(|shard| shard.id);
         if self.failure.is_none() {
@@ -67,6 +72,7 @@ impl ServerStats {
         self.topic_known |= page.topic_known;
         self.producers.extend(page.producers);
         (self.shards, self.failure, self.next) = (page.shards, page.failure, page.next);
+        self.refusals = page.refusals;
     }
 }
 

@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use super::actions::{Batch, Origin, Publish};
 use super::backlog::{Backlog, BacklogOutput, Beyond, Run};
+use super::shard::TooMany;
 use crate::arena::ChannelId;
 use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
@@ -80,6 +81,8 @@ pub enum NotPublished {
     Exiting,
     /// There was no room for as long as a publish may wait.
     Full,
+    /// The topic would be one too many.
+    TooMany(TooMany),
 }
 
 impl fmt::Display for NotPublished {
@@ -89,6 +92,7 @@ impl fmt::Display for NotPublished {
             Self::Disk(text) => text,
             Self::Exiting => "exiting",
             Self::Full => "queue full",
+            Self::TooMany(why) => return why.fmt(f),
         })
     }
 }

@@ -133,6 +133,11 @@ impl NsqdPage {
         let channels: usize = topics.iter().map(|topic| topic.channels.len()).sum();
         show_gauge(page, "nsqd_topics", "Topics", topics.len() as u64)?;
         show_gauge(page, "nsqd_channels", "Channels of all topics", channels as u64)?;
+        let refusals = self.stats.refusals;
+        let help = "Topics that were not made because there were --max-topics";
+        show_counter(page, "nsqd_refused_topics", help, refusals.topics)?;
+        let help = "Channels that were not made because there were --max-channels-per-topic";
+        show_counter(page, "nsqd_refused_channels", help, refusals.channels)?;
         let connections =
             self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.connections));
         show_family(page, "nsqd_connections", "Clients' connections", false, connections)?;

@@ -180,6 +180,10 @@ impl<M: Mailbox> Executor<M> {
             | Op::SetAside { .. } => self.folder.carry_out(&store, op),
         };
         self.done.push(Done { owner, result });
+        // Who stops must see that the disk is at work, also if it has a hundred thousand requests.
+        if self.done.len() >= REPORT_AFTER {
+            self.report();
+        }
     }
 
     /// The fsyncs of a round, side by side: the disk and its file system take many at once, and most of the
@@ -265,6 +269,9 @@ impl<M: Mailbox> Executor<M> {
         }
     }
 }
+
+/// Completions that wait until they are reported.
+const REPORT_AFTER: usize = 64;
 
 /// Whether it waits for the disk.
 const fn is_slow(op: &Op) -> bool {

@@ -308,6 +308,8 @@ impl Node {
                 ("HTTP requests", held.calls, CALLS_MAX),
                 ("unanswered bytes", held.unanswered_len, 2 * self.config.body_len_max()),
                 ("bytes of room", held.room_len, seat.shard.room_len_max()),
+                ("topics", held.topics, self.config.max_topics),
+                ("channels of a topic", held.channels, self.config.max_channels_per_topic),
             ] {
                 if count > max {
                     let text = format!("nsqd {} holds {count} {what}, more than {max}", self.index);

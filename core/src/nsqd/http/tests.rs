@@ -512,6 +512,7 @@ fn producer() -> ClientStats {
 
 fn sample() -> ServerStats {
     ServerStats {
+        refusals: Default::default(),
         topics: vec![st1(), st2()],
         topic_known: true,
         producers: vec![producer()],

@@ -147,8 +147,7 @@ impl Shard {
         out: &mut Actions,
     ) -> Result<(), AdminError> {
         if op == TopicOp::Create {
-            self.topic(name, now, out);
-            return Ok(());
+            return self.topic(name, now, out).map(|_| ()).map_err(AdminError::TooMany);
         }
         let id = self.find_topic(&name)?;
         match op {
@@ -182,8 +181,8 @@ impl Shard {
     ) -> Result<(), AdminError> {
         let topic_id = self.find_topic(topic)?;
         if op == ChannelOp::Create {
-            self.channel(topic_id, name, now, out);
-            return Ok(());
+            let made = self.channel(topic_id, name, now, out);
+            return made.map(|_| ()).map_err(AdminError::TooMany);
         }
         let found = self.find_channel(topic_id, &name);
         let id = found.map_err(|_| AdminError::ChannelNotFound)?;
@@ -288,6 +287,7 @@ impl Shard {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
             failure: self.failure(),
+            refusals: self.limits.refusals,
             shards: vec![self.shard_stats()],
             ..ServerStats::default()
         };

@@ -6,6 +6,7 @@ use core::time::Duration;
 use bytes::{Buf, BytesMut};
 
 use super::Shard;
+use super::limits::TooMany;
 use super::precreate::Creator;
 use crate::arena::ConnId;
 use crate::message::MessageId;
@@ -123,8 +124,15 @@ impl Shard {
         }
         let (settings, nearness) = (connection.delivery_settings(), connection.nearness);
         let is_new = !self.topic_names.contains_key(&topic);
-        let topic_id = self.topic(topic, now, out);
-        let Some(channel_id) = self.channel(topic_id, channel, now, out) else { return };
+        let topic_id = match self.topic(topic, now, out) {
+            Ok(id) => id,
+            Err(why) => return self.end_subscribe(conn, Err(sub_failed(why)), now, out),
+        };
+        let channel_id = match self.channel(topic_id, channel, now, out) {
+            Ok(Some(id)) => id,
+            Ok(None) => return,
+            Err(why) => return self.end_subscribe(conn, Err(sub_failed(why)), now, out),
+        };
         let joined = self.on_channel(channel_id, now, out, |channel, _, _| {
             let consumer = channel.subscribe(conn, settings.msg_timeout, settings.sample_rate)?;
             channel.set_nearness(consumer, nearness);
@@ -186,7 +194,12 @@ impl Shard {
             let origin = publish.origin;
             return self.refuse(origin, NotPublished::Exiting, now, out);
         }
-        let topic = self.topic(publish.topic, now, out);
+        let topic = match self.topic(publish.topic, now, out) {
+            Ok(topic) => topic,
+            Err(why) => {
+                return self.refuse(publish.origin, NotPublished::TooMany(why), now, out);
+            }
+        };
         self.on_topic(topic, now, out, |topic, ids, now, out| {
             topic.publish(publish, now, ids, out)
         });
@@ -196,7 +209,8 @@ impl Shard {
     pub(super) fn create_topic(&mut self, topic: TopicName, now: Now, out: &mut Actions) {
         let home = ShardId(topic.home(self.shards));
         if home == self.id {
-            self.topic(topic, now, out);
+            // The command is refused in any case.
+            let _ = self.topic(topic, now, out);
         } else {
             out.tell(home, ShardMessage::CreateTopic(topic));
         }
@@ -269,6 +283,10 @@ impl Shard {
             connection.refuse(ProtocolError::quote(code, &parts), now, out);
         }
     }
+}
+
+fn sub_failed(why: TooMany) -> ProtocolError {
+    ProtocolError::new(ErrorCode::SubFailed, alloc::format!("SUB failed {why}"))
 }
 
 /// What a consumer says about a message.

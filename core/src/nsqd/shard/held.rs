@@ -31,18 +31,26 @@ pub struct Held {
     pub read_ahead_len: usize,
     /// HTTP requests of the shard that are under way; limit [`CALLS_MAX`](crate::nsqd::config::CALLS_MAX).
     pub calls: usize,
+    /// Topics; limit [`max_topics`](crate::nsqd::Config::max_topics) over all shards, and those of the start.
+    pub topics: usize,
+    /// Channels of a topic; limit
+    /// [`max_channels_per_topic`](crate::nsqd::Config::max_channels_per_topic), and those of the start.
+    pub channels: usize,
 }
 
 impl Shard {
     /// What it holds just now. Looks at everything that there is, so it is not for every turn.
     pub fn held(&self) -> Held {
         let (calls, room_len) = (self.calls.under_way(), self.room.held());
-        let mut held = Held { calls, room_len, ..Held::default() };
+        let mut held = Held { calls, room_len, topics: self.topics.len(), ..Held::default() };
         for (_, conn) in self.conns.iter() {
             held.replies = held.replies.max(conn.open_replies());
             held.unanswered_len = held.unanswered_len.max(conn.share.unanswered);
         }
-        self.topics.iter().for_each(|(_, entry)| held.add(entry.topic.backlog()));
+        for (_, entry) in self.topics.iter() {
+            held.add(entry.topic.backlog());
+            held.channels = held.channels.max(entry.topic.channels().len());
+        }
         self.channels.iter().for_each(|(_, entry)| held.add(entry.channel.backlog()));
         held
     }

@@ -41,6 +41,7 @@ impl Shard {
                 self.collected(collector, *part, now, out);
             }
             ShardMessage::Lookupds(lookupds) => self.set_known_lookupds(lookupds, now, out),
+            ShardMessage::Topics { from, topics } => self.limits.note(from, topics),
             ShardMessage::Persist { from, token } => self.persist(from, token, out),
             ShardMessage::Flushing => self.shard_flushed(now),
             ShardMessage::Announce(announcement) => self.announce(announcement, now, out),

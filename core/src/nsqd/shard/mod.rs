@@ -18,6 +18,7 @@ mod client;
 mod ending;
 mod held;
 mod lanes;
+mod limits;
 mod lookup;
 mod precreate;
 mod room;
@@ -39,6 +40,8 @@ use self::calls::Calls;
 use self::ending::Ending;
 pub use self::ending::FlushFailure;
 pub use self::held::Held;
+use self::limits::Limits;
+pub use self::limits::{Refusals, TooMany};
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
 use self::lookup::PeerEntry;
@@ -117,6 +120,7 @@ pub struct Shard {
     /// Shard 0 only: how many shards have begun it.
     shards_flushing: u16,
     ending: Ending,
+    limits: Limits,
 }
 
 impl Shard {
@@ -161,6 +165,7 @@ impl Shard {
             unflushed: BTreeSet::new(),
             shards_flushing: 0,
             ending: Ending::new(),
+            limits: Limits::new(shards),
         }
     }
 
@@ -168,6 +173,7 @@ impl Shard {
     /// called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         self.started = true;
+        self.tell_topics(out);
         if self.id.0 == 0 {
             self.start_peers(now, out);
             self.start_statsd(now, out);
@@ -461,6 +467,7 @@ impl Shard {
         self.grant_room(now, out);
         self.count_accepted();
         self.forget_moved(now, out);
+        self.tell_topics(out);
         self.save_metadata(now, out);
         self.end_flush(out);
     }

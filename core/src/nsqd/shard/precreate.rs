@@ -293,8 +293,15 @@ impl Shard {
             let event = Event::LookupFailed(*entry.topic.name(), precreate.failures);
             out.events.push(event);
         }
+        let mut refused = None;
         for name in precreate.found {
-            self.channel(id, name, now, out);
+            refused = self.channel(id, name, now, out).err().or(refused);
+        }
+        if let Some(why) = refused
+            && let Some(entry) = self.topics.get(id)
+        {
+            let event = Event::LookupFailed(*entry.topic.name(), why.to_string());
+            out.events.push(event);
         }
         self.answer_creator(precreate.creator, out);
         self.on_topic(id, now, out, |topic, ids, now, out| {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Shard;
 use super::ending::Ending;
+use super::limits::TooMany;
 use super::precreate::Precreate;
 use super::room::Room;
 use super::tickets::Tickets;
@@ -371,14 +372,23 @@ impl Shard {
     }
 
     /// The topic of this name, made if there is none. Only its home may ask.
-    pub(super) fn topic(&mut self, name: TopicName, now: Now, out: &mut Actions) -> TopicId {
+    ///
+    /// # Errors
+    /// [`TooMany`] at `--max-topics`.
+    pub(super) fn topic(
+        &mut self,
+        name: TopicName,
+        now: Now,
+        out: &mut Actions,
+    ) -> Result<TopicId, TooMany> {
         if let Some(id) = self.topic_names.get(&name) {
-            return *id;
+            return Ok(*id);
         }
+        self.check_topics()?;
         let id = self.make_topic(name, self.beyond(name.is_ephemeral()), now, out);
         self.topic_names.insert(name, id);
         self.begin_precreate(id, now, out);
-        id
+        Ok(id)
     }
 
     /// Makes a topic; the caller sees to its name.
@@ -431,21 +441,27 @@ impl Shard {
         channels.binary_search_by(by_name).map(|at| channels[at])
     }
 
-    /// The channel of this name, made if there is none. A first channel gets what collected.
+    /// The channel of this name, made if there is none. A first channel gets what collected. `None` if the
+    /// topic is gone.
+    ///
+    /// # Errors
+    /// [`TooMany`] at `--max-channels-per-topic`.
     pub(super) fn channel(
         &mut self,
         topic: TopicId,
         name: ChannelName,
         now: Now,
         out: &mut Actions,
-    ) -> Option<ChannelId> {
+    ) -> Result<Option<ChannelId>, TooMany> {
         let at = match self.find_channel(topic, &name) {
-            Ok(id) => return Some(id),
+            Ok(id) => return Ok(Some(id)),
             Err(at) => at,
         };
-        let id = self.make_channel(topic, at, name, self.beyond(name.is_ephemeral()), now, out)?;
+        let channels = self.topics.get(topic).map_or(0, |entry| entry.topic.channels().len());
+        self.check_channels(channels)?;
+        let made = self.make_channel(topic, at, name, self.beyond(name.is_ephemeral()), now, out);
         self.pump(topic, now, out);
-        Some(id)
+        Ok(made)
     }
 
     /// Makes a channel at the place `at` of its topic. The caller pumps afterwards.
