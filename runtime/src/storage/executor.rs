@@ -43,6 +43,8 @@ pub(super) struct Executor<M> {
     line: VecDeque<Store>,
     /// Queues in this round.
     in_round: Vec<Store>,
+    /// Bytes that were written since the last report.
+    unreported_len: usize,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl<M: Mailbox> Executor<M> {
             waiting: BTreeMap::new(),
             line: VecDeque::new(),
             in_round: Vec::new(),
+            unreported_len: 0,
         }
     }
 
@@ -157,6 +160,7 @@ impl<M: Mailbox> Executor<M> {
 
     /// Does what needs no fsync, and what comes before one.
     fn begin(&mut self, owner: Owner, store: Store, op: Op) {
+        self.unreported_len += written_len(&op);
         let result = match op {
             Op::Sync { file } => {
                 self.slow.push((owner, Slow::Sync(store, file)));
@@ -181,7 +185,7 @@ impl<M: Mailbox> Executor<M> {
         };
         self.done.push(Done { owner, result });
         // Who stops must see that the disk is at work, also if it has a hundred thousand requests.
-        if self.done.len() >= REPORT_AFTER {
+        if self.done.len() >= REPORT_AFTER || self.unreported_len >= REPORT_AFTER_LEN {
             self.report();
         }
     }
@@ -264,14 +268,22 @@ impl<M: Mailbox> Executor<M> {
     }
 
     fn report(&mut self) {
+        self.unreported_len = 0;
         if !self.done.is_empty() {
             self.mailbox.report(&mut self.done);
         }
     }
 }
 
-/// Completions that wait until they are reported.
+/// Completions, and bytes that were written with them, that may wait until they are reported: a second's
+/// work of a disk that is as good as none.
 const REPORT_AFTER: usize = 64;
+const REPORT_AFTER_LEN: usize = 1024 * 1024;
+
+/// How many bytes are written at once.
+fn written_len(op: &Op) -> usize {
+    if let Op::Append { data, .. } = op { data.iter().map(|part| part.len()).sum() } else { 0 }
+}
 
 /// Whether it waits for the disk.
 const fn is_slow(op: &Op) -> bool {
