@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use super::lookup::{self, Port};
 use super::progress::Progress;
@@ -67,18 +68,23 @@ impl Sources {
     }
 
     /// Asks the nsqlookupds, if there are any, whether one of them answers: a wrong address is to end the
-    /// tool at once, and not to keep it waiting.
+    /// tool at once, and not to keep it waiting. Returns whether the tool is to go on: not if it is stopped
+    /// meanwhile.
     ///
     /// # Errors
     /// [`ToolError::Lookup`] if none does.
-    pub(super) fn reach(&self) -> Result<(), ToolError> {
+    async fn reach(&self, orders: &watch::Sender<Orders>) -> Result<bool, ToolError> {
         if self.lookupd_http_address.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        let agent = http::default_agent();
-        lookup::nsqds(&agent, &self.lookupd_http_address, None, Port::Tcp)
-            .map(drop)
-            .map_err(ToolError::Lookup)
+        let lookupds = self.lookupd_http_address.clone();
+        let asking = move || {
+            lookup::nsqds(&http::default_agent(), &lookupds, None, Port::Tcp, Duration::ZERO)
+        };
+        match unless_stopped(orders, asking).await? {
+            Some(found) => found.map(|_| true).map_err(ToolError::Lookup),
+            None => Ok(false),
+        }
     }
 }
 
@@ -270,6 +276,38 @@ pub(super) fn run<F: Future<Output = Result<(), ToolError>>>(
     // Whoever still waits for a server is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// As [`run`], for a tool that consumes from `sources`, once one of them is there.
+///
+/// # Errors
+/// As [`run`], and [`ToolError::Lookup`] if no nsqlookupd answers.
+pub(super) fn run_with<F: Future<Output = Result<(), ToolError>>>(
+    sources: &Sources,
+    reopens: bool,
+    work: impl FnOnce(watch::Sender<Orders>) -> F,
+) -> Result<(), ToolError> {
+    run(
+        reopens,
+        async |orders| {
+            if sources.reach(&orders).await? { work(orders).await } else { Ok(()) }
+        },
+    )
+}
+
+/// What `asking` comes to, on a thread of its own; `None` if the tool is to stop first.
+///
+/// # Errors
+/// [`ToolError::Failed`] if it panics.
+pub(super) async fn unless_stopped<T: Send + 'static>(
+    orders: &watch::Sender<Orders>,
+    asking: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, ToolError> {
+    let mut stop = orders.subscribe();
+    tokio::select! {
+        () = stopped(&mut stop) => Ok(None),
+        found = spawn_blocking(asking) => found.map(Some).map_err(|_| ToolError::Failed("asking")),
+    }
 }
 
 /// Is over when the tool is to stop.

@@ -1,7 +1,7 @@
 //! What `/stats` of several nsqds says, asked again and again: what `sansq stat` and `sansq top` show.
 //!
-//! Each nsqd is asked by a thread of its own, so that one that does not answer delays the others by no
-//! more than its timeout, and nobody who looks at them at all.
+//! Each nsqd is asked by a thread of its own. One that does not answer delays the others by a second, and
+//! nobody who looks at them at all.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::lookup::{self, Port};
-use super::{ToolError, http};
+use super::{ToolError, http, together};
 
 /// Which nsqds, and what of them.
 #[derive(Clone, Debug)]
@@ -142,32 +142,22 @@ impl Cluster {
         let mut addresses = self.nsqds.clone();
         let mut lookup_error = None;
         if !self.lookupds.is_empty() {
-            match lookup::nsqds(&self.agent, &self.lookupds, self.topic.as_ref(), Port::Http) {
+            match lookup::nsqds(
+                &self.agent,
+                &self.lookupds,
+                self.topic.as_ref(),
+                Port::Http,
+                lookup::GRACE,
+            ) {
                 Ok(found) => addresses.extend(found),
                 Err(error) => lookup_error = Some(error),
             }
         }
         addresses.sort();
         addresses.dedup();
-        let mut nodes = BTreeMap::new();
-        // So many at a time: a cluster may have hundreds.
-        for some in addresses.chunks(ASKED_AT_ONCE_MAX) {
-            thread::scope(|scope| {
-                let asked = some.iter().map(|address| {
-                    let asking = thread::Builder::new()
-                        .name(format!("ask {address}"))
-                        .spawn_scoped(scope, move || self.ask(address, focus));
-                    (address, asking)
-                });
-                for (address, asking) in asked.collect::<Vec<_>>() {
-                    let node = match asking {
-                        Ok(asking) => asking.join().unwrap_or_else(|_| Err("it failed".into())),
-                        Err(error) => Err(error.to_string()),
-                    };
-                    nodes.insert(address.clone(), node);
-                }
-            });
-        }
+        let (own, focus) = (self.clone(), focus.clone());
+        let ask = move |address: &str| own.ask(address, &focus);
+        let nodes = together::ask_all(&addresses, GRACE, ask).into_iter().collect();
         Snapshot { at: Instant::now(), nodes, lookup_error }
     }
 
@@ -244,5 +234,5 @@ pub(super) fn stop_on_signals<E: Send + 'static>(
     Ok(())
 }
 
-/// Threads that ask at a time.
-const ASKED_AT_ONCE_MAX: usize = 32;
+/// How long the others have when one nsqd has answered: nobody waits longer for one that hangs.
+const GRACE: Duration = Duration::from_secs(1);

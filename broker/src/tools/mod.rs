@@ -18,6 +18,7 @@ mod tail;
 mod to_file;
 mod to_http;
 mod to_nsq;
+mod together;
 mod top;
 
 use core::fmt;

@@ -31,15 +31,20 @@ use super::{PubOptions, ToolError, http};
 /// # Errors
 /// [`ToolError`] for the first message that was not published.
 pub fn run_pub(mut options: PubOptions) -> Result<u64, ToolError> {
-    if !options.lookupd_http_address.is_empty() {
-        let agent = http::default_agent();
-        let found = lookup::nsqds(&agent, &options.lookupd_http_address, None, Port::Tcp);
-        let none = || ToolError::Lookup("the nsqlookupds know no nsqd".into());
-        let found = found.map_err(ToolError::Lookup)?.into_iter().next();
-        options.nsqd_tcp_address = vec![found.ok_or_else(none)?];
-    }
     let mut acknowledged = 0;
     clients::run(false, async |orders: watch::Sender<Orders>| {
+        if !options.lookupd_http_address.is_empty() {
+            let lookupds = options.lookupd_http_address.clone();
+            let asking = move || {
+                lookup::nsqds(&http::default_agent(), &lookupds, None, Port::Tcp, lookup::GRACE)
+            };
+            let Some(found) = clients::unless_stopped(&orders, asking).await? else {
+                return Ok(());
+            };
+            let none = || ToolError::Lookup("the nsqlookupds know no nsqd".into());
+            let found = found.map_err(ToolError::Lookup)?.into_iter().next();
+            options.nsqd_tcp_address = vec![found.ok_or_else(none)?];
+        }
         let publishing = Publishing::new(&options)?;
         acknowledged = publishing.run(feed(&options)?, orders.subscribe()).await?;
         Ok(())

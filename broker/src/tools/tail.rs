@@ -30,8 +30,8 @@ pub fn run_tail(mut options: TailOptions) -> Result<(), ToolError> {
     let channel =
         options.channel.or_else(|| ChannelName::new(format!("tail{number:06}#ephemeral")).ok());
     let channel = channel.ok_or_else(|| ToolError::Usage("no channel".into()))?;
-    options.sources.reach()?;
-    clients::run(false, |orders| run(options, channel, orders))
+    let sources = options.sources.clone();
+    clients::run_with(&sources, false, |orders| run(options, channel, orders))
 }
 
 async fn run(

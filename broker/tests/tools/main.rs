@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod bench;
+mod hung;
 mod memory;
 mod pipes;
 mod server;

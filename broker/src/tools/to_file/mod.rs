@@ -128,9 +128,8 @@ pub struct ToFileOptions {
 pub fn run_to_file(options: ToFileOptions) -> Result<(), ToolError> {
     let plan = Plan::new(options)?;
     clients::log_to_stderr(&plan.options.log_prefix, plan.options.log_level, &plan.progress);
-    plan.options.sources.reach()?;
-    let progress = plan.progress.clone();
-    let result = clients::run(true, |orders| run(Arc::new(plan), orders));
+    let (progress, sources) = (plan.progress.clone(), plan.options.sources.clone());
+    let result = clients::run_with(&sources, true, |orders| run(Arc::new(plan), orders));
     progress.finish();
     result
 }
@@ -250,8 +249,9 @@ async fn run(plan: Arc<Plan>, orders: watch::Sender<Orders>) -> Result<(), ToolE
             }
             _ = refresh.tick(), if is_finding => {
                 let asking = Arc::clone(&plan);
-                match spawn_blocking(move || asking.find()).await {
-                    Ok(Ok(found)) => {
+                match clients::unless_stopped(&orders, move || asking.find()).await? {
+                    None => break,
+                    Some(Ok(found)) => {
                         for topic in found {
                             if topics.len() >= TOPICS_MAX || !topics.insert(topic) {
                                 continue;
@@ -265,8 +265,7 @@ async fn run(plan: Arc<Plan>, orders: watch::Sender<Orders>) -> Result<(), ToolE
                             }
                         }
                     }
-                    Ok(Err(error)) => log(TOOL, Level::Error, error),
-                    Err(_) => log(TOOL, Level::Error, "asking for topics failed"),
+                    Some(Err(error)) => log(TOOL, Level::Error, error),
                 }
             }
         }

@@ -102,8 +102,8 @@ pub fn run_to_http(options: ToHttpOptions) -> Result<(), ToolError> {
     options.sources.check()?;
     let progress = Progress::new("sent");
     clients::log_to_stderr("[nsq_to_http] ", Level::Info, &progress);
-    options.sources.reach()?;
-    let result = clients::run(false, |orders| run(&options, orders, &progress));
+    let work = |orders| run(&options, orders, &progress);
+    let result = clients::run_with(&options.sources, false, work);
     progress.finish();
     result
 }
