@@ -10,6 +10,9 @@ use crate::time::UnixNanos;
 /// The length of an id on the wire: 16 lower-case hex digits.
 pub const MESSAGE_ID_LEN: usize = 16;
 
+/// More deliveries than these are not counted: clients read the number as a signed one (nsq#1397).
+pub const ATTEMPTS_MAX: u16 = i16::MAX as u16;
+
 /// Bodies up to this many bytes are copied out of the read buffer; larger ones are slices of it.
 ///
 /// Copying costs no more than slicing up to here (20 ns against 20 ns for 100 bytes, 70 against 40 for
@@ -95,7 +98,7 @@ pub struct Message {
     pub id: MessageId,
     /// When the broker had read it.
     pub timestamp: UnixNanos,
-    /// How often it was delivered on this channel; wraps after 65535 as in the reference.
+    /// How often it was delivered on this channel, 0 to [`ATTEMPTS_MAX`], where it stays.
     pub attempts: u16,
     /// Where it lies on the disk of its channel or topic, if it was popped from there: not until this is
     /// finished may the disk forget it.

@@ -36,7 +36,7 @@ use super::latency::{Histogram, Latencies, LatencyTotals};
 use super::line::{Line, Nearness, Place};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
-use crate::message::{Message, MessageId};
+use crate::message::{ATTEMPTS_MAX, Message, MessageId};
 use crate::name::ChannelName;
 use crate::rng::Rng;
 use crate::storage::Ticket;
@@ -617,7 +617,7 @@ impl Channel {
             }
             // A rate of r lets r percent through; the reference's r + 1 is a slip (section 23).
             if consumer.sample_rate == 0 || self.rng.below(100) < u64::from(consumer.sample_rate) {
-                message.attempts = message.attempts.wrapping_add(1);
+                message.attempts = message.attempts.saturating_add(1).min(ATTEMPTS_MAX);
                 consumer.stats.messages += 1;
                 self.counters.deliveries += 1;
                 match consumer.nearness.place {

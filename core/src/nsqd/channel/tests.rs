@@ -161,6 +161,23 @@ fn an_unanswered_message_comes_back_with_one_attempt_more() {
     assert_eq!(out.take(), [(1, 1, 3)]);
 }
 
+/// By a requeue, a timeout, a lost consumer; a message of another server's file comes with more.
+#[test]
+fn attempts_stay_where_a_signed_number_ends() {
+    let (mut channel, mut out) = (channel("c"), Sink::default());
+    let a = channel.subscribe(conn(1), TIMEOUT, 0).unwrap();
+    channel.ready(a, 1, at(0), &mut out);
+    channel.put(Message { attempts: ATTEMPTS_MAX - 1, ..message(1) }, None, at(0), &mut out);
+    assert_eq!(out.take(), [(1, 1, 32_767)]);
+    channel.handle_timeout(at(2000), &mut out);
+    assert_eq!(out.take(), [(1, 1, 32_767)]);
+    channel.requeue(a, MessageId(1), Duration::ZERO, at(2000), &mut out).unwrap();
+    assert_eq!(out.take(), [(1, 1, 32_767)]);
+    channel.finish(a, MessageId(1), at(2000), &mut out).unwrap();
+    channel.put(Message { attempts: u16::MAX, ..message(2) }, None, at(2000), &mut out);
+    assert_eq!(out.take(), [(1, 2, 32_767)]);
+}
+
 #[test]
 fn touch_extends_up_to_the_cap() {
     let (mut channel, mut out) = (channel("c"), Sink::default());

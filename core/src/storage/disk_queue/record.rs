@@ -12,7 +12,7 @@ use core::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::message::{Bodies, COPY_LEN_MAX, MESSAGE_ID_LEN, Message, MessageId};
+use crate::message::{ATTEMPTS_MAX, Bodies, COPY_LEN_MAX, MESSAGE_ID_LEN, Message, MessageId};
 use crate::time::UnixNanos;
 
 /// The length of what is in front of a body, in bytes.
@@ -135,7 +135,7 @@ pub(super) fn decode(record: &Bytes, bodies: &mut Bodies) -> Option<Message> {
     Some(Message {
         id: MessageId::parse(id)?,
         timestamp: UnixNanos(i64::from_be_bytes(*timestamp)),
-        attempts: u16::from_be_bytes(*attempts),
+        attempts: u16::from_be_bytes(*attempts).min(ATTEMPTS_MAX),
         record: None,
         body,
     })
@@ -180,6 +180,17 @@ mod tests {
         assert_eq!(decode(&record, &mut Bodies::default()), Some(message));
     }
 
+    /// A file of another server may have more.
+    #[test]
+    fn attempts_are_read_up_to_their_limit() {
+        for (written, read) in [(0, 0), (0x7FFF, 0x7FFF), (0x8000, 0x7FFF), (0xFFFF, 0x7FFF)] {
+            let message = Message { attempts: written, ..message(b"body3".to_vec()) };
+            let record = Bytes::from(encode(&message));
+            let decoded = decode(&record, &mut Bodies::default()).unwrap();
+            assert_eq!(decoded.attempts, read);
+        }
+    }
+
     #[test]
     fn damage_is_told_apart() {
         let good = encode(&message(b"body3".to_vec()));
@@ -208,7 +219,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            (id, timestamp, attempts) in (any::<u64>(), any::<i64>(), any::<u16>()),
+            (id, timestamp, attempts) in (any::<u64>(), any::<i64>(), 0..=ATTEMPTS_MAX),
             body in prop::collection::vec(any::<u8>(), 0..700),
         ) {
             let message = Message {
