@@ -48,6 +48,11 @@ impl MessageId {
         });
         (all <= 0xF).then_some(Self(id))
     }
+
+    /// Whether the byte can be part of an id.
+    pub(crate) const fn is_digit(byte: u8) -> bool {
+        HEX_VALUES[byte as usize] <= 0xF
+    }
 }
 
 impl fmt::Display for MessageId {

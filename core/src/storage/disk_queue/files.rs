@@ -1,9 +1,12 @@
 //! The data files that are still needed, and what is at a place in them.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use core::cmp::Ordering;
 
 use super::meta::Position;
 use super::record::{self, Damage, Step};
+use super::search::{Found, Search};
 
 /// A data file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,12 +21,14 @@ pub(super) struct DataFile {
 }
 
 /// What comes next in a file.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Next {
     /// A record of so many bytes.
     Record(usize),
     /// So many bytes are needed to say.
     More(usize),
+    /// The search has to go on, from this place on.
+    Search(Box<Search>),
     /// Nothing more.
     End,
     /// So many bytes are of no use, and why. `is_torn` means that they are the start of a record whose
@@ -36,29 +41,72 @@ impl DataFile {
         Self { number, len: 0, vouched: 0, is_damaged: false }
     }
 
-    /// Looks at `bytes`, which lie at `offset`.
+    /// Looks at `bytes`, which lie at `offset`, with a hole right before them or not.
     ///
-    /// Behind something that is no record it goes on at the next place where one is known to begin:
-    /// right behind it if only its id is wrong, or where the meta file said that writing had ended, or
-    /// where the file ends now, which is where this process writes on.
-    pub(super) fn next(&self, bytes: &[u8], offset: u64, max_msg_size: usize) -> Next {
+    /// Behind something that is no record it goes on at the next place where one begins: where its size
+    /// leads, if only its id is wrong; else where the [search](super::search) ends, at the latest where the
+    /// meta file said that writing had ended, or where the file ends now, which is where this process
+    /// writes on.
+    pub(super) fn next(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        is_behind_hole: bool,
+        max_msg_size: usize,
+    ) -> Next {
         let left = self.len.saturating_sub(offset);
         if left == 0 {
             return Next::End;
         }
-        let damage = match record::step(bytes, left) {
-            Step::Record(len) => return Next::Record(len),
-            Step::More(len) => return Next::More(len),
-            Step::Skip(len) => {
-                return Next::Gap { len: len as u64, damage: Damage::Id, is_torn: false };
-            }
-            Step::Bad(damage) => damage,
-        };
         let is_vouched_for = offset < self.vouched;
-        let to = if is_vouched_for { self.vouched.min(self.len) } else { self.len };
-        let fits_a_record = left <= (record::HEADER_LEN + max_msg_size) as u64;
-        let is_torn = !is_vouched_for && damage == Damage::Short && fits_a_record;
-        Next::Gap { len: to - offset, damage, is_torn }
+        let end = if is_vouched_for { self.vouched.min(self.len) } else { self.len };
+        let search = match record::step(bytes, left) {
+            Step::More(len) => return Next::More(len),
+            Step::Record(len) if is_behind_hole => match self.is_followed(bytes, offset, len) {
+                Some(true) => return Next::Record(len),
+                Some(false) => Search::behind(offset, len, end),
+                None => return Next::More(len + record::HEADER_LEN),
+            },
+            Step::Record(len) => return Next::Record(len),
+            Step::BadId(len) => {
+                let (damage, behind) = (Damage::Id, offset + len as u64);
+                match behind.cmp(&end) {
+                    Ordering::Less => Search::new(offset, end, damage, false).with_guess(behind),
+                    Ordering::Equal => {
+                        return Next::Gap { len: len as u64, damage, is_torn: false };
+                    }
+                    Ordering::Greater => Search::new(offset, end, damage, false),
+                }
+            }
+            Step::Bad(damage) => {
+                let is_start = record::begins(bytes) && record::fits(bytes, max_msg_size);
+                if damage == Damage::Short && is_start && !is_vouched_for {
+                    return Next::Gap { len: left, damage, is_torn: true };
+                }
+                Search::new(offset, end, damage, record::has_id(bytes))
+            }
+        };
+        self.search(search, bytes, offset)
+    }
+
+    /// Whether another record follows on the one of `len` bytes at `offset`, or the file ends there.
+    /// `None` if `bytes` do not tell.
+    fn is_followed(&self, bytes: &[u8], offset: u64, len: usize) -> Option<bool> {
+        let end = offset + len as u64;
+        let left = usize::try_from(self.len.saturating_sub(end)).unwrap_or(usize::MAX);
+        if left == 0 || end == self.vouched {
+            return Some(true);
+        }
+        let behind = bytes.get(len..)?.get(..left.min(record::HEADER_LEN))?;
+        Some(record::begins(behind))
+    }
+
+    fn search(&self, mut search: Search, bytes: &[u8], offset: u64) -> Next {
+        match search.look(bytes, offset, self.len) {
+            Some(Found::Gap { len, damage }) => Next::Gap { len, damage, is_torn: false },
+            Some(Found::Record(len)) => Next::Record(len),
+            None => Next::Search(Box::new(search)),
+        }
     }
 }
 
@@ -116,6 +164,8 @@ impl DataFiles {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     #[test]
@@ -143,17 +193,27 @@ mod tests {
     #[test]
     fn behind_damage_it_goes_on_where_a_record_begins() {
         let file = DataFile { len: 500, vouched: 300, ..DataFile::new(0) };
-        let next = |offset| file.next(&[0, 0, 0, 0], offset, 100);
+        let next = |offset: u64| file.next(&[0; 500][offset as usize..], offset, false, 100);
         let damage = Damage::Size(0);
         assert_eq!(next(20), Next::Gap { len: 280, damage, is_torn: false });
         assert_eq!(next(300), Next::Gap { len: 200, damage, is_torn: false });
+        assert_eq!(next(490), Next::Gap { len: 10, damage, is_torn: false });
         assert_eq!(next(500), Next::End);
         // The start of a record, and something that only looks like one.
-        let start = [0, 0, 0, 90];
-        let damage = Damage::Short;
-        assert_eq!(file.next(&start, 440, 100), Next::Gap { len: 60, damage, is_torn: true });
-        assert_eq!(file.next(&start, 410, 50), Next::Gap { len: 90, damage, is_torn: false });
-        let file = DataFile { vouched: 500, ..file };
-        assert_eq!(file.next(&start, 440, 100), Next::Gap { len: 60, damage, is_torn: false });
+        let mut start = [vec![0, 0, 0, 90], vec![0; 10], b"0123456789abcdef".to_vec()].concat();
+        start.resize(90, b'x');
+        let next = |file: &DataFile, bytes: &[u8], max| {
+            file.next(bytes, 500 - bytes.len() as u64, false, max)
+        };
+        let torn = |len| Next::Gap { len, damage: Damage::Short, is_torn: true };
+        let gap = |len| Next::Gap { len, damage: Damage::Short, is_torn: false };
+        assert_eq!(next(&file, &start[..60], 100), torn(60));
+        assert_eq!(next(&file, &start[..20], 100), torn(20));
+        assert_eq!(next(&file, &start[..3], 100), torn(3));
+        assert_eq!(next(&file, &start, 50), gap(90));
+        let vouched = DataFile { vouched: 500, ..file };
+        assert_eq!(next(&vouched, &start[..60], 100), gap(60));
+        start[20] = b'G';
+        assert_eq!(next(&file, &start[..60], 100), gap(60));
     }
 }

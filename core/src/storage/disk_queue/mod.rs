@@ -16,7 +16,8 @@
 //!   failed append is answered to those publishers whose records it had, and tried again for ever with
 //!   the rest.
 //! - **Reading** ([`reader`]): ahead, in chunks, when somebody pops. What was just appended is taken from
-//!   memory if the reader has caught up and waits.
+//!   memory if the reader has caught up and waits. Behind bytes that are no record it [searches](search)
+//!   for the next one.
 //! - **Syncing** ([`sync`]): after `sync_every` records written or finished, or `sync_timeout`; data
 //!   before the meta file; data files are removed after the meta file that no longer needs them.
 //! - **Trouble** ([`trouble`]): each kind of work is tried again on its own, after 100 ms and then after
@@ -40,6 +41,7 @@ mod outstanding;
 mod reader;
 mod record;
 mod relief;
+mod search;
 mod sync;
 mod trouble;
 mod writer;
@@ -58,6 +60,7 @@ use self::meta::{Meta, Position};
 use self::outstanding::Outstanding;
 use self::reader::{Reading, Scan, Staged};
 pub use self::record::Damage;
+use self::search::Search;
 use self::sync::Sync;
 use self::trouble::{Troubles, Work};
 use self::writer::{Append, Pending};
@@ -169,6 +172,10 @@ pub struct DiskQueue {
     /// The bytes that are needed at `fetched` to go on.
     fetch_len: usize,
     reading: Option<Reading>,
+    /// Behind `fetched`, or where records are counted, it is not known where the next record begins.
+    search: Option<Box<Search>>,
+    /// The record here is one, as a search found.
+    trusted: Option<Position>,
     /// Somebody found nothing to pop and will try again.
     is_wanted: bool,
     /// Records between the read and the write position, as far as is known.
@@ -254,6 +261,8 @@ impl DiskQueue {
             fetched: Position::default(),
             fetch_len: 0,
             reading: None,
+            search: None,
+            trusted: None,
             is_wanted: false,
             unread: 0,
             outstanding: Outstanding::new(),
@@ -496,6 +505,7 @@ impl DiskQueue {
         self.files = DataFiles::default();
         self.write = Position { file: self.write.file + 1, offset: 0 };
         (self.fetched, self.fetch_len, self.unread) = (self.write, 0, 0);
+        (self.search, self.trusted) = (None, None);
         (self.is_tail_dirty, self.must_roll) = (false, false);
         (self.unsynced, self.suspect) = (None, None);
         (self.dues, self.has_side_file, self.meta) = (None, false, None);

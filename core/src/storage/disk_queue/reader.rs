@@ -1,11 +1,14 @@
 //! The front of a queue: records are read ahead in chunks, when somebody pops.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::files::Next;
 use super::meta::Position;
+use super::record::Damage;
+use super::search::{Found, Search};
 use super::trouble::Work;
 use super::{
     Asked, DiskEvent, DiskOutput, DiskQueue, Phase, Popped, STAGED_LEN_MAX, record, unexpected,
@@ -16,6 +19,10 @@ use crate::time::Now;
 
 /// How much is read at once, in bytes; more only for a record that is longer.
 pub(super) const CHUNK_LEN: usize = STAGED_LEN_MAX / 2;
+
+/// How many bytes before what is read are read as well. A hole, which is a sector or more, fills them with
+/// zeros; what ends with a few of its own, like a string, does not.
+const LEAD_LEN: usize = 16;
 
 /// Reading on begins when no more than this is staged, in bytes.
 const READ_ON_LEN: usize = STAGED_LEN_MAX / 4;
@@ -39,6 +46,8 @@ impl Staged {
 pub(super) struct Reading {
     at: Position,
     len: usize,
+    /// How many bytes in front of `at` are read as well, to see a hole there.
+    lead: usize,
     /// The queue was emptied meanwhile.
     pub(super) is_stale: bool,
 }
@@ -99,12 +108,20 @@ impl DiskQueue {
             }
             Phase::Opening | Phase::Open | Phase::Closed | Phase::Deleted => return,
         };
-        let end = self.files.get(at.file).map_or(0, |file| file.len);
-        let left = usize::try_from(end.saturating_sub(at.offset)).unwrap_or(usize::MAX);
-        let len = left.min(CHUNK_LEN.max(need));
+        let Position { file, offset } = at;
+        let end = self.files.get(file).map_or(0, |file| file.len);
+        let lead = usize::try_from(offset).unwrap_or(LEAD_LEN).min(LEAD_LEN);
+        let (offset, len, lead) = if let Some(search) = &self.search {
+            let (offset, len) = search.wants(end, CHUNK_LEN);
+            (offset, len, 0)
+        } else {
+            let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+            (offset, left.min(need.max(CHUNK_LEN - lead)), lead)
+        };
         if len > 0 {
-            self.reading = Some(Reading { at, len, is_stale: false });
-            let Position { file, offset } = at;
+            let at = Position { file, offset };
+            self.reading = Some(Reading { at, len, lead, is_stale: false });
+            let (offset, len) = (offset - lead as u64, len + lead);
             self.ask(Asked::Read, Op::Read { file, offset, len }, out);
         }
     }
@@ -133,25 +150,77 @@ impl DiskQueue {
             }
         };
         self.clear(Work::Read, out);
-        let is_short = chunk.len() < reading.len;
-        if let Phase::Counting(_) = self.phase {
-            let (mut at, mut len) = (reading.at, 0);
-            self.count(&chunk, &mut at, &mut len, out);
+        let is_short = chunk.len() < reading.len + reading.lead;
+        if let Some(search) = self.search.take_if(|_| !is_short) {
+            self.search_on(search, chunk, reading.at, out);
+            return;
+        }
+        // What is gone is not searched.
+        let chunk = if self.search.take().is_some() { Bytes::new() } else { chunk };
+        if let Phase::Counting(scan) = &self.phase {
+            let (mut at, mut len) = (self.files.normalize(scan.at, self.write), 0);
+            self.count(&chunk, reading.lead, &mut at, &mut len, out);
             if is_short {
                 // There is nothing to count; reading will find that out again, and say so.
                 at.offset = self.files.get(at.file).map_or(at.offset, |file| file.len);
             }
             self.scan_on(Scan { at, len }, out);
         } else {
-            self.stage(&chunk, out);
+            self.stage(&chunk, reading.lead, out);
             if is_short {
                 self.pass_over(out);
             }
-            if !self.has_unfetched() {
-                // All that there is is in sight.
-                self.unread = self.staged.len() as u64;
+            self.look_around();
+        }
+    }
+
+    /// Notes whether all that there is is in sight.
+    fn look_around(&mut self) {
+        if !self.has_unfetched() {
+            self.unread = self.staged.len() as u64;
+        }
+    }
+
+    /// Goes on with a search, in a chunk that lies at `at`.
+    fn search_on(
+        &mut self,
+        mut search: Box<Search>,
+        chunk: Bytes,
+        at: Position,
+        out: &mut impl DiskOutput,
+    ) {
+        let file_len = self.files.get(at.file).map_or(0, |file| file.len);
+        let Some(found) = search.read(chunk, at.offset, file_len) else {
+            self.search = Some(search);
+            self.read_on(out);
+            return;
+        };
+        let counting = match &self.phase {
+            Phase::Counting(scan) => Some(self.files.normalize(scan.at, self.write)),
+            Phase::Opening | Phase::Open | Phase::Closed | Phase::Deleted => None,
+        };
+        match (found, counting) {
+            (Found::Record(_), at) => self.trusted = Some(at.unwrap_or(self.fetched)),
+            (Found::Gap { .. }, Some(_)) => {}
+            (Found::Gap { len, damage }, None) => {
+                self.pass_gap(len, damage, false, out);
+                self.look_around();
             }
         }
+        if let Some(mut at) = counting {
+            if let Found::Gap { len, .. } = found {
+                at.offset += len;
+            }
+            self.scan_on(Scan { at, len: 0 }, out);
+        }
+    }
+
+    /// Whether the record at a place, so far into a chunk, is not to be believed before it is known what
+    /// follows: a hole is right before it.
+    fn is_in_doubt(&self, chunk: &[u8], from: usize, at: Position) -> bool {
+        let lead = from.checked_sub(LEAD_LEN).and_then(|lead| chunk.get(lead..from));
+        let is_behind_hole = lead.is_some_and(|lead| lead.iter().rev().all(|byte| *byte == 0));
+        is_behind_hole && self.trusted != Some(at)
     }
 
     /// Goes on counting, or is done with it.
@@ -167,32 +236,41 @@ impl DiskQueue {
         }
     }
 
-    /// Counts the records of a chunk that lies at `at`. The start of a record at the end of a file is cut
+    /// Counts the records of a chunk that has `at` so far into it. The start of a record at the end of a file is cut
     /// off, so that neither we nor the reference ever meet it again.
     fn count(
         &mut self,
         chunk: &[u8],
+        mut from: usize,
         at: &mut Position,
         need: &mut usize,
         out: &mut impl DiskOutput,
     ) {
-        let mut rest = chunk;
         *need = 0;
-        while let Some(file) = self.files.get_mut(at.file) {
-            let len = match file.next(rest, at.offset, self.options.max_msg_size) {
+        while let Some(file) = self.files.get(at.file)
+            && let Some(rest) = chunk.get(from..)
+        {
+            let is_in_doubt = self.is_in_doubt(chunk, from, *at);
+            let len = match file.next(rest, at.offset, is_in_doubt, self.options.max_msg_size) {
                 Next::Record(len) => {
                     self.unread += 1;
                     len as u64
                 }
                 Next::Gap { len, is_torn: true, .. } => {
                     let Position { file: number, offset } = *at;
-                    file.len = offset;
+                    if let Some(file) = self.files.get_mut(number) {
+                        file.len = offset;
+                    }
                     out.event(DiskEvent::Torn { file: number, offset, len });
                     let data = Vec::new();
                     self.ask(Asked::Discard, Op::Append { file: number, offset, data }, out);
                     return;
                 }
                 Next::Gap { len, .. } => len,
+                Next::Search(search) => {
+                    self.search = Some(search);
+                    return;
+                }
                 Next::More(len) => {
                     *need = len;
                     return;
@@ -200,52 +278,61 @@ impl DiskQueue {
                 Next::End => return,
             };
             at.offset += len;
-            match usize::try_from(len).ok().and_then(|len| rest.get(len..)) {
-                Some(behind) => rest = behind,
-                None => return,
-            }
+            from = from.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
         }
     }
 
-    /// Stages the records of a chunk that lies at `fetched`.
-    fn stage(&mut self, chunk: &Bytes, out: &mut impl DiskOutput) {
+    /// Stages the records of a chunk that has `fetched` so far into it.
+    fn stage(&mut self, chunk: &Bytes, mut from: usize, out: &mut impl DiskOutput) {
         let number = self.fetched.file;
-        let mut from = 0;
         self.fetch_len = 0;
-        while let Some(file) = self.files.get_mut(number) {
-            let Some(rest) = chunk.get(from..) else { return };
-            let offset = self.fetched.offset;
-            match file.next(rest, offset, self.options.max_msg_size) {
+        while let Some(file) = self.files.get(number)
+            && let Some(rest) = chunk.get(from..)
+        {
+            let at = self.fetched;
+            let is_in_doubt = self.is_in_doubt(chunk, from, at);
+            let len = match file.next(rest, at.offset, is_in_doubt, self.options.max_msg_size) {
                 Next::Record(len) => {
                     let record = chunk.slice(from..from + len);
                     if let Some(message) = record::decode(&record, &mut self.bodies) {
                         self.staged_len += Staged::charge(&message);
-                        self.staged.push_back(Staged { message, position: self.fetched });
+                        self.staged.push_back(Staged { message, position: at });
                     }
                     self.fetched.offset += len as u64;
-                    from += len;
+                    len
                 }
                 Next::Gap { len, damage, is_torn } => {
-                    file.is_damaged |= !is_torn;
-                    if number == self.write.file {
-                        // The reference would lose what is written behind the damage.
-                        self.must_roll = true;
-                    }
-                    out.event(if is_torn {
-                        DiskEvent::Torn { file: number, offset, len }
-                    } else {
-                        DiskEvent::Damaged { file: number, offset, len, damage }
-                    });
-                    self.fetched.offset += len;
-                    from = from.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
+                    self.pass_gap(len, damage, is_torn, out);
+                    usize::try_from(len).unwrap_or(usize::MAX)
+                }
+                Next::Search(search) => {
+                    self.search = Some(search);
+                    return;
                 }
                 Next::More(len) => {
                     self.fetch_len = len;
                     return;
                 }
                 Next::End => return,
-            }
+            };
+            from = from.saturating_add(len);
         }
+    }
+
+    /// Passes over bytes at `fetched` that are no record.
+    fn pass_gap(&mut self, len: u64, damage: Damage, is_torn: bool, out: &mut impl DiskOutput) {
+        let Position { file: number, offset } = self.fetched;
+        if let Some(file) = self.files.get_mut(number) {
+            file.is_damaged |= !is_torn;
+        }
+        // The reference would lose what is written behind the damage.
+        self.must_roll |= number == self.write.file;
+        out.event(if is_torn {
+            DiskEvent::Torn { file: number, offset, len }
+        } else {
+            DiskEvent::Damaged { file: number, offset, len, damage }
+        });
+        (self.fetched.offset, self.fetch_len) = (offset + len, 0);
     }
 
     /// The file ended before it should: passes over what is missing.

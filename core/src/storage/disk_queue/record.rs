@@ -19,7 +19,14 @@ use crate::time::UnixNanos;
 pub(super) const HEADER_LEN: usize = 30;
 
 /// The length of the size field.
-const SIZE_LEN: usize = 4;
+pub(super) const SIZE_LEN: usize = 4;
+
+/// The first byte of times from the year 2080 on, and of all digits and letters: text has hex digits as
+/// well as an id, but no such time.
+const TIME_END: u8 = b'0';
+
+/// Where the id begins.
+const ID_AT: usize = HEADER_LEN - MESSAGE_ID_LEN;
 
 /// The smallest size: that of an empty body.
 const SIZE_MIN: usize = HEADER_LEN - SIZE_LEN;
@@ -49,13 +56,15 @@ pub(super) enum Step {
     More(usize),
     /// Nothing that can be a record.
     Bad(Damage),
-    /// A record of this length with an id that is none; behind it goes on as it should.
-    Skip(usize),
+    /// Something of this length, if its size is right, with an id that is none.
+    BadId(usize),
 }
 
 /// Why something is not a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Damage {
+    /// The size may be what a hole left of a larger one, and no record follows where it leads.
+    Cut(i32),
     /// The id is not one.
     Id,
     /// The file ends before the record.
@@ -67,6 +76,7 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Cut(size) => write!(f, "a hole may have cut the message size ({size})"),
             Self::Id => f.write_str("invalid message id"),
             Self::Short => f.write_str("unexpected EOF"),
             Self::Size(size) => write!(f, "invalid message read size ({size})"),
@@ -76,51 +86,53 @@ impl fmt::Display for Damage {
 
 /// Looks at the start of `bytes`, of a file that has `left` bytes from there on; `left` is not 0.
 pub(super) fn step(bytes: &[u8], left: u64) -> Step {
-    let Some((size, rest)) = bytes.split_first_chunk::<SIZE_LEN>() else {
-        return need(SIZE_LEN, left);
-    };
+    let header_len = usize::try_from(left).unwrap_or(usize::MAX).min(HEADER_LEN);
+    let Some(header) = bytes.get(..header_len) else { return Step::More(header_len) };
+    let Some(size) = header.first_chunk() else { return Step::Bad(Damage::Short) };
     let size = i32::from_be_bytes(*size);
     let len = match usize::try_from(size) {
         Ok(size) if size >= SIZE_MIN => size + SIZE_LEN,
         _ => return Step::Bad(Damage::Size(size)),
     };
     if len as u64 > left {
-        return Step::Bad(Damage::Short);
-    }
-    if bytes.len() < len {
-        return Step::More(len);
-    }
-    if id(rest).is_some() {
-        return Step::Record(len);
-    }
-    // One wrong id, or the size is wrong and this is the middle of something? What follows tells.
-    let (behind, left) = (&bytes[len..], left - len as u64);
-    if left == 0 {
-        return Step::Skip(len);
-    }
-    match behind.split_first_chunk::<SIZE_LEN>() {
-        _ if left < HEADER_LEN as u64 => Step::Bad(Damage::Id),
-        _ if behind.len() < HEADER_LEN => Step::More(len + HEADER_LEN),
-        Some((size, rest)) if is_size(*size, left) && id(rest).is_some() => Step::Skip(len),
-        _ => Step::Bad(Damage::Id),
+        Step::Bad(Damage::Short)
+    } else if !has_id(header) {
+        Step::BadId(len)
+    } else if bytes.len() < len {
+        Step::More(len)
+    } else {
+        Step::Record(len)
     }
 }
 
-/// Whether a record's size field says so and the file has the bytes.
-fn is_size(size: [u8; SIZE_LEN], left: u64) -> bool {
-    u64::try_from(i32::from_be_bytes(size))
-        .is_ok_and(|size| size >= SIZE_MIN as u64 && size + SIZE_LEN as u64 <= left)
+/// How long the record is that begins with `bytes`, of which there are [`HEADER_LEN`] at least, where
+/// nobody knows that one begins. `None` if its size is not one, leads beyond the `left` bytes that there
+/// are, its id is not one, or its time is later than [`TIME_END`].
+pub(super) fn len_of(bytes: &[u8], left: u64) -> Option<u64> {
+    let (size, rest) = bytes.split_first_chunk::<SIZE_LEN>()?;
+    let size = u64::try_from(i32::from_be_bytes(*size)).ok()?;
+    let len = size + SIZE_LEN as u64;
+    let is_time = rest.first().is_some_and(|byte| *byte < TIME_END);
+    (size >= SIZE_MIN as u64 && len <= left && is_time && has_id(bytes)).then_some(len)
 }
 
-/// `len` bytes are needed, of `left` that there are.
-const fn need(len: usize, left: u64) -> Step {
-    if len as u64 > left { Step::Bad(Damage::Short) } else { Step::More(len) }
+/// Whether `bytes` begin with a record or, at the end of the file, with the start of one that was not
+/// written to its end. They are all that the file has from there on, or its first [`HEADER_LEN`] bytes.
+pub(super) fn begins(bytes: &[u8]) -> bool {
+    let Some((size, rest)) = bytes.split_first_chunk::<SIZE_LEN>() else { return true };
+    let id = rest.iter().skip(ID_AT - SIZE_LEN).take(MESSAGE_ID_LEN);
+    i32::from_be_bytes(*size) >= SIZE_MIN as i32 && id.copied().all(MessageId::is_digit)
 }
 
-/// The id in what follows a size field.
-fn id(rest: &[u8]) -> Option<MessageId> {
-    let at = HEADER_LEN - SIZE_LEN - MESSAGE_ID_LEN;
-    MessageId::parse(rest.get(at..at + MESSAGE_ID_LEN)?)
+/// Whether the size at the start of `bytes` is that of a message that may be published, if it is there.
+pub(super) fn fits(bytes: &[u8], max_msg_size: usize) -> bool {
+    let size = bytes.first_chunk().map(|size| i32::from_be_bytes(*size));
+    size.is_none_or(|size| usize::try_from(size).is_ok_and(|size| size <= SIZE_MIN + max_msg_size))
+}
+
+/// Whether `bytes`, the start of a record or of nothing, have an id where a record has it.
+pub(super) fn has_id(bytes: &[u8]) -> bool {
+    bytes.get(ID_AT..HEADER_LEN).is_some_and(|id| MessageId::parse(id).is_some())
 }
 
 /// The message of `record`, which [`step`] found to be one: a small body is copied, a large one is a
@@ -143,6 +155,7 @@ pub(super) fn decode(record: &Bytes, bodies: &mut Bodies) -> Option<Message> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
     use alloc::vec::Vec;
 
     use proptest::prelude::*;
@@ -195,25 +208,42 @@ mod tests {
     fn damage_is_told_apart() {
         let good = encode(&message(b"body3".to_vec()));
         // Not all is there yet, or all there is.
-        assert_eq!(step(&good[..3], 35), Step::More(4));
-        assert_eq!(step(&good[..20], 35), Step::More(35));
+        assert_eq!(step(&good[..3], 35), Step::More(30));
+        assert_eq!(step(&good[..30], 35), Step::More(35));
         assert_eq!(step(&good[..3], 3), Step::Bad(Damage::Short));
+        assert_eq!(step(&good[..20], 20), Step::Bad(Damage::Short));
         assert_eq!(step(&good[..34], 34), Step::Bad(Damage::Short));
         for size in [-16, 0, 25] {
             let mut bytes = good.clone();
             bytes[..4].copy_from_slice(&i32::to_be_bytes(size));
             assert_eq!(step(&bytes, 35), Step::Bad(Damage::Size(size)));
         }
-        // A bad id alone costs that record; a size that leads astray costs the rest.
-        let mut bad = good.clone();
+        let mut bad = good;
         bad[14] = b'G';
-        assert_eq!(step(&bad, 35), Step::Skip(35));
-        let two = [bad.clone(), good].concat();
-        assert_eq!(step(&two, 70), Step::Skip(35));
-        assert_eq!(step(&two[..64], 70), Step::More(65));
-        let mut astray = two;
-        astray[3] = 0x1e;
-        assert_eq!(step(&astray, 70), Step::Bad(Damage::Id));
+        assert_eq!(step(&bad, 35), Step::BadId(35));
+        // Before the rest of it is asked for, which may be much.
+        bad[..4].copy_from_slice(&90_000_000_i32.to_be_bytes());
+        assert_eq!(step(&bad[..30], 100_000_000), Step::BadId(90_000_004));
+    }
+
+    #[test]
+    fn the_start_of_a_record_is_told_from_garbage() {
+        let good = encode(&message(vec![b'x'; 70]));
+        assert_eq!(len_of(&good, 100), Some(100));
+        assert_eq!(len_of(&good[..30], 99), None);
+        for len in 0..100 {
+            assert!(begins(&good[..len]), "{len}");
+        }
+        let mut text = good.clone();
+        text[4..12].fill(b'0');
+        assert_eq!((len_of(&text, 100), begins(&text)), (None, true));
+        for (at, byte) in [(0, 0x80), (3, 25), (14, b'A'), (29, 0)] {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            assert_eq!(len_of(&bad, 100), None);
+            assert!(!begins(&bad), "{at}");
+            assert_eq!(begins(&bad[..at.max(4)]), at > 3, "{at}");
+        }
     }
 
     proptest! {
