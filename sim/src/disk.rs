@@ -18,8 +18,8 @@ use sansq_core::time::Instant;
 use crate::chance::Chance;
 use crate::env::Env;
 use crate::events::Event;
-use crate::model::MessageNumber;
-use crate::oracles::durability::{Syncs, reading_begins, records_in};
+use crate::model::{MessageNumber, RawId};
+use crate::oracles::durability::{Syncs, bodies_with_holes, reading_begins, records_in};
 use crate::trace::digest;
 
 /// The files of one nsqd, and what it asked of them.
@@ -121,8 +121,9 @@ impl Disk {
         self.is_idle() && !self.syncs.is_patient(now)
     }
 
-    /// Whoever asked is gone, perhaps in the middle of a write.
-    pub(crate) fn die(&mut self, loses_power: bool) {
+    /// Whoever asked is gone, perhaps in the middle of a write. Returns the bodies in which the loss of power
+    /// left holes, by the ids of their messages.
+    pub(crate) fn die(&mut self, loses_power: bool) -> BTreeSet<(RawId, Vec<u8>)> {
         for thread in &mut self.threads {
             if let Some(request) = thread.requests.front()
                 && self.rng.percent(50)
@@ -132,10 +133,17 @@ impl Disk {
             thread.stale += thread.requests.len();
             thread.requests.clear();
         }
+        let mut damaged = BTreeSet::new();
         if loses_power {
+            let before = self.files.clone();
             self.files.lose_power(&mut self.rng);
+            for name in self.files.names().filter(|name| is_data(name)) {
+                let of = |files: &'_ MemoryFiles| files.get(name).unwrap_or_default().to_vec();
+                damaged.extend(bodies_with_holes(&of(&before), &of(&self.files)));
+            }
         }
         self.syncs.died(loses_power);
+        damaged
     }
 
     /// The messages that are on the disk and have to be read by the next process: of a channel all that are
@@ -209,6 +217,10 @@ const RESERVE: u64 = 8 * BLOCK;
 
 /// What an nsqd asks for to see whether there is room, in bytes.
 const BLOCK: u64 = 4096;
+
+fn is_data(name: &str) -> bool {
+    matches!(Store::parse(name), Some((_, File::Data(_))))
+}
 
 /// The longest that an nsqd is down.
 pub(crate) const DOWN_MAX: Duration = Duration::from_secs(5);

@@ -205,9 +205,9 @@ pub(crate) struct Model {
     pub(crate) topic_floors: BTreeMap<(usize, TopicName), Instant>,
     /// What each nsqd had on its disk when it died last: that comes again.
     pub(crate) kept: BTreeMap<usize, BTreeSet<(Store, MessageNumber)>>,
-    /// nsqds that lost power.
-    pub(crate) lost_power: BTreeSet<usize>,
-    /// What was delivered under these names was damaged by that: records have no checksum.
+    /// Bodies in which a loss of power left holes, with their nsqds and names: records have no checksum.
+    pub(crate) holes: BTreeSet<(usize, RawId, Vec<u8>)>,
+    /// Such a body was delivered under these names.
     pub(crate) damaged: BTreeSet<(usize, RawId)>,
 }
 

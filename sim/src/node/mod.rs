@@ -224,7 +224,7 @@ impl Node {
     /// The process dies; with it, perhaps, the machine.
     pub(crate) fn kill(&mut self, loses_power: bool, env: &mut Env) {
         let has_all_on_disk = self.config.mem_queue_size == 0 && !loses_power;
-        self.disk.die(loses_power);
+        let damaged = self.disk.die(loses_power);
         let links: Vec<_> = self.sockets.keys().copied().collect();
         for link in links {
             env.net.reset(server(link), env.now, &mut env.queue);
@@ -241,7 +241,7 @@ impl Node {
         self.life = Life::Down;
         self.lanes.iter_mut().for_each(|lane| lane.batches.clear());
         let (node, kept) = (self.index, self.disk.kept());
-        env.observe(Observation::Died { node, has_all_on_disk, loses_power, kept });
+        env.observe(Observation::Died { node, has_all_on_disk, damaged, kept });
     }
 
     /// The disk is done with something.

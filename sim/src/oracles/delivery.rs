@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sansq_core::message::ATTEMPTS_MAX;
 use sansq_core::time::Instant;
 
 use super::{Oracles, Target, Violation};
@@ -155,7 +156,7 @@ impl Oracles {
         let place = subscriber.place;
         let number = match self.identify(&place, id, body) {
             Err(Violation::NotPublished(_))
-                if self.model.lost_power.contains(&place.node) && body.contains(&0) =>
+                if self.model.holes.contains(&(place.node, id, body.to_vec())) =>
             {
                 self.model.damaged.insert((place.node, id));
                 return Ok(());
@@ -192,7 +193,7 @@ impl Oracles {
             }
             CopyState::Waiting(_) => {}
         }
-        let expected = copy.attempts.wrapping_add(1);
+        let expected = copy.attempts.saturating_add(1).min(ATTEMPTS_MAX);
         if attempts != expected && !may_repeat {
             return Err(Violation::Attempts { message: number, expected, found: attempts });
         }

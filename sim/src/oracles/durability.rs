@@ -9,7 +9,7 @@ use sansq_core::storage::{File, Op, Request, Store};
 use sansq_core::time::Instant;
 
 use super::{Oracles, Violation};
-use crate::model::{MessageNumber, Outcome, Place, Published, body_of, number_of};
+use crate::model::{MessageNumber, Outcome, Place, Published, RawId, body_of, number_of};
 
 /// Whether an nsqd has its data files synced as `--sync-every` and `--sync-timeout` promise.
 ///
@@ -216,18 +216,49 @@ impl StoreSyncs {
 pub(crate) fn records_in(data: &[u8]) -> Vec<(usize, Option<MessageNumber>)> {
     let mut records = Vec::new();
     let mut at = 0;
-    while let Some((size, rest)) = data[at..].split_first_chunk() {
-        let len = u32::from_be_bytes(*size) as usize;
-        let Some(record) = rest.get(..len).filter(|_| len >= HEADER_LEN) else { break };
-        let (header, body) = record.split_at(HEADER_LEN);
-        if !header[HEADER_LEN - ID_LEN..].iter().all(u8::is_ascii_hexdigit) {
-            break;
-        }
+    while let Some(len) = record_len(&data[at..]) {
+        let body = &data[at..][4 + HEADER_LEN..len];
         let number = number_of(body).filter(|number| body == body_of(*number, body.len()));
         records.push((at, number));
-        at += 4 + len;
+        at += len;
     }
     records
+}
+
+/// The bodies of the records in a data file that have holes since the power went, by ids: where there was
+/// a record there is one with the same header, and zeros in its body. A record of which the header has
+/// holes is none any more, or has lost nothing.
+pub(crate) fn bodies_with_holes(before: &[u8], after: &[u8]) -> Vec<(RawId, Vec<u8>)> {
+    const BODY_AT: usize = 4 + HEADER_LEN;
+    let mut bodies = Vec::new();
+    let mut at = 0;
+    while at < before.len() {
+        let Some(len) = record_len(&before[at..]) else {
+            // There may be holes from before.
+            at += 1;
+            continue;
+        };
+        let record = at..at + len;
+        at += len;
+        let (was, Some(is)) = (&before[record.clone()], after.get(record)) else { continue };
+        let has_only_holes = was.iter().zip(is).all(|(was, is)| was == is || *is == 0);
+        if was != is
+            && has_only_holes
+            && was[..BODY_AT] == is[..BODY_AT]
+            && let Some(id) = is[..BODY_AT].last_chunk()
+        {
+            bodies.push((*id, is[BODY_AT..].to_vec()));
+        }
+    }
+    bodies
+}
+
+/// The length of the record that begins here, if one does.
+fn record_len(data: &[u8]) -> Option<usize> {
+    let (size, rest) = data.split_first_chunk()?;
+    let size = u32::from_be_bytes(*size) as usize;
+    let header = rest.get(..size).filter(|_| size >= HEADER_LEN)?.get(..HEADER_LEN)?;
+    header[HEADER_LEN - ID_LEN..].iter().all(u8::is_ascii_hexdigit).then_some(4 + size)
 }
 
 /// Where the meta file of a queue says that reading begins: the number of a data file, and a place in it.
@@ -407,6 +438,25 @@ mod tests {
         scene.0.died(true);
         scene.0.done(&Scene::request(Op::Open), true, at(20_000));
         assert_eq!(scene.0.check(at(60_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_hole_in_a_body_is_known_and_nothing_else_is_forgiven() {
+        let before = [record(1), record(2), record(3), record(4)].concat();
+        let len = record(1).len();
+        let mut after = before.clone();
+        // In a body; over a whole header; in front of a size, which is as before; and behind the end.
+        after[len - 5..len].fill(0);
+        after[2 * len - 3..3 * len - 7].fill(0);
+        after[3 * len - 3..3 * len + 3].fill(0);
+        let holes = bodies_with_holes(&before, &after[..4 * len - 1]);
+        let body = |number: usize| &after[(number - 1) * len + 4 + HEADER_LEN..number * len];
+        let id = *b"0123456789abcdef";
+        assert_eq!(holes, [(id, body(1).to_vec()), (id, body(2).to_vec())]);
+        // What has holes already may get more.
+        let mut later = after.clone();
+        later[len + 4 + HEADER_LEN..2 * len].fill(0);
+        assert_eq!(bodies_with_holes(&after, &later), [(id, vec![0; len - 4 - HEADER_LEN])]);
     }
 
     #[test]

@@ -179,11 +179,10 @@ impl Oracles {
                 channel.is_gone = false;
                 Ok(())
             }
-            Observation::Died { node, has_all_on_disk, loses_power, kept } => {
+            Observation::Died { node, has_all_on_disk, damaged, kept } => {
                 self.restarted(now, node);
-                if loses_power {
-                    self.model.lost_power.insert(node);
-                }
+                let holes = damaged.into_iter().map(|(id, body)| (node, id, body));
+                self.model.holes.extend(holes);
                 self.died(now, node, has_all_on_disk);
                 self.kept(node, kept);
                 Ok(())

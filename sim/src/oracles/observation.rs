@@ -77,8 +77,8 @@ pub enum Observation {
         node: usize,
         /// Whether everything that it accepted was written.
         has_all_on_disk: bool,
-        /// Whether the machine died with it.
-        loses_power: bool,
+        /// If the machine died with it: the bodies that have holes since, by the ids of their messages.
+        damaged: BTreeSet<([u8; 16], Vec<u8>)>,
         /// What is on its disk now, and will be read.
         kept: BTreeSet<(Store, MessageNumber)>,
     },

@@ -6,6 +6,7 @@ use super::counts::Look;
 use super::*;
 use crate::model::{RawId, body_of};
 use crate::net::LinkId;
+use sansq_core::message::ATTEMPTS_MAX;
 use sansq_core::name::ChannelName;
 use sansq_core::nsqd::{ChannelStats, LatencyStats, TopicStats};
 use sansq_core::storage::Store;
@@ -128,6 +129,23 @@ fn attempts_that_do_not_rise_by_one_are_caught() {
     }
 }
 
+/// They stay where a signed number ends.
+#[test]
+fn attempts_that_rise_too_far_are_caught() {
+    for found in [ATTEMPTS_MAX + 1, 0, 1] {
+        let mut scene = Scene::new();
+        for attempts in (1..=ATTEMPTS_MAX).chain([ATTEMPTS_MAX; 2]) {
+            scene.delivers(1, attempts).unwrap();
+            let link = LinkId(1);
+            let delay = Duration::ZERO;
+            scene.sees(Observation::Requeued { link, id: ID, delay }).unwrap();
+        }
+        let (message, expected) = (MessageNumber(0), ATTEMPTS_MAX);
+        let expected = Violation::Attempts { message, expected, found };
+        assert_eq!(scene.delivers(1, found), Err(expected));
+    }
+}
+
 #[test]
 fn more_in_flight_than_ready_is_caught() {
     let mut scene = Scene::new();
@@ -146,8 +164,8 @@ fn more_in_flight_than_ready_is_caught() {
 fn two_copies_of_one_message_count_each_for_itself() {
     let mut scene = Scene::new();
     scene.accepts();
-    let (node, kept) = (0, BTreeSet::new());
-    let died = Observation::Died { node, has_all_on_disk: true, loses_power: false, kept };
+    let (node, damaged, kept) = (0, BTreeSet::new(), BTreeSet::new());
+    let died = Observation::Died { node, has_all_on_disk: true, damaged, kept };
     scene.sees(died).unwrap();
     scene.sees(Observation::ChannelLoaded(place())).unwrap();
     let place = place();
@@ -361,8 +379,8 @@ fn figures_after_a_restart() {
         scene.now = Instant::from_millis(2000);
         scene
             .sees(if has_died {
-                let (has_all_on_disk, loses_power, kept) = (true, false, BTreeSet::new());
-                Observation::Died { node: 0, has_all_on_disk, loses_power, kept }
+                let (damaged, kept) = (BTreeSet::new(), BTreeSet::new());
+                Observation::Died { node: 0, has_all_on_disk: true, damaged, kept }
             } else {
                 Observation::Stopped { node: 0, has_failed: false }
             })
@@ -428,6 +446,35 @@ fn what_is_emptied_or_deleted_is_owed_to_nobody() {
     }
 }
 
+/// Records have no checksum. But nothing else is forgiven: no hole that the disk does not have, no body that
+/// is too short.
+#[test]
+fn what_the_power_left_of_a_body_is_known_to_the_byte() {
+    let hole = |from: usize, to: usize| {
+        let mut body = body_of(MessageNumber(0), 20);
+        body[from..to].fill(0);
+        body
+    };
+    let mut scene = Scene::new();
+    scene.accepts();
+    let (damaged, kept) = (BTreeSet::from([(ID, hole(2, 10))]), BTreeSet::new());
+    let died = Observation::Died { node: 0, has_all_on_disk: false, damaged, kept };
+    scene.sees(died).unwrap();
+    scene.sees(Observation::ChannelLoaded(place())).unwrap();
+    let (link, msg_timeout) = (LinkId(1), TIMEOUT);
+    scene.sees(Observation::Subscribed { link, place: place(), msg_timeout }).unwrap();
+    scene.sees(Observation::Ready { link, count: 1 }).unwrap();
+    let other = *b"0000000000000007";
+    let mut delivers = |id, body: Vec<u8>| {
+        scene.sees(Observation::Delivered { link, id, attempts: 1, body: Bytes::from(body) })
+    };
+    for body in [hole(2, 9), hole(2, 11), hole(2, 10)[..19].to_vec(), hole(0, 20)] {
+        assert!(matches!(delivers(ID, body), Err(Violation::NotPublished(_))));
+    }
+    assert!(matches!(delivers(other, hole(2, 10)), Err(Violation::NotPublished(_))));
+    assert_eq!(delivers(ID, hole(2, 10)), Ok(()));
+}
+
 /// With its memory an nsqd may lose a message, but not what is on its disk.
 #[test]
 fn what_is_on_the_disk_and_does_not_come_again_is_caught() {
@@ -436,8 +483,8 @@ fn what_is_on_the_disk_and_does_not_come_again_is_caught() {
         let mut scene = Scene::new();
         scene.accepts();
         let is_kept = !kept.is_empty();
-        let (has_all_on_disk, loses_power) = (false, true);
-        scene.sees(Observation::Died { node: 0, has_all_on_disk, loses_power, kept }).unwrap();
+        let (has_all_on_disk, damaged) = (false, BTreeSet::new());
+        scene.sees(Observation::Died { node: 0, has_all_on_disk, damaged, kept }).unwrap();
         scene.sees(Observation::ChannelLoaded(place())).unwrap();
         assert_eq!(scene.oracles.check_drained().is_err(), is_kept);
         let (link, msg_timeout) = (LinkId(1), TIMEOUT);
