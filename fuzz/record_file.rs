@@ -16,6 +16,7 @@ const OPTIONS: DiskOptions = DiskOptions {
     sync_every: 3,
     sync_timeout: Duration::from_secs(2),
     max_msg_size: 200,
+    max_delay: Duration::from_secs(3600),
 };
 
 #[derive(Debug, Default)]

@@ -23,7 +23,6 @@ mod memory;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use self::memory::Memory;
 pub use self::memory::Run;
@@ -32,7 +31,7 @@ use crate::storage::{
     Answer, DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, Op, PENDING_MAX,
     Popped, Ticket,
 };
-use crate::time::{Instant, Now, UnixNanos};
+use crate::time::{Instant, Now};
 
 /// How many messages of one queue on disk may have a due time. A topic loses those of further ones, as
 /// the reference loses all of them; a channel keeps further ones in memory. Some 60 bytes each.
@@ -250,7 +249,7 @@ impl Backlog {
         };
         self.disk_is_next = from_disk.is_none();
         let (message, mut due) = match from_disk {
-            Some(Popped { message, due }) => (message, due.map(|due| instant(due, now))),
+            Some(Popped { message, due }) => (message, due),
             None => {
                 self.older = self.older.saturating_sub(1);
                 (self.memory.pop_front(out.bodies())?, None)
@@ -365,7 +364,7 @@ impl Backlog {
             self.due_times.insert(message.id, Due { at: due, ticket: None });
         }
         let due_times = core::mem::take(&mut self.due_times).into_iter();
-        let due_times: Vec<_> = due_times.map(|(id, due)| (id, unix(due.at, now))).collect();
+        let due_times: Vec<_> = due_times.map(|(id, due)| (id, due.at)).collect();
         disk.close(&due_times, until, now, out);
     }
 
@@ -463,18 +462,6 @@ impl<O: DiskOutput> DiskOutput for Certain<'_, O> {
     fn event(&mut self, event: DiskEvent) {
         self.out.event(event);
     }
-}
-
-/// The wall clock's time as the monotonic clock has it, as of now.
-fn instant(due: UnixNanos, now: Now) -> Instant {
-    let left = u64::try_from(due.0.saturating_sub(now.unix.0)).unwrap_or(0);
-    now.instant + Duration::from_nanos(left)
-}
-
-/// The other way.
-fn unix(due: Instant, now: Now) -> UnixNanos {
-    let left = i64::try_from(due.saturating_since(now.instant).as_nanos()).unwrap_or(i64::MAX);
-    UnixNanos(now.unix.0.saturating_add(left))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use sansq_core::storage::memory::{Faults, MemoryFiles};
 use sansq_core::storage::{
     CLOSE_PATIENCE, DiskEvent, DiskOptions, FailureKind, File, Op, PENDING_MAX, Popped,
 };
-use sansq_core::time::UnixNanos;
 
 use crate::rig::{OPTIONS, Rig, ids, message, meta, queue};
 
@@ -400,14 +399,20 @@ fn deferrals_are_kept_unless_somebody_else_had_the_queue() {
     let mut rig = Rig::new(OPTIONS);
     rig.put(1, b"one");
     rig.put(2, b"two");
-    let files = rig.close(&[(MessageId(2), UnixNanos(77))]);
+    let due = rig.now.after(OPTIONS.max_delay).instant;
+    let files = rig.close(&[(MessageId(2), due)]);
     let store = queue("t", Some("c"));
     let mut rig = Rig::over(store, OPTIONS, files.clone());
-    assert_eq!([popped(&mut rig).due, popped(&mut rig).due], [None, Some(UnixNanos(77))]);
+    assert_eq!([popped(&mut rig).due, popped(&mut rig).due], [None, Some(due)]);
     // As soon as the meta file is another one, the side file is gone.
     rig.put(3, b"three");
     rig.rest();
     assert_eq!(rig.files.get("t:c.sansq-deferred"), None);
+
+    // What nobody popped is due at its time after another stop as well.
+    let files = Rig::over(store, OPTIONS, files).close(&[]);
+    let mut rig = Rig::over(store, OPTIONS, files.clone());
+    assert_eq!([popped(&mut rig).due, popped(&mut rig).due], [None, Some(due)]);
 
     let mut touched = files;
     touched.insert("t:c.diskqueue.meta.dat", b"1\n0,33\n0,66\n");

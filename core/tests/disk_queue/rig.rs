@@ -10,13 +10,14 @@ use sansq_core::storage::{
     Answer, CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Popped,
     Store, Ticket,
 };
-use sansq_core::time::{Now, UnixNanos};
+use sansq_core::time::{Instant, Now, UnixNanos};
 
 pub(crate) const OPTIONS: DiskOptions = DiskOptions {
     max_bytes_per_file: 100 * 1024 * 1024,
     sync_every: 2500,
     sync_timeout: core::time::Duration::from_secs(2),
     max_msg_size: 1024 * 1024,
+    max_delay: core::time::Duration::from_secs(3600),
 };
 
 /// What a queue asked for.
@@ -150,7 +151,7 @@ impl Rig {
     }
 
     /// Closes the queue and gives back the disk.
-    pub(crate) fn close(mut self, deferred: &[(MessageId, UnixNanos)]) -> MemoryFiles {
+    pub(crate) fn close(mut self, deferred: &[(MessageId, Instant)]) -> MemoryFiles {
         let until = self.now.instant + CLOSE_PATIENCE;
         self.queue.close(deferred, until, self.now, &mut self.out);
         self.settle();

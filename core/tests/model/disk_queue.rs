@@ -122,6 +122,7 @@ pub(crate) const OPTIONS: DiskOptions = DiskOptions {
     sync_every: 8,
     sync_timeout: core::time::Duration::from_secs(2),
     max_msg_size: 2000,
+    max_delay: core::time::Duration::from_secs(3600),
 };
 
 impl Model {

@@ -520,6 +520,36 @@ fn deferred_messages_survive_with_their_due_time() {
     }
 }
 
+/// Whatever is done to the wall clock, before a start or after it, and however often it is started.
+#[test]
+fn a_wall_clock_that_is_set_delays_no_message() {
+    let hours = |node: &mut Node, hours: i64| {
+        node.now.unix.0 += hours * 3_600_000_000_000;
+    };
+    for (before_start, after_start) in [(-2, 0), (-2, 2), (2, -2), (0, -2), (0, 2), (-20_000, 0)] {
+        for mem_queue_size in [0, 100] {
+            let mut node = Node::new(1, config(mem_queue_size));
+            hours(&mut node, 400_000);
+            let producer = node.client(0);
+            node.send(producer, b"DPUB t 5000\n\0\0\0\x02m0");
+            assert_eq!(node.frames(producer), [ok()]);
+            let consumer = subscribe(&mut node, 0, "t", "c", 10);
+            assert_eq!(drain(&mut node, consumer), []);
+            for _ in 0..3 {
+                let mut now = node.now;
+                now.unix.0 += before_start * 3_600_000_000_000;
+                let files = node.stop();
+                node = Node::at(now, files, 1, config(mem_queue_size));
+                hours(&mut node, after_start);
+                node.wait(Duration::from_secs(1));
+            }
+            let consumer = subscribe(&mut node, 0, "t", "c", 10);
+            node.wait(Duration::from_millis(2001));
+            assert_eq!(bodies(drain(&mut node, consumer)), ["m0"], "{before_start}, {after_start}");
+        }
+    }
+}
+
 #[test]
 fn requests_are_few() {
     let mut node = Node::new(1, config(0));

@@ -1,5 +1,6 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -111,6 +112,7 @@ impl World {
             sync_every: 3,
             sync_timeout: Duration::from_secs(1),
             max_msg_size: 1024,
+            max_delay: Duration::from_secs(3600),
         };
         let beyond = match kind {
             Kind::Dropped => Beyond::Dropped,

@@ -423,6 +423,7 @@ impl Shard {
                 sync_every: config.sync_every,
                 sync_timeout: config.sync_timeout,
                 max_msg_size: config.max_msg_size,
+                max_delay: config.max_req_timeout,
             }),
         }
     }

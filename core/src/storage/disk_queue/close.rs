@@ -1,6 +1,7 @@
 //! The start and the end of a queue: its files are looked at, and left as the reference wants them.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -30,8 +31,9 @@ pub(super) struct Closing {
     is_given_up: bool,
     /// Something was lost with it, and the log was told.
     is_lost: bool,
-    /// What goes to the side file.
+    /// What goes to the side file, and when that was known.
     deferred: Vec<(MessageId, UnixNanos)>,
+    stopped: UnixNanos,
     step: Step,
 }
 
@@ -88,7 +90,7 @@ impl DiskQueue {
         (self.unread, self.meta) = (layout.depth, layout.meta);
         if let (Some(deferred), Some(meta)) = (&found.deferred, &found.meta) {
             let until = layout.count_from.map_or(layout.depth, |_| u64::MAX);
-            let dues = Dues::parse(deferred, meta, until);
+            let dues = Dues::parse(deferred, meta, until, self.options.max_delay, now);
             self.dues = (!dues.is_empty()).then(|| Box::new(dues));
         }
         if let Some(event) = layout.event {
@@ -115,20 +117,25 @@ impl DiskQueue {
     /// which is most often in [`CLOSE_PATIENCE`].
     pub fn close(
         &mut self,
-        deferred: &[(MessageId, UnixNanos)],
+        deferred: &[(MessageId, Instant)],
         until: Instant,
         now: Now,
         out: &mut impl DiskOutput,
     ) {
         let is_last_try = until <= now.instant;
         let until = if is_last_try { now.instant + CLOSE_PATIENCE } else { until };
-        let deferred = deferred.to_vec();
+        // Some that the last process deferred may not have been popped yet.
+        let mut dues: BTreeMap<_, _> =
+            self.dues.iter().flat_map(|dues| dues.later(now.instant)).collect();
+        dues.extend(deferred.iter().copied());
+        let deferred = dues.into_iter().map(|(id, due)| (id, deferred::unix(due, now))).collect();
         self.closing = Some(Box::new(Closing {
             until,
             is_last_try,
             is_given_up: false,
             is_lost: false,
             deferred,
+            stopped: now.unix,
             step: Step::Write,
         }));
         // What failed a while ago may work now, and if not that is to be known now.
@@ -175,9 +182,11 @@ impl DiskQueue {
             if self.troubles.waits(Work::Meta) {
                 return;
             }
-            let deferred = self.closing.as_ref().map_or(&[][..], |closing| &closing.deferred);
-            if !deferred.is_empty() {
-                let contents = deferred::to_text(deferred, &meta.to_text());
+            let closing = self.closing.as_ref();
+            if let Some(closing) = closing.filter(|closing| !closing.deferred.is_empty()) {
+                let Closing { deferred, stopped, .. } = &**closing;
+                let max_delay = self.options.max_delay;
+                let contents = deferred::to_text(deferred, &meta.to_text(), *stopped, max_delay);
                 self.go_to(Step::SideFile);
                 self.ask(Asked::SideFile, Op::Replace { file: File::Deferred, contents }, out);
                 return;

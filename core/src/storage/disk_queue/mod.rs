@@ -66,7 +66,7 @@ use self::trouble::{Troubles, Work};
 use self::writer::{Append, Pending};
 use super::{Answer, Failure, FailureKind, Op};
 use crate::message::{Bodies, Message, RecordId};
-use crate::time::{Instant, Now, UnixNanos};
+use crate::time::{Instant, Now};
 
 /// Records that may be pushed and not yet written before [`DiskQueue::room`] is 0.
 pub const PENDING_MAX: usize = 4096;
@@ -91,6 +91,8 @@ pub struct DiskOptions {
     /// The largest body that clients may publish now, in bytes. Larger records are read all the same; it
     /// only tells the start of a record at the end of a file from garbage.
     pub max_msg_size: usize,
+    /// The longest time for which a message may be deferred.
+    pub max_delay: Duration,
 }
 
 /// What the owner calls a publish whose outcome depends on the disk.
@@ -113,7 +115,7 @@ pub struct Popped {
     /// The message, with its record; without one if the disk is in trouble and nobody has written it.
     pub message: Message,
     /// Not to be delivered before this time: it was deferred when the queue was closed.
-    pub due: Option<UnixNanos>,
+    pub due: Option<Instant>,
 }
 
 /// What a queue holds in memory.
