@@ -379,9 +379,6 @@ impl Options {
             Fault::Discard,
         ];
         self.faults.kinds.extend(kinds.into_iter().filter(|_| rng.percent(25)));
-        if self.faults.kinds.contains(&Fault::RestartNode) {
-            self.faults.kinds.retain(|kind| *kind != Fault::SkewClock);
-        }
     }
 
     /// The clients that programs use.
@@ -456,11 +453,6 @@ impl Options {
         self.disks = Some(if rng.percent(10) { slow } else { disks });
         let kinds = [Fault::BreakDisk, Fault::KillNode, Fault::LosePower, Fault::RestartNode];
         self.faults.kinds.extend(kinds.into_iter().filter(|_| rng.percent(30)));
-        if self.faults.kinds.contains(&Fault::RestartNode) {
-            // What is deferred over a restart is due by the wall clock; set back by hours, it would wait
-            // for hours.
-            self.faults.kinds.retain(|kind| *kind != Fault::StepClock);
-        }
         if !self.burst && rng.percent(30) {
             self.faults.kinds.push(Fault::FillDisk);
         }
