@@ -1,6 +1,7 @@
 //! An nsqlookupd at the level of its operations: nsqds that connect, identify, register, err, fall silent
 //! and vanish, requests over HTTP, tombstones, limits and a stop. Beside it runs a model of flat sets:
-//! look-ups, lists, statistics and every answer have to be the model's, and no timer rings twice.
+//! look-ups, lists, statistics and every answer have to be the model's, and no timer rings twice. Where
+//! something has to give way, it looks at what did, and whether that was fair.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -60,6 +61,8 @@ struct Conn {
     expected: VecDeque<&'static str>,
     /// Answers to PINGs that were taken before all PINGs were read.
     early: usize,
+    /// Registrations of it were dropped, which the answer to the next PING tells.
+    has_lost: bool,
 }
 
 struct World {
@@ -82,7 +85,8 @@ impl World {
     fn new(flags: u8) -> Self {
         let mut config = Config { connections_max: 5, ..Config::default() };
         if flags & 1 == 1 {
-            (config.keys_max, config.registrations_max) = (4, 5);
+            (config.names_max, config.registrations_max) = (4, 5);
+            config.registrations_max_per_nsqd = 4;
         }
         if flags & 2 == 2 {
             config.inactive_producer_timeout = Duration::from_secs(5);
@@ -140,8 +144,12 @@ impl World {
                 self.send(conn, &"PING\n".repeat(count), 3);
                 let now = self.now.instant;
                 let Some(model) = self.talking(conn) else { return };
-                let left = count - core::mem::take(&mut model.early);
-                model.expected.extend(core::iter::repeat_n("OK", left));
+                let early = core::mem::take(&mut model.early);
+                let answers = (0..count).map(|n| {
+                    let tells = n == 0 && core::mem::take(&mut model.has_lost);
+                    if tells { "E_INVALID PING" } else { "OK" }
+                });
+                model.expected.extend(answers.skip(early));
                 if count > 0 && model.identity.is_some() {
                     model.last_update = now;
                 }
@@ -201,6 +209,7 @@ impl World {
             is_closing: is_refused,
             expected: VecDeque::new(),
             early: 0,
+            has_lost: false,
         };
         assert!(self.conns.insert(conn, model).is_none(), "an id is given twice");
         self.closes.extend(is_refused.then_some(conn));
@@ -245,10 +254,26 @@ impl World {
         let all = BTreeSet::from([(key.0, None), key]);
         let keys = all.difference(&self.keys).count();
         let pairs = all.iter().filter(|key| !self.pairs.contains(&(conn, **key))).count();
-        if self.keys.len() + keys > self.config.keys_max
+        let size = |of: ConnId| self.pairs.iter().filter(|(conn, _)| *conn == of).count();
+        let wanted = size(conn) + pairs;
+        if pairs > 0 && wanted > self.config.registrations_max_per_nsqd {
+            return self.expect(conn, NO_ROOM);
+        }
+        if self.keys.len() + keys > self.config.names_max
             || self.pairs.len() + pairs > self.config.registrations_max
         {
-            return self.refuse(conn, "E_");
+            // What goes is not the model's to say: but it is taken from those who have more.
+            let sizes: BTreeMap<_, _> = self.conns.keys().map(|of| (*of, size(*of))).collect();
+            let lost = self.look_again();
+            for (loser, _) in &lost {
+                assert!(*loser != conn && sizes[loser] > wanted, "it had no more than others");
+            }
+            let has_it = all.iter().all(|key| self.pairs.contains(&(conn, *key)));
+            let has_any = size_of(&self.pairs, conn) > sizes[&conn];
+            assert_eq!(has_it && pairs > 0, has_any, "it has half of what it wants");
+            let has_more = |of: &ConnId| size_of(&self.pairs, *of) > wanted;
+            assert!(has_it || !self.conns.keys().any(has_more), "somebody has more");
+            return self.expect(conn, if has_it { "OK" } else { NO_ROOM });
         }
         self.pairs.extend(all.iter().map(|key| (conn, *key)));
         self.keys.extend(all);
@@ -262,6 +287,54 @@ impl World {
         }
         self.leave(|(of, (t, c))| of == conn && t == key.0 && (key.1.is_none() || c == key.1));
         self.expect(conn, "OK");
+    }
+
+    /// Takes over what the nsqlookupd knows, which may be more by what one command wants, and less: who
+    /// lost which registration.
+    fn look_again(&mut self) -> Vec<(ConnId, Key)> {
+        let (_, body) = self.ask("GET", "/debug", "");
+        let debug: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let before = core::mem::take(&mut self.pairs);
+        let names = core::mem::take(&mut self.keys);
+        for t in 0..TOPICS.len() {
+            let topic = TopicName::new(TOPICS[t]).expect("a name");
+            let channels = self.lookupd.channels(&topic);
+            for c in [None, Some(0), Some(1), Some(2)] {
+                let is_known = match c {
+                    None => self.lookupd.topics().contains(&topic),
+                    Some(c) => channels.iter().any(|name| name.as_str() == CHANNELS[c]),
+                };
+                if !is_known {
+                    continue;
+                }
+                self.keys.insert((t, c));
+                let entry = match c {
+                    None => format!("topic:{topic}:"),
+                    Some(c) => format!("channel:{topic}:{}", CHANNELS[c]),
+                };
+                for producer in debug[&entry].as_array().into_iter().flatten() {
+                    let id = producer["id"].as_str().expect("a text");
+                    let is_it = |model: &Conn| model.remote.to_string() == id;
+                    let conn = self.conns.iter().find(|(_, model)| is_it(model));
+                    self.pairs.insert((*conn.expect("somebody who is there").0, (t, c)));
+                }
+            }
+        }
+        let lost: Vec<_> = before.difference(&self.pairs).copied().collect();
+        for (conn, (t, c)) in &lost {
+            if c.is_none() {
+                self.tombstones.remove(&(*t, *conn));
+            }
+            self.conns.get_mut(conn).expect("it is there").has_lost = true;
+        }
+        for key in names.difference(&self.keys) {
+            let had = before.iter().filter(|(_, of)| of == key);
+            assert!(
+                had.clone().all(|pair| lost.contains(pair)),
+                "a name that is in use is forgotten"
+            );
+        }
+        lost
     }
 
     /// Forgets pairs, and what is ephemeral and has lost its last one.
@@ -301,11 +374,18 @@ impl World {
             0..=1 => {
                 let path = if key.1.is_none() { "/topic/create" } else { "/channel/create" };
                 let all = BTreeSet::from([(key.0, None), key]);
-                let more = all.difference(&self.keys).count();
-                let has_room = self.keys.len() + more <= self.config.keys_max;
+                // Names without producers make room, but none that is wanted.
+                let is_used = |key: &&Key| self.pairs.iter().any(|(_, of)| of == *key);
+                let used: BTreeSet<_> = self.keys.iter().filter(is_used).copied().collect();
+                let has_room = used.union(&all).count() <= self.config.names_max;
+                let is_full = self.keys.union(&all).count() > self.config.names_max;
                 let (status, _) = self.ask("POST", path, &query);
-                assert_eq!(status == 200, has_room, "{path}?{query}: {status}");
-                if has_room {
+                let is_there = all.iter().all(|key| self.keys.contains(key));
+                assert_eq!(status == 200, has_room || is_there, "{path}?{query}: {status}");
+                if is_full {
+                    assert_eq!(self.look_again(), []);
+                    assert!(status != 200 || all.is_subset(&self.keys));
+                } else {
                     self.keys.extend(all);
                 }
             }
@@ -404,8 +484,9 @@ impl World {
             let text = String::from_utf8_lossy(&text).into_owned();
             match judge {
                 Judge::Pings => {
+                    let tells = model.early == 0 && model.has_lost;
+                    assert_eq!(text == "OK", !tells, "{text}");
                     model.early += 1;
-                    assert_eq!(text, "OK");
                 }
                 Judge::All => {
                     let expected = model.expected.pop_front();
@@ -524,23 +605,39 @@ impl World {
                 .conns
                 .iter()
                 .filter(|(conn, model)| has(conn) && is_active(model) && !is_hidden(at, **conn));
-            let shown: BTreeSet<_> = newest(shown.map(|(_, model)| model));
+            let shown: BTreeSet<_> = liveliest(shown.map(|(_, model)| (true, model)));
             let producers: Vec<_> = lookup.producers.iter().map(|one| one.remote).collect();
             assert_eq!(producers.len(), shown.len(), "{name}");
             assert_eq!(BTreeSet::from_iter(producers), shown, "{name}");
         }
-        let active = self.conns.values().filter(|model| model.identity.is_some());
-        let (active, silent): (Vec<_>, Vec<_>) = active.partition(|model| is_active(model));
-        let nodes: Vec<_> =
-            self.lookupd.nodes(self.now).iter().map(|node| node.producer.remote).collect();
-        assert_eq!(BTreeSet::from_iter(nodes), newest(active.iter().copied()));
+        let active = self.conns.iter().filter(|(_, model)| model.identity.is_some());
+        let (active, silent): (Vec<_>, Vec<_>) = active.partition(|(_, model)| is_active(model));
+        let nodes = self.lookupd.nodes(self.now);
+        let shown = nodes.iter().map(|node| node.producer.remote).collect::<BTreeSet<_>>();
+        let sessions =
+            active.iter().map(|(conn, model)| (size_of(&self.pairs, **conn) > 0, *model));
+        assert_eq!(shown, liveliest(sessions));
+        for node in &nodes {
+            // Its topics are those of all its sessions.
+            let of = |remote| self.conns.values().find(|model| model.remote == remote);
+            let (nsqd, _) = of(node.producer.remote).and_then(|it| it.identity).expect("a session");
+            let same = active.iter().filter(|(_, it)| it.identity.is_some_and(|(n, _)| n == nsqd));
+            let conns: BTreeSet<_> = same.map(|(conn, _)| **conn).collect();
+            let topics: BTreeSet<_> = self
+                .pairs
+                .iter()
+                .filter(|(conn, key)| conns.contains(conn) && key.1.is_none())
+                .map(|(_, (t, _))| TOPICS[*t])
+                .collect();
+            assert!(node.topics.iter().map(|(name, _)| name.as_str()).eq(topics), "{node:?}");
+        }
         let stats = self.lookupd.stats(self.now);
         let tombstones = self.tombstones.keys().filter(|(at, conn)| is_hidden(*at, *conn)).count();
         assert_eq!((stats.topics, stats.topics + stats.channels), (names.len(), self.keys.len()));
         assert_eq!((stats.registrations, stats.tombstones), (self.pairs.len(), tombstones));
         assert_eq!((stats.producers, stats.inactive_producers), (active.len(), silent.len()));
         assert_eq!(stats.connections, self.conns.len());
-        assert!(stats.topics + stats.channels <= self.config.keys_max);
+        assert!(stats.topics + stats.channels <= self.config.names_max);
         assert!(stats.registrations <= self.config.registrations_max);
     }
 
@@ -568,16 +665,25 @@ enum Judge {
     Pings,
 }
 
-/// Of several sessions of one nsqd, by its address and TCP port, the newest.
-fn newest<'a>(conns: impl Iterator<Item = &'a Conn>) -> BTreeSet<SocketAddr> {
-    let mut newest = BTreeMap::new();
-    for model in conns {
+/// Of several sessions of one nsqd, by its address and TCP port, the one that goes for it: one that has
+/// registered something, of these the one that showed life last, of these the newest.
+fn liveliest<'a>(conns: impl Iterator<Item = (bool, &'a Conn)>) -> BTreeSet<SocketAddr> {
+    let mut liveliest = BTreeMap::new();
+    for (has_any, model) in conns {
         let Some((node, session)) = model.identity else { continue };
-        let entry = newest.entry(node).or_insert((session, model.remote));
-        *entry = (*entry).max((session, model.remote));
+        let rank = (has_any, model.last_update, session, model.remote);
+        let entry = liveliest.entry(node).or_insert(rank);
+        *entry = (*entry).max(rank);
     }
-    newest.into_values().map(|(_, remote)| remote).collect()
+    liveliest.into_values().map(|(.., remote)| remote).collect()
 }
+
+/// How many registrations a connection has.
+fn size_of(pairs: &BTreeSet<(ConnId, Key)>, conn: ConnId) -> usize {
+    pairs.iter().filter(|(of, _)| *of == conn).count()
+}
+
+const NO_ROOM: &str = "E_INVALID REGISTER too many registrations";
 
 /// Four nsqds: two hosts, two TCP ports on each.
 fn identity(node: u8) -> String {

@@ -104,6 +104,9 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
             hostname: host_name(),
             inactive_producer_timeout: flags.inactive_producer_timeout,
             tombstone_lifetime: flags.tombstone_lifetime,
+            names_max: size(flags.max_names),
+            registrations_max: size(flags.max_registrations),
+            registrations_max_per_nsqd: size(flags.max_registrations_per_nsqd),
             ..nsqlookupd::Config::default()
         },
     };

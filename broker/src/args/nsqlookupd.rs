@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use sansq_core::log::Level;
+use sansq_core::nsqlookupd::{NAMES_MAX, REGISTRATIONS_MAX, REGISTRATIONS_MAX_PER_NSQD};
 
 use super::{Flag, HOST_NAME, LogFormat, NsqdOptions, Program, Runtime, host_name};
 
@@ -28,6 +29,12 @@ pub struct NsqlookupdOptions {
     pub log_prefix: String,
     /// Connections to the HTTP API; 0 for an eighth of the limit on open files, 8 to 1024.
     pub max_http_connections: u64,
+    /// The most topics and channels together.
+    pub max_names: u64,
+    /// The most pairs of a topic or channel and an nsqd that has it.
+    pub max_registrations: u64,
+    /// The most registrations of one nsqd.
+    pub max_registrations_per_nsqd: u64,
     /// What drives the server.
     pub runtime: Runtime,
     /// The address to serve the V1 protocol at.
@@ -51,6 +58,9 @@ impl Default for NsqlookupdOptions {
             log_level: Level::Info,
             log_prefix: "[nsqlookupd] ".into(),
             max_http_connections: 0,
+            max_names: NAMES_MAX as u64,
+            max_registrations: REGISTRATIONS_MAX as u64,
+            max_registrations_per_nsqd: REGISTRATIONS_MAX_PER_NSQD as u64,
             runtime: Runtime::Tokio,
             tcp_address: "0.0.0.0:4160".into(),
             tombstone_lifetime: Duration::from_secs(45),
@@ -70,7 +80,7 @@ impl Program for NsqlookupdOptions {
 
     fn flags(&mut self) -> Vec<Flag<'_>> {
         let (general, log) = ("General", "Log");
-        let (listen, producers) = ("Listening", "Producers");
+        let (listen, producers, limits) = ("Listening", "Producers", "Limits");
         vec![
             Flag::new(general, "config", &mut self.config, "path of a TOML file with options")
                 .not_in_file(),
@@ -116,6 +126,27 @@ impl Program for NsqlookupdOptions {
                 &mut self.tombstone_lifetime,
                 "how long a producer stays hidden after /topic/tombstone",
             ),
+            Flag::new(
+                limits,
+                "max-names",
+                &mut self.max_names,
+                "topics and channels together; those that no nsqd has go first",
+            )
+            .at_least(1),
+            Flag::new(
+                limits,
+                "max-registrations",
+                &mut self.max_registrations,
+                "pairs of a topic or channel and an nsqd that has it; who has most gives way",
+            )
+            .at_least(1),
+            Flag::new(
+                limits,
+                "max-registrations-per-nsqd",
+                &mut self.max_registrations_per_nsqd,
+                "topics and channels of one nsqd; more are refused",
+            )
+            .at_least(1),
             Flag::new(log, "log-level", &mut self.log_level, "debug, info, warn, error or fatal"),
             Flag::new(log, "log-prefix", &mut self.log_prefix, "what each log line begins with"),
             Flag::new(

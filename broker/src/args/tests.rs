@@ -180,7 +180,18 @@ fn every_flag_and_default_of_the_reference() {
         broadcast_address: "lookup.example".into(),
         ..NsqlookupdOptions::default()
     };
-    assert_table(&options.flags(), &NSQLOOKUPD, &["runtime", "max-http-connections", "log-format"]);
+    assert_table(
+        &options.flags(),
+        &NSQLOOKUPD,
+        &[
+            "runtime",
+            "max-http-connections",
+            "max-names",
+            "max-registrations",
+            "max-registrations-per-nsqd",
+            "log-format",
+        ],
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod disk;
 mod everything;
 mod http;
 mod log;
+mod nsqlookupd;
 mod paused;
 mod server;
 mod stop;

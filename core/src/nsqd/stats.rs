@@ -26,6 +26,8 @@ pub struct ServerStats {
     pub shards: Vec<ShardStats>,
     /// Where to go on, if this is a page and not the last one.
     pub next: Option<StatsPage>,
+    /// REGISTER commands that nsqlookupds had no room for, of those that are in use.
+    pub refused_registrations: u64,
 }
 
 /// A shard as such.
@@ -52,6 +54,7 @@ impl ServerStats {
         self.refusals.channels += part.refusals.channels;
         self.shards.extend(part.shards);
         self.shards.sort_by_key(|shard| shard.id);
+        self.refused_registrations += part.refused_registrations;
         if self.failure.is_none() {
             self.failure = part.failure;
         }
@@ -73,6 +76,7 @@ impl ServerStats {
         self.producers.extend(page.producers);
         (self.shards, self.failure, self.next) = (page.shards, page.failure, page.next);
         self.refusals = page.refusals;
+        self.refused_registrations = page.refused_registrations;
     }
 }
 

@@ -1,11 +1,11 @@
 //! The administration: what the HTTP interface offers, typed (nsqlookupd-protocol.md section 9).
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
-use super::registrations::{Producer, Topic, sort_and_dedup};
+use super::registrations::{Producer, Topic, is_same_nsqd, sort};
 use super::{Actions, Event, Lookupd};
 use crate::arena::ConnId;
 use crate::name::{ChannelName, TopicName};
@@ -27,6 +27,7 @@ impl Lookupd {
         LookupdStats {
             topics: self.registrations.keys() - self.registrations.channel_count(),
             channels: self.registrations.channel_count(),
+            unused_names: self.registrations.unused(),
             registrations: self.registrations.pairs(),
             producers: active,
             inactive_producers: self.registrations.producers().count() - active,
@@ -41,7 +42,7 @@ impl Lookupd {
     /// The channels of a topic, sorted; none if the topic is unknown.
     pub fn channels(&self, topic: &TopicName) -> Vec<ChannelName> {
         let topic = self.registrations.topic(topic);
-        topic.map(|topic| topic.channel_names().copied().collect()).unwrap_or_default()
+        topic.map(|topic| self.registrations.channel_names(topic).collect()).unwrap_or_default()
     }
 
     /// Where a topic is: its channels, and its producers that are active and not hidden by a
@@ -57,32 +58,42 @@ impl Lookupd {
                 producers.push((*conn, producer));
             }
         }
-        sort_and_dedup(&mut producers);
+        sort(&mut producers);
+        producers.dedup_by(|(_, later), (_, kept)| is_same_nsqd(later, kept));
         let producers = producers.into_iter().map(|(_, producer)| producer.into()).collect();
-        Some(Lookup { channels: topic.channel_names().copied().collect(), producers })
+        Some(Lookup { channels: self.registrations.channel_names(topic).collect(), producers })
     }
 
-    /// All active nsqds, sorted by broadcast address and TCP port, with their topics.
+    /// All active nsqds, sorted by broadcast address and TCP port, with their topics: those for which
+    /// [`Self::lookup`] would name the nsqd, or would if no tombstone hid it.
     pub fn nodes(&self, now: Now) -> Vec<Node<'_>> {
         let mut producers: Vec<_> =
             self.registrations.producers().filter(|(_, p)| self.is_active(p, now)).collect();
-        sort_and_dedup(&mut producers);
-        let topics = |conn, producer: &Producer| {
-            let topics = self.registrations.topics_of(producer).into_iter();
-            topics.map(|topic| (*topic.name(), self.is_hidden(topic, conn, now))).collect()
+        sort(&mut producers);
+        let sessions = producers.chunk_by(|(_, a), (_, b)| is_same_nsqd(a, b));
+        let node = |sessions: &[(ConnId, &'_ Producer)]| {
+            let mut topics: BTreeMap<TopicName, bool> = BTreeMap::new();
+            for (conn, producer) in sessions {
+                for topic in self.registrations.topics_of(producer) {
+                    // It takes a tombstone for each session to hide the nsqd.
+                    let is_hidden = self.is_hidden(topic, *conn, now);
+                    let known = topics.entry(*topic.name()).or_insert(is_hidden);
+                    *known &= is_hidden;
+                }
+            }
+            topics.into_iter().collect()
         };
-        producers
-            .into_iter()
-            .map(|(conn, p)| Node { producer: p.into(), topics: topics(conn, p) })
+        sessions
+            .filter_map(|all| Some(Node { producer: all.first()?.1.into(), topics: node(all) }))
             .collect()
     }
 
     /// Makes a topic known, for channels that are planned before there is an nsqd with it.
     ///
     /// # Errors
-    /// [`Full`] at [`Config::keys_max`](super::Config::keys_max).
+    /// [`Full`] if [`Config::names_max`](super::Config::names_max) names have producers.
     pub fn create_topic(&mut self, topic: TopicName, out: &mut Actions) -> Result<(), Full> {
-        self.create(&Registration { topic, channel: None })?;
+        self.create(&Registration { topic, channel: None }, out)?;
         out.events.push(Event::TopicAdded(topic));
         Ok(())
     }
@@ -90,14 +101,14 @@ impl Lookupd {
     /// Makes a channel known, and its topic.
     ///
     /// # Errors
-    /// [`Full`] at [`Config::keys_max`](super::Config::keys_max).
+    /// [`Full`] if [`Config::names_max`](super::Config::names_max) names have producers.
     pub fn create_channel(
         &mut self,
         topic: TopicName,
         channel: ChannelName,
         out: &mut Actions,
     ) -> Result<(), Full> {
-        self.create(&Registration { topic, channel: Some(channel) })?;
+        self.create(&Registration { topic, channel: Some(channel) }, out)?;
         out.events.push(Event::ChannelAdded(topic, channel));
         out.events.push(Event::TopicAdded(topic));
         Ok(())
@@ -142,18 +153,6 @@ impl Lookupd {
     ) {
         out.events.push(Event::Tombstoned(*topic, node.into()));
         self.registrations.tombstone(topic, node, tcp_port, now);
-    }
-
-    fn create(&mut self, registration: &Registration) -> Result<(), Full> {
-        let topic = self.registrations.topic(&registration.topic);
-        let has_channel = |channel| topic.is_some_and(|topic| topic.has_channel(&channel));
-        let keys = usize::from(topic.is_none())
-            + usize::from(registration.channel.is_some_and(|channel| !has_channel(channel)));
-        if self.registrations.keys().saturating_add(keys) > self.config.keys_max {
-            return Err(Full);
-        }
-        self.registrations.create(registration);
-        Ok(())
     }
 
     fn is_hidden(&self, topic: &Topic, conn: ConnId, now: Now) -> bool {
@@ -206,6 +205,8 @@ pub struct LookupdStats {
     pub topics: usize,
     /// Channels of all topics.
     pub channels: usize,
+    /// Topics and channels without producers.
+    pub unused_names: usize,
     /// Pairs of a topic or channel and a producer of it.
     pub registrations: usize,
     /// nsqds that have shown life in time.
@@ -231,21 +232,29 @@ pub struct Counters {
     pub registers: u64,
     /// UNREGISTER commands.
     pub unregisters: u64,
-    /// What was answered with an error, which ends the connection.
+    /// What was answered with an error that ends the connection.
     pub errors: u64,
+    /// REGISTER commands and requests over HTTP for which there was no room.
+    pub refused: u64,
+    /// Registrations that their producer lost because others wanted the room.
+    pub dropped_registrations: u64,
+    /// Topics and channels without producers that were forgotten because others wanted the room.
+    pub forgotten_names: u64,
     /// `/lookup` over HTTP.
     pub lookups: u64,
     /// Any other request over HTTP.
     pub other_requests: u64,
 }
 
-/// There are as many topics and channels as the configuration allows.
+/// There are as many topics and channels with producers as the configuration allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Full;
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("as many topics and channels as the configuration allows")
+        f.write_str(
+            "there are as many topics and channels with producers as the configuration allows",
+        )
     }
 }
 

@@ -21,6 +21,9 @@ pub enum Event {
     Connected(SocketAddr),
     /// A connection was refused or ended without the peer having done something wrong.
     Dropped(SocketAddr, DropReason),
+    /// Registrations of a producer are dropped from now on, so that others have room; said once until
+    /// it is told.
+    Dropping(SocketAddr),
     /// The peer has ended the connection, or it broke.
     Ended(SocketAddr),
     /// The serving of a connection that had sent its magic is over.
@@ -38,6 +41,8 @@ pub enum Event {
         /// From IDENTIFY.
         version: String,
     },
+    /// A topic or channel without producers was forgotten, so that others have room.
+    Forgotten(Category),
     /// The first four bytes.
     Magic(SocketAddr, [u8; 4]),
     /// An nsqd is alive; the last sign of life was so long ago.
@@ -46,6 +51,8 @@ pub enum Event {
     Refused(SocketAddr, ProtocolError),
     /// A producer was added to a key.
     Registered(SocketAddr, Category),
+    /// There is no room for a registration; said once of each connection.
+    TooMany(SocketAddr, Registration),
     /// Producers of a topic were hidden over HTTP: the topic, and the node as it was given.
     Tombstoned(TopicName, String),
     /// A topic was made over HTTP.
@@ -89,12 +96,15 @@ impl Event {
             Self::ChannelRemoved(..) | Self::TopicRemoved(_) => "deleted topics and channels",
             Self::Connected(_) => "new clients",
             Self::Dropped(..) => "dropped clients",
+            Self::Dropping(_) => "dropped registrations",
             Self::Ended(_) | Self::Exiting(_) => "clients that left",
+            Self::Forgotten(_) => "forgotten topics and channels",
             Self::Identified { .. } => "IDENTIFY",
             Self::Magic(..) => "protocol magic",
             Self::Pinged(..) => "PING",
             Self::Refused(..) => "refused commands",
             Self::Registered(..) => "REGISTER",
+            Self::TooMany(..) => "refused registrations",
             Self::Tombstoned(..) => "tombstones",
             Self::UnexpectedUnregister(..) | Self::Unregistered(..) => "UNREGISTER",
         }
@@ -107,6 +117,7 @@ impl Event {
             | Self::ChannelRemoved(..)
             | Self::Connected(_)
             | Self::Exiting(_)
+            | Self::Forgotten(_)
             | Self::Identified { .. }
             | Self::Magic(..)
             | Self::Pinged(..)
@@ -116,7 +127,7 @@ impl Event {
             | Self::TopicRemoved(_)
             | Self::Unregistered(..) => Level::Info,
             Self::Dropped(_, DropReason::ShuttingDown) => Level::Info,
-            Self::UnexpectedUnregister(..) => Level::Warn,
+            Self::Dropping(_) | Self::TooMany(..) | Self::UnexpectedUnregister(..) => Level::Warn,
             Self::Dropped(..) | Self::Ended(_) | Self::Refused(..) => Level::Error,
         }
     }
@@ -132,9 +143,16 @@ impl fmt::Display for Event {
                 write!(f, "DB: removing channel({channel}) from topic({topic})")
             }
             Self::Connected(remote) => write!(f, "TCP: new client({remote})"),
+            Self::Dropping(remote) => write!(
+                f,
+                "client({remote}) has the most registrations, and loses some for others: there are too many"
+            ),
             Self::Dropped(remote, reason) => write!(f, "client({remote}) - {reason}"),
             Self::Ended(remote) => write!(f, "client({remote}) - EOF"),
             Self::Exiting(remote) => write!(f, "PROTOCOL(V1): [{remote}] exiting ioloop"),
+            Self::Forgotten(key) => {
+                write!(f, "DB: forgetting {key} - it has no producer, and there are too many")
+            }
             Self::Identified { remote, broadcast_address, tcp_port, http_port, version } => {
                 write!(
                     f,
@@ -157,6 +175,11 @@ impl fmt::Display for Event {
             Self::Tombstoned(topic, node) => {
                 write!(f, "DB: setting tombstone for producer@{} of topic({topic})", OneLine(node))
             }
+            Self::TooMany(remote, what) => write!(
+                f,
+                "client({remote}) REGISTER {what} refused - too many registrations \
+                 (of this client, this is said once)"
+            ),
             Self::TopicAdded(topic) => write!(f, "DB: adding topic({topic})"),
             Self::TopicRemoved(topic) => write!(f, "DB: removing topic({topic})"),
             Self::UnexpectedUnregister(remote, Registration { topic, channel }) => {

@@ -15,7 +15,10 @@
 //!   [`crate::protocol::lookup`];
 //! - a session is a connection, not a socket address, which may be reused too early;
 //! - activity and tombstones are judged by the monotonic clock;
-//! - of two sessions with the same broadcast address and TCP port, look-ups show the newer one;
+//! - of two sessions with the same broadcast address and TCP port, look-ups show one: of those that
+//!   have registered something, the one that showed life last;
+//! - where there is no room, names go that nobody produces, then registrations of the nsqd that has
+//!   the most; a REGISTER that is refused does not end its session;
 //! - ephemeral topics and channels go with their last producer, however it goes;
 //! - lists are sorted, and `*` is not a name.
 //!
@@ -26,6 +29,7 @@ mod admin;
 mod event;
 mod http;
 mod registrations;
+mod room;
 
 pub use admin::{Counters, Full, Lookup, LookupdStats, Node, ProducerInfo};
 pub use event::{Category, DropReason, Event};
@@ -65,11 +69,15 @@ pub struct Config {
     pub tombstone_lifetime: Duration,
     /// The most connections. One more is closed at once, without an answer.
     pub connections_max: usize,
-    /// The most topics and channels together. A REGISTER that needs more is refused.
-    pub keys_max: usize,
-    /// The most pairs of a topic or channel and a producer of it. A REGISTER that needs more is
-    /// refused.
+    /// The most topics and channels together, with producers or without. Where one more is wanted, one
+    /// without producers goes, then one of the producer with the most registrations; who has the most
+    /// is refused itself.
+    pub names_max: usize,
+    /// The most pairs of a topic or channel and a producer of it; names are never more than this either.
+    /// Where one more is wanted, the producer with the most registrations loses one, or is refused itself.
     pub registrations_max: usize,
+    /// The most registrations of one connection. A REGISTER that needs more is refused.
+    pub registrations_max_per_nsqd: usize,
 }
 
 impl Default for Config {
@@ -82,8 +90,9 @@ impl Default for Config {
             inactive_producer_timeout: Duration::from_secs(300),
             tombstone_lifetime: Duration::from_secs(45),
             connections_max: CONNECTIONS_MAX,
-            keys_max: KEYS_MAX,
+            names_max: NAMES_MAX,
             registrations_max: REGISTRATIONS_MAX,
+            registrations_max_per_nsqd: REGISTRATIONS_MAX_PER_NSQD,
         }
     }
 }
@@ -122,6 +131,8 @@ pub struct Lookupd {
     registrations: Registrations,
     /// Of connections that have to send their magic.
     deadlines: Deadlines<ConnId>,
+    /// Since when registrations of producers that are gone wait to be taken back.
+    leaving_since: Option<Instant>,
     counters: Counters,
     is_shutting_down: bool,
 }
@@ -134,6 +145,10 @@ struct Connection {
     transmit: Vec<u8>,
     /// Nothing more is taken from the peer.
     is_closing: bool,
+    /// A REGISTER of it was refused because there was no room, which the log has said.
+    was_refused: bool,
+    /// Registrations of it were dropped, and it has not been told yet.
+    has_lost: bool,
 }
 
 impl Lookupd {
@@ -144,6 +159,7 @@ impl Lookupd {
             connections: Arena::new(),
             registrations: Registrations::default(),
             deadlines: Deadlines::new(),
+            leaving_since: None,
             counters: Counters::default(),
             is_shutting_down: false,
         }
@@ -170,6 +186,8 @@ impl Lookupd {
             decoder: CommandDecoder::new(),
             transmit: Vec::new(),
             is_closing: refusal.is_some(),
+            was_refused: false,
+            has_lost: false,
         });
         out.events.push(Event::Connected(remote));
         if let Some(reason) = refusal {
@@ -208,7 +226,7 @@ impl Lookupd {
             match result {
                 Ok(Some(command)) => self.command(conn, command, now, out),
                 Ok(None) => return,
-                Err(error) => self.refuse(conn, error, out),
+                Err(error) => self.fail(conn, error, now, out),
             }
         }
     }
@@ -220,7 +238,7 @@ impl Lookupd {
 
     /// The peer sends nothing more, but may still read: it gets what is owed to it, then the
     /// connection is closed. To be called when [`Self::handle_input`] has taken all that it can.
-    pub fn handle_eof(&mut self, conn: ConnId, _now: Now, out: &mut Actions) {
+    pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.is_closing {
             return;
@@ -229,36 +247,39 @@ impl Lookupd {
             Ok(()) => {
                 let remote = connection.remote;
                 out.events.push(Event::Ended(remote));
-                self.close(conn, out);
+                self.close(conn, now, out);
             }
-            Err(error) => self.refuse(conn, error, out),
+            Err(error) => self.fail(conn, error, now, out),
         }
     }
 
     /// The socket is gone, by whoever closed it. The connection's id means nothing from now on.
-    pub fn handle_closed(&mut self, conn: ConnId, _now: Now, out: &mut Actions) {
+    pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.is_closing {
             out.events.push(Event::Ended(connection.remote));
-            self.end_session(conn, out);
+            self.end_session(conn, now, out);
         }
         self.connections.remove(conn);
     }
 
-    /// Closes connections whose magic is overdue. Calling it early or twice changes nothing.
+    /// Closes connections whose magic is overdue, and takes back some of what producers that are gone had
+    /// registered. Calling it early or twice does no harm.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
         while let Some((_, conn)) = self.deadlines.pop_due(now.instant) {
             let Some(connection) = self.connections.get(conn) else { continue };
             if !connection.is_closing && !connection.decoder.has_magic() {
                 out.events.push(Event::Dropped(connection.remote, DropReason::MagicTimeout));
-                self.close(conn, out);
+                self.close(conn, now, out);
             }
         }
+        self.take_back_some(out);
     }
 
     /// When [`Self::handle_timeout`] has something to do at the earliest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next()
+        let next = self.deadlines.next();
+        self.leaving_since.map(|since| next.map_or(since, |next| next.min(since))).or(next)
     }
 
     /// Swaps the bytes owed to a connection for `spare`, which is empty and may have room to reuse.
@@ -271,12 +292,12 @@ impl Lookupd {
     }
 
     /// Closes all connections, in any state, and refuses new ones.
-    pub fn shut_down(&mut self, _now: Now, out: &mut Actions) {
+    pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.is_shutting_down = true;
         let open = self.connections.iter().filter(|(_, c)| !c.is_closing);
         let open: Vec<ConnId> = open.map(|(conn, _)| conn).collect();
         for conn in open {
-            self.close(conn, out);
+            self.close(conn, now, out);
         }
     }
 
@@ -295,6 +316,10 @@ impl Lookupd {
                 if let Some(age) = self.registrations.refresh(conn, now) {
                     out.events.push(Event::Pinged(remote, age));
                 }
+                if self.connections.get_mut(conn).is_some_and(|c| core::mem::take(&mut c.has_lost))
+                {
+                    return self.answer(conn, &ProtocolError::RegistrationsDropped.text(), out);
+                }
             }
             Command::Identify(info) => {
                 out.events.push(Event::Identified {
@@ -309,12 +334,8 @@ impl Lookupd {
                 return self.answer(conn, self.info().to_json().as_bytes(), out);
             }
             Command::Register(registration) => {
-                let (keys, pairs) = self.registrations.growth(conn, &registration);
-                if self.registrations.keys().saturating_add(keys) > self.config.keys_max
-                    || self.registrations.pairs().saturating_add(pairs)
-                        > self.config.registrations_max
-                {
-                    return self.refuse(conn, ProtocolError::TooManyRegistrations, out);
+                if !self.make_room(conn, &registration, out) {
+                    return self.refuse(conn, registration, out);
                 }
                 let added = self.registrations.register(conn, &registration);
                 let Registration { topic, channel } = registration;
@@ -361,8 +382,8 @@ impl Lookupd {
         encode_reply(text, &mut connection.transmit);
     }
 
-    /// Tells the peer what it did wrong, and closes: every error of this protocol is fatal.
-    fn refuse(&mut self, conn: ConnId, error: ProtocolError, out: &mut Actions) {
+    /// Tells the peer what it did wrong, and closes.
+    fn fail(&mut self, conn: ConnId, error: ProtocolError, now: Now, out: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (remote, text) = (connection.remote, error.text());
         self.counters.errors += 1;
@@ -371,19 +392,19 @@ impl Lookupd {
         }
         out.events.push(Event::Refused(remote, error));
         self.answer(conn, &text, out);
-        self.close(conn, out);
+        self.close(conn, now, out);
     }
 
-    fn close(&mut self, conn: ConnId, out: &mut Actions) {
-        self.end_session(conn, out);
+    fn close(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.end_session(conn, now, out);
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.is_closing = true;
             out.close.push(conn);
         }
     }
 
-    /// Takes the connection's registrations back.
-    fn end_session(&mut self, conn: ConnId, out: &mut Actions) {
+    /// Takes the connection's registrations back; of many all but the first slice later.
+    fn end_session(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let remote = connection.remote;
         if connection.decoder.has_magic() {
@@ -399,6 +420,9 @@ impl Lookupd {
             out.events.push(Event::Unregistered(remote, Category::Topic(topic)));
         }
         out.events.push(Event::Unregistered(remote, Category::Client));
+        if self.registrations.is_leaving() {
+            self.leaving_since.get_or_insert(now.instant);
+        }
     }
 }
 
@@ -417,12 +441,15 @@ pub const OWED_MAX: usize = 16 * 1024;
 /// on what a leak of connections can cost.
 const CONNECTIONS_MAX: usize = 65_536;
 
-/// The default of [`Config::keys_max`]: some 200 MB.
-const KEYS_MAX: usize = 1_000_000;
+/// The default of [`Config::names_max`]: some 400 MB if each has a producer of its own.
+pub const NAMES_MAX: usize = 1_000_000;
 
 /// The default of [`Config::registrations_max`]: twice a thousand nsqds with a thousand topics of five
-/// channels each, some 900 MB.
-const REGISTRATIONS_MAX: usize = 12_000_000;
+/// channels each, some 750 MB.
+pub const REGISTRATIONS_MAX: usize = 12_000_000;
+
+/// The default of [`Config::registrations_max_per_nsqd`]: a hundred thousand topics of three channels each.
+pub const REGISTRATIONS_MAX_PER_NSQD: usize = 400_000;
 
 #[cfg(test)]
 mod tests;

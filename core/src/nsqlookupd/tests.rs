@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use alloc::vec;
 use proptest::prelude::*;
 
+use crate::arena::Key as _;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::lookup::{PeerInfo, ReplyDecoder};
 
@@ -86,6 +87,19 @@ impl World {
     fn lookup(&self, topic: &str) -> Vec<&str> {
         let lookup = self.lookupd.lookup(&name(topic), self.now).unwrap();
         lookup.producers.iter().map(|p| p.info.broadcast_address.as_str()).collect()
+    }
+
+    /// The remote ports of the sessions that are shown for a topic.
+    fn ports(&self, topic: &str) -> Vec<u16> {
+        let lookup = self.lookupd.lookup(&name(topic), self.now).unwrap();
+        lookup.producers.iter().map(|p| p.remote.port()).collect()
+    }
+
+    /// The nsqds by their remote ports, with their topics.
+    fn nodes(&self) -> Vec<(u16, Vec<String>)> {
+        let topics = |node: &Node<'_>| node.topics.iter().map(|(t, _)| t.to_string()).collect();
+        let nodes = self.lookupd.nodes(self.now);
+        nodes.iter().map(|node| (node.producer.remote.port(), topics(node))).collect()
     }
 
     fn names(&self) -> Vec<String> {
@@ -274,7 +288,7 @@ fn a_tombstone_hides_for_a_while_or_until_registered_anew() {
 }
 
 #[test]
-fn of_two_sessions_of_one_nsqd_the_newer_is_shown() {
+fn of_two_sessions_of_one_nsqd_one_is_shown() {
     let mut w = world();
     let old = w.producer("n1");
     w.send(old, "REGISTER t\nREGISTER gone\n");
@@ -282,15 +296,76 @@ fn of_two_sessions_of_one_nsqd_the_newer_is_shown() {
     let new = w.producer("n1");
     w.send(new, "REGISTER t\n");
     w.send(old, "PING\n");
-    let ports = |w: &World, topic| -> Vec<u16> {
-        let lookup = w.lookupd.lookup(&name(topic), w.now).unwrap();
-        lookup.producers.iter().map(|p| p.remote.port()).collect()
-    };
-    assert_eq!((ports(&w, "t"), ports(&w, "gone")), (vec![2], vec![1]));
-    assert_eq!(w.lookupd.nodes(w.now).len(), 1);
+    assert_eq!((w.ports("t"), w.ports("gone")), (vec![2], vec![1]));
+    assert_eq!(w.nodes(), [(2, vec!["gone".into(), "t".into()])]);
     // The end of the old one takes nothing from the new one, not even with the same address.
     w.eof(old);
-    assert_eq!((ports(&w, "t"), ports(&w, "gone")), (vec![2], vec![]));
+    assert_eq!((w.ports("t"), w.ports("gone")), (vec![2], vec![]));
+    assert_eq!(w.nodes(), [(2, vec!["t".into()])]);
+}
+
+#[test]
+fn who_says_the_address_of_another_does_not_hide_it() {
+    // The impostor comes first or second.
+    for is_first in [true, false] {
+        let mut w = world();
+        let (victim, impostor) = if is_first {
+            let impostor = w.producer("n1");
+            w.pass(Duration::from_secs(1));
+            (w.producer("n1"), impostor)
+        } else {
+            let victim = w.producer("n1");
+            w.send(victim, "REGISTER t c\n");
+            w.pass(Duration::from_secs(1));
+            (victim, w.producer("n1"))
+        };
+        w.send(victim, "REGISTER t c\n");
+        let port = if is_first { 2 } else { 1 };
+        assert_eq!((w.ports("t"), w.nodes()), (vec![port], vec![(port, vec!["t".into()])]));
+        // It may be as alive as it likes.
+        w.pass(Duration::from_secs(15));
+        w.send(victim, "PING\n");
+        w.pass(Duration::from_secs(1));
+        w.send(impostor, "PING\n");
+        assert_eq!((w.ports("t"), w.nodes()), (vec![port], vec![(port, vec!["t".into()])]));
+        // With a topic of its own it adds that, and whoever was alive last goes for both.
+        w.send(impostor, "REGISTER u\nREGISTER t\n");
+        assert_eq!(
+            (w.ports("t"), w.nodes()),
+            (vec![3 - port], vec![(3 - port, vec!["t".into(), "u".into()])])
+        );
+        w.pass(Duration::from_secs(15));
+        w.send(victim, "PING\n");
+        assert_eq!(
+            (w.ports("t"), w.nodes()),
+            (vec![port], vec![(port, vec!["t".into(), "u".into()])])
+        );
+        w.lookupd.handle_closed(impostor, w.now, &mut w.out);
+        w.settle();
+        assert_eq!((w.ports("t"), w.nodes()), (vec![port], vec![(port, vec!["t".into()])]));
+        w.pass(Duration::from_secs(301));
+        assert_eq!((w.ports("t"), w.nodes()), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn a_silent_impostor_is_no_more_than_silent() {
+    let mut w = world();
+    let victim = w.producer("n1");
+    w.send(victim, "REGISTER t c\n");
+    w.pass(Duration::from_secs(1));
+    let impostor = w.producer("n1");
+    w.send(impostor, "REGISTER t c\n");
+    assert_eq!((w.ports("t"), w.nodes()), (vec![2], vec![(2, vec!["t".into()])]));
+    w.pass(Duration::from_secs(14));
+    w.send(victim, "PING\n");
+    assert_eq!((w.ports("t"), w.nodes()), (vec![1], vec![(1, vec!["t".into()])]));
+    w.lookupd.tombstone(&name("t"), "n1:4151", None, w.now, &mut w.out);
+    assert_eq!(w.ports("t"), [0; 0]);
+    assert_eq!(w.lookupd.nodes(w.now)[0].topics, [(name("t"), true)]);
+    w.send(victim, "UNREGISTER t\nREGISTER t\n");
+    assert_eq!(w.ports("t"), [1]);
+    assert_eq!(w.lookupd.nodes(w.now)[0].topics, [(name("t"), false)]);
 }
 
 #[test]
@@ -333,26 +408,176 @@ fn magic_comes_in_time_or_never() {
     assert_eq!(w.send(good, "PING\n"), ["OK"]);
 }
 
-#[test]
-fn limits() {
-    let mut w = World::new(Config {
-        connections_max: 2,
-        keys_max: 3,
-        registrations_max: 4,
+const NO_ROOM: &str = "E_INVALID REGISTER too many registrations";
+const DROPPED: &str = "E_INVALID PING registrations were dropped, there are too many";
+
+/// A world with room for so many names and registrations, and so many of each connection.
+fn small(names_max: usize, registrations_max: usize, per_nsqd: usize) -> World {
+    World::new(Config {
+        connections_max: 10,
+        names_max,
+        registrations_max,
+        registrations_max_per_nsqd: per_nsqd,
         ..Config::default()
-    });
-    let (a, b) = (w.producer("n1"), w.producer("n2"));
+    })
+}
+
+#[test]
+fn connections_have_a_limit() {
+    let mut w = World::new(Config { connections_max: 2, ..Config::default() });
+    w.producer("n1");
+    w.producer("n2");
     let c = w.accept();
     assert_eq!(w.send(c, "  V1PING\n"), [""; 0]);
     assert_eq!(w.closed, [c]);
     w.lookupd.handle_closed(c, w.now, &mut w.out);
+}
+
+#[test]
+fn what_is_refused_ends_nothing() {
+    let mut w = small(10, 10, 4);
+    let a = w.producer("n1");
     assert_eq!(w.send(a, "REGISTER t c\nREGISTER u\nREGISTER t c\n"), ["OK"; 3]);
-    assert_eq!(w.send(b, "REGISTER t\n"), ["OK"]);
-    assert_eq!(w.lookupd.create_topic(name("v"), &mut w.out), Err(Full));
-    assert_eq!(w.lookupd.create_topic(name("u"), &mut w.out), Ok(()));
-    assert_eq!(w.send(b, "REGISTER t c\n"), ["E_INVALID REGISTER too many registrations"]);
-    assert_eq!(w.send(a, "REGISTER v\n"), ["E_INVALID REGISTER too many registrations"]);
-    assert_eq!(w.names(), ["t", "t/c", "u"]);
+    assert_eq!(
+        w.send(a, "REGISTER v x\nREGISTER t d\nREGISTER v\nREGISTER t d\nPING\n"),
+        [NO_ROOM, "OK", NO_ROOM, "OK", "OK"]
+    );
+    assert_eq!(w.closed, []);
+    assert_eq!((w.lookup("t"), w.lookup("u")), (vec!["n1"], vec!["n1"]));
+    // It is logged once.
+    let refused: Vec<_> = w.log.iter().filter(|line| line.contains("refused")).collect();
+    assert_eq!(
+        refused,
+        ["WARNING client(127.0.0.1:1) REGISTER v x refused - too many registrations \
+          (of this client, this is said once)"]
+    );
+    assert_eq!(w.lookupd.stats(w.now).counters.refused, 2);
+    // What it takes back is room again.
+    assert_eq!(w.send(a, "UNREGISTER t\nREGISTER v\n"), ["OK"; 2]);
+}
+
+#[test]
+fn names_that_nobody_produces_go_first_and_the_oldest_of_them() {
+    let mut w = small(4, 100, 100);
+    let a = w.producer("n1");
+    w.send(a, "REGISTER t c\nREGISTER u\n");
+    w.eof(a);
+    w.lookupd.create_topic(name("v"), &mut w.out).unwrap();
+    assert_eq!(w.names(), ["t", "t/c", "u", "v"]);
+    let b = w.producer("n2");
+    assert_eq!(w.send(b, "REGISTER x\n"), ["OK"]);
+    assert_eq!(w.names(), ["t", "u", "v", "x"]);
+    assert!(
+        w.log.contains(
+            &"INFO DB: forgetting category:channel key:t subkey:c - it has no producer, \
+          and there are too many"
+                .into()
+        )
+    );
+    // What is wanted itself does not go.
+    assert_eq!(w.send(b, "REGISTER t d\n"), ["OK"]);
+    assert_eq!(w.names(), ["t", "t/d", "v", "x"]);
+    w.lookupd.create_channel(name("v"), ChannelName::new("c").unwrap(), &mut w.out).unwrap_err();
+    assert_eq!(w.names(), ["t", "t/d", "v", "x"]);
+    w.lookupd.create_topic(name("y"), &mut w.out).unwrap();
+    assert_eq!(w.names(), ["t", "t/d", "x", "y"]);
+    let stats = w.lookupd.stats(w.now);
+    assert_eq!((stats.unused_names, stats.counters.forgotten_names), (1, 3));
+    // What has a producer does not go for a name that would have none.
+    assert_eq!(w.send(b, "REGISTER y\n"), ["OK"]);
+    assert_eq!(w.lookupd.create_topic(name("z"), &mut w.out), Err(Full));
+    assert_eq!(w.lookupd.create_topic(name("y"), &mut w.out), Ok(()));
+}
+
+/// However the room is filled, by one or by several, somebody who wants little gets it, and keeps it.
+#[test]
+fn who_has_the_most_gives_way() {
+    for (names, registrations) in [(30, 1000), (1000, 30)] {
+        for attackers in 1..5 {
+            let mut w = small(names, registrations, 25);
+            let honest = w.producer("honest");
+            assert_eq!(w.send(honest, "REGISTER mine\n"), ["OK"]);
+            let attackers: Vec<_> =
+                (0..attackers).map(|n| w.producer(&format!("evil{n}"))).collect();
+            for round in 0..30 {
+                for conn in &attackers {
+                    let fill = format!("REGISTER t{round}x{} c\n", conn.index());
+                    w.send(*conn, fill);
+                }
+            }
+            assert_eq!(w.send(honest, "REGISTER more c\nREGISTER mine c\n"), ["OK"; 2]);
+            for round in 30..40 {
+                for conn in &attackers {
+                    w.send(*conn, format!("REGISTER t{round}x{} c\n", conn.index()));
+                }
+            }
+            let late = w.producer("late");
+            assert_eq!(w.send(late, "REGISTER late c\n"), ["OK"]);
+            for topic in ["mine", "more", "late"] {
+                assert_eq!(w.lookup(topic).len(), 1, "{topic} of {names} {registrations}");
+            }
+            assert_eq!(w.closed, []);
+            assert_eq!(w.send(honest, "PING\n"), ["OK"]);
+            let told: Vec<_> =
+                attackers.iter().flat_map(|conn| w.send(*conn, "PING\nPING\n")).collect();
+            assert_eq!(told.contains(&DROPPED.into()), attackers.len() > 1, "{told:?}");
+            let stats = w.lookupd.stats(w.now);
+            assert!(stats.topics + stats.channels <= names && stats.registrations <= registrations);
+        }
+    }
+}
+
+/// Of two that have as much neither takes from the other.
+#[test]
+fn equals_do_not_take_from_each_other() {
+    let mut w = small(100, 8, 100);
+    let (a, b) = (w.producer("n1"), w.producer("n2"));
+    for n in 0..4 {
+        assert_eq!(w.send(a, format!("REGISTER a{n}\n")), ["OK"]);
+        assert_eq!(w.send(b, format!("REGISTER b{n}\n")), ["OK"]);
+    }
+    assert_eq!(w.send(a, "REGISTER a4\n"), [NO_ROOM]);
+    assert_eq!(w.send(b, "REGISTER a0\n"), [NO_ROOM]);
+    // Names that everybody has make no difference.
+    let mut w = small(3, 100, 100);
+    let all: Vec<_> = (0..6).map(|n| w.producer(&format!("n{n}"))).collect();
+    for conn in &all {
+        assert_eq!(w.send(*conn, "REGISTER a\nREGISTER b\nREGISTER c\n"), ["OK"; 3]);
+    }
+    let late = w.producer("late");
+    assert_eq!(w.send(late, "REGISTER d\n"), ["OK"]);
+    assert_eq!(w.names(), ["a", "b", "d"]);
+}
+
+#[test]
+fn a_large_producer_goes_in_slices_and_is_gone_at_once() {
+    let mut w = world();
+    let (a, b) = (w.producer("n1"), w.producer("n2"));
+    let count = registrations::SLICE * 5 / 4;
+    let all: String = (0..count).map(|n| format!("REGISTER t{n} c\n")).collect();
+    let mut input = BytesMut::from(all.as_bytes());
+    while !input.is_empty() {
+        w.lookupd.handle_input(a, &mut input, w.now, &mut w.out);
+        w.answers(a);
+    }
+    w.send(b, "REGISTER t0\n");
+    assert_eq!(w.lookup("t0"), ["n1", "n2"]);
+    w.log.clear();
+    w.eof(a);
+    let gone = |w: &World| w.log.iter().filter(|line| line.contains("UNREGISTER")).count();
+    assert_eq!((w.lookup("t0"), w.lookupd.nodes(w.now).len()), (vec!["n2"], 1));
+    let mut turns = 0;
+    while w.lookupd.poll_timeout().is_some_and(|at| at <= w.now.instant) {
+        let before = gone(&w);
+        w.pass(Duration::ZERO);
+        assert!(gone(&w) - before <= registrations::SLICE);
+        turns += 1;
+    }
+    assert_eq!((turns, gone(&w)), (3, 2 * count + 1));
+    let stats = w.lookupd.stats(w.now);
+    assert_eq!((stats.registrations, stats.unused_names), (1, 2 * count - 1));
+    // The names stay known, as those of a small one do.
+    assert_eq!((stats.topics, stats.channels), (count, count));
 }
 
 #[test]

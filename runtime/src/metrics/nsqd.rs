@@ -154,6 +154,16 @@ impl NsqdPage {
         show_gauge(page, "nsqd_http_unanswered_bytes", help, bytes)?;
         let help = "How often an HTTP client was not read from because of --max-unanswered-bytes";
         show_counter(page, "nsqd_http_unanswered_waits", help, waits)?;
+        let refused = self.stats.refused_registrations;
+        let help = "REGISTER commands that nsqlookupds had no room for";
+        let none: [(&str, &str); 0] = [];
+        show_family(
+            page,
+            "nsqd_refused_registrations",
+            help,
+            true,
+            core::iter::once((none, refused)),
+        )?;
         let lanes = self.lanes.iter().enumerate();
         let lanes = lanes.map(|(shard, length)| ([("shard", shard)], *length));
         let help = "Messages of other shards that the shard has not taken in yet";

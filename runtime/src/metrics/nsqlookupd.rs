@@ -24,9 +24,12 @@ pub(crate) struct LookupdPage {
     pub(crate) unwritten: (u64, u64),
 }
 
-const FIGURES: [Figure<LookupdStats>; 8] = [
+const FIGURES: [Figure<LookupdStats>; 12] = [
     gauge("nsqlookupd_topics", "Topics, with producers or without", |stats| stats.topics as u64),
     gauge("nsqlookupd_channels", "Channels of all topics", |stats| stats.channels as u64),
+    gauge("nsqlookupd_unused_names", "Topics and channels without producers", |stats| {
+        stats.unused_names as u64
+    }),
     gauge(
         "nsqlookupd_registrations",
         "Pairs of a topic or channel and an nsqd that has it",
@@ -40,9 +43,26 @@ const FIGURES: [Figure<LookupdStats>; 8] = [
         stats.tombstones as u64
     }),
     gauge("nsqlookupd_connections", "Connections of nsqds", |stats| stats.connections as u64),
-    counter("nsqlookupd_errors", "Commands that were answered with an error", |stats| {
-        stats.counters.errors
-    }),
+    counter(
+        "nsqlookupd_errors",
+        "Commands whose answer was an error that ended the connection",
+        |stats| stats.counters.errors,
+    ),
+    counter(
+        "nsqlookupd_refused",
+        "REGISTERs, topics and channels over HTTP without room",
+        |stats| stats.counters.refused,
+    ),
+    counter(
+        "nsqlookupd_dropped_registrations",
+        "Registrations that an nsqd lost because others wanted the room",
+        |stats| stats.counters.dropped_registrations,
+    ),
+    counter(
+        "nsqlookupd_forgotten_names",
+        "Topics and channels without producers that were forgotten because others wanted the room",
+        |stats| stats.counters.forgotten_names,
+    ),
 ];
 
 impl Collector for LookupdPage {

@@ -78,10 +78,11 @@ fn nsqd(aggregate: bool) -> String {
 }
 
 fn nsqlookupd() -> String {
-    let counters = Counters { pings: 3, lookups: 4, ..Counters::default() };
+    let counters = Counters { pings: 3, lookups: 4, refused: 9, ..Counters::default() };
     let stats = LookupdStats {
         topics: 1,
         channels: 2,
+        unused_names: 8,
         registrations: 3,
         producers: 4,
         inactive_producers: 5,
@@ -165,6 +166,8 @@ fn figures_of_nsqlookupd() {
             "nsqlookupd_tombstones 6",
             "nsqlookupd_http_evictions_total 2",
             "nsqlookupd_log_lines_lost_total 6",
+            "nsqlookupd_unused_names 8",
+            "nsqlookupd_refused_total 9",
             "nsqlookupd_commands_total{command=\"PING\"} 3",
             "nsqlookupd_http_requests_total{request=\"lookup\"} 4",
             "nsqlookupd_turn_seconds_count{shard=\"0\"} 0",

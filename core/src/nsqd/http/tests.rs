@@ -513,6 +513,7 @@ fn producer() -> ClientStats {
 fn sample() -> ServerStats {
     ServerStats {
         refusals: Default::default(),
+        refused_registrations: 0,
         topics: vec![st1(), st2()],
         topic_known: true,
         producers: vec![producer()],

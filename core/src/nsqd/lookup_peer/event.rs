@@ -2,8 +2,10 @@
 
 use alloc::string::String;
 use core::fmt;
+use core::time::Duration;
 
 use super::Command;
+use crate::duration::go_duration;
 use crate::log::{Level, OneLine};
 use crate::protocol::lookup::{LookupdInfo, Registration};
 
@@ -31,6 +33,16 @@ pub enum LookupPeerEventKind {
     Identified(LookupdInfo),
     /// Its answer names no broadcast address: it cannot be asked for channels.
     NoBroadcastAddress,
+    /// The nsqlookupd has no room: the command, its answer, and after how long what was refused is
+    /// tried again, together with whatever else is refused until then.
+    Refused {
+        /// REGISTER, or PING if it has dropped registrations.
+        command: Command,
+        /// What it answered.
+        reason: String,
+        /// Until it is tried again.
+        wait: Duration,
+    },
     /// A topic or channel is announced.
     Registered(Registration),
     /// The nsqlookupd is not in use any more.
@@ -50,9 +62,9 @@ impl LookupPeerEvent {
             | LookupPeerEventKind::Removed
             | LookupPeerEventKind::Unregistered(_) => Level::Info,
             LookupPeerEventKind::Heartbeat => Level::Debug,
-            LookupPeerEventKind::Failed(..) | LookupPeerEventKind::NoBroadcastAddress => {
-                Level::Error
-            }
+            LookupPeerEventKind::Failed(..)
+            | LookupPeerEventKind::NoBroadcastAddress
+            | LookupPeerEventKind::Refused { .. } => Level::Error,
         }
     }
 }
@@ -78,6 +90,13 @@ impl fmt::Display for LookupPeerEvent {
                 )
             }
             Kind::NoBroadcastAddress => write!(f, "LOOKUPD({address}): no broadcast address"),
+            Kind::Refused { command, reason, wait } => write!(
+                f,
+                "LOOKUPD({address}): {command} - {}; consumers may not find all topics there, \
+                 what was refused is tried again in {}",
+                OneLine(reason),
+                go_duration(*wait)
+            ),
             Kind::Registered(what) => {
                 write!(f, "LOOKUPD({address}): {} REGISTER {what}", category(what))
             }

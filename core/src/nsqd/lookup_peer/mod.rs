@@ -5,21 +5,28 @@
 //! Stopped --------> Dialing ---------------------> Identifying -----> Registered
 //!    ^                ^  | 1 s, or refused             | 1 s, or not JSON   | PING every 15 s
 //!    | stop           |  v                             v                    | 1 s, E_..., end
-//!   any            Waiting <------------------------------------------------+
+//!    any            Waiting <------------------------------------------------+
 //! ```
+//!
+//! A REGISTER that is refused ends nothing: the nsqlookupd has no room for it, or for it now, and keeps
+//! the rest. It is tried again, later and later ([`Retry`]). An `E_…` to PING says that registrations
+//! were dropped: then all are tried again.
 //!
 //! Whenever a connection is new, the machine asks its owner for everything that exists and registers
 //! that; changes meanwhile are queued behind it. So a lost command is never repeated: after a failure
 //! all is told anew. Where it differs from the reference (nsqlookupd-protocol.md W15): one nsqlookupd does not delay
 //! another, a connection that ends is made again at once and not at the next event, failures back off,
-//! commands go out without waiting for each other's answers, and an `E_…` answer is a failure.
+//! commands go out without waiting for each other's answers, and an `E_…` answer counts.
 //!
-//! Limits: [`OUTSTANDING_MAX`], [`QUEUE_ROOM`], and the answers' length given at construction.
+//! Limits: [`OUTSTANDING_MAX`], [`QUEUE_ROOM`], [`REFUSED_MAX`], and the answers' length given at
+//! construction.
 
 mod event;
 mod queue;
+mod retry;
 
 pub use event::{LookupPeerEvent, LookupPeerEventKind};
+pub use retry::REFUSED_MAX;
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
@@ -35,6 +42,7 @@ use crate::rng::Rng;
 use crate::time::{Instant, Now};
 
 use queue::{Change, Queue};
+use retry::Retry;
 
 /// What a [`LookupPeer`] asks of its owner. Infallible, and never calls the machine back.
 pub trait PeerOutput {
@@ -66,6 +74,8 @@ pub struct LookupPeer {
     info: Option<LookupdInfo>,
     /// Failures since the last sign of health, which is an answered PING.
     failures: u32,
+    /// Since its making.
+    refused: u64,
 }
 
 #[derive(Debug)]
@@ -85,6 +95,8 @@ struct Session {
     /// When the oldest of them has to be answered.
     answer_until: Instant,
     ping_at: Instant,
+    /// What was refused.
+    retry: Retry,
 }
 
 /// What was going on when something failed.
@@ -118,7 +130,13 @@ impl LookupPeer {
             state: State::Stopped,
             info: None,
             failures: 0,
+            refused: 0,
         }
+    }
+
+    /// How many REGISTER commands the nsqlookupd has refused so far.
+    pub const fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// The nsqlookupd, as the configuration names it.
@@ -240,6 +258,7 @@ impl LookupPeer {
                     self.event(LookupPeerEventKind::Heartbeat, out);
                     out.send(b"PING\n");
                 }
+                self.try_again(now, out);
             }
             State::Stopped
             | State::Waiting { .. }
@@ -255,8 +274,12 @@ impl LookupPeer {
             State::Waiting { until } | State::Dialing { until } | State::Identifying { until } => {
                 Some(*until)
             }
-            State::Registered(session) if session.outstanding.is_empty() => Some(session.ping_at),
-            State::Registered(session) => Some(session.ping_at.min(session.answer_until)),
+            State::Registered(session) => {
+                let answer_until =
+                    (!session.outstanding.is_empty()).then_some(session.answer_until);
+                let rest = [answer_until, session.retry.due()].into_iter().flatten();
+                Some(rest.fold(session.ping_at, Instant::min))
+            }
         }
     }
 
@@ -270,14 +293,60 @@ impl LookupPeer {
         let State::Registered(session) = &mut self.state else {
             return self.identified(text, now, out);
         };
-        if text.starts_with(b"E_") {
-            return self.fail(&String::from_utf8_lossy(text), now, out);
-        }
+        let command = session.outstanding.pop_front();
         session.answer_until = now.instant + ANSWER_TIMEOUT;
-        match session.outstanding.pop_front() {
-            Some(Command::Ping) => self.failures = 0,
-            Some(_) => {}
-            None => self.fail("unexpected response", now, out),
+        match (command, text.starts_with(b"E_")) {
+            (Some(Command::Ping), false) => {
+                self.failures = 0;
+                if session.queue.is_empty() {
+                    session.retry.calm();
+                }
+            }
+            (Some(_), false) => {}
+            (Some(Command::Register(what)), true) => {
+                self.refused = self.refused.saturating_add(1);
+                let is_first = session.retry.note(what.topic, now, &mut self.rng);
+                self.retry_later(is_first, Command::Register(what), text, now, out);
+            }
+            (Some(Command::Ping), true) => {
+                let is_first = session.retry.note_all(now, &mut self.rng);
+                self.retry_later(is_first, Command::Ping, text, now, out);
+            }
+            (Some(command), true) => {
+                session.outstanding.push_front(command);
+                self.fail(&String::from_utf8_lossy(text), now, out);
+            }
+            (None, true) => self.fail(&String::from_utf8_lossy(text), now, out),
+            (None, false) => self.fail("unexpected response", now, out),
+        }
+    }
+
+    /// Says that something is tried again later, if it is the first of those that are.
+    fn retry_later(
+        &self,
+        is_first: bool,
+        command: Command,
+        text: &[u8],
+        now: Now,
+        out: &mut impl PeerOutput,
+    ) {
+        let State::Registered(session) = &self.state else { return };
+        if let (true, Some(due)) = (is_first, session.retry.due()) {
+            let reason = String::from_utf8_lossy(text).chars().take(REASON_LEN_MAX).collect();
+            let wait = due.saturating_since(now.instant);
+            self.event(LookupPeerEventKind::Refused { command, reason, wait }, out);
+        }
+    }
+
+    /// Queues what was refused once more, as far as it still exists, if it is time.
+    fn try_again(&mut self, now: Now, out: &mut impl PeerOutput) {
+        let State::Registered(session) = &mut self.state else { return };
+        let mut all = Vec::new();
+        if session.retry.is_due(now.instant) {
+            out.registrations(&mut all);
+            session.retry.begin(&mut all);
+            session.queue.register_again(all, QUEUE_ROOM);
+            self.flush(now, out);
         }
     }
 
@@ -297,6 +366,7 @@ impl LookupPeer {
             outstanding: VecDeque::new(),
             answer_until: now.instant,
             ping_at: now.instant + PING_INTERVAL,
+            retry: Retry::default(),
         });
     }
 

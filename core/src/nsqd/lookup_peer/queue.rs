@@ -40,6 +40,16 @@ impl Queue {
         Self { changes: all.into_iter().map(Change::Register).collect(), len_max }
     }
 
+    /// Queues what exists behind what waits, and has room for `room` changes more.
+    pub(super) fn register_again(&mut self, all: Vec<Registration>, room: usize) {
+        self.changes.extend(all.into_iter().map(Change::Register));
+        self.len_max = self.len_max.max(self.changes.len().saturating_add(room));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     pub(super) fn register(&mut self, registration: Registration) -> Result<(), Full> {
         for change in self.changes.iter().rev() {
             match change {

@@ -333,12 +333,15 @@ fn bad_answers_end_the_connection() {
         );
     }
     let (mut peer, mut out) = registered(&[]);
-    peer.register(named("t", ""), at(0), &mut out);
+    peer.unregister(named("t", ""), at(0), &mut out);
     out.actions.clear();
     reply(&mut peer, "E_BAD_TOPIC\n", 0, &mut out);
     assert_eq!(
         out.actions,
-        [Action::Log("ERROR LOOKUPD(l1:4160): REGISTER t - E_BAD_TOPIC\\n".into()), Action::Close]
+        [
+            Action::Log("ERROR LOOKUPD(l1:4160): UNREGISTER t - E_BAD_TOPIC\\n".into()),
+            Action::Close
+        ]
     );
     let (mut peer, mut out) = registered(&[]);
     reply(&mut peer, "OK", 0, &mut out);
@@ -346,6 +349,145 @@ fn bad_answers_end_the_connection() {
     let (mut peer, mut out) = registered(&[]);
     peer.handle_input(&mut BytesMut::from(&1001_u32.to_be_bytes()[..]), at(0), &mut out);
     assert_eq!(out.done(), [Action::Close]);
+}
+
+/// When what was refused is tried again, in milliseconds after `from`; PINGs meanwhile are answered.
+fn retry(peer: &mut LookupPeer, from: u64, out: &mut Owner) -> (u64, Vec<Action>) {
+    loop {
+        let due = peer.poll_timeout().unwrap();
+        peer.handle_timeout(Now { instant: due, ..at(0) }, out);
+        let millis = due.as_nanos() / 1_000_000;
+        match out.done() {
+            actions if actions == sends("PING\n") => reply(peer, "OK", millis, out),
+            actions => return (millis - from, actions),
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_is_tried_again_and_the_rest_stays() {
+    let (mut peer, mut out) = registered(&[named("a", "")]);
+    for topic in ["t", "u", "v"] {
+        peer.register(named(topic, "c"), at(0), &mut out);
+    }
+    out.actions.clear();
+    reply(&mut peer, "OK", 1, &mut out);
+    reply(&mut peer, "E_INVALID full\n", 1, &mut out);
+    reply(&mut peer, "E_INVALID full\n", 2, &mut out);
+    let [Action::Log(line)] = &out.actions[..] else { panic!("{:?}", out.actions) };
+    assert!(
+        line.starts_with(
+            "ERROR LOOKUPD(l1:4160): REGISTER u c - E_INVALID full\\n; consumers may not find all \
+             topics there, what was refused is tried again in "
+        ),
+        "{line}"
+    );
+    out.actions.clear();
+    assert!(peer.is_registered());
+    assert_eq!(peer.refused(), 2);
+    // What of it exists by then is what is tried.
+    peer.unregister(named("v", "c"), at(3), &mut out);
+    reply(&mut peer, "OK", 4, &mut out);
+    out.actions.clear();
+    out.all = vec![named("a", ""), named("t", "c"), named("u", "c"), named("v", "")];
+    let (mut waited, actions) = retry(&mut peer, 0, &mut out);
+    assert_eq!(actions, sends("REGISTER u c\nREGISTER v\n"));
+    assert!((1000..=3001).contains(&waited), "{waited}");
+    reply(&mut peer, "OK", waited, &mut out);
+    // The waits grow up to two minutes, and a PING in between does not end that.
+    let mut longest = 0;
+    for round in 1..20 {
+        reply(&mut peer, "E_INVALID full", waited, &mut out);
+        out.actions.clear();
+        let (wait, actions) = retry(&mut peer, waited, &mut out);
+        let span = (2000 << round).min(120_000);
+        assert!((span / 2..=span * 3 / 2 + 2).contains(&wait), "{wait} in round {round}");
+        assert_eq!(actions, sends("REGISTER v\n"));
+        longest = longest.max(wait);
+        waited += wait;
+    }
+    assert!(longest > 60_000);
+    // When it worked, and a PING was answered after that, they begin anew.
+    reply(&mut peer, "OK", waited, &mut out);
+    let due = peer.poll_timeout().unwrap();
+    peer.handle_timeout(Now { instant: due, ..at(0) }, &mut out);
+    reply(&mut peer, "OK", waited + 15_000, &mut out);
+    out.actions.clear();
+    peer.register(named("w", ""), at(waited + 15_001), &mut out);
+    out.actions.clear();
+    out.all.push(named("w", ""));
+    reply(&mut peer, "E_INVALID full", waited + 15_001, &mut out);
+    let (wait, actions) = retry(&mut peer, waited + 15_001, &mut out);
+    assert!((1000..=3001).contains(&wait), "{wait}");
+    assert_eq!((actions, out.all.len()), (sends("REGISTER w\n"), 5));
+}
+
+#[test]
+fn what_was_dropped_is_told_again() {
+    let (mut peer, mut out) = registered(&[named("a", ""), named("t", "c")]);
+    peer.handle_timeout(at(15_000), &mut out);
+    out.actions.clear();
+    reply(&mut peer, "E_INVALID PING registrations were dropped", 15_001, &mut out);
+    assert!(peer.is_registered());
+    let (waited, actions) = retry(&mut peer, 15_001, &mut out);
+    assert!((1000..=3001).contains(&waited), "{waited}");
+    assert_eq!(actions, sends("REGISTER a\nREGISTER t c\n"));
+}
+
+/// Lines that were sent.
+fn count_sent(actions: &[Action]) -> usize {
+    let lines = |action: &Action| match action {
+        Action::Send(text) => text.lines().count(),
+        other => panic!("{other:?}"),
+    };
+    actions.iter().map(lines).sum()
+}
+
+/// Answers what was sent, and what is sent then, and counts it.
+fn settle(
+    peer: &mut LookupPeer,
+    mut sent: usize,
+    answer: &str,
+    millis: u64,
+    out: &mut Owner,
+) -> usize {
+    let mut answered = 0;
+    while answered < sent {
+        reply(peer, answer, millis, out);
+        answered += 1;
+        sent += count_sent(&out.done());
+    }
+    answered
+}
+
+#[test]
+fn more_than_can_be_remembered_is_all() {
+    let all: Vec<_> = (0..REFUSED_MAX + 1).map(|n| named(&format!("t{n}"), "")).collect();
+    let (mut peer, mut out) = (peer(), Owner { all: all.clone(), ..Owner::default() });
+    peer.start(at(0), &mut out);
+    peer.handle_connected(at(0), &mut out);
+    reply(&mut peer, INFO, 0, &mut out);
+    reply(&mut peer, "OK", 0, &mut out);
+    for _ in 1..all.len() {
+        reply(&mut peer, "E_INVALID full", 0, &mut out);
+    }
+    let refused = out.actions.iter().filter(|it| matches!(it, Action::Log(l) if l.contains("E_")));
+    assert_eq!(refused.count(), 1);
+    out.actions.clear();
+    // Those that are refused, without the one that was not.
+    let (waited, actions) = retry(&mut peer, 0, &mut out);
+    let sent = count_sent(&actions);
+    assert_eq!(settle(&mut peer, sent, "E_INVALID full", waited, &mut out), REFUSED_MAX);
+    // One more, and it is all.
+    peer.register(named("more", ""), at(waited), &mut out);
+    out.actions.clear();
+    reply(&mut peer, "E_INVALID full", waited, &mut out);
+    out.all.push(named("more", ""));
+    let (again, actions) = retry(&mut peer, waited, &mut out);
+    let sent = count_sent(&actions);
+    let count = settle(&mut peer, sent, "OK", waited + again, &mut out);
+    assert_eq!(count, REFUSED_MAX + 2);
+    assert!(peer.is_registered());
 }
 
 #[test]
@@ -509,6 +651,11 @@ impl Scene {
             Step::Answer(is_good) => {
                 let Some(command) = self.unanswered.pop_front() else { return };
                 let good = if command == "IDENTIFY" { INFO } else { "OK" };
+                // A REGISTER that is refused ends nothing, and changes nothing.
+                if is_good {
+                    self.carry_out_command(&command);
+                }
+                let Self { peer, out, .. } = self;
                 reply(peer, if is_good { good } else { "E_INVALID no" }, self.now, out);
             }
             Step::Pass(millis) => {
@@ -538,17 +685,23 @@ impl Scene {
                 Action::Send(text) if text.starts_with("  V1") => {
                     self.unanswered.push_back("IDENTIFY".into());
                 }
-                Action::Send(text) => text.lines().for_each(|line| self.read(line)),
+                Action::Send(text) => self.unanswered.extend(text.lines().map(String::from)),
                 Action::Log(_) => {}
             }
         }
     }
 
-    fn read(&mut self, line: &str) {
+    /// Whether everything is told and answered, and nothing waits for another try.
+    fn is_calm(&self) -> bool {
+        let State::Registered(session) = &self.peer.state else { return false };
+        self.unanswered.is_empty() && session.retry.due().is_none()
+    }
+
+    fn carry_out_command(&mut self, line: &str) {
         let words: Vec<_> = line.split(' ').collect();
         let what = |words: &[&str]| named(words[1], words.get(2).copied().unwrap_or_default());
         match words[0] {
-            "PING" => {}
+            "PING" | "IDENTIFY" => {}
             "REGISTER" => {
                 let what = what(&words);
                 self.known.extend([Registration { channel: None, ..what }, what]);
@@ -562,7 +715,6 @@ impl Scene {
             }
             other => panic!("{other}"),
         }
-        self.unanswered.push_back(line.into());
     }
 }
 
@@ -591,17 +743,17 @@ proptest! {
         scene.carry_out();
         for step in steps {
             scene.step(step);
-            if scene.peer.is_registered() && scene.unanswered.is_empty() {
+            if scene.is_calm() {
                 prop_assert_eq!(&scene.known, &scene.exists);
             }
         }
-        while !scene.peer.is_registered() || !scene.unanswered.is_empty() {
+        while !scene.is_calm() {
             prop_assert!(scene.now < 1_000_000, "it does not get there");
             scene.step(Step::Connect);
             while !scene.unanswered.is_empty() {
                 scene.step(Step::Answer(true));
             }
-            if !scene.peer.is_registered() {
+            if !scene.is_calm() {
                 scene.step(Step::Pass(500));
             }
         }

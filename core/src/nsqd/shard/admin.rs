@@ -289,6 +289,7 @@ impl Shard {
             failure: self.failure(),
             refusals: self.limits.refusals,
             shards: vec![self.shard_stats()],
+            refused_registrations: self.refused_registrations(),
             ..ServerStats::default()
         };
         let named = filter.topic.map(|name| self.topic_names.get_key_value(&name));

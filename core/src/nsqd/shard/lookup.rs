@@ -160,6 +160,11 @@ impl Shard {
         }
     }
 
+    /// How many REGISTER commands the nsqlookupds in use had no room for.
+    pub(super) fn refused_registrations(&self) -> u64 {
+        self.peers.iter().map(|(_, entry)| entry.peer.refused()).sum()
+    }
+
     pub(super) fn stop_peers(&mut self, out: &mut Actions) {
         for (id, entry) in self.peers.iter_mut() {
             let address = entry.peer.address().into();

@@ -1,4 +1,5 @@
-//! What nsqlookupd tells a peer that broke the protocol. All of it ends the connection.
+//! What nsqlookupd tells a peer that broke the protocol, which ends the connection; and one for which
+//! it has no room, which goes on.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -29,7 +30,8 @@ impl Verb {
 }
 
 /// The peer broke the protocol; this is what it is told before the connection ends
-/// (nsqlookupd-protocol.md section 4).
+/// (nsqlookupd-protocol.md section 4). Two are about room, and end nothing: see
+/// [`Self::is_fatal`].
 ///
 /// Names and commands are kept as the bytes that came, which need not be UTF-8: [`Self::text`] gives
 /// them back unchanged, `Display` replaces what is not UTF-8 and shows control characters as escapes.
@@ -63,6 +65,8 @@ pub enum ProtocolError {
     MissingParams(Verb),
     /// The command needs an IDENTIFY before it.
     NotIdentified,
+    /// The answer to PING when registrations were dropped, because others wanted the room.
+    RegistrationsDropped,
     /// nsqlookupd is full: it takes no more registrations.
     TooManyRegistrations,
 }
@@ -100,8 +104,16 @@ impl ProtocolError {
                     .into_bytes()
             }
             Self::NotIdentified => b"E_INVALID client must IDENTIFY".to_vec(),
+            Self::RegistrationsDropped => {
+                b"E_INVALID PING registrations were dropped, there are too many".to_vec()
+            }
             Self::TooManyRegistrations => b"E_INVALID REGISTER too many registrations".to_vec(),
         }
+    }
+
+    /// Whether the connection ends with it.
+    pub const fn is_fatal(&self) -> bool {
+        !matches!(self, Self::RegistrationsDropped | Self::TooManyRegistrations)
     }
 
     /// Appends the reply: length and text.
