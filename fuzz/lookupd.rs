@@ -296,8 +296,8 @@ impl World {
         let debug: serde_json::Value = serde_json::from_str(&body).expect("JSON");
         let before = core::mem::take(&mut self.pairs);
         let names = core::mem::take(&mut self.keys);
-        for t in 0..TOPICS.len() {
-            let topic = TopicName::new(TOPICS[t]).expect("a name");
+        for (t, name) in TOPICS.iter().enumerate() {
+            let topic = TopicName::new(*name).expect("a name");
             let channels = self.lookupd.channels(&topic);
             for c in [None, Some(0), Some(1), Some(2)] {
                 let is_known = match c {

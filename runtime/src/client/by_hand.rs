@@ -96,7 +96,7 @@ impl World {
 }
 
 impl Runtime for World {
-    type Socket = World;
+    type Socket = Self;
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner().tasks.push(Box::pin(task));
@@ -109,7 +109,7 @@ impl Runtime for World {
         poll_fn(|_| if is_over() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    async fn connect(&self, _: &str, _: Option<IpAddr>) -> io::Result<World> {
+    async fn connect(&self, _: &str, _: Option<IpAddr>) -> io::Result<Self> {
         Ok(self.clone())
     }
 }

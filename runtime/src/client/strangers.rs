@@ -35,7 +35,7 @@ fn whoever_waits_for_a_publish_may_call_the_producer() {
         world.end();
         let outcome = |future: Pin<&mut Publish>| match poll(future, &Waker::noop().clone()) {
             Poll::Ready(Err(error)) => Some(error.outcome()),
-            _ => None,
+            Poll::Ready(Ok(())) | Poll::Pending => None,
         };
         assert_eq!(outcome(taken), Some(Outcome::Unknown));
         assert_eq!(outcome(waiting), Some(Outcome::NotStored));

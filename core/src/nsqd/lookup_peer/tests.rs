@@ -436,9 +436,9 @@ fn what_was_dropped_is_told_again() {
 
 /// Lines that were sent.
 fn count_sent(actions: &[Action]) -> usize {
-    let lines = |action: &Action| match action {
-        Action::Send(text) => text.lines().count(),
-        other => panic!("{other:?}"),
+    let lines = |action: &Action| {
+        let Action::Send(text) = action else { panic!("{action:?}") };
+        text.lines().count()
     };
     actions.iter().map(lines).sum()
 }
