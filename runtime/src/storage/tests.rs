@@ -245,18 +245,25 @@ fn however_many_queues_are_synced_few_files_are_open() {
         }
     }
 
-    let folder = tempfile::tempdir().unwrap();
-    let watched = Watched(folder.path(), RefCell::default(), RefCell::default());
-    let mut executor = Executor::new(open(folder.path()), &watched, 8);
-    let queues: Vec<_> = (0..100).map(|n| queue(&format!("q{n}"))).collect();
-    let ask = |queue: &Store| {
-        [append(0, 0, "x"), Op::Sync { file: 0 }, replace(File::Meta, "1")]
-            .map(|op| request(*queue, op))
-    };
-    executor.run(&mut queues.iter().flat_map(ask).collect());
-    // Two that are kept open, eight in the round.
-    assert!((1..=10).contains(&*watched.1.borrow()), "{} files", watched.1.borrow());
-    assert_eq!(*watched.2.borrow(), 300);
+    for count in [100, 2500] {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = Watched(folder.path(), RefCell::default(), RefCell::default());
+        let mut executor = Executor::new(open(folder.path()), &watched, 8);
+        let queues: Vec<_> = (0..count).map(|n| queue(&format!("q{n}"))).collect();
+        let ask = |queue: &Store| {
+            [append(0, 0, "x"), Op::Sync { file: 0 }, replace(File::Meta, "1")]
+                .map(|op| request(*queue, op))
+        };
+        executor.run(&mut queues.iter().flat_map(ask).collect());
+        // Two that are kept open, eight in the round.
+        assert!((1..=10).contains(&*watched.1.borrow()), "{} files", watched.1.borrow());
+        assert_eq!(*watched.2.borrow(), 3 * count);
+        for queue in &queues {
+            let meta = folder.path().join(queue.file(File::Meta).to_string());
+            assert_eq!(std::fs::read(meta).unwrap(), b"1");
+        }
+        assert_eq!(names(folder.path()).len(), 2 * count, "nothing else is left");
+    }
 }
 
 #[test]
