@@ -220,47 +220,68 @@ fn tool<P: Parser, E: Into<Failure>>(
     let parsed = command.try_get_matches_from(words).and_then(|it| P::from_arg_matches(&it));
     match parsed.map(run) {
         Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
-            let Failure { text, status } = error.into();
-            refuse(&text, status)
-        }
+        Ok(Err(error)) => match error.into() {
+            // Whoever reads has seen enough: `| head`.
+            Failure { is_closed_pipe: true, .. } => 0,
+            Failure { text, status, .. } => refuse(&text, status),
+        },
         Err(error) if error.kind() == ErrorKind::DisplayVersion => print(&version(name)),
         Err(error) => {
             // Help goes to standard output, anything else to standard error.
+            if error.use_stderr() {
+                return refuse(&as_written(error.to_string(), &args).trim_end(), 2);
+            }
             let _ = error.print();
-            u8::try_from(error.exit_code()).unwrap_or(2)
+            0
         }
     }
+}
+
+/// A message of clap's, which sees two dashes, with the flags as they were written: with one, perhaps.
+fn as_written(text: String, args: &[OsString]) -> String {
+    let flags = args.iter().filter_map(|arg| arg.to_str()).filter_map(|arg| arg.split('=').next());
+    let single = flags.filter(|flag| flag.starts_with('-') && !flag.starts_with("--"));
+    single.fold(text, |text, flag| text.replace(&format!("'-{flag}'"), &format!("'{flag}'")))
 }
 
 /// What a tool leaves behind if it fails.
 struct Failure {
     text: String,
     status: u8,
+    /// What it printed to has nobody who reads any more.
+    is_closed_pipe: bool,
 }
 
 impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
-        Self { text: error.to_string(), status: error.exit_status() }
+        let is_closed_pipe = matches!(&error, ToolError::Output(error) if error.kind() == BROKEN);
+        Self { text: error.to_string(), status: error.exit_status(), is_closed_pipe }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self { text: error.to_string(), status: 1 }
+        let is_closed_pipe = error.kind() == BROKEN;
+        Self { text: error.to_string(), status: 1, is_closed_pipe }
     }
 }
 
 impl From<String> for Failure {
     fn from(text: String) -> Self {
-        Self { text, status: 1 }
+        Self::new(text, 1)
+    }
+}
+
+impl Failure {
+    const fn new(text: String, status: u8) -> Self {
+        Self { text, status, is_closed_pipe: false }
     }
 }
 
 /// Prints the figures of one server, or of two in turn.
 fn run_bench(options: bench::BenchOptions) -> Result<(), Failure> {
-    options.check().map_err(|text| Failure { text, status: 2 })?;
-    let failed = |(address, error)| Failure { text: format!("{address}: {error}"), status: 1 };
+    options.check().map_err(|text| Failure::new(text, 2))?;
+    let failed = |(address, error)| Failure::new(format!("{address}: {error}"), 1);
     let (text, json, shortfall) = if let Some(pair) = &options.compare {
         let note = |report: &bench::Report| {
             // Rounds take their time: whoever waits sees that something happens.
@@ -274,7 +295,7 @@ fn run_bench(options: bench::BenchOptions) -> Result<(), Failure> {
         (report.to_string(), report.to_json(), report.shortfall())
     };
     print(&if options.json { format!("{json:#}") } else { text });
-    shortfall.map_or(Ok(()), |text| Err(Failure { text, status: 3 }))
+    shortfall.map_or(Ok(()), |text| Err(Failure::new(text, 3)))
 }
 
 fn version(program: &str) -> String {
@@ -295,6 +316,8 @@ fn refuse(error: &dyn core::fmt::Display, status: u8) -> u8 {
     log::say(error);
     status
 }
+
+const BROKEN: io::ErrorKind = io::ErrorKind::BrokenPipe;
 
 const SANSQ: &str = "sansq";
 

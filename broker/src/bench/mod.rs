@@ -12,9 +12,10 @@
 //! What is measured, and how to read it, is in `docs/BENCH.md`.
 
 use core::fmt;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,7 @@ use sansq_core::name::{InvalidName, TopicName};
 use sansq_core::protocol::frame::OK;
 use sansq_core::upgrade::UpgradeError;
 
+mod cleanup;
 mod commands;
 mod compare;
 mod consumer;
@@ -44,6 +46,7 @@ pub use flow::Flow;
 pub use options::{BenchOptions, Body, Mode, Pair};
 pub use report::{Report, Server};
 
+use cleanup::Cleanup;
 use commands::Commands;
 use consumer::Consumer;
 use cpu::Usage;
@@ -72,6 +75,8 @@ pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
         None => options.nsqd_tcp_address.clone(),
     };
     let setup = Setup::new(options, address)?;
+    // Behind everything else, however that ends.
+    let _cleanup = Cleanup::new(options, &setup.address, &setup.topics, &setup.stop);
     // Consumers first: a message that finds no channel would wait on the topic.
     let mut server = Server::default();
     let consumers = match options.mode {
@@ -87,9 +92,9 @@ pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     if options.mode != Mode::Sub {
         publishers = setup.publishers(&mut server, options.rate, options.messages, end)?;
     }
-    let start = u64::try_from(options.warm_up.as_nanos()).unwrap_or(u64::MAX);
+    let start = u64::try_from(options.warm_up().as_nanos()).unwrap_or(u64::MAX);
     let run = Run::new(options.mode, (start, end), publishers.len(), options.channels, left);
-    let run = run.spin(options.spin);
+    let run = run.spin(options.spin).stopped_by(&setup.stop);
     let (published, received) = setup.go(&run, publishers, consumers, &mut server)?;
     let undelivered = match options.mode {
         Mode::Both => run.expected().saturating_sub(run.received.load(Ordering::Relaxed)),
@@ -105,6 +110,8 @@ pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
 pub enum BenchError {
     /// The server wants a secret: `--client-opt auth_secret,…`.
     AuthRequired,
+    /// A signal came before the end.
+    Interrupted,
     /// The connection failed; what it was used for, and how.
     Io(&'static str, io::Error),
     /// What came through TLS or a compression means nothing.
@@ -135,6 +142,7 @@ impl fmt::Display for BenchError {
             Self::AuthRequired => {
                 f.write_str("the server wants a secret: --client-opt auth_secret,SECRET")
             }
+            Self::Interrupted => f.write_str("interrupted"),
             Self::Io(what, error) => write!(f, "{what}: {error}"),
             Self::Layer(error) => error.fmt(f),
             Self::Malformed => f.write_str("the server's answer is not NSQ's protocol"),
@@ -156,6 +164,7 @@ impl core::error::Error for BenchError {
             Self::Layer(error) => Some(error),
             Self::Name(_, error) => Some(error),
             Self::AuthRequired
+            | Self::Interrupted
             | Self::Malformed
             | Self::NotGranted(_)
             | Self::Options(_)
@@ -174,6 +183,8 @@ struct Setup<'a> {
     topics: Vec<String>,
     channels: Vec<String>,
     marker: [u8; 8],
+    /// Set by a signal.
+    stop: Arc<AtomicBool>,
 }
 
 impl<'a> Setup<'a> {
@@ -195,6 +206,7 @@ impl<'a> Setup<'a> {
             connection: options.connection_options().map_err(BenchError::Options)?,
             topics,
             channels,
+            stop: Arc::default(),
             marker: (nanos ^ (u64::from(std::process::id()) << 48)).to_be_bytes(),
         })
     }
@@ -269,6 +281,7 @@ impl<'a> Setup<'a> {
     fn prefill(&self, messages: u64, server: &mut Server) -> Result<u64, BenchError> {
         let publishers = self.publishers(server, None, Some(messages), u64::MAX)?;
         let run = Run::new(Mode::Pub, (0, u64::MAX), publishers.len(), 0, None);
+        let run = run.stopped_by(&self.stop);
         let (published, _) = self.go(&run, publishers, Vec::new(), &mut Server::default())?;
         Ok(published.total)
     }
@@ -276,7 +289,7 @@ impl<'a> Setup<'a> {
     /// Consumes so many messages; how many of them did not come.
     fn drain(&self, messages: u64) -> Result<u64, BenchError> {
         let consumers = self.consumers(&mut Server::default())?;
-        let run = Run::new(Mode::Sub, (0, u64::MAX), 0, 1, Some(messages));
+        let run = Run::new(Mode::Sub, (0, u64::MAX), 0, 1, Some(messages)).stopped_by(&self.stop);
         let (_, received) = self.go(&run, Vec::new(), consumers, &mut Server::default())?;
         Ok(messages.saturating_sub(received.total))
     }
@@ -306,7 +319,8 @@ impl<'a> Setup<'a> {
             if let Some(pid) = server.pid {
                 server.watch(run, are_done, || cpu::usage(pid));
             }
-            Ok((join(publishers)?, join(consumers)?))
+            let flows = (join(publishers)?, join(consumers)?);
+            if self.stop.load(Ordering::Relaxed) { Err(BenchError::Interrupted) } else { Ok(flows) }
         })
     }
 }

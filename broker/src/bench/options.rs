@@ -23,7 +23,8 @@ use super::echo::ECHO;
         Open loop, with --rate: commands are due at fixed times, whether or not the server keeps up, and \
         latency counts from the time a command was due. So a server that stalls for a second is charged for \
         all that should have been sent meanwhile.\n\n\
-        Mode `pub` leaves its messages in the topic, unless --drain consumes them; `both` consumes what it \
+        Topics that a run makes are deleted at its end; with --topic they are yours and stay, and so they do \
+        with --keep. Mode `pub` leaves its messages in the topic until then, unless --drain consumes them; `both` consumes what it \
         publishes; `sub` consumes what is there, or what --prefill puts there first, until --duration is over or \
         nothing has come for a second.",
     after_long_help = "Examples:\n  \
@@ -99,9 +100,9 @@ pub struct BenchOptions {
     /// again, so that it is not late. Costs CPU time
     #[arg(long, default_value = "50us", value_parser = parse_go_duration)]
     pub spin: Duration,
-    /// How long to go on before anything is counted
-    #[arg(long, default_value = "1s", value_parser = parse_go_duration)]
-    pub warm_up: Duration,
+    /// How long to go on before anything is counted [default: 1s; with --prefill 0s, or little is left to count]
+    #[arg(long, value_parser = parse_go_duration)]
+    pub warm_up: Option<Duration>,
     /// How long to count
     #[arg(long, default_value = "10s", value_parser = parse_go_duration)]
     pub duration: Duration,
@@ -115,6 +116,14 @@ pub struct BenchOptions {
     /// memory that the server has used before
     #[arg(long)]
     pub drain: bool,
+
+    /// The nsqd's HTTP API, for deleting the topics that a run without --topic has made [default: the port above
+    /// that of --nsqd-tcp-address]
+    #[arg(long, value_name = "ADDRESS")]
+    pub nsqd_http_address: Option<String>,
+    /// Leave those topics where they are
+    #[arg(long)]
+    pub keep: bool,
 
     /// An option of the connections, by go-nsq's name: name,value, or a name alone for true; repeat for more
     #[arg(long, value_name = "NAME,VALUE")]
@@ -225,6 +234,12 @@ impl BenchOptions {
         self.consumers.unwrap_or_else(|| channels.max(CONSUMERS))
     }
 
+    /// How long to go on before anything is counted.
+    pub fn warm_up(&self) -> Duration {
+        let default = if self.prefill.is_some() { Duration::ZERO } else { WARM_UP };
+        self.warm_up.unwrap_or(default)
+    }
+
     /// Publish commands per connection that may wait for their OK.
     pub fn window(&self) -> u32 {
         let default = match self.rate {
@@ -237,7 +252,7 @@ impl BenchOptions {
 
     /// Nanoseconds from the start to the end of what is counted.
     pub(super) fn end_nanos(&self) -> Option<u64> {
-        let total = self.warm_up.checked_add(self.duration)?;
+        let total = self.warm_up().checked_add(self.duration)?;
         u64::try_from(total.as_nanos()).ok().filter(|nanos| *nanos <= NANOS_MAX)
     }
 
@@ -294,6 +309,9 @@ fn topic(text: &str) -> Result<TopicName, sansq_core::name::InvalidName> {
 fn channel(text: &str) -> Result<ChannelName, sansq_core::name::InvalidName> {
     ChannelName::new(text)
 }
+
+/// The default of `--warm-up`.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Bytes of all commands together: this much is not built by accident.
 pub(super) const COMMANDS_MAX: u64 = 1 << 30;

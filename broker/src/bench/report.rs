@@ -73,7 +73,21 @@ impl Report {
             ));
         }
         let counted = if self.options.mode == Mode::Sub { &self.received } else { &self.published };
-        (counted.messages == 0).then(|| "nothing came while it was counted".into())
+        if counted.messages > 0 {
+            return None;
+        }
+        let warm_up = self.options.warm_up();
+        Some(match (self.options.mode, counted.total) {
+            (Mode::Sub, 0) => format!(
+                "there was nothing to consume in {}: publish there first, or use --prefill",
+                self.topics.first().map_or("", String::as_str)
+            ),
+            (_, 0) => "nothing came while it was counted".into(),
+            (_, early) => format!(
+                "all {early} messages came within the --warm-up of {warm_up:?}, in which nothing is \
+                 counted: make that shorter, or have more of them"
+            ),
+        })
     }
 
     /// Microseconds of the server's CPU time per message: published, or in mode `sub` delivered.
@@ -119,7 +133,7 @@ impl Report {
             "rdy": options.rdy,
             "rate": options.rate,
             "client_opt": options.client_opt.iter().map(|opt| without_secret(opt)).collect::<Vec<_>>(),
-            "warm_up_seconds": options.warm_up.as_secs_f64(),
+            "warm_up_seconds": options.warm_up().as_secs_f64(),
             "duration_seconds": options.duration.as_secs_f64(),
             "undelivered": self.undelivered,
             "server": {

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Mode;
@@ -32,6 +33,8 @@ pub(super) struct Run {
     heard: AtomicU64,
     /// Whether a thread gave up; the others then do too.
     failed: AtomicBool,
+    /// Set from outside: then all give up as well.
+    stop: Arc<AtomicBool>,
 }
 
 impl Run {
@@ -56,12 +59,18 @@ impl Run {
             received: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            stop: Arc::default(),
         }
     }
 
     /// Has threads wait without sleeping, so long before something is due.
     pub(super) fn spin(self, spin: Duration) -> Self {
         Self { spin: u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Has all give up when `stop` is set.
+    pub(super) fn stopped_by(self, stop: &Arc<AtomicBool>) -> Self {
+        Self { stop: Arc::clone(stop), ..self }
     }
 
     /// Nanoseconds since the run began.
@@ -98,7 +107,7 @@ impl Run {
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.failed.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
     }
 
     pub(super) fn note_received(&self, messages: u64, now: u64) {

@@ -62,3 +62,42 @@ fn a_signal_ends_both_in_good_order() {
     }
     nsqd.wait_until_done("t", "c", 1);
 }
+
+/// Standard output has nobody who reads, as behind `| head`: that is no failure of any of them.
+#[test]
+fn whoever_has_seen_enough_hears_no_complaint() {
+    let nsqd = Nsqd::start();
+    nsqd.publish("t", &["message"]);
+    nsqd.post("/channel/create?topic=t&channel=c", "");
+    let (tcp, http) = (nsqd.tcp.as_str(), nsqd.http.as_str());
+    let tools: [&[&str]; 11] = [
+        &["completions", "bash"],
+        &["man"],
+        &["help"],
+        &["help", "tail"],
+        &["tail", "--help"],
+        &["--version"],
+        &["nsqd", "--help"],
+        &["nsqd", "--version"],
+        &["tail", "--topic=t", "--channel=c", "--nsqd-tcp-address", tcp],
+        &["stat", "--topic=t", "--channel=c", "--interval=1ms", "--nsqd-http-address", http],
+        &["top", "--once", "--nsqd-http-address", http],
+    ];
+    for args in tools {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut tool = Command::new(SANSQ);
+        let output = tool.args(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), log.as_ref()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn flags_are_named_as_they_were_written() {
+    let (status, _, log) = sansq(&["tail", "-t", "x"]);
+    assert_eq!(status, Some(2), "{log}");
+    assert!(log.contains("unexpected argument '-t'") && log.contains("'--topic'"), "{log}");
+    let (_, _, log) = sansq(&["tail", "--t", "x"]);
+    assert!(log.contains("unexpected argument '--t'"), "{log}");
+}

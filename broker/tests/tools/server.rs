@@ -78,6 +78,13 @@ impl Nsqd {
         stats["topics"][0]["channels"][0][key].as_i64()
     }
 
+    /// The topics that it has, by name.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        let stats = self.stats("");
+        let topics = stats["topics"].as_array().into_iter().flatten();
+        topics.filter_map(|topic| topic["topic_name"].as_str().map(Into::into)).collect()
+    }
+
     /// How many messages a topic has had.
     pub(crate) fn topic_count(&self, topic: &str) -> i64 {
         self.stats(&format!("&topic={topic}"))["topics"][0]["message_count"].as_i64().unwrap_or(0)
