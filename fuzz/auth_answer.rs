@@ -1,5 +1,5 @@
-//! What auth servers answer: whatever it is, it is judged within its limits, always alike, and what is
-//! allowed is no more than the answer as a whole allows.
+//! What auth servers answer: whatever it is, it is judged within its limits, always alike, and what
+//! is allowed is no more than the answer as a whole allows.
 
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::auth::judge;

@@ -1,19 +1,20 @@
-//! A channel under any sequence of commands, against the model that `core/tests/channel.rs` has too.
+//! A channel under any sequence of commands, against the model that `core/tests/channel.rs` has
+//! too.
 
 #[path = "../core/tests/model/channel.rs"]
 mod model;
 
 use self::model::{Memory, Model, Op};
 
-/// Reads the input as commands of four bytes each: what, to which consumer, about which message, and
-/// how long. Byte 0 chooses the channel.
+/// Reads the input as commands of four bytes each: what, to which consumer, about which message,
+/// and how long. Byte 0 chooses the channel.
 ///
 /// # Panics
 /// If the channel is wrong.
 pub fn check(data: &[u8]) {
     let Some((flags, commands)) = data.split_first() else { return };
-    // One channel in four is ephemeral, with little room. Several messages must not come back to it at
-    // one time, see `Memory::Drops`.
+    // One channel in four is ephemeral, with little room. Several messages must not come back to it
+    // at one time, see `Memory::Drops`.
     let memory = match flags % 4 {
         0 => Memory::Drops(1 + usize::from(flags / 4 % 4)),
         _ => Memory::Ample,

@@ -1,5 +1,5 @@
-//! Protocol V2, nsqd's side: however a stream is cut, the same commands and the same end come out, and
-//! the decoder never asks for nothing, nor for fewer bytes than it could do with.
+//! Protocol V2, nsqd's side: however a stream is cut, the same commands and the same end come out,
+//! and the decoder never asks for nothing, nor for fewer bytes than it could do with.
 
 use core::time::Duration;
 
@@ -29,7 +29,8 @@ struct Decoded {
     left: usize,
 }
 
-/// Checks one stream and the places where it is cut. The first byte of the stream switches heartbeats.
+/// Checks one stream and the places where it is cut. The first byte of the stream switches
+/// heartbeats.
 ///
 /// # Panics
 /// If the decoder is wrong.

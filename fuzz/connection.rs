@@ -1,5 +1,5 @@
-//! A connection with layers: whatever comes on the wire, and however it is cut, the shard does not panic,
-//! does the same, keeps no more than it says, and what it sends can be unpacked into frames.
+//! A connection with layers: whatever comes on the wire, and however it is cut, the shard does not
+//! panic, does the same, keeps no more than it says, and what it sends can be unpacked into frames.
 
 use bytes::BytesMut;
 use sansq_core::client::frame::{self, Frame};
@@ -10,8 +10,8 @@ use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_core::upgrade::{Decoded, Layer, Scratch, Stack, UpgradeError};
 
-/// Checks one stream and the places where it is cut. The first byte says which layers there are, and
-/// whether the stream is what comes on the wire or is packed before.
+/// Checks one stream and the places where it is cut. The first byte says which layers there are,
+/// and whether the stream is what comes on the wire or is packed before.
 ///
 /// # Panics
 /// If the connection is wrong.
@@ -60,8 +60,8 @@ struct Outcome {
     is_broken: bool,
 }
 
-/// However a stream is cut, it comes to the same; only how much of it is unpacked before the place where a
-/// Deflate stream breaks depends on what came together.
+/// However a stream is cut, it comes to the same; only how much of it is unpacked before the place
+/// where a Deflate stream breaks depends on what came together.
 fn compare(outcome: Outcome, expected: &Outcome) {
     if outcome.is_broken || expected.is_broken {
         assert!(outcome.closed.is_some() && expected.closed.is_some());

@@ -1,7 +1,7 @@
-//! A consumer at the level of its operations: nsqds that keep to the protocol until they send anything, cut
-//! anywhere, dials that fail, nsqlookupds that answer anything, a program that answers late or twice, and
-//! events that come too late. RDY stays within the budget, each message is answered once, and a consumer
-//! that is to stop stops in time.
+//! A consumer at the level of its operations: nsqds that keep to the protocol until they send
+//! anything, cut anywhere, dials that fail, nsqlookupds that answer anything, a program that
+//! answers late or twice, and events that come too late. RDY stays within the budget, each message
+//! is answered once, and a consumer that is to stop stops in time.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -306,8 +306,8 @@ impl World {
         }
     }
 
-    /// Goes on to the next timeout, and one after the other as long as one is due right now: that has to
-    /// end.
+    /// Goes on to the next timeout, and one after the other as long as one is due right now: that
+    /// has to end.
     fn timeout(&mut self) {
         for _ in 0..1000 {
             let Some(at) = self.consumer.poll_timeout() else { return };

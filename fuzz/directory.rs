@@ -1,6 +1,7 @@
-//! Who a client finds through nsqlookupds: answers of any kind and bytes, in any order, late, twice or never.
-//! An address is found once until it vanishes, vanishes only after as many rounds as are said, and never
-//! while somebody lists it; nobody is asked twice at once; what is found can be dialled.
+//! Who a client finds through nsqlookupds: answers of any kind and bytes, in any order, late, twice
+//! or never. An address is found once until it vanishes, vanishes only after as many rounds as are
+//! said, and never while somebody lists it; nobody is asked twice at once; what is found can be
+//! dialled.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,7 @@
-//! nsqd's HTTP interface: any sequence of requests, right, wrong or made of any bytes, against one shard.
-//! Every request gets one reply; what says that it is JSON is JSON; a refusal changes nothing; and the
-//! counts of published messages are those of the requests that were answered with OK.
+//! nsqd's HTTP interface: any sequence of requests, right, wrong or made of any bytes, against one
+//! shard. Every request gets one reply; what says that it is JSON is JSON; a refusal changes
+//! nothing; and the counts of published messages are those of the requests that were answered with
+//! OK.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

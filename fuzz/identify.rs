@@ -1,6 +1,6 @@
-//! IDENTIFY's JSON against rules that are written for [`serde_json::Value`]: accepted exactly when the
-//! rules say so, refused with the field that they name, and the answer is JSON that says what is in force
-//! (nsqd-protocol.md sections 8.1 to 8.3).
+//! IDENTIFY's JSON against rules that are written for [`serde_json::Value`]: accepted exactly when
+//! the rules say so, refused with the field that they name, and the answer is JSON that says what
+//! is in force (nsqd-protocol.md sections 8.1 to 8.3).
 
 use core::fmt;
 
@@ -13,7 +13,8 @@ use sansq_core::transmit::Transmit;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Checks one body. Bit 0 of its first byte, which is not part of it, lets clients have compression.
+/// Checks one body. Bit 0 of its first byte, which is not part of it, lets clients have
+/// compression.
 ///
 /// # Panics
 /// If the negotiation is wrong.
@@ -212,8 +213,8 @@ impl InForce {
     }
 }
 
-/// Whether a key names a field: in any letter case, and Unicode has two letters more that are a `k` or
-/// an `s` in another case.
+/// Whether a key names a field: in any letter case, and Unicode has two letters more that are a `k`
+/// or an `s` in another case.
 fn is_named(key: &str, field: &str) -> bool {
     let plain = |c: char| match c {
         '\u{212A}' => 'k',

@@ -19,8 +19,8 @@ pub mod record_file;
 pub mod shard;
 pub mod simulator;
 
-/// Takes an input apart that is a stream and where to cut it: a count, so many pairs of bytes that say
-/// where, and the stream. `None` if it is too short.
+/// Takes an input apart that is a stream and where to cut it: a count, so many pairs of bytes that
+/// say where, and the stream. `None` if it is too short.
 fn pieces(data: &[u8]) -> Option<Vec<&[u8]>> {
     let (count, rest) = data.split_first()?;
     let (cuts, wire) = rest.split_at_checked(usize::from(count % 8) * 2)?;

@@ -1,7 +1,7 @@
-//! An nsqlookupd at the level of its operations: nsqds that connect, identify, register, err, fall silent
-//! and vanish, requests over HTTP, tombstones, limits and a stop. Beside it runs a model of flat sets:
-//! look-ups, lists, statistics and every answer have to be the model's, and no timer rings twice. Where
-//! something has to give way, it looks at what did, and whether that was fair.
+//! An nsqlookupd at the level of its operations: nsqds that connect, identify, register, err, fall
+//! silent and vanish, requests over HTTP, tombstones, limits and a stop. Beside it runs a model of
+//! flat sets: look-ups, lists, statistics and every answer have to be the model's, and no timer
+//! rings twice. Where something has to give way, it looks at what did, and whether that was fair.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -289,8 +289,8 @@ impl World {
         self.expect(conn, "OK");
     }
 
-    /// Takes over what the nsqlookupd knows, which may be more by what one command wants, and less: who
-    /// lost which registration.
+    /// Takes over what the nsqlookupd knows, which may be more by what one command wants, and less:
+    /// who lost which registration.
     fn look_again(&mut self) -> Vec<(ConnId, Key)> {
         let (_, body) = self.ask("GET", "/debug", "");
         let debug: serde_json::Value = serde_json::from_str(&body).expect("JSON");
@@ -468,8 +468,8 @@ impl World {
         assert!(input.is_empty(), "something whole is left");
     }
 
-    /// What the nsqlookupd owes to a connection; the answers that were expected already are checked in
-    /// full.
+    /// What the nsqlookupd owes to a connection; the answers that were expected already are checked
+    /// in full.
     fn receive(&mut self, conn: ConnId, judge: Judge) {
         let mut owed = Vec::new();
         self.lookupd.swap_transmit(conn, &mut owed);
@@ -665,8 +665,8 @@ enum Judge {
     Pings,
 }
 
-/// Of several sessions of one nsqd, by its address and TCP port, the one that goes for it: one that has
-/// registered something, of these the one that showed life last, of these the newest.
+/// Of several sessions of one nsqd, by its address and TCP port, the one that goes for it: one that
+/// has registered something, of these the one that showed life last, of these the newest.
 fn liveliest<'a>(conns: impl Iterator<Item = (bool, &'a Conn)>) -> BTreeSet<SocketAddr> {
     let mut liveliest = BTreeMap::new();
     for (has_any, model) in conns {

@@ -1,5 +1,6 @@
-//! MPUB's body against a decoder of a page, which has all of it at once: the same messages, the same
-//! rest, the same words to the client, however the stream is cut (nsqd-protocol.md section 7.6).
+//! MPUB's body against a decoder of a page, which has all of it at once: the same messages, the
+//! same rest, the same words to the client, however the stream is cut (nsqd-protocol.md section
+//! 7.6).
 
 use bytes::BytesMut;
 use sansq_core::message::Bodies;

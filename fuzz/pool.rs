@@ -1,6 +1,6 @@
-//! A pool of producers at the level of its operations: nsqds that answer, refuse, vanish or send anything,
-//! nsqlookupds that answer anything, callers that give up, and events that come too late. Each publish
-//! completes exactly once, in time and with the truth, and a closed pool stops.
+//! A pool of producers at the level of its operations: nsqds that answer, refuse, vanish or send
+//! anything, nsqlookupds that answer anything, callers that give up, and events that come too late.
+//! Each publish completes exactly once, in time and with the truth, and a closed pool stops.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Data files and a meta file with any contents: the queue opens them, gives what is in them once and in
-//! order, ends, and leaves a folder that is in order.
+//! Data files and a meta file with any contents: the queue opens them, gives what is in them once
+//! and in order, ends, and leaves a folder that is in order.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -36,8 +36,8 @@ impl DiskOutput for Out {
     }
 }
 
-/// Takes the input apart at bytes `0xFF 0xFE`: the first piece is the meta file (there is none if it
-/// begins with `-`), the others are data files, the first byte of each being its number.
+/// Takes the input apart at bytes `0xFF 0xFE`: the first piece is the meta file (there is none if
+/// it begins with `-`), the others are data files, the first byte of each being its number.
 ///
 /// # Panics
 /// If the queue is wrong.
@@ -66,7 +66,8 @@ pub fn check(data: &[u8]) {
     // Nothing was finished: all of it comes again.
     let (again, _) = drain(&store, &mut files, true);
     if is_damaged {
-        // But the end that an old meta file knew leads past a damage to the records behind it only once.
+        // But the end that an old meta file knew leads past a damage to the records behind it only
+        // once.
         let mut rest = first.iter();
         assert!(again.iter().all(|record| rest.any(|other| other == record)), "{again:?}");
     } else {
@@ -77,7 +78,8 @@ pub fn check(data: &[u8]) {
 
 type Records = Vec<(u64, Vec<u8>)>;
 
-/// Takes everything out, and finishes it or not; closes the queue. Says also whether something was damaged.
+/// Takes everything out, and finishes it or not; closes the queue. Says also whether something was
+/// damaged.
 fn drain(store: &Store, files: &mut MemoryFiles, finishes: bool) -> (Records, bool) {
     let (mut out, now) = (Out::default(), Now::from_millis(1));
     let mut queue = DiskQueue::open(OPTIONS, &mut out);

@@ -1,6 +1,6 @@
-//! A whole nsqd of one or two shards: whatever clients send, and in whatever order the world acts, no
-//! shard panics, every byte that is sent belongs to a frame, nothing is sent after a close, and no
-//! timer rings for nothing.
+//! A whole nsqd of one or two shards: whatever clients send, and in whatever order the world acts,
+//! no shard panics, every byte that is sent belongs to a frame, nothing is sent after a close, and
+//! no timer rings for nothing.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -327,8 +327,8 @@ impl Node {
                     let before = self.clients[at].closing.replace(how);
                     assert_ne!(before, Some(Close::Now), "closed twice");
                     assert_ne!(before, Some(how), "closed twice");
-                    // What is owed at this moment may still be sent; the socket closes when the program
-                    // says so.
+                    // What is owed at this moment may still be sent; the socket closes when the
+                    // program says so.
                     self.write(at);
                 }
             }

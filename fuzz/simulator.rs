@@ -1,7 +1,7 @@
-//! A small cluster in the simulator, driven from the input: the first bytes choose topology, sizes and
-//! which kinds of faults there are, the rest is what breaks and when. The simulator's judges say whether a
-//! message was lost, came twice or out of turn, and whether everything comes to an end when nothing breaks
-//! any more; some inputs run twice, and have to give one hash.
+//! A small cluster in the simulator, driven from the input: the first bytes choose topology, sizes
+//! and which kinds of faults there are, the rest is what breaks and when. The simulator's judges
+//! say whether a message was lost, came twice or out of turn, and whether everything comes to an
+//! end when nothing breaks any more; some inputs run twice, and have to give one hash.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -76,8 +76,8 @@ fn run(mut input: Input<'_>) -> Outcomes {
     cluster.world.outcomes()
 }
 
-/// What the swarm would draw of a small seed, with fewer messages and less time, and the faults of the
-/// input.
+/// What the swarm would draw of a small seed, with fewer messages and less time, and the faults of
+/// the input.
 fn options(input: &mut Input<'_>) -> Options {
     let seed = u64::from(input.byte()) << 8 | u64::from(input.byte());
     let mut options = Options::from_seed(seed);

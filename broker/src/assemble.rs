@@ -272,8 +272,8 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
     }
 }
 
-/// The memory that the process has in use: its resident set, which is what an operator's other tools
-/// show. 0 where the system does not tell.
+/// The memory that the process has in use: its resident set, which is what an operator's other
+/// tools show. 0 where the system does not tell.
 fn memory() -> Memory {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());

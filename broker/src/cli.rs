@@ -1,4 +1,5 @@
-//! Which program is meant, and how its start goes: `sansq nsqd`, a link called `nsqd`, `sansq` alone.
+//! Which program is meant, and how its start goes: `sansq nsqd`, a link called `nsqd`, `sansq`
+//! alone.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -20,8 +21,8 @@ use crate::tools::{
 };
 use crate::{bench, pages, version_line};
 
-/// Does what the arguments ask for, the program's name first; the process's exit status. The log is written
-/// when this returns, unless nobody takes it.
+/// Does what the arguments ask for, the program's name first; the process's exit status. The log is
+/// written when this returns, unless nobody takes it.
 pub fn run(args: &[OsString]) -> u8 {
     survive_file_size_limit();
     let status = carry_out(args);
@@ -58,9 +59,10 @@ fn carry_out(args: &[OsString]) -> u8 {
     }
 }
 
-/// Beyond its limit on the size of files (`ulimit -f`, `LimitFSIZE=`) the system kills a process that writes
-/// on, unless it takes the signal: then the write fails, and whoever wrote sees to it, as on a full disk.
-/// SIGPIPE needs nothing: Rust's programs ignore it, and writing to a pipe that nobody reads fails.
+/// Beyond its limit on the size of files (`ulimit -f`, `LimitFSIZE=`) the system kills a process
+/// that writes on, unless it takes the signal: then the write fails, and whoever wrote sees to it,
+/// as on a full disk. SIGPIPE needs nothing: Rust's programs ignore it, and writing to a pipe that
+/// nobody reads fails.
 fn survive_file_size_limit() {
     #[cfg(unix)]
     {
@@ -237,7 +239,8 @@ fn tool<P: Parser, E: Into<Failure>>(
     }
 }
 
-/// A message of clap's, which sees two dashes, with the flags as they were written: with one, perhaps.
+/// A message of clap's, which sees two dashes, with the flags as they were written: with one,
+/// perhaps.
 fn as_written(text: String, args: &[OsString]) -> String {
     let flags = args.iter().filter_map(|arg| arg.to_str()).filter_map(|arg| arg.split('=').next());
     let single = flags.filter(|flag| flag.starts_with('-') && !flag.starts_with("--"));

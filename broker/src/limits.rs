@@ -14,9 +14,10 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// `chosen` clients, or as many as fit below `limit` open files if that is 0. HTTP has places of its
-    /// own, as many as [`http`] says, so that an operator can look at a server that is full, and so have data
-    /// files: a server with many queues on disk has places for those who consume them.
+    /// `chosen` clients, or as many as fit below `limit` open files if that is 0. HTTP has places
+    /// of its own, as many as [`http`] says, so that an operator can look at a server that is full,
+    /// and so have data files: a server with many queues on disk has places for those who consume
+    /// them.
     pub(crate) fn new(chosen: u64, http: u64, limit: Option<u64>, shards: u16) -> Self {
         let http = self::http(http, limit);
         let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
@@ -59,8 +60,8 @@ pub(crate) fn raise_open_files() -> Option<u64> {
     None
 }
 
-/// Files that are neither clients' nor HTTP's nor queues': the log, the data path, listeners, connections to
-/// nsqlookupds and to auth servers, refused connections that still read why.
+/// Files that are neither clients' nor HTTP's nor queues': the log, the data path, listeners,
+/// connections to nsqlookupds and to auth servers, refused connections that still read why.
 const KEPT: usize = 96;
 
 /// What a shard's thread has open to wait with.

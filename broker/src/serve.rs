@@ -43,8 +43,8 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), Se
     ends.wait(vec![nsqlookupd])
 }
 
-/// Runs both servers in one process until it is told to stop. The data path is made if it is missing
-/// and was not chosen by the user.
+/// Runs both servers in one process until it is told to stop. The data path is made if it is
+/// missing and was not chosen by the user.
 ///
 /// # Errors
 /// [`ServeError`] if one of them can't start, or failed while it ran.
@@ -99,8 +99,8 @@ fn welcome(options: &NsqdOptions, nsqd: &Running, nsqlookupd: &Running) -> Strin
     )
 }
 
-/// What comes before anything else, in the reference's order: the lock, the options, and two lines of
-/// the log (http-and-ops.md section 4).
+/// What comes before anything else, in the reference's order: the lock, the options, and two lines
+/// of the log (http-and-ops.md section 4).
 fn prepare_nsqd(
     options: &mut NsqdOptions,
     create: bool,
@@ -138,9 +138,10 @@ enum End {
 }
 
 impl Ends {
-    /// From now on SIGINT, SIGTERM and SIGHUP are asked for here. A second one during the stop changes
-    /// nothing, like in the reference. SIGHUP kills the reference, and what is in memory is lost; under
-    /// nohup it stays without effect. SIGUSR1 and SIGUSR2 do nothing, and Go's programs survive them too.
+    /// From now on SIGINT, SIGTERM and SIGHUP are asked for here. A second one during the stop
+    /// changes nothing, like in the reference. SIGHUP kills the reference, and what is in memory is
+    /// lost; under nohup it stays without effect. SIGUSR1 and SIGUSR2 do nothing, and Go's programs
+    /// survive them too.
     fn new() -> io::Result<Self> {
         let (report, happened) = channel();
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
@@ -188,8 +189,8 @@ impl Ends {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as nohup does it. Where the system does not tell,
-/// it was not.
+/// Whether this process was started with SIGHUP ignored, as nohup does it. Where the system does
+/// not tell, it was not.
 fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -214,8 +215,8 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// The last line of the log, and whose log it is: of `program`, or of one of the two servers in it. It has
-    /// the reference's words in front where it has some.
+    /// The last line of the log, and whose log it is: of `program`, or of one of the two servers in
+    /// it. It has the reference's words in front where it has some.
     pub fn last_line(&self, program: &str) -> (&'static str, String) {
         let target = match self.listen_error().map(|error| error.what) {
             Some(Listens::Nsqds | Listens::LookupHttp) => NSQLOOKUPD,

@@ -1,5 +1,6 @@
 //! What nsqadmin asks of both servers, call by call, and every key that it reads in the answers
-//! (http-and-ops.md section 9.3). A key that is missing or of another type ends nsqadmin or a page of it.
+//! (http-and-ops.md section 9.3). A key that is missing or of another type ends nsqadmin or a page
+//! of it.
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
@@ -126,7 +127,8 @@ enum Server {
 
 use Server::{Nsqd, Nsqlookupd};
 
-/// What has to be in an answer: where (`*` for each element, of which there has to be one), and what.
+/// What has to be in an answer: where (`*` for each element, of which there has to be one), and
+/// what.
 type Expected = &'static [(&'static str, Keys)];
 
 const STATS: Expected = &[

@@ -130,7 +130,8 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
     }
 }
 
-/// Of two servers in one process, and of several ports, the line says which it is and what changes it.
+/// Of two servers in one process, and of several ports, the line says which it is and what changes
+/// it.
 #[test]
 fn a_port_that_is_taken_is_named_with_its_server_and_its_flag() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,17 +1,20 @@
-//! How many instructions a message costs the core, and how that depends on how many messages there are.
+//! How many instructions a message costs the core, and how that depends on how many messages there
+//! are.
 //!
 //! ```console
 //! $ cargo bench -p sansq-core --bench instructions                  # with 1,000, 10,000 and 100,000 messages
 //! $ cargo bench -p sansq-core --bench instructions -- 1000000 due   # one step, with a million
 //! ```
 //!
-//! Numbers say with how many messages; any other word, that only steps are measured whose names contain it.
+//! Numbers say with how many messages; any other word, that only steps are measured whose names
+//! contain it.
 //!
-//! Instructions, and not time: they are the same on a busy machine, and a difference of a percent shows. They are
-//! counted by valgrind, which has to be installed, for this very program with two numbers of messages. The
-//! difference is what the second half of the messages cost, so that starting up, and connecting, is not in it.
-//! What goes before a step is counted alone and taken off. It says nothing of what waits for memory: a table
-//! that does not fit the cache costs time and no instructions. For that there is the bench `time`.
+//! Instructions, and not time: they are the same on a busy machine, and a difference of a percent
+//! shows. They are counted by valgrind, which has to be installed, for this very program with two
+//! numbers of messages. The difference is what the second half of the messages cost, so that
+//! starting up, and connecting, is not in it. What goes before a step is counted alone and taken
+//! off. It says nothing of what waits for memory: a table that does not fit the cache costs time
+//! and no instructions. For that there is the bench `time`.
 
 mod steps;
 

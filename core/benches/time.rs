@@ -1,5 +1,5 @@
-//! How long a message takes the core, waiting for memory included: the steps whose instructions the bench
-//! `instructions` counts.
+//! How long a message takes the core, waiting for memory included: the steps whose instructions the
+//! bench `instructions` counts.
 //!
 //! ```console
 //! $ cargo bench -p sansq-core --bench time          # with 1,000, 100,000 and a million messages

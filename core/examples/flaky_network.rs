@@ -1,12 +1,13 @@
-//! The core alone: a producer, an nsqd and a consumer on one thread, in virtual time, over a network that
-//! fails dials, delays bytes and cuts connections. No runtime, no socket, no clock; one seed names a run.
+//! The core alone: a producer, an nsqd and a consumer on one thread, in virtual time, over a
+//! network that fails dials, delays bytes and cuts connections. No runtime, no socket, no clock;
+//! one seed names a run.
 //!
 //! ```console
 //! $ cargo run -p sansq-core --example flaky_network -- 42
 //! ```
 //!
-//! What it shows: whatever the network does, a message that was acknowledged arrives, perhaps twice. And
-//! how little a driver is: everything below `settle` is the network, not the clients.
+//! What it shows: whatever the network does, a message that was acknowledged arrives, perhaps
+//! twice. And how little a driver is: everything below `settle` is the network, not the clients.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use core::error::Error;
@@ -115,7 +116,8 @@ macro_rules! client {
 impl World {
     fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
         let rng = Rng::new(seed);
-        // A publish whose answer was lost is published again, so nothing is lost, and some comes twice.
+        // A publish whose answer was lost is published again, so nothing is lost, and some comes
+        // twice.
         let options = PoolOptions { retry: RetryPolicy::Always, ..PoolOptions::default() };
         let pool = ProducerPool::new(options, rng.fork(1).next_u64())?;
         let options = ConsumerOptions { max_in_flight: 5, ..ConsumerOptions::default() };
@@ -331,7 +333,8 @@ impl World {
         }
     }
 
-    /// A client closes a connection, or did not want it any more when it was there. False: it is gone.
+    /// A client closes a connection, or did not want it any more when it was there. False: it is
+    /// gone.
     fn close(&mut self, who: Who, id: DialId) -> bool {
         let Some(link) = self.links.remove(&(who, id)) else { return false };
         self.shard.handle_closed(link.conn, self.now, &mut self.serving);

@@ -182,7 +182,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Of all ids that there ever were, each finds its own object or nothing, and slots are used again.
+        /// Of all ids that there ever were, each finds its own object or nothing, and slots are
+        /// used again.
         #[test]
         fn it_is_a_map_whose_keys_never_come_again(
             steps in prop::collection::vec(prop::option::of(any::<prop::sample::Index>()), 0..60),

@@ -41,8 +41,8 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes out the earliest entry that is due at `now`, with the time it was armed for. An owner that
-    /// remembers what it armed last tells left-overs apart by that time.
+    /// Takes out the earliest entry that is due at `now`, with the time it was armed for. An owner
+    /// that remembers what it armed last tells left-overs apart by that time.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
         let Reverse((at, key)) = *self.heap.peek()?;
         if at > now {
@@ -88,8 +88,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// An owner is woken at its deadline whenever that moved, at most once for each entry, and in the
-        /// order of time.
+        /// An owner is woken at its deadline whenever that moved, at most once for each entry, and
+        /// in the order of time.
         #[test]
         fn nobody_is_forgotten(moves in proptest::collection::vec((0..4_usize, 0..50_u64), 0..60)) {
             let mut deadlines = Deadlines::new();

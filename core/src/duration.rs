@@ -1,6 +1,7 @@
 //! Durations as NSQ writes them: `1h30m0s`, `250ms`, `827ns`.
 //!
-//! Flags, configuration files and the log use Go's text form (http-and-ops.md sections 1.5, 4 and 6).
+//! Flags, configuration files and the log use Go's text form (http-and-ops.md sections 1.5, 4 and
+//! 6).
 
 use core::fmt;
 use core::time::Duration;
@@ -53,9 +54,9 @@ fn write_decimal(f: &mut fmt::Formatter<'_>, value: u64, places: usize, unit: &s
     f.write_str(unit)
 }
 
-/// Reads Go's form: one or more decimal numbers, each with a unit (`ns`, `us`, `µs`, `ms`, `s`, `m`,
-/// `h`), in any order, or a plain `0`. A leading `+` is allowed. What is finer than a nanosecond is
-/// cut off.
+/// Reads Go's form: one or more decimal numbers, each with a unit (`ns`, `us`, `µs`, `ms`, `s`,
+/// `m`, `h`), in any order, or a plain `0`. A leading `+` is allowed. What is finer than a
+/// nanosecond is cut off.
 ///
 /// # Errors
 /// [`ParseDurationError`], which says what is wrong. No option of NSQ has a use for a negative

@@ -1,8 +1,8 @@
 //! A queue in blocks.
 //!
-//! One contiguous ring would double when it is full: it copies everything, needs three times the memory
-//! meanwhile, and touches pages that nobody has touched before. Here growing costs a block, and what is
-//! taken out gives its blocks back.
+//! One contiguous ring would double when it is full: it copies everything, needs three times the
+//! memory meanwhile, and touches pages that nobody has touched before. Here growing costs a block,
+//! and what is taken out gives its blocks back.
 
 use alloc::collections::VecDeque;
 
@@ -15,8 +15,8 @@ pub(crate) struct Fifo<T> {
     /// None of them is empty; all but the first and the last are full.
     blocks: VecDeque<VecDeque<T>>,
     len: usize,
-    /// The block that became empty last, for the next one: a queue that is filled and emptied again and
-    /// again allocates nothing.
+    /// The block that became empty last, for the next one: a queue that is filled and emptied again
+    /// and again allocates nothing.
     spare: VecDeque<T>,
 }
 

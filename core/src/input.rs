@@ -2,17 +2,18 @@
 //!
 //! A connection holds a buffer only while a command is half there. Everything else is read into one
 //! shared buffer that stays warm in the cache, is lent to whoever's socket is readable, and comes
-//! back within the same turn. So an idle connection costs no buffer, and bodies that were sliced out
-//! of it, and not copied, share one allocation instead of pinning one each.
+//! back within the same turn. So an idle connection costs no buffer, and bodies that were sliced
+//! out of it, and not copied, share one allocation instead of pinning one each.
 
 use bytes::BytesMut;
 
-/// The most that one read takes, and how far a buffer may grow ahead of what has arrived: a peer that
-/// announces a large body and sends nothing costs no more than this (nsqd-protocol.md, weakness W21).
+/// The most that one read takes, and how far a buffer may grow ahead of what has arrived: a peer
+/// that announces a large body and sends nothing costs no more than this (nsqd-protocol.md,
+/// weakness W21).
 pub const READ_LEN_MAX: usize = 64 * 1024;
 
-/// With less room than this the shared buffer is replaced, while slices of it are still alive. It is
-/// what is wasted at the end of each, and the size of the shortest read under load.
+/// With less room than this the shared buffer is replaced, while slices of it are still alive. It
+/// is what is wasted at the end of each, and the size of the shortest read under load.
 const ROOM_MIN: usize = 8 * 1024;
 
 /// The shared read buffer; see the [module](self).
@@ -40,8 +41,8 @@ impl Inputs {
         Self::default()
     }
 
-    /// Moves a connection's `unread` input to a buffer with room behind it, for one read. The command
-    /// under way needs at least `missing` bytes more.
+    /// Moves a connection's `unread` input to a buffer with room behind it, for one read. The
+    /// command under way needs at least `missing` bytes more.
     ///
     /// Lend one buffer at a time, and [give it back](Self::give_back).
     #[must_use]

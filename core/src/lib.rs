@@ -1,9 +1,9 @@
 //! NSQ as pure state machines: events in, actions out.
 //!
-//! Nothing in this crate opens a socket, reads a clock, starts a thread, sleeps, logs or draws a random
-//! number. Bytes, time and seeds are arguments; what is to be done comes back as values. So the same
-//! code runs under any runtime, in a simulator on a virtual clock, under a fuzzer, and in a unit test
-//! with literal times; and the same inputs give the same outputs, byte for byte.
+//! Nothing in this crate opens a socket, reads a clock, starts a thread, sleeps, logs or draws a
+//! random number. Bytes, time and seeds are arguments; what is to be done comes back as values. So
+//! the same code runs under any runtime, in a simulator on a virtual clock, under a fuzzer, and in
+//! a unit test with literal times; and the same inputs give the same outputs, byte for byte.
 //!
 //! | machine | what it is |
 //! |---|---|
@@ -19,7 +19,8 @@
 //!
 //! The wire is in [`protocol`], the HTTP APIs in [`http`], [`nsqd::http`] and
 //! [`nsqlookupd`]. Most
-//! people want a runtime's crate (`sansq-tokio`, `sansq-smol`) or the broker (`sansq`) and not this one.
+//! people want a runtime's crate (`sansq-tokio`, `sansq-smol`) or the broker (`sansq`) and not this
+//! one.
 //!
 //! # The turn
 //!
@@ -31,8 +32,8 @@
 //! 4. carry out the actions, field by field, until there are none;
 //! 5. arm one timer for `poll_timeout()`.
 //!
-//! A call returns with all its consequences in the caller's hands. No machine keeps a queue of outputs,
-//! so there is no drain to forget.
+//! A call returns with all its consequences in the caller's hands. No machine keeps a queue of
+//! outputs, so there is no drain to forget.
 //!
 //! # Example
 //!
@@ -72,9 +73,9 @@
 //!
 //! # Time
 //!
-//! [`Now`](time::Now) holds two clocks. Every timer runs on the monotonic one; the wall clock is only
-//! written into messages and shown to people. A call with a `now` that is earlier than the last one's
-//! does no harm, a `handle_timeout` that comes early or twice does nothing.
+//! [`Now`](time::Now) holds two clocks. Every timer runs on the monotonic one; the wall clock is
+//! only written into messages and shown to people. A call with a `now` that is earlier than the
+//! last one's does no harm, a `handle_timeout` that comes early or twice does nothing.
 //!
 //! # Back-pressure and limits
 //!
@@ -84,11 +85,11 @@
 //!
 //! # Errors and panics
 //!
-//! What a *peer* does wrong becomes bytes for that peer ([`protocol::error::ProtocolError`]) and the end
-//! of its connection. What goes wrong in the *world* (a connection that ends, a deadline) comes in as an
-//! event. What the *caller* may get wrong is kept small by types and by ids that know their generation:
-//! a stale one finds nothing. A panic means a bug; `# Panics` sections name the few mistakes of a caller
-//! that end in one. No bytes of a peer do.
+//! What a *peer* does wrong becomes bytes for that peer ([`protocol::error::ProtocolError`]) and
+//! the end of its connection. What goes wrong in the *world* (a connection that ends, a deadline)
+//! comes in as an event. What the *caller* may get wrong is kept small by types and by ids that
+//! know their generation: a stale one finds nothing. A panic means a bug; `# Panics` sections name
+//! the few mistakes of a caller that end in one. No bytes of a peer do.
 #![no_std]
 #![forbid(unsafe_code)]
 

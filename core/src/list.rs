@@ -11,8 +11,8 @@ const LEN_LEN: usize = 4;
 
 /// Bodies, each behind its length, as an MPUB has them (nsqd-protocol.md section 7.6).
 ///
-/// They stay together for as long as they wait together: what costs something per message is paid when
-/// a message leaves, and not before.
+/// They stay together for as long as they wait together: what costs something per message is paid
+/// when a message leaves, and not before.
 ///
 /// ```
 /// use sansq_core::list::MessageList;
@@ -36,8 +36,9 @@ impl PartialEq for MessageList {
 }
 
 impl MessageList {
-    /// Takes `count` bodies with their lengths, which is all of the first `len` bytes, out of `input`: small
-    /// bodies are copied, so that they keep no read buffer alive, large ones are sliced out.
+    /// Takes `count` bodies with their lengths, which is all of the first `len` bytes, out of
+    /// `input`: small bodies are copied, so that they keep no read buffer alive, large ones are
+    /// sliced out.
     pub(crate) fn take(count: u32, input: &mut BytesMut, len: usize, bodies: &mut Bodies) -> Self {
         let bytes = if is_copied(count, len) {
             let bytes = bodies.copy(&input[..len]);
@@ -130,11 +131,12 @@ impl<B: AsRef<[u8]>> FromIterator<B> for MessageList {
     }
 }
 
-/// How long a list may be for its bodies to be sliced out of it, whatever their lengths. One that waits
-/// longer than the others keeps all of it alive.
+/// How long a list may be for its bodies to be sliced out of it, whatever their lengths. One that
+/// waits longer than the others keeps all of it alive.
 const PINNED_LEN_MAX: usize = 256 * 1024;
 
-/// Of a longer list only bodies are sliced out that are at least one part in so many; others are copied.
+/// Of a longer list only bodies are sliced out that are at least one part in so many; others are
+/// copied.
 const PINNED_RATIO_MAX: usize = 16;
 
 fn whole(len: usize) -> u32 {

@@ -1,4 +1,5 @@
-//! How loud a line of the log is. The machines report *events*; their `Display` is the reference's text.
+//! How loud a line of the log is. The machines report *events*; their `Display` is the reference's
+//! text.
 
 use alloc::format;
 use alloc::string::String;

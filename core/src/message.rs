@@ -15,9 +15,9 @@ pub const ATTEMPTS_MAX: u16 = i16::MAX as u16;
 
 /// Bodies up to this many bytes are copied out of the read buffer; larger ones are slices of it.
 ///
-/// Copying costs no more than slicing up to here (20 ns against 20 ns for 100 bytes, 70 against 40 for
-/// 1 KiB; measured 2026-08 on a 2-core virtual machine), and a lingering small message then keeps no
-/// read buffer alive.
+/// Copying costs no more than slicing up to here (20 ns against 20 ns for 100 bytes, 70 against 40
+/// for 1 KiB; measured 2026-08 on a 2-core virtual machine), and a lingering small message then
+/// keeps no read buffer alive.
 pub const COPY_LEN_MAX: usize = 256;
 
 /// How many bytes of small bodies share one allocation. A lingering message pins at most this much.
@@ -37,8 +37,8 @@ impl MessageId {
         hex
     }
 
-    /// Reads an id that a client sent back. `None` for anything that [`to_hex`](Self::to_hex) does not
-    /// write, upper-case digits included: no message is in flight under such an id.
+    /// Reads an id that a client sent back. `None` for anything that [`to_hex`](Self::to_hex) does
+    /// not write, upper-case digits included: no message is in flight under such an id.
     pub fn parse(hex: &[u8]) -> Option<Self> {
         let hex: &[u8; MESSAGE_ID_LEN] = hex.try_into().ok()?;
         // Without branches, since every FIN has one.
@@ -105,8 +105,8 @@ pub struct Message {
     pub timestamp: UnixNanos,
     /// How often it was delivered on this channel, 0 to [`ATTEMPTS_MAX`], where it stays.
     pub attempts: u16,
-    /// Where it lies on the disk of its channel or topic, if it was popped from there: not until this is
-    /// finished may the disk forget it.
+    /// Where it lies on the disk of its channel or topic, if it was popped from there: not until
+    /// this is finished may the disk forget it.
     pub record: Option<RecordId>,
     /// One byte or more.
     pub body: Bytes,
@@ -117,11 +117,11 @@ const _: () = assert!(size_of::<Message>() <= 56);
 
 /// Makes the ids of one shard.
 ///
-/// The layout is the reference's (41 bits of time in units of 2^20 ns, 10 bits node, 12 bits sequence),
-/// so that tools which take ids apart go on working. Unlike there one generator serves all topics of a
-/// shard and the shards of a node divide the sequence, so that an id names one message of a node (W12);
-/// and where the sequence is used up or the clock steps back, the generator runs ahead of the clock
-/// rather than wait (W13).
+/// The layout is the reference's (41 bits of time in units of 2^20 ns, 10 bits node, 12 bits
+/// sequence), so that tools which take ids apart go on working. Unlike there one generator serves
+/// all topics of a shard and the shards of a node divide the sequence, so that an id names one
+/// message of a node (W12); and where the sequence is used up or the clock steps back, the
+/// generator runs ahead of the clock rather than wait (W13).
 #[derive(Clone, Debug)]
 pub struct IdGenerator {
     node: u64,
@@ -160,8 +160,8 @@ impl IdGenerator {
         MessageId(self.last)
     }
 
-    /// The next ids, one behind the other: the first, and how many. At most `max`, and at least one, if `max`
-    /// is that.
+    /// The next ids, one behind the other: the first, and how many. At most `max`, and at least
+    /// one, if `max` is that.
     pub fn next_ids(&mut self, unix: UnixNanos, max: u32) -> (MessageId, u32) {
         let first = self.next_id(unix);
         let more = self.left().min(u64::from(max.saturating_sub(1)));

@@ -196,8 +196,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// A name is its text: what is taken is given back, equal and in order as texts are, and what is
-        /// refused breaks the rule as it is written down.
+        /// A name is its text: what is taken is given back, equal and in order as texts are, and
+        /// what is refused breaks the rule as it is written down.
         #[test]
         fn names_are_texts(a in "[a-c.#]{0,3}(#ephemeral)?", b in "[a-c!]{0,66}") {
             for text in [&a, &b] {

@@ -8,12 +8,13 @@ use crate::{nsqd, nsqlookupd};
 /// An nsqd to start: its addresses, its shards, and what its machines act on.
 #[derive(Clone, Debug)]
 pub struct NsqdOptions {
-    /// Where clients connect, as `host:port`. Without a host: on every interface. Port 0: a free one.
+    /// Where clients connect, as `host:port`. Without a host: on every interface. Port 0: a free
+    /// one.
     pub tcp_address: String,
     /// Where the HTTP API listens, in the same form; `None` switches it off.
     pub http_address: Option<String>,
-    /// Where the HTTP API listens over TLS, in the same form; only with a certificate. `None` switches
-    /// it off.
+    /// Where the HTTP API listens over TLS, in the same form; only with a certificate. `None`
+    /// switches it off.
     pub https_address: Option<String>,
     /// Whom auth servers and nsqlookupds are believed that are asked over TLS; `None` lets no such
     /// request succeed.
@@ -21,12 +22,12 @@ pub struct NsqdOptions {
     pub client_tls: Option<crate::upgrade::ClientTls>,
     /// How many clients may be connected; more are told so and closed.
     pub max_connections: usize,
-    /// How many connections to the HTTP API may be open, at least 1. For one more another one goes, whoever
-    /// has moved nothing for the longest time.
+    /// How many connections to the HTTP API may be open, at least 1. For one more another one goes,
+    /// whoever has moved nothing for the longest time.
     pub max_http_connections: usize,
-    /// How many data files may be open at a time, divided among the shards; each has one at least. As many
-    /// files more may be written or synced at that time. Queues that are busy and more than that have their
-    /// files opened again and again, which costs a few microseconds each time.
+    /// How many data files may be open at a time, divided among the shards; each has one at least.
+    /// As many files more may be written or synced at that time. Queues that are busy and more than
+    /// that have their files opened again and again, which costs a few microseconds each time.
     pub data_files: usize,
     /// How many shards, and so threads; 1 to 256.
     pub shards: u16,
@@ -36,8 +37,8 @@ pub struct NsqdOptions {
     pub utc_offset: i32,
     /// Measures the process's memory for `/stats`; `None` shows zeros.
     pub memory: Option<fn() -> nsqd::http::Memory>,
-    /// Gives memory back to the system that the process has, and nothing uses, for `/debug/freememory`. It is
-    /// called on a thread of its own. Without it that path is 404.
+    /// Gives memory back to the system that the process has, and nothing uses, for
+    /// `/debug/freememory`. It is called on a thread of its own. Without it that path is 404.
     pub free_memory: Option<fn()>,
     /// What `/config` shows. The runtime corrects what is known only when the listeners are open.
     pub shown: nsqd::http::OptionValues,
@@ -80,7 +81,8 @@ pub struct LookupdOptions {
     pub tcp_address: String,
     /// Where consumers look topics up over HTTP, in the same form.
     pub http_address: String,
-    /// How many connections to the HTTP API may be open, as in [`NsqdOptions::max_http_connections`].
+    /// How many connections to the HTTP API may be open, as in
+    /// [`NsqdOptions::max_http_connections`].
     pub max_http_connections: usize,
     /// The options of the machine. The runtime fills in `tcp_port` and `http_port` with the ports
     /// really listened on.

@@ -28,7 +28,8 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..bound`; 0 if `bound` is 0. Its bias is below one in 2^32 for bounds below 2^32.
+    /// A number in `0..bound`; 0 if `bound` is 0. Its bias is below one in 2^32 for bounds below
+    /// 2^32.
     pub const fn below(&mut self, bound: u64) -> u64 {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }

@@ -6,8 +6,8 @@ use core::time::Duration;
 
 /// Monotonic time in nanoseconds since an origin that the driver chooses.
 ///
-/// Only differences mean anything. All timers of the core run on it, so that a step of the wall clock
-/// neither fires nor delays them (nsqd-protocol.md, weakness W13).
+/// Only differences mean anything. All timers of the core run on it, so that a step of the wall
+/// clock neither fires nor delays them (nsqd-protocol.md, weakness W13).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Instant(u64);
 

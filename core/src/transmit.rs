@@ -30,7 +30,8 @@ impl Transmit {
         Self { flat: Vec::new(), large: VecDeque::new(), written: 0, len: 0 }
     }
 
-    /// Everything in one piece, which costs nothing unless there are large bodies or a part is written.
+    /// Everything in one piece, which costs nothing unless there are large bodies or a part is
+    /// written.
     pub fn into_vec(mut self) -> Vec<u8> {
         if self.written == 0 && self.large.is_empty() {
             return self.flat;
@@ -109,8 +110,8 @@ impl Transmit {
         count
     }
 
-    /// Takes note that the next `count` bytes are written. When all are, the space is reused, or given
-    /// back if it was an unusual lot.
+    /// Takes note that the next `count` bytes are written. When all are, the space is reused, or
+    /// given back if it was an unusual lot.
     ///
     /// # Panics
     /// If `count` is more than [`len`](Self::len): a driver reports what it wrote.

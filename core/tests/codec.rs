@@ -1,5 +1,5 @@
-//! What one side writes, the other reads back: commands from client to server, frames from server to
-//! client.
+//! What one side writes, the other reads back: commands from client to server, frames from server
+//! to client.
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 use core::time::Duration;

@@ -97,8 +97,8 @@ proptest! {
         world.end();
     }
 
-    /// Topics and channels are deleted and emptied under everybody's hands: nobody is left stuck, and
-    /// what nobody touched arrives.
+    /// Topics and channels are deleted and emptied under everybody's hands: nobody is left stuck,
+    /// and what nobody touched arrives.
     #[test]
     fn nobody_is_left_stuck(
         shards in 1_u16..4,

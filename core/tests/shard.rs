@@ -58,7 +58,8 @@ fn message(node: &mut Node, client: Client) -> (String, u16, String) {
     }
 }
 
-/// The life of a message on one shard and on several: published, delivered, requeued, timed out, done.
+/// The life of a message on one shard and on several: published, delivered, requeued, timed out,
+/// done.
 #[test]
 fn life_of_a_message() {
     for shards in [1, 2, 5] {
@@ -176,7 +177,8 @@ fn silence_is_met_with_heartbeats_and_then_the_end() {
     assert!(!node.is_closed(client));
     node.wait(Duration::from_millis(1));
     assert!(node.is_closed(client));
-    // One that never says its magic goes too, and so does one that stops inside a body, with a word.
+    // One that never says its magic goes too, and so does one that stops inside a body, with a
+    // word.
     let (mute, slow) = (node.connect(0), node.client(0));
     node.send(slow, b"PUB t\n\0\0\0\x0aabc");
     node.wait(Duration::from_secs(60));
@@ -464,8 +466,8 @@ proptest! {
     }
 }
 
-/// A client that takes no bytes loses its connection while another shard still has its publish in hand:
-/// the answer that comes then goes nowhere.
+/// A client that takes no bytes loses its connection while another shard still has its publish in
+/// hand: the answer that comes then goes nowhere.
 #[test]
 fn an_answer_behind_a_close_is_not_sent() {
     let name = (0..9).map(|n| format!("topic-{n}")).find(|name| topic(name).home(2) == 1).unwrap();

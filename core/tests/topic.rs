@@ -1,5 +1,5 @@
-//! A topic against a model of it: what is published goes to every channel there is when it is handed on,
-//! in order and once, and every publisher hears what became of its publish, once.
+//! A topic against a model of it: what is published goes to every channel there is when it is
+//! handed on, in order and once, and every publisher hears what became of its publish, once.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -308,7 +308,8 @@ proptest! {
         }
     }
 
-    /// The rule at the limit of memory: publishers wait, in order, for room, for so long and no longer.
+    /// The rule at the limit of memory: publishers wait, in order, for room, for so long and no
+    /// longer.
     #[test]
     fn publishers_wait_for_room(
         limit in 1_usize..8,

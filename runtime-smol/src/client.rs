@@ -7,8 +7,8 @@ use crate::Executor;
 /// Makes a producer whose tasks run on smol's global executor, and connects.
 ///
 /// # Errors
-/// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows when something
-/// is published.
+/// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows when
+/// something is published.
 pub fn producer(config: ProducerConfig) -> Result<Producer, SetupError> {
     producer_on(Executor::default(), config)
 }

@@ -143,6 +143,6 @@ impl Task for SmolTask {
     }
 }
 
-/// Tasks between two looks at the sockets. A look costs about as much as the shortest task, the longest
-/// takes a hundred times that.
+/// Tasks between two looks at the sockets. A look costs about as much as the shortest task, the
+/// longest takes a hundred times that.
 const TASKS_MAX: usize = 16;

@@ -55,8 +55,9 @@ async fn publish(
     Path(topic): Path<String>,
     body: Bytes,
 ) -> (StatusCode, String) {
-    // `enqueue` says "full" at once, where `publish` would wait for room: under overload a client hears
-    // of it while it is still there. If the client goes away, the message is published all the same.
+    // `enqueue` says "full" at once, where `publish` would wait for room: under overload a client
+    // hears of it while it is still there. If the client goes away, the message is published all
+    // the same.
     let published = match producer.enqueue(topic, body) {
         Ok(receipt) => receipt.await,
         Err(error) => Err(error),

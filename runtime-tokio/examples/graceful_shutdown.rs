@@ -27,7 +27,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let asked = asked_to_end()?;
         println!("copying orders to orders_copy; Ctrl-C ends");
         asked.await?;
-        // 1. No new messages; those that nobody has begun go back. `copy` is over when the last handler is.
+        // 1. No new messages; those that nobody has begun go back. `copy` is over when the last
+        //    handler is.
         println!("stopping");
         consumer.stop(Duration::from_secs(20)).await;
         io::Result::Ok(())

@@ -1,4 +1,5 @@
-//! Handlers for jobs, eight at a time and on all cores; what fails too often goes to a topic of its own.
+//! Handlers for jobs, eight at a time and on all cores; what fails too often goes to a topic of its
+//! own.
 //!
 //! ```console
 //! $ cargo run -p sansq-tokio --example worker_pool -- 127.0.0.1:4150
@@ -45,8 +46,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
     let consumer = Arc::new(consumer(config)?);
 
-    // Two tasks with four handlers each. The runtime may have the tasks on two threads; handlers that wait
-    // more than they compute could all be in one.
+    // Two tasks with four handlers each. The runtime may have the tasks on two threads; handlers
+    // that wait more than they compute could all be in one.
     let workers: Vec<_> = (0..2)
         .map(|_| {
             let (consumer, producer, over) =

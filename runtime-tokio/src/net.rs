@@ -113,6 +113,6 @@ impl runtime::Listener for Listener {
     }
 }
 
-/// Whether a read that does not fill its room took all there was, so that the reactor hears of more: so it
-/// is with epoll.
+/// Whether a read that does not fill its room took all there was, so that the reactor hears of
+/// more: so it is with epoll.
 const SHORT_READ_IS_LAST: bool = cfg!(any(target_os = "linux", target_os = "android"));

@@ -50,8 +50,8 @@ impl Tokio {
 fn is_complete() -> bool {
     panic::catch_unwind(|| {
         drop(sleep(Duration::ZERO));
-        // Neither is it connected, nor is anything sent. Without a descriptor to spare nothing is known, and
-        // dialling will say why.
+        // Neither is it connected, nor is anything sent. Without a descriptor to spare nothing is
+        // known, and dialling will say why.
         if let Ok(socket) = socket2::Socket::new(Domain::IPV4, Type::STREAM, None)
             && socket.set_nonblocking(true).is_ok()
         {

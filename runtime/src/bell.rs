@@ -7,8 +7,8 @@ use std::sync::PoisonError;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
-/// Any thread rings it; rings before it is answered are one. One task at a time waits for it, on whatever executor: of
-/// two, only the later one would hear it.
+/// Any thread rings it; rings before it is answered are one. One task at a time waits for it, on
+/// whatever executor: of two, only the later one would hear it.
 ///
 /// Whoever answers a ring sees all that any of the ringers did before it rang.
 #[derive(Debug, Default)]
@@ -20,7 +20,8 @@ pub(crate) struct Bell {
 impl Bell {
     /// Rings.
     pub(crate) fn ring(&self) {
-        // Also when it has been rung already this is a write, so that its answer sees what was done before this ring too.
+        // Also when it has been rung already this is a write, so that its answer sees what was done
+        // before this ring too.
         if !self.is_rung.swap(true, Ordering::AcqRel)
             && let Some(waiter) = self.exchange(None)
         {
@@ -28,8 +29,8 @@ impl Bell {
         }
     }
 
-    /// Waits until it rings, or has rung since it was last answered. If this is dropped before it is over, no ring is
-    /// lost.
+    /// Waits until it rings, or has rung since it was last answered. If this is dropped before it
+    /// is over, no ring is lost.
     pub(crate) async fn wait(&self) {
         poll_fn(|context| self.poll_wait(context)).await;
     }

@@ -1,5 +1,5 @@
-//! HTTP requests to others, on hyper: the part of [`Actions::calls`](sansq_core::nsqd::Actions::calls)
-//! that is neither a socket nor a timer.
+//! HTTP requests to others, on hyper: the part of
+//! [`Actions::calls`](sansq_core::nsqd::Actions::calls) that is neither a socket nor a timer.
 
 use core::future::Future;
 use core::time::Duration;
@@ -62,8 +62,8 @@ fn host_and_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Carries out a call over the connection that `connect` makes, a TLS handshake included. `sleep` is over
-/// after the time that it is given.
+/// Carries out a call over the connection that `connect` makes, a TLS handshake included. `sleep`
+/// is over after the time that it is given.
 async fn talk<T, S>(
     call: &Call,
     connect: impl Future<Output = io::Result<T>>,

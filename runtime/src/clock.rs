@@ -33,9 +33,9 @@ impl Clock {
         time::Instant::from_nanos(nanos)
     }
 
-    /// Whether it is so much later than `due` that this process was paused, or this thread had too much to do.
-    /// Then what has arrived meanwhile is to be read before a deadline is judged that waits for it: see
-    /// [`CATCH_UP`].
+    /// Whether it is so much later than `due` that this process was paused, or this thread had too
+    /// much to do. Then what has arrived meanwhile is to be read before a deadline is judged that
+    /// waits for it: see [`CATCH_UP`].
     pub(crate) fn is_late(self, due: time::Instant) -> bool {
         self.instant().saturating_since(due) > LATE
     }
@@ -49,8 +49,8 @@ impl Clock {
 /// How late timers may ring, and deadlines be judged all the same.
 const LATE: Duration = Duration::from_millis(20);
 
-/// How long a server that is late reads before it judges deadlines. A read of each connection shows who is
-/// there; it need not be all that they have sent.
+/// How long a server that is late reads before it judges deadlines. A read of each connection shows
+/// who is there; it need not be all that they have sent.
 pub(crate) const CATCH_UP: Duration = Duration::from_millis(10);
 
 /// How often in a row, since a server that is late all the time has to judge some time.

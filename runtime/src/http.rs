@@ -1,5 +1,5 @@
-//! HTTP/1 around the core's pure mappings, between hyper's types and theirs. The adapter has hyper read
-//! and write; a [`Site`] answers.
+//! HTTP/1 around the core's pure mappings, between hyper's types and theirs. The adapter has hyper
+//! read and write; a [`Site`] answers.
 
 use core::convert::Infallible;
 use core::future::{Future, poll_fn};
@@ -36,8 +36,9 @@ pub trait Site: 'static {
     fn room(&self) -> Option<&Room> {
         None
     }
-    /// Answers. `too_big` says that the body is longer than the limit; it is left out then. `permit` is
-    /// its room, which is to be kept until everything is done that the request asks for.
+    /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
+    /// `permit` is its room, which is to be kept until everything is done that the request asks
+    /// for.
     fn answer(
         &self,
         request: &http::Request<'_>,
@@ -46,8 +47,8 @@ pub trait Site: 'static {
     ) -> impl Future<Output = HttpReply>;
 }
 
-/// Answers a request. `visit` is told how far it is, and says when the answer has to be given up because
-/// others want the place. `sleep` is over after so long.
+/// Answers a request. `visit` is told how far it is, and says when the answer has to be given up
+/// because others want the place. `sleep` is over after so long.
 ///
 /// # Errors
 /// If the body does not come. The connection is to be closed.

@@ -13,13 +13,14 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use crate::http::ANSWER_TIME;
 use crate::visitors::{Stage, Visit};
 
-/// A connection that fails when its peer has taken nothing for [`ANSWER_TIME`]. `sleep` is the runtime's.
+/// A connection that fails when its peer has taken nothing for [`ANSWER_TIME`]. `sleep` is the
+/// runtime's.
 ///
-/// hyper has a limit to how long a request's head may take, and none to an answer. Without one, clients
-/// that ask and do not read would hold their places for as long as nobody else wants them.
+/// hyper has a limit to how long a request's head may take, and none to an answer. Without one,
+/// clients that ask and do not read would hold their places for as long as nobody else wants them.
 ///
-/// When it is shut down it says so, and drops for a moment what the peer still sends: closing a socket with
-/// unread input makes the kernel send a reset, which can overtake the last answer.
+/// When it is shut down it says so, and drops for a moment what the peer still sends: closing a
+/// socket with unread input makes the kernel send a reset, which can overtake the last answer.
 #[derive(Debug)]
 pub struct Impatient<T, F, S> {
     inner: T,
@@ -50,8 +51,8 @@ where
     where
         T: Unpin,
     {
-        // Before the attempt, since the kernel may have room for some bytes more although the peer has
-        // taken none: a late peer would win minute after minute.
+        // Before the attempt, since the kernel may have room for some bytes more although the peer
+        // has taken none: a late peer would win minute after minute.
         if self.waiting.is_some() && self.is_late(context) {
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
@@ -172,8 +173,8 @@ where
     }
 }
 
-/// How long a connection that is closing goes on reading, and how many bytes of that it drops: enough for
-/// what a client sends before it looks at the answer.
+/// How long a connection that is closing goes on reading, and how many bytes of that it drops:
+/// enough for what a client sends before it looks at the answer.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_LEN_MAX: usize = 1024 * 1024;
 

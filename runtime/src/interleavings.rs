@@ -5,9 +5,9 @@ use core::future::Future;
 use loom::model::Builder;
 use loom::thread::JoinHandle;
 
-/// Runs `test` once for each order in which its threads may meet, as long as no more than [`PREEMPTIONS_MAX`] of them
-/// are interrupted where they need not wait. A test in which all threads wait fails as a deadlock, which is what
-/// becomes of a wake-up that is lost.
+/// Runs `test` once for each order in which its threads may meet, as long as no more than
+/// [`PREEMPTIONS_MAX`] of them are interrupted where they need not wait. A test in which all
+/// threads wait fails as a deadlock, which is what becomes of a wake-up that is lost.
 pub(crate) fn explore(test: impl Fn() + Send + Sync + 'static) {
     explore_to(PREEMPTIONS_MAX, test);
 }

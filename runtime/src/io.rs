@@ -14,7 +14,8 @@ use crate::runtime::Socket;
 #[derive(Debug)]
 pub(crate) struct Stream<S> {
     socket: S,
-    /// What was read and not taken. It has memory only while there is something in it, or a read under way.
+    /// What was read and not taken. It has memory only while there is something in it, or a read
+    /// under way.
     input: BytesMut,
 }
 

@@ -40,8 +40,8 @@ struct Inbox {
 /// outstanding, sockets by the process's descriptors, completions by what was asked for.
 #[derive(Debug, Default)]
 pub struct Mail {
-    /// From other shards, in the order of each; before `arrivals`, since a connection's new home has
-    /// to know all that its old one had said before.
+    /// From other shards, in the order of each; before `arrivals`, since a connection's new home
+    /// has to know all that its old one had said before.
     pub batch: Vec<ShardMessage>,
     /// Sockets.
     pub arrivals: Vec<Arrival>,
@@ -110,7 +110,8 @@ impl Lanes {
         self.with_mail(target, |mail| mail.batch.append(batch));
     }
 
-    /// Hands completions of storage requests over, and leaves none. [`ring`](Self::ring) afterwards.
+    /// Hands completions of storage requests over, and leaves none. [`ring`](Self::ring)
+    /// afterwards.
     pub fn post_done(&self, target: ShardId, done: &mut Vec<Done>) {
         self.with_mail(target, |mail| mail.done.append(done));
     }

@@ -1,12 +1,13 @@
 //! Servers and clients of sansq, on any runtime.
 //!
-//! The core knows no threads, clocks and sockets. Here they are, without a particular executor: [`server`]
-//! drives nsqd and nsqlookupd, [`client`] producers and consumers, and around them are clocks, the log, what
-//! arrives at a shard from other threads, files, listening, and HTTP. What a runtime has to bring is in
+//! The core knows no threads, clocks and sockets. Here they are, without a particular executor:
+//! [`server`] drives nsqd and nsqlookupd, [`client`] producers and consumers, and around them are
+//! clocks, the log, what arrives at a shard from other threads, files, listening, and HTTP. What a
+//! runtime has to bring is in
 //! [`runtime`]: tasks, timers and sockets.
 //!
-//! This crate is a part of `sansq-tokio` and `sansq-smol`. Programs use those; it is for whoever writes a
-//! third.
+//! This crate is a part of `sansq-tokio` and `sansq-smol`. Programs use those; it is for whoever
+//! writes a third.
 //!
 //! ```
 //! use sansq_runtime::Clock;

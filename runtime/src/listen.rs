@@ -28,8 +28,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens for `what` on `host:port`, without a host on every interface; or on the unix socket at a path
-    /// (nsqd-protocol.md section 1), which is what has no port and looks like a path.
+    /// Listens for `what` on `host:port`, without a host on every interface; or on the unix socket
+    /// at a path (nsqd-protocol.md section 1), which is what has no port and looks like a path.
     ///
     /// # Errors
     /// A [`ListenError`].
@@ -151,8 +151,8 @@ enum AddressKind {
     Neither,
 }
 
-/// By Go's rules whatever has no host and port is a path; most often that is a port forgotten, so that here it
-/// has to look like a path too.
+/// By Go's rules whatever has no host and port is a path; most often that is a port forgotten, so
+/// that here it has to look like a path too.
 fn kind(address: &str) -> AddressKind {
     let has_port = match address.strip_prefix('[') {
         Some(rest) => rest.split_once(']').is_some_and(|(host, port)| {
@@ -202,8 +202,8 @@ pub struct SocketFile {
 
 #[cfg(unix)]
 impl SocketFile {
-    /// Listens at `path`, with the permissions that the process's umask leaves. A socket that a dead
-    /// server left there is replaced: nobody answers at it.
+    /// Listens at `path`, with the permissions that the process's umask leaves. A socket that a
+    /// dead server left there is replaced: nobody answers at it.
     fn listen(path: &Path) -> io::Result<(UnixListener, Self)> {
         let socket = match UnixListener::bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
@@ -295,7 +295,8 @@ impl AcceptPause {
         Self(ACCEPT_PAUSE_MIN)
     }
 
-    /// How long to leave the listener alone after `error`, which is logged; `None` to go on at once.
+    /// How long to leave the listener alone after `error`, which is logged; `None` to go on at
+    /// once.
     pub fn after(&mut self, error: &io::Error, program: Program, name: &str) -> Option<Duration> {
         // That one connection was gone before it was accepted.
         if error.kind() == ErrorKind::ConnectionAborted {

@@ -26,8 +26,8 @@ impl Program {
         self.log_kind(level, None, line);
     }
 
-    /// Writes one line of a `kind` that peers can cause at will, which is a field of the event. Whoever writes
-    /// the lines may leave some of a kind out, and say how many.
+    /// Writes one line of a `kind` that peers can cause at will, which is a field of the event.
+    /// Whoever writes the lines may leave some of a kind out, and say how many.
     pub fn log_kind(self, level: Level, kind: Option<&'static str>, line: impl Display) {
         match self {
             Self::Nsqd => match level {
@@ -47,7 +47,8 @@ impl Program {
         }
     }
 
-    /// Writes many lines, each with its level and kind. Those of a start with many topics are within a span
+    /// Writes many lines, each with its level and kind. Those of a start with many topics are
+    /// within a span
     /// [`BATCH`]: whoever writes them may do so together, at its end.
     pub fn log_all<L: Display>(
         self,
@@ -68,7 +69,8 @@ impl Program {
     }
 }
 
-/// Lines of this process's log that were not written, for `/metrics`. Whoever writes the log counts them.
+/// Lines of this process's log that were not written, for `/metrics`. Whoever writes the log counts
+/// them.
 #[derive(Debug, Default)]
 pub struct Unwritten {
     lost: AtomicU64,

@@ -1,12 +1,12 @@
-//! What the threads of a shard count besides their machine: the length of turns, what its disk is asked to
-//! do, and who is connected to the HTTP API.
+//! What the threads of a shard count besides their machine: the length of turns, what its disk is
+//! asked to do, and who is connected to the HTTP API.
 
 use core::time::Duration;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the turns of one thread by their length, and its requests to its storage thread. Any thread may
-/// read; a reader may see a turn in the sum that is not yet in its bucket.
+/// Counts the turns of one thread by their length, and its requests to its storage thread. Any
+/// thread may read; a reader may see a turn in the sum that is not yet in its bucket.
 #[derive(Debug, Default)]
 pub struct Meter {
     buckets: [AtomicU64; BUCKETS],
@@ -20,7 +20,8 @@ pub struct Meter {
 /// What a [`Meter`] has counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turns {
-    /// How many turns were at most so long, and longer than the bound before; the last is for any length.
+    /// How many turns were at most so long, and longer than the bound before; the last is for any
+    /// length.
     pub(crate) buckets: [(Option<Duration>, u64); BUCKETS],
     /// The length of all turns.
     pub(crate) sum: Duration,

@@ -47,8 +47,8 @@ impl Drop for Place {
     }
 }
 
-/// Connections that were refused for want of a place, for the log: one line in [`REFUSALS_PERIOD`], however
-/// many come.
+/// Connections that were refused for want of a place, for the log: one line in [`REFUSALS_PERIOD`],
+/// however many come.
 #[derive(Debug, Default)]
 pub struct Refusals {
     count: u64,
@@ -65,8 +65,8 @@ pub struct Refused {
 }
 
 impl Refusals {
-    /// Counts one more, of a server with `max` places. Returns what is to be said about it, if it is time
-    /// for that.
+    /// Counts one more, of a server with `max` places. Returns what is to be said about it, if it
+    /// is time for that.
     pub fn note(&mut self, now: Instant, max: usize) -> Option<Refused> {
         self.count += 1;
         let is_soon = |said: Instant| now.saturating_since(said) < REFUSALS_PERIOD;

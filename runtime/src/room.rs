@@ -1,8 +1,9 @@
 //! Room for what HTTP clients have sent and have no answer to yet, in bytes: the part of
 //! `--max-unanswered-bytes` that is HTTP's. What a shard has for its clients is the core's.
 //!
-//! A body of up to 64 KiB takes of the small part when it is there, a larger one of the shared part when it has
-//! sent so much. Both give it back when the request is answered, which may be after its client has gone.
+//! A body of up to 64 KiB takes of the small part when it is there, a larger one of the shared part
+//! when it has sent so much. Both give it back when the request is answered, which may be after its
+//! client has gone.
 
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;

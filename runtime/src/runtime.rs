@@ -24,8 +24,8 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
     /// Is over after `time`.
     fn sleep(time: Duration) -> impl Future<Output = ()> + Send + Sync + 'static;
-    /// Connects to the first of the addresses of `host:port` that takes it, from the address `from` if one
-    /// is given. Small writes are to be sent at once.
+    /// Connects to the first of the addresses of `host:port` that takes it, from the address `from`
+    /// if one is given. Small writes are to be sent at once.
     fn connect(
         &self,
         address: &str,
@@ -58,7 +58,8 @@ pub trait Thread: fmt::Debug + 'static {
 
     /// What it is one of.
     fn runtime(&self) -> &Self::Runtime;
-    /// Starts a task on this thread. It is called by `life` of [`ServerRuntime::run`], or by a task.
+    /// Starts a task on this thread. It is called by `life` of [`ServerRuntime::run`], or by a
+    /// task.
     fn spawn(&self, task: impl Future<Output = ()> + 'static) -> Self::Task;
     /// Lets the other tasks of the thread, and what its sockets have to say, come first.
     fn yield_now() -> impl Future<Output = ()>;
@@ -95,16 +96,16 @@ pub trait Listener: 'static {
     fn accept(&self) -> impl Future<Output = io::Result<(Stream, Peer)>>;
 }
 
-/// A socket that is never waited for in a call, but polled for readiness. At most one task waits to read
-/// from it and one to write to it.
+/// A socket that is never waited for in a call, but polled for readiness. At most one task waits to
+/// read from it and one to write to it.
 pub trait Socket: Unpin + 'static {
     /// Waits until there may be something to read.
     fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until there may be room to write.
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Appends what has arrived to `input`, up to its capacity. Returns how much that was (0: the other
-    /// side sends nothing more), and whether that is known to be all, which saves the call that would find
-    /// it out.
+    /// Appends what has arrived to `input`, up to its capacity. Returns how much that was (0: the
+    /// other side sends nothing more), and whether that is known to be all, which saves the call
+    /// that would find it out.
     ///
     /// # Errors
     /// The operating system's reason; `WouldBlock` if there is nothing now.

@@ -26,8 +26,8 @@ use crate::room::{Permit, Room, Turnstile};
 
 /// Maps requests to admin requests of the shard, and its answers back.
 ///
-/// `A` asks the shard: the reply, or `None` if the node ends before it comes. The permit is to be kept until
-/// then, also if nobody waits for the reply any more.
+/// `A` asks the shard: the reply, or `None` if the node ends before it comes. The permit is to be
+/// kept until then, also if nobody waits for the reply any more.
 pub struct NsqdSite<A> {
     shared: Rc<Shared<A>>,
     is_https: bool,

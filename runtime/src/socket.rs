@@ -137,8 +137,8 @@ impl ListenSocket {
     }
 }
 
-/// Begins to connect from `local` to `target`. The socket does not block; when it can be written to, it is
-/// connected, or has an error to take.
+/// Begins to connect from `local` to `target`. The socket does not block; when it can be written
+/// to, it is connected, or has an error to take.
 ///
 /// # Errors
 /// The operating system's reason; most come later.
@@ -161,7 +161,8 @@ fn is_under_way(error: &io::Error) -> bool {
     is_under_way
 }
 
-/// The peer at `address`. A socket that listens for both kinds of IP shows IPv4 addresses within IPv6.
+/// The peer at `address`. A socket that listens for both kinds of IP shows IPv4 addresses within
+/// IPv6.
 pub const fn peer(address: SocketAddr) -> Peer {
     Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }

@@ -1,5 +1,5 @@
-//! Sending statistics to statsd over UDP, on a thread of its own: to find out where a host is may take the
-//! time of many turns.
+//! Sending statistics to statsd over UDP, on a thread of its own: to find out where a host is may
+//! take the time of many turns.
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -42,8 +42,8 @@ impl StatsdSender {
         Self { memory, thread: None }
     }
 
-    /// Carries out one of [`Actions::statsd`](sansq_core::nsqd::Actions::statsd), without waiting. The
-    /// memory is what [`StatsdAction::Measure`] asks for.
+    /// Carries out one of [`Actions::statsd`](sansq_core::nsqd::Actions::statsd), without waiting.
+    /// The memory is what [`StatsdAction::Measure`] asks for.
     ///
     /// While statsd's name is looked up, up to [`WAITING_MAX`] datagrams wait; more are lost.
     pub fn carry_out(&mut self, action: StatsdAction) -> Option<Memory> {

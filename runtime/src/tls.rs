@@ -1,11 +1,11 @@
-//! TLS from files: certificates, keys and authorities in PEM (nsqd-protocol.md section 17, http-and-ops.md
-//! section 4).
+//! TLS from files: certificates, keys and authorities in PEM (nsqd-protocol.md section 17,
+//! http-and-ops.md section 4).
 //!
-//! Versions are 1.2 and 1.3; rustls has no older ones. Sessions are not resumed: NSQ's connections live long,
-//! and what would be remembered for their next one is memory and one more secret.
+//! Versions are 1.2 and 1.3; rustls has no older ones. Sessions are not resumed: NSQ's connections
+//! live long, and what would be remembered for their next one is memory and one more secret.
 //!
-//! What can't be read in a file of several certificates is left out, with a warning; what is then missing is
-//! an error.
+//! What can't be read in a file of several certificates is left out, with a warning; what is then
+//! missing is an error.
 
 mod authorities;
 mod certificate;
@@ -96,7 +96,8 @@ pub fn server(options: &ServerTlsOptions) -> io::Result<Loaded<ServerTls>> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.min_version.versions())
         .map_err(invalid)?;
-    // The file is read even if nobody's certificate will be held against it: a mistake in it shows now.
+    // The file is read even if nobody's certificate will be held against it: a mistake in it shows
+    // now.
     let known = options.root_ca_file.as_deref();
     let known = known.map(|path| authorities_in(path, &provider, &mut warnings)).transpose()?;
     let builder = match options.client_auth {
@@ -121,20 +122,21 @@ pub fn server(options: &ServerTlsOptions) -> io::Result<Loaded<ServerTls>> {
 pub struct ClientTlsOptions {
     /// The authorities that are trusted; `None` for those of the system.
     pub root_ca_file: Option<PathBuf>,
-    /// The client's own certificate, with those between it and the authority, and the file of its key.
+    /// The client's own certificate, with those between it and the authority, and the file of its
+    /// key.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The oldest version.
     pub min_version: MinVersion,
-    /// Trusts every server, whoever it is: what is sent is hidden from those who listen, and not from
-    /// those who come in between.
+    /// Trusts every server, whoever it is: what is sent is hidden from those who listen, and not
+    /// from those who come in between.
     pub insecure_skip_verify: bool,
 }
 
 /// Reads what a client speaks TLS with.
 ///
 /// # Errors
-/// If a file can't be read, or has not in it what it should, or there is no authority; the text names
-/// the file.
+/// If a file can't be read, or has not in it what it should, or there is no authority; the text
+/// names the file.
 pub fn client(options: &ClientTlsOptions) -> io::Result<Loaded<ClientTls>> {
     let mut warnings = Vec::new();
     let provider = Arc::new(ring::default_provider());
@@ -168,8 +170,8 @@ pub fn client(options: &ClientTlsOptions) -> io::Result<Loaded<ClientTls>> {
     Ok(Loaded { tls, warnings })
 }
 
-/// The certificates of the system's authorities that may vouch for servers now, for whoever speaks TLS
-/// without [`client`].
+/// The certificates of the system's authorities that may vouch for servers now, for whoever speaks
+/// TLS without [`client`].
 ///
 /// # Errors
 /// If there are none.

@@ -1,9 +1,9 @@
 //! The connections to a server's HTTP API: how many there may be, and who goes when there are more.
 //!
-//! Operators and probes come over HTTP, so nobody may keep them out. A newcomer never waits for others to
-//! go by themselves: if all places are taken, somebody has to go for it, whoever has moved nothing for the
-//! longest time. A connection that is idle between two requests is such a one, and so is one with half a
-//! head, half a body, or an answer that it does not take.
+//! Operators and probes come over HTTP, so nobody may keep them out. A newcomer never waits for
+//! others to go by themselves: if all places are taken, somebody has to go for it, whoever has
+//! moved nothing for the longest time. A connection that is idle between two requests is such a
+//! one, and so is one with half a head, half a body, or an answer that it does not take.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -298,9 +298,9 @@ impl Departures {
     }
 }
 
-/// How long newcomers wait while nobody has been idle for [`FRESH_TIME`]. Then whoever has moved nothing for
-/// the longest goes, also if it waits for its answer: a publisher may wait for five seconds, for a full topic
-/// or a slow disk.
+/// How long newcomers wait while nobody has been idle for [`FRESH_TIME`]. Then whoever has moved
+/// nothing for the longest goes, also if it waits for its answer: a publisher may wait for five
+/// seconds, for a full topic or a slow disk.
 const WAIT_TIME: Duration = Duration::from_millis(250);
 
 /// How long no newcomer has had to wait before the next one waits for [`WAIT_TIME`] again.
@@ -309,14 +309,15 @@ const CALM_TIME: Duration = Duration::from_secs(1);
 /// How long it may take from a connection to its first byte, or from one to the next.
 const FRESH_TIME: Duration = Duration::from_millis(100);
 
-/// How much longer than an idle one a connection may move nothing when a request or an answer is under way.
+/// How much longer than an idle one a connection may move nothing when a request or an answer is
+/// under way.
 const IDLE_MALUS: Duration = Duration::from_secs(5);
 
 /// How long a newcomer waits for somebody to go, before it looks again.
 const LOOK_TIME: Duration = HEARD_TIME;
 
-/// How long everybody has in any case. A runtime looks at its sockets now and then only, so that a request that
-/// came with its connection may not have been seen yet.
+/// How long everybody has in any case. A runtime looks at its sockets now and then only, so that a
+/// request that came with its connection may not have been seen yet.
 const HEARD_TIME: Duration = Duration::from_millis(5);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Will my topology lose messages if a rack goes away during a deploy?
 //!
-//! Two racks with two nsqds each. Those of rack A are deployed anew, one after the other; in the middle of
-//! that rack B loses power. `cargo run --release -p sansq-sim --example rack`
+//! Two racks with two nsqds each. Those of rack A are deployed anew, one after the other; in the
+//! middle of that rack B loses power. `cargo run --release -p sansq-sim --example rack`
 
 use core::time::Duration;
 use std::io::{Write, stdout};

@@ -1,5 +1,5 @@
-//! How does the work spread over shards, and what do they hand to each other? Counted, not timed, so that it
-//! says something of machines with more cores than this one.
+//! How does the work spread over shards, and what do they hand to each other? Counted, not timed,
+//! so that it says something of machines with more cores than this one.
 //!
 //! `cargo run --release -p sansq-sim --example scaling`
 

@@ -1,5 +1,5 @@
-//! An nsqlookupd, with the sockets that a runtime would hold. It may stop and start again, which loses
-//! everything that it knew.
+//! An nsqlookupd, with the sockets that a runtime would hold. It may stop and start again, which
+//! loses everything that it knew.
 
 use std::collections::BTreeMap;
 

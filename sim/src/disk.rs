@@ -1,7 +1,8 @@
-//! The disk of an nsqd: requests that take their time, fail, are torn, and forget what is not synced.
+//! The disk of an nsqd: requests that take their time, fail, are torn, and forget what is not
+//! synced.
 //!
-//! Each shard has a storage thread of its own, as in the runtimes: its requests are carried out in order,
-//! those of different shards in any order. What an operation does to the files is
+//! Each shard has a storage thread of its own, as in the runtimes: its requests are carried out in
+//! order, those of different shards in any order. What an operation does to the files is
 //! [`MemoryFiles`]' doing.
 
 use core::time::Duration;
@@ -57,7 +58,8 @@ impl Disk {
         }
     }
 
-    /// What the queues that are listed have, as far as whoever starts got to read it; the others ask.
+    /// What the queues that are listed have, as far as whoever starts got to read it; the others
+    /// ask.
     pub(crate) fn look(&mut self, metadata: &Metadata) -> BTreeMap<Store, Found> {
         let queues = metadata.topics.iter().flat_map(|topic| {
             let channels = topic.channels.iter().map(|channel| Some(channel.name));
@@ -116,13 +118,14 @@ impl Disk {
         self.threads.iter().all(|thread| thread.requests.is_empty())
     }
 
-    /// Whether whoever uses it has read what it has to know: nothing is under way, and nothing failed of late.
+    /// Whether whoever uses it has read what it has to know: nothing is under way, and nothing
+    /// failed of late.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.is_idle() && !self.syncs.is_patient(now)
     }
 
-    /// Whoever asked is gone, perhaps in the middle of a write. Returns the bodies in which the loss of power
-    /// left holes, by the ids of their messages.
+    /// Whoever asked is gone, perhaps in the middle of a write. Returns the bodies in which the
+    /// loss of power left holes, by the ids of their messages.
     pub(crate) fn die(&mut self, loses_power: bool) -> BTreeSet<(RawId, Vec<u8>)> {
         for thread in &mut self.threads {
             if let Some(request) = thread.requests.front()
@@ -146,8 +149,8 @@ impl Disk {
         damaged
     }
 
-    /// The messages that are on the disk and have to be read by the next process: of a channel all that are
-    /// not finished, of a topic those from where its meta file has reading begin.
+    /// The messages that are on the disk and have to be read by the next process: of a channel all
+    /// that are not finished, of a topic those from where its meta file has reading begin.
     pub(crate) fn kept(&self) -> BTreeSet<(Store, MessageNumber)> {
         let mut kept = BTreeSet::new();
         for name in self.files.names() {
@@ -178,7 +181,8 @@ impl Disk {
         }
     }
 
-    /// The disk has this much room in all, or, if there is more on it, for so many bytes more at most.
+    /// The disk has this much room in all, or, if there is more on it, for so many bytes more at
+    /// most.
     pub(crate) fn fill(&mut self, least: u64, more_max: u64) {
         let room = self.files.used() + self.rng.below(more_max);
         self.files.capacity = Some(room.max(least));
@@ -190,8 +194,8 @@ impl Disk {
         self.files.capacity = None;
     }
 
-    /// A data file behind which there is another one, if there is no room for a block: when everything is
-    /// finished, a queue needs none but the one that it writes to.
+    /// A data file behind which there is another one, if there is no room for a block: when
+    /// everything is finished, a queue needs none but the one that it writes to.
     pub(crate) fn find_left_over(&self) -> Option<String> {
         let capacity = self.files.capacity?;
         let mut last: Option<(Store, &str)> = None;

@@ -166,8 +166,8 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-/// The one timer that a driver arms for its machine. A deadline that moved to later rings early, which
-/// machines have to bear.
+/// The one timer that a driver arms for its machine. A deadline that moved to later rings early,
+/// which machines have to bear.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm(Option<Instant>);
 

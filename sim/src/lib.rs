@@ -1,10 +1,10 @@
 //! A whole NSQ cluster on one thread, a virtual clock and one seed.
 //!
-//! nsqds of several shards, nsqlookupds, producers and consumers are the same machines that the broker
-//! and its clients run; here they are driven by a queue of events instead of sockets and timers. A seed
-//! decides everything that chance decides elsewhere: when bytes arrive and in which pieces, which of two
-//! events at the same time comes first, what breaks, what consumers do. So a run that goes wrong is told by
-//! one number, and happens again as often as one likes.
+//! nsqds of several shards, nsqlookupds, producers and consumers are the same machines that the
+//! broker and its clients run; here they are driven by a queue of events instead of sockets and
+//! timers. A seed decides everything that chance decides elsewhere: when bytes arrive and in which
+//! pieces, which of two events at the same time comes first, what breaks, what consumers do. So a
+//! run that goes wrong is told by one number, and happens again as often as one likes.
 //!
 //! # A run of the swarm
 //!
@@ -16,14 +16,15 @@
 //! assert_eq!(first.hash, run(Options::from_seed(7), Trace::new(None)).hash);
 //! ```
 //!
-//! [`swarm`] says what a seed may draw, [`net`] and [`world`] what may break, [`oracles`] what must hold
-//! all the same. A [`Trace`] with a sink tells what happened, line by line.
+//! [`swarm`] says what a seed may draw, [`net`] and [`world`] what may break, [`oracles`] what must
+//! hold all the same. A [`Trace`] with a sink tells what happened, line by line.
 //!
 //! # A world of one's own
 //!
-//! [`Options::empty`] is a cluster without clients. Fill it, let time pass, break what you like, and
-//! [`finish`](World::finish): then nothing breaks any more, everything has to be consumed, and the judges
-//! say whether a rule of NSQ was broken. Rules of your own are checks; your own programs are [`Client`]s.
+//! [`Options::empty`] is a cluster without clients. Fill it, let time pass, break what you like,
+//! and [`finish`](World::finish): then nothing breaks any more, everything has to be consumed, and
+//! the judges say whether a rule of NSQ was broken. Rules of your own are checks; your own programs
+//! are [`Client`]s.
 //!
 //! ```
 //! use core::time::Duration;
@@ -79,9 +80,10 @@
 //!
 //! # Limits
 //!
-//! A run has at most two million events. Messages are told apart by what their bodies begin with, so those of
-//! a client of one's own are made by [`Context::publishing`](client::Context::publishing).
-//! TLS and compression are not simulated: rustls draws its own random numbers.
+//! A run has at most two million events. Messages are told apart by what their bodies begin with,
+//! so those of a client of one's own are made by
+//! [`Context::publishing`](client::Context::publishing). TLS and compression are not simulated:
+//! rustls draws its own random numbers.
 
 mod chance;
 pub mod client;

@@ -9,8 +9,8 @@ use sansq_sim::{Options, Outcomes, Trace};
 
 mod many;
 
-/// Simulates NSQ clusters: each seed is a run that can be had again. The exit status is 1 if a run went
-/// wrong, and 2 if the arguments are.
+/// Simulates NSQ clusters: each seed is a run that can be had again. The exit status is 1 if a run
+/// went wrong, and 2 if the arguments are.
 #[derive(Debug, Parser)]
 #[command(name = "sansq-sim", max_term_width = 100)]
 struct Arguments {
@@ -22,7 +22,8 @@ struct Arguments {
     #[arg(long, requires = "seed")]
     trace: bool,
 
-    /// Runs the seeds from A up to but not including B, or those from A on for some minutes: A..B, A..
+    /// Runs the seeds from A up to but not including B, or those from A on for some minutes: A..B,
+    /// A..
     #[arg(long, value_name = "A..B")]
     seeds: Option<String>,
 

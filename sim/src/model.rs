@@ -1,8 +1,9 @@
 //! What the cluster should know: every message that was published, and where each copy of it is.
 //!
-//! The model is fed with observations at the nsqds' edges (see [`Observation`](crate::oracles::Observation))
-//! and knows nothing of their insides. So it is exact about what was said, and careful about what it
-//! can't see: a delivery whose time is up may or may not have been taken back yet.
+//! The model is fed with observations at the nsqds' edges (see
+//! [`Observation`](crate::oracles::Observation)) and knows nothing of their insides. So it is exact
+//! about what was said, and careful about what it can't see: a delivery whose time is up may or may
+//! not have been taken back yet.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,21 +55,22 @@ pub(crate) struct Published {
     /// No delivery before this time.
     pub(crate) not_before: Instant,
     pub(crate) outcome: Outcome,
-    /// The publisher was told that it is refused. A part of it may be there, but it counts for nothing.
+    /// The publisher was told that it is refused. A part of it may be there, but it counts for
+    /// nothing.
     pub(crate) is_refused: bool,
     /// When the publisher was told.
     pub(crate) completed_at: Option<Instant>,
     /// Its nsqd died, and had not promised to keep it.
     pub(crate) may_be_lost: bool,
-    /// Its nsqd died, and may have handed it to its channels, or finished it, without knowing: it may come
-    /// again, or twice.
+    /// Its nsqd died, and may have handed it to its channels, or finished it, without knowing: it
+    /// may come again, or twice.
     pub(crate) may_repeat: bool,
     /// The name that its nsqd gave it, once that is known.
     pub(crate) id: Option<RawId>,
     /// What one nsqd has of a message that may be on several: the message.
     pub(crate) origin: Option<MessageNumber>,
-    /// Of a message that may be on several nsqds: those that its publishes reached, and whether each may
-    /// have lost it.
+    /// Of a message that may be on several nsqds: those that its publishes reached, and whether
+    /// each may have lost it.
     pub(crate) reached: BTreeMap<usize, bool>,
     /// Of the same: whether some nsqd delivered it.
     pub(crate) is_there: bool,
@@ -122,16 +124,16 @@ pub(crate) struct Subscriber {
     pub(crate) place: Place,
     pub(crate) msg_timeout: Duration,
     pub(crate) ready: u32,
-    /// The highest RDY within the turn at `ready_at`: commands and deliveries of one turn can't be told
-    /// apart in time.
+    /// The highest RDY within the turn at `ready_at`: commands and deliveries of one turn can't be
+    /// told apart in time.
     pub(crate) ready_in_turn: u32,
     pub(crate) ready_at: Instant,
     pub(crate) is_leaving: bool,
     pub(crate) in_flight: InFlight,
 }
 
-/// The deliveries of a connection that are not answered, each for itself: an nsqd that died may have a message
-/// twice, so that what is known of the message says nothing about any one of them.
+/// The deliveries of a connection that are not answered, each for itself: an nsqd that died may
+/// have a message twice, so that what is known of the message says nothing about any one of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InFlight(Vec<(MessageNumber, Instant)>);
 
@@ -141,8 +143,8 @@ impl InFlight {
         self.0.push((number, deadline));
     }
 
-    /// A delivery of the message was answered, or taken back: if there are several, the last one, which counts
-    /// for the longest time.
+    /// A delivery of the message was answered, or taken back: if there are several, the last one,
+    /// which counts for the longest time.
     pub(crate) fn remove(&mut self, number: MessageNumber) {
         if let Some(at) = self.0.iter().rposition(|(other, _)| *other == number) {
             self.0.remove(at);
@@ -205,7 +207,8 @@ pub(crate) struct Model {
     pub(crate) topic_floors: BTreeMap<(usize, TopicName), Instant>,
     /// What each nsqd had on its disk when it died last: that comes again.
     pub(crate) kept: BTreeMap<usize, BTreeSet<(Store, MessageNumber)>>,
-    /// Bodies in which a loss of power left holes, with their nsqds and names: records have no checksum.
+    /// Bodies in which a loss of power left holes, with their nsqds and names: records have no
+    /// checksum.
     pub(crate) holes: BTreeSet<(usize, RawId, Vec<u8>)>,
     /// Such a body was delivered under these names.
     pub(crate) damaged: BTreeSet<(usize, RawId)>,
@@ -221,8 +224,8 @@ impl Model {
         self.message(number).and_then(|message| message.origin).unwrap_or(number)
     }
 
-    /// The channels of an nsqd that a message has to get to if it is there: those that existed for sure
-    /// before it was published, and the first of its topic. An ephemeral one may drop it.
+    /// The channels of an nsqd that a message has to get to if it is there: those that existed for
+    /// sure before it was published, and the first of its topic. An ephemeral one may drop it.
     pub(crate) fn owed_to(
         &self,
         message: &Published,

@@ -1,10 +1,11 @@
 //! The network: connections as pairs of byte pipes.
 //!
-//! Fault model. Bytes of one direction keep their order and arrive after a latency that the seed draws
-//! for each write; a reader gets them in pieces of any length. A pipe holds a bounded number of bytes,
-//! so that a slow reader makes its writer wait. A connection may break at any time: what was under way
-//! is lost, and each end notices later, by itself. It may also stand still for a while. Dials may fail.
-//! Once the network is calm, none of this is begun any more, and everything under way arrives.
+//! Fault model. Bytes of one direction keep their order and arrive after a latency that the seed
+//! draws for each write; a reader gets them in pieces of any length. A pipe holds a bounded number
+//! of bytes, so that a slow reader makes its writer wait. A connection may break at any time: what
+//! was under way is lost, and each end notices later, by itself. It may also stand still for a
+//! while. Dials may fail. Once the network is calm, none of this is begun any more, and everything
+//! under way arrives.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -204,8 +205,8 @@ impl Net {
         id
     }
 
-    /// Lets nothing more through from one program to another; what is under way waits, and connections
-    /// stay.
+    /// Lets nothing more through from one program to another; what is under way waits, and
+    /// connections stay.
     pub(crate) fn cut(&mut self, from: Process, to: Process) {
         self.cuts.insert((from, to));
     }

@@ -15,10 +15,11 @@ pub fn attempt(options: Options, trace: Trace) -> Option<Outcomes> {
 }
 
 /// Makes a failing run smaller: fewer kinds of faults and fewer of them, a shorter time, fewer of
-/// everything. Each step is a setting that [`Options::set`] takes, so that the settings and the seed tell
-/// the smaller run. At most `runs_max` runs are tried.
+/// everything. Each step is a setting that [`Options::set`] takes, so that the settings and the
+/// seed tell the smaller run. At most `runs_max` runs are tried.
 ///
-/// Returns the settings that are left to make; none if nothing could be left out, or if it does not fail.
+/// Returns the settings that are left to make; none if nothing could be left out, or if it does not
+/// fail.
 pub fn shrink(options: &Options, runs_max: usize) -> Vec<(String, String)> {
     let Some(how) = Failure::of(attempt(options.clone(), Trace::new(None))) else {
         return Vec::new();
@@ -121,10 +122,10 @@ impl Search {
 }
 
 impl Options {
-    /// Changes one thing about a run: `kinds` (of faults, by name, with commas between), `faults` (how many
-    /// at most), `chaos_ms`, and by their names `nodes`, `shards`, `lookupds`, `topics`, `channels`,
-    /// `producers`, `consumers`, `pools`, `workers`, `messages`; `off` for `disks`, `hostile`, `ephemeral`,
-    /// `burst`.
+    /// Changes one thing about a run: `kinds` (of faults, by name, with commas between), `faults`
+    /// (how many at most), `chaos_ms`, and by their names `nodes`, `shards`, `lookupds`, `topics`,
+    /// `channels`, `producers`, `consumers`, `pools`, `workers`, `messages`; `off` for `disks`,
+    /// `hostile`, `ephemeral`, `burst`.
     ///
     /// # Errors
     /// What is wrong with the setting.

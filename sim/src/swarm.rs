@@ -1,7 +1,7 @@
 //! What a seed stands for: how large the cluster is, what breaks, how clients behave.
 //!
-//! Every seed draws its own mix, often with extreme weights: runs that all have a little of everything
-//! would all look the same.
+//! Every seed draws its own mix, often with extreme weights: runs that all have a little of
+//! everything would all look the same.
 
 use core::time::Duration;
 
@@ -133,8 +133,8 @@ pub enum Fault {
     Discard,
     /// An nsqd's disk does not do what it is asked, or does again. Without disks nothing happens.
     BreakDisk,
-    /// An nsqd's disk has little room from now on, to the end of the run, or has room again. Consumers that
-    /// finish everything have to be enough to make room.
+    /// An nsqd's disk has little room from now on, to the end of the run, or has room again.
+    /// Consumers that finish everything have to be enough to make room.
     FillDisk,
     /// An nsqd dies, perhaps in the middle of a write, and is started again later. Only with disks.
     KillNode,
@@ -267,8 +267,8 @@ impl Options {
         }
     }
 
-    /// nsqds and nsqlookupds without clients, where nothing breaks by itself and the calm begins when
-    /// [`World::finish`](crate::World::finish) says so: a world to be filled.
+    /// nsqds and nsqlookupds without clients, where nothing breaks by itself and the calm begins
+    /// when [`World::finish`](crate::World::finish) says so: a world to be filled.
     pub fn empty(seed: u64, nodes: usize, lookupds: usize) -> Self {
         let chaos = Duration::from_secs(u64::from(u32::MAX));
         Self { nodes, lookupds, producers: 0, consumers: 0, chaos, ..Self::quiet(seed) }
@@ -351,10 +351,10 @@ impl Options {
         options
     }
 
-    /// Whether, when nothing breaks, everything has to be accepted. If the core's consumers have fewer messages
-    /// in flight than there are nsqds, RDY goes around, and one that has neither RDY nor disk may have no room
-    /// for longer than a publish is kept waiting. A disk that is full has room when everything is finished,
-    /// which may take longer.
+    /// Whether, when nothing breaks, everything has to be accepted. If the core's consumers have
+    /// fewer messages in flight than there are nsqds, RDY goes around, and one that has neither RDY
+    /// nor disk may have no room for longer than a publish is kept waiting. A disk that is full has
+    /// room when everything is finished, which may take longer.
     pub(crate) fn has_room(&self) -> bool {
         if self.faults.kinds.contains(&Fault::FillDisk) {
             return false;

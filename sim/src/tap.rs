@@ -1,7 +1,8 @@
-//! Listens in on a connection of an nsqd: the commands that it has decoded, the frames that it sends.
+//! Listens in on a connection of an nsqd: the commands that it has decoded, the frames that it
+//! sends.
 //!
-//! The parser of commands is not the core's, on purpose: what the core makes of the bytes is judged by
-//! what the bytes say.
+//! The parser of commands is not the core's, on purpose: what the core makes of the bytes is judged
+//! by what the bytes say.
 
 use core::time::Duration;
 

@@ -31,8 +31,8 @@ fn check(world: &mut World, seed: u64) {
     assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Accepted), "seed {seed}");
 }
 
-/// Two nsqds that were given the same `--node-id` give the same ids to different messages, and one consumer
-/// gets both.
+/// Two nsqds that were given the same `--node-id` give the same ids to different messages, and one
+/// consumer gets both.
 #[test]
 fn equal_node_ids() {
     for seed in 0..10 {
@@ -48,7 +48,8 @@ fn equal_node_ids() {
     }
 }
 
-/// A consumer that may have fewer messages in flight than it has connections leaves none at RDY 0 for good.
+/// A consumer that may have fewer messages in flight than it has connections leaves none at RDY 0
+/// for good.
 #[test]
 fn nobody_is_stuck_at_ready_0() {
     for seed in 0..10 {
@@ -78,8 +79,8 @@ fn the_first_messages_of_a_new_channel() {
     }
 }
 
-/// An ephemeral channel goes with its last consumer, and comes again with the next one, who may already be
-/// there.
+/// An ephemeral channel goes with its last consumer, and comes again with the next one, who may
+/// already be there.
 #[test]
 fn an_ephemeral_channel_that_goes_and_comes() {
     for seed in 0..10 {
@@ -126,8 +127,8 @@ fn small_files(seed: u64, mem_queue_size: usize) -> World {
     World::new(options, Trace::new(None))
 }
 
-/// FIN comes while the channel is emptied: it is refused, and nothing else happens. The judges compare
-/// what is in flight with what the nsqd counts.
+/// FIN comes while the channel is emptied: it is refused, and nothing else happens. The judges
+/// compare what is in flight with what the nsqd counts.
 #[test]
 fn finish_races_with_empty() {
     for seed in 0..10 {
@@ -146,8 +147,8 @@ fn finish_races_with_empty() {
     }
 }
 
-/// A data file that was read to its end is removed when the writer goes on to the next one, and not set
-/// aside as damaged; nor is one that a process left unsynced when it died.
+/// A data file that was read to its end is removed when the writer goes on to the next one, and not
+/// set aside as damaged; nor is one that a process left unsynced when it died.
 #[test]
 fn no_file_is_taken_for_damaged() {
     for seed in 0..10 {
@@ -172,8 +173,8 @@ fn no_file_is_taken_for_damaged() {
     }
 }
 
-/// What a queue counts never falls below 0, so that it wraps around: not when it is emptied or ends while it
-/// is read. The judges compare it with what is there.
+/// What a queue counts never falls below 0, so that it wraps around: not when it is emptied or ends
+/// while it is read. The judges compare it with what is there.
 #[test]
 fn no_depth_is_negative() {
     for seed in 0..10 {

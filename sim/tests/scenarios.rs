@@ -13,8 +13,8 @@ use sansq_sim::{
     Client, Context, MessageNumber, Options, Outcome, Trace, Violation, World, channel, run, topic,
 };
 
-/// A message is published, requeued, ignored until it times out, and finished, on one shard and where
-/// the connection has to move between several.
+/// A message is published, requeued, ignored until it times out, and finished, on one shard and
+/// where the connection has to move between several.
 #[test]
 fn life_of_a_message() {
     for shards in 1..=4 {
@@ -61,8 +61,8 @@ fn one_seed_gives_one_run() {
     assert_ne!(hashes[0], hashes[1]);
 }
 
-/// What a client asked of an nsqd that stood still, and died before it went on, is not asked of the next process
-/// (seed 262783842668438).
+/// What a client asked of an nsqd that stood still, and died before it went on, is not asked of the
+/// next process (seed 262783842668438).
 #[test]
 fn requests_die_with_who_did_not_take_them() {
     let latency_max = Duration::ZERO;
@@ -144,7 +144,8 @@ fn nothing_is_lost_between_a_pool_and_a_consumer() {
     }
 }
 
-/// A client that is told what to write, step by step; one that waits for what never comes is not done.
+/// A client that is told what to write, step by step; one that waits for what never comes is not
+/// done.
 #[test]
 fn a_raw_client_does_as_it_is_told() {
     let steps = vec![

@@ -1,8 +1,8 @@
 //! What every runtime has to do, seen from outside: plain blocking sockets against servers that the
 //! including crate starts through its `harness`.
 //!
-//! No test sleeps or says how fast something has to be. The patience of a blocking read is only there
-//! so that a broken server makes a test fail instead of hang.
+//! No test sleeps or says how fast something has to be. The patience of a blocking read is only
+//! there so that a broken server makes a test fail instead of hang.
 
 mod auth;
 mod bad_lookupds;

@@ -1,8 +1,8 @@
 //! The config file: TOML with the flags' names, underscores for dashes, at the top level.
 //!
-//! The rules are those of http-and-ops.md section 6, except where they are traps: what the reference
-//! ignores silently is named in a warning, an integer for a bool means what it says (the reference
-//! inverts it), and a value of a wrong type is an error of one line.
+//! The rules are those of http-and-ops.md section 6, except where they are traps: what the
+//! reference ignores silently is named in a warning, an integer for a bool means what it says (the
+//! reference inverts it), and a value of a wrong type is an error of one line.
 
 use sansq_core::duration::go_duration;
 use sansq_runtime::listen::error_text;

@@ -2,7 +2,8 @@
 
 use super::{Flag, Kind};
 
-/// The page: intro, usage, and the flags in the order of the table, under the names of their groups.
+/// The page: intro, usage, and the flags in the order of the table, under the names of their
+/// groups.
 pub(super) fn page(intro: &str, usage: &str, flags: &[Flag<'_>]) -> String {
     let mut page = format!("{intro}\n\nUsage: {usage}\n");
     let mut group = "";

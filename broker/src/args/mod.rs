@@ -5,8 +5,8 @@
 //! Source: http-and-ops.md sections 4 to 6.
 //!
 //! NSQ's flags have one or two dashes and long names, take `-flag value` and `-flag=value`, and end
-//! at the first argument that is none. No option parser at hand does the single dash, the bare bools
-//! and the one-line errors together, and the config file needs the same table.
+//! at the first argument that is none. No option parser at hand does the single dash, the bare
+//! bools and the one-line errors together, and the config file needs the same table.
 
 use std::ffi::OsString;
 
@@ -56,8 +56,8 @@ pub enum Request<O> {
     Version,
 }
 
-/// Reads the command line, then the config file that it names. A flag beats the file, the file beats
-/// the default.
+/// Reads the command line, then the config file that it names. A flag beats the file, the file
+/// beats the default.
 ///
 /// # Errors
 /// [`ArgsError`] for the first thing that is wrong.
@@ -164,7 +164,8 @@ impl<'a> Flag<'a> {
         Self { range: Some((min, max)), ..self }
     }
 
-    /// Says in words what the default is, for pages that are printed on one host and read on another.
+    /// Says in words what the default is, for pages that are printed on one host and read on
+    /// another.
     #[must_use]
     pub fn by_default(self, words: &'static str) -> Self {
         Self { default: Some(words), ..self }

@@ -395,5 +395,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Message ids have ten bits for the node (nsqd-protocol.md section 15.1).
 const NODE_IDS: i64 = 1024;
 
-/// More threads than any machine that runs a broker has cores; each shard holds a lane to each other.
+/// More threads than any machine that runs a broker has cores; each shard holds a lane to each
+/// other.
 const SHARDS_MAX: i64 = 256;

@@ -169,8 +169,8 @@ impl Program for NsqlookupdOptions {
 
 /// What plain `sansq` runs with: nsqd's flags, and nsqlookupd's addresses behind a prefix.
 ///
-/// It is what somebody starts who tries it out, so that it listens on this host only unless it is told to do
-/// otherwise: nobody on the network finds a broker there that asks for no password.
+/// It is what somebody starts who tries it out, so that it listens on this host only unless it is
+/// told to do otherwise: nobody on the network finds a broker there that asks for no password.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BothOptions {
     /// nsqd's options; the data path defaults to `./data`.
@@ -201,9 +201,10 @@ impl BothOptions {
     /// The data path unless another one is given; only this one is made if it is missing.
     pub const DATA_PATH: &str = "./data";
 
-    /// Fills in what one server takes from the other: the log's options, the limit on HTTP connections, and
-    /// nsqlookupd's address for nsqd unless one was given. An nsqlookupd at port 0 is for the caller to add
-    /// once its port is known. A server that listens on this host only tells others an address of this host.
+    /// Fills in what one server takes from the other: the log's options, the limit on HTTP
+    /// connections, and nsqlookupd's address for nsqd unless one was given. An nsqlookupd at port 0
+    /// is for the caller to add once its port is known. A server that listens on this host only
+    /// tells others an address of this host.
     pub fn settle(&mut self) {
         self.nsqlookupd.log_format = self.nsqd.log_format;
         self.nsqlookupd.log_level = self.nsqd.log_level;
@@ -290,5 +291,6 @@ impl Program for BothOptions {
     }
 }
 
-/// What the default is of an address that others are told, where a server may listen on this host only.
+/// What the default is of an address that others are told, where a server may listen on this host
+/// only.
 const HOST_NAME_OR_LOCAL: &str = "127.0.0.1 if only this host is listened to, else the host's name";

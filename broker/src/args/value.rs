@@ -234,8 +234,8 @@ impl Value for Level {
     }
 }
 
-/// Implements [`Value`] for an enum of words; the first word of a line is the one that is shown, except
-/// by `/config` if there is a number at its end.
+/// Implements [`Value`] for an enum of words; the first word of a line is the one that is shown,
+/// except by `/config` if there is a number at its end.
 macro_rules! word_value {
     (@shown $first:literal = $number:literal) => { OptionValue::Integer($number) };
     (@shown $first:literal) => { OptionValue::Text($first.into()) };

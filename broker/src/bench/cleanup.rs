@@ -29,8 +29,8 @@ struct Made {
 }
 
 impl Cleanup {
-    /// For the topics of a run at `tcp_address`. Those that have a name of the user's are the user's.
-    /// SIGINT and SIGTERM set `stop` from now on.
+    /// For the topics of a run at `tcp_address`. Those that have a name of the user's are the
+    /// user's. SIGINT and SIGTERM set `stop` from now on.
     pub(super) fn new(
         options: &BenchOptions,
         tcp_address: &str,

@@ -20,8 +20,8 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    /// Commands to `topics` in turn, as many as the window and at least one for each. The topics' names have
-    /// one length.
+    /// Commands to `topics` in turn, as many as the window and at least one for each. The topics'
+    /// names have one length.
     pub(super) fn new(
         options: &BenchOptions,
         topics: &[String],
@@ -68,7 +68,8 @@ impl Commands {
         }
     }
 
-    /// Has the next command sent, with this time in its bodies. No more may be under way than the window.
+    /// Has the next command sent, with this time in its bodies. No more may be under way than the
+    /// window.
     pub(super) fn push(&mut self, time: u64) {
         let start = self.position(self.stamped);
         let command = &mut self.bytes[start..start + self.command_len];

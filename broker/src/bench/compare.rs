@@ -32,9 +32,9 @@ pub struct Ratio {
     pub ratio: (f64, f64, f64),
 }
 
-/// Measures two servers as often as the options say, in turn: each round has both, and which of them comes first
-/// changes from round to round, so that what changes slowly on the machine does to both the same. Reports
-/// `progress` after each run.
+/// Measures two servers as often as the options say, in turn: each round has both, and which of
+/// them comes first changes from round to round, so that what changes slowly on the machine does to
+/// both the same. Reports `progress` after each run.
 ///
 /// # Errors
 /// The address of the server that failed, and how.

@@ -16,10 +16,12 @@ pub(super) struct Consumer {
     link: Link<Socket>,
     rdy: u32,
     marker: [u8; 8],
-    /// Commands to send, FINs for the most part; so many bytes of it are sent. The RDY count limits it.
+    /// Commands to send, FINs for the most part; so many bytes of it are sent. The RDY count limits
+    /// it.
     output: Vec<u8>,
     sent: usize,
-    /// Since when this connection is about to end: CLS was sent, and no message is to come any more.
+    /// Since when this connection is about to end: CLS was sent, and no message is to come any
+    /// more.
     leaving: Option<u64>,
 }
 
@@ -144,8 +146,8 @@ impl Peer for Consumer {
     }
 
     fn leave(&mut self, now: u64) -> Result<(), BenchError> {
-        // Messages under way come all the same; they are finished, so that the server has nothing to send
-        // again.
+        // Messages under way come all the same; they are finished, so that the server has nothing
+        // to send again.
         self.leaving = Some(now);
         self.output.extend(b"RDY 0\nCLS\n");
         match self.flush() {

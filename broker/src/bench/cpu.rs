@@ -29,7 +29,8 @@ pub(super) fn usage(pid: u32) -> Option<Usage> {
     parse_usage(&stat, ticks_per_second()?, page_size()?)
 }
 
-/// The process that listens at `peer`, if that is on this host, as it is if both ends have one address.
+/// The process that listens at `peer`, if that is on this host, as it is if both ends have one
+/// address.
 pub(super) fn listener(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     if peer.ip() != local.ip() && !peer.ip().is_loopback() {
         return None;
@@ -50,8 +51,8 @@ pub(super) fn listener(peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     })
 }
 
-/// From proc(5)'s `stat`: fields 14 and 15 are times in ticks, 24 is pages. The second, in brackets, may
-/// hold anything.
+/// From proc(5)'s `stat`: fields 14 and 15 are times in ticks, 24 is pages. The second, in
+/// brackets, may hold anything.
 fn parse_usage(stat: &str, ticks_per_second: u64, page_size: u64) -> Option<Usage> {
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();

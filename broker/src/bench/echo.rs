@@ -1,8 +1,10 @@
-//! The server `echo`: what this machine leaves to any broker that hands messages from one thread to another.
+//! The server `echo`: what this machine leaves to any broker that hands messages from one thread to
+//! another.
 //!
-//! One thread reads from a publisher's connection, hands what it made of the bytes to a second thread, and answers; the
-//! second thread writes to a consumer's connection. The bytes are those of PUB, OK and delivery. There is no queue, no
-//! RDY, no FIN, no channel; every thread waits in a blocking read or for its one lane.
+//! One thread reads from a publisher's connection, hands what it made of the bytes to a second
+//! thread, and answers; the second thread writes to a consumer's connection. The bytes are those of
+//! PUB, OK and delivery. There is no queue, no RDY, no FIN, no channel; every thread waits in a
+//! blocking read or for its one lane.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

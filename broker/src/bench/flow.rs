@@ -11,16 +11,18 @@ pub struct Flow {
     pub bytes: u64,
     /// Nanoseconds from the start of counting to its end; shorter if the work ended earlier.
     pub nanos: u64,
-    /// Nanoseconds from when a publish command was due (in the closed loop: sent) to its OK, or to each
-    /// delivery. Of commands that were due while it was counted, whenever the answer came.
+    /// Nanoseconds from when a publish command was due (in the closed loop: sent) to its OK, or to
+    /// each delivery. Of commands that were due while it was counted, whenever the answer came.
     pub latency: Histogram<u64>,
     /// All messages, with those of the warm-up and those that came after the end.
     pub total: u64,
     /// Deliveries that were not a message's first.
     pub redelivered: u64,
-    /// Nanoseconds of CPU time that this program's threads for this direction took while it was counted.
+    /// Nanoseconds of CPU time that this program's threads for this direction took while it was
+    /// counted.
     pub cpu: u64,
-    /// In the open loop: nanoseconds from when a command was due to when it was handed to the socket.
+    /// In the open loop: nanoseconds from when a command was due to when it was handed to the
+    /// socket.
     pub lag: Histogram<u64>,
     /// In the open loop: messages that were due and never sent, because the server did not keep up.
     pub unsent: u64,
@@ -53,8 +55,8 @@ impl Flow {
         per_second(self.bytes, self.nanos) / 1e6
     }
 
-    /// Microseconds of this program's CPU time per message; `None` without messages, or if the system does
-    /// not say.
+    /// Microseconds of this program's CPU time per message; `None` without messages, or if the
+    /// system does not say.
     pub fn cpu_micros(&self) -> Option<f64> {
         (self.messages > 0 && self.cpu > 0).then(|| self.cpu as f64 / 1e3 / self.messages as f64)
     }

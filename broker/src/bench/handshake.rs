@@ -1,4 +1,5 @@
-//! How a connection begins: dial, IDENTIFY, TLS, compression, AUTH. Blocking, before anything is measured.
+//! How a connection begins: dial, IDENTIFY, TLS, compression, AUTH. Blocking, before anything is
+//! measured.
 
 use core::net::SocketAddr;
 use core::time::Duration;

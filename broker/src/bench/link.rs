@@ -1,4 +1,5 @@
-//! One connection: bytes in and out, through TLS and compression if there are any, frames read in place.
+//! One connection: bytes in and out, through TLS and compression if there are any, frames read in
+//! place.
 
 use core::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -9,8 +10,8 @@ use sansq_core::upgrade::{Decoded, Scratch, Stack};
 
 use super::BenchError;
 
-/// A connection over `S`. Without layers no byte is copied on the way out, and none is copied twice on the
-/// way in.
+/// A connection over `S`. Without layers no byte is copied on the way out, and none is copied twice
+/// on the way in.
 pub(super) struct Link<S> {
     stream: S,
     /// What was read. With layers it is empty between calls.
@@ -70,7 +71,8 @@ impl<S> Link<S> {
         &mut self.stream
     }
 
-    /// Puts layers on, or changes those there are. What was read and not taken belongs to the new one.
+    /// Puts layers on, or changes those there are. What was read and not taken belongs to the new
+    /// one.
     pub(super) fn raise(&mut self, raise: impl FnOnce(&mut Stack, BytesMut)) {
         let early = BytesMut::from(self.unread());
         match &mut self.layers {
@@ -171,8 +173,8 @@ impl<S: Read + Write> Link<S> {
         Ok(true)
     }
 
-    /// Moves what is left, which is less than a frame, to the front; grows the buffer if a frame is larger
-    /// than it.
+    /// Moves what is left, which is less than a frame, to the front; grows the buffer if a frame is
+    /// larger than it.
     fn make_room(&mut self) {
         if self.start > 0 {
             self.input.copy_within(self.start..self.end, 0);
@@ -242,8 +244,8 @@ fn write(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, BenchError> {
 /// What a read or write that has to wait ends with, by platform.
 const NOTHING_YET: [ErrorKind; 3] =
     [ErrorKind::Interrupted, ErrorKind::TimedOut, ErrorKind::WouldBlock];
-/// Whether a read that does not fill its buffer took all there was, so that readiness is told again: with
-/// epoll and kqueue it did.
+/// Whether a read that does not fill its buffer took all there was, so that readiness is told
+/// again: with epoll and kqueue it did.
 const SHORT_READ_IS_LAST: bool = cfg!(unix);
 /// A read buffer's first size: for answers. It grows while reads fill it.
 const INPUT_LEN_MIN: usize = 4 * 1024;

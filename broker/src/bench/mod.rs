@@ -1,13 +1,14 @@
 //! `sansq bench`: a load generator for any server that speaks NSQ's protocol.
 //!
-//! It is independent of the runtimes under test, and meant to cost far less than the server, whose cores it
-//! may share. A few threads wait for all connections (`worker`); commands are built once, and only their time
-//! stamps are rewritten (`commands`); reads fill a large buffer, in which frames are read in place (`link`);
-//! FINs leave in one write per read (`consumer`). Nothing is allocated per message. It prints what it cost.
+//! It is independent of the runtimes under test, and meant to cost far less than the server, whose
+//! cores it may share. A few threads wait for all connections (`worker`); commands are built once,
+//! and only their time stamps are rewritten (`commands`); reads fill a large buffer, in which
+//! frames are read in place (`link`); FINs leave in one write per read (`consumer`). Nothing is
+//! allocated per message. It prints what it cost.
 //!
 //! A body carries a marker of this run and the time when its command was due, both read by the same
-//! process, so that delivery latency needs no clock in common with the server. Messages without the marker
-//! (left over, or made up by the server) count, but not for latency.
+//! process, so that delivery latency needs no clock in common with the server. Messages without the
+//! marker (left over, or made up by the server) count, but not for latency.
 //!
 //! What is measured, and how to read it, is in `docs/BENCH.md`.
 
@@ -60,8 +61,8 @@ use worker::{Peer, Worker};
 /// Puts load on one server and says what it did.
 ///
 /// # Errors
-/// [`BenchError`] if a connection can't be made, ends early, or gets an answer that is no success; or if the
-/// options don't [`check`](BenchOptions::check).
+/// [`BenchError`] if a connection can't be made, ends early, or gets an answer that is no success;
+/// or if the options don't [`check`](BenchOptions::check).
 pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     options.check().map_err(BenchError::Options)?;
     // It ends with this.
@@ -225,8 +226,8 @@ impl<'a> Setup<'a> {
         Ok(opened)
     }
 
-    /// What the consumer of this number subscribes to: all topics' first channels, then their second ones, and
-    /// then again.
+    /// What the consumer of this number subscribes to: all topics' first channels, then their
+    /// second ones, and then again.
     fn subscription(&self, index: u32) -> (&str, &str) {
         let index = index as usize;
         let (topics, channels) = (self.topics.len(), self.channels.len());

@@ -96,11 +96,12 @@ pub struct BenchOptions {
     /// Messages per second on all connections together: the open loop
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub rate: Option<u64>,
-    /// With --rate, how long before a command is due the thread stops sleeping and looks at the clock again and
-    /// again, so that it is not late. Costs CPU time
+    /// With --rate, how long before a command is due the thread stops sleeping and looks at the
+    /// clock again and again, so that it is not late. Costs CPU time
     #[arg(long, default_value = "50us", value_parser = parse_go_duration)]
     pub spin: Duration,
-    /// How long to go on before anything is counted [default: 1s; with --prefill 0s, or little is left to count]
+    /// How long to go on before anything is counted [default: 1s; with --prefill 0s, or little is
+    /// left to count]
     #[arg(long, value_parser = parse_go_duration)]
     pub warm_up: Option<Duration>,
     /// How long to count
@@ -112,23 +113,25 @@ pub struct BenchOptions {
     /// In mode `sub`, publish so many messages first, of which nothing is counted
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub prefill: Option<u64>,
-    /// In mode `pub`, consume afterwards what was published, of which nothing is counted: the next run finds
-    /// memory that the server has used before
+    /// In mode `pub`, consume afterwards what was published, of which nothing is counted: the next
+    /// run finds memory that the server has used before
     #[arg(long)]
     pub drain: bool,
 
-    /// The nsqd's HTTP API, for deleting the topics that a run without --topic has made [default: the port above
-    /// that of --nsqd-tcp-address]
+    /// The nsqd's HTTP API, for deleting the topics that a run without --topic has made [default:
+    /// the port above that of --nsqd-tcp-address]
     #[arg(long, value_name = "ADDRESS")]
     pub nsqd_http_address: Option<String>,
     /// Leave those topics where they are
     #[arg(long)]
     pub keep: bool,
 
-    /// An option of the connections, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    /// An option of the connections, by go-nsq's name: name,value, or a name alone for true; repeat
+    /// for more
     #[arg(long, value_name = "NAME,VALUE")]
     pub client_opt: Vec<String>,
-    /// The server's process, whose CPU time is measured; with --compare two [default: found by its port, if it is on this host]
+    /// The server's process, whose CPU time is measured; with --compare two [default: found by its
+    /// port, if it is on this host]
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
     /// Print JSON instead of a table
@@ -268,8 +271,8 @@ impl BenchOptions {
         config.connection_options().map_err(|error| format!("--client-opt: {error}"))
     }
 
-    /// Topics are dealt to this many groups of connections, as many as make all groups the same, so that each topic
-    /// gets as much as any other.
+    /// Topics are dealt to this many groups of connections, as many as make all groups the same, so
+    /// that each topic gets as much as any other.
     pub(super) const fn topic_groups(&self) -> u32 {
         let (mut a, mut b) = (self.topics, self.connections);
         while b > 0 {
@@ -319,8 +322,8 @@ pub(super) const COMMANDS_MAX: u64 = 1 << 30;
 const CONSUMERS: u32 = 2;
 /// Enough to keep a server busy while answers are on their way.
 const CLOSED_WINDOW: u32 = 4;
-/// In the open loop the window is to keep nothing back that a server would take; servers may answer no more
-/// than 256 commands at a time.
+/// In the open loop the window is to keep nothing back that a server would take; servers may answer
+/// no more than 256 commands at a time.
 const OPEN_WINDOW: u32 = 250;
 /// Bytes of all commands together that such a window may have.
 const OPEN_WINDOW_LEN: u64 = 256 * 1024 * 1024;

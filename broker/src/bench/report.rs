@@ -114,7 +114,8 @@ impl Report {
         line
     }
 
-    /// The figures as JSON (docs/BENCH.md); latencies in microseconds, `null` where nothing was measured.
+    /// The figures as JSON (docs/BENCH.md); latencies in microseconds, `null` where nothing was
+    /// measured.
     pub fn to_json(&self) -> Value {
         let options = &self.options;
         let mut report = json!({

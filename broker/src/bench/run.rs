@@ -13,8 +13,8 @@ use super::flow::Flow;
 pub(super) struct Run {
     clock: Instant,
     mode: Mode,
-    /// From when to when it is counted, in nanoseconds of the clock. Publishers stop at the end, and so do
-    /// consumers if there are no publishers.
+    /// From when to when it is counted, in nanoseconds of the clock. Publishers stop at the end,
+    /// and so do consumers if there are no publishers.
     pub(super) start: u64,
     pub(super) end: u64,
     /// How long before something is due threads wait without sleeping.
@@ -93,8 +93,8 @@ impl Run {
         }
     }
 
-    /// Settles how long was counted, for a thread that ends at `now`: to the end; or, if the work ran out
-    /// before it, to the last message.
+    /// Settles how long was counted, for a thread that ends at `now`: to the end; or, if the work
+    /// ran out before it, to the last message.
     pub(super) fn settle(&self, flow: &mut Flow, now: u64) {
         if self.mode != Mode::Sub && now >= self.end {
             flow.nanos = self.end - self.start;
@@ -134,8 +134,8 @@ impl Run {
         self.published.load(Ordering::Relaxed).saturating_mul(self.channels)
     }
 
-    /// How long after the end a server may take to catch up with what was due: as long as it was counted,
-    /// and at least as long as an answer may take.
+    /// How long after the end a server may take to catch up with what was due: as long as it was
+    /// counted, and at least as long as an answer may take.
     pub(super) fn patience(&self) -> u64 {
         STALL.max(self.end - self.start)
     }
@@ -143,7 +143,8 @@ impl Run {
 
 /// In mode `sub`, how long nothing comes before the channel counts as drained.
 const IDLE: u64 = 1_000_000_000;
-/// How long a server may leave a command unanswered, and messages undelivered that nobody waits behind.
+/// How long a server may leave a command unanswered, and messages undelivered that nobody waits
+/// behind.
 pub(super) const STALL: u64 = 10_000_000_000;
 
 #[cfg(test)]

@@ -35,8 +35,9 @@ impl Schedule {
         Self { pace: Pace::Closed, taken: 0, limit, end }
     }
 
-    /// The open loop: of all connections together `rate` messages per second in commands of `batch`. The
-    /// commands are dealt to the connections in turn, so that they are spread as evenly as can be.
+    /// The open loop: of all connections together `rate` messages per second in commands of
+    /// `batch`. The commands are dealt to the connections in turn, so that they are spread as
+    /// evenly as can be.
     pub(super) const fn open(
         rate: u64,
         batch: u32,
@@ -53,7 +54,8 @@ impl Schedule {
         Self { pace, taken: 0, limit, end }
     }
 
-    /// When the next command is due in the open loop; `None` in the closed one, and if there is none.
+    /// When the next command is due in the open loop; `None` in the closed one, and if there is
+    /// none.
     pub(super) fn due(&self) -> Option<u64> {
         let due = self.nth(self.taken)?;
         (self.taken < self.limit && due < self.end).then_some(due)

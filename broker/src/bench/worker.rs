@@ -74,7 +74,8 @@ pub(super) struct Worker<'a, P> {
 }
 
 impl<'a, P: Peer> Worker<'a, P> {
-    /// For these connections. If it `consumes`, they end when all messages came; else each by itself.
+    /// For these connections. If it `consumes`, they end when all messages came; else each by
+    /// itself.
     pub(super) fn new(run: &'a Run, peers: Vec<P>, consumes: bool) -> Self {
         let peers: Vec<_> = peers.into_iter().map(Some).collect();
         Self {

@@ -1,4 +1,5 @@
-//! Lines that peers can cause at will: so many of each kind, and then only how many more there were.
+//! Lines that peers can cause at will: so many of each kind, and then only how many more there
+//! were.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -7,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sansq_core::log::Level;
 use sansq_runtime::UNWRITTEN;
 
-/// The lines of each kind that were written lately. There are as many kinds as the programs have words for.
+/// The lines of each kind that were written lately. There are as many kinds as the programs have
+/// words for.
 #[derive(Debug, Default)]
 pub(super) struct Floods(Mutex<Kinds>);
 
@@ -88,8 +90,8 @@ impl Floods {
     }
 }
 
-/// Lines of a kind that may be written at once: a thousand clients that come back after a restart have all
-/// of theirs.
+/// Lines of a kind that may be written at once: a thousand clients that come back after a restart
+/// have all of theirs.
 const BURST: u32 = 1000;
 
 /// The time for one line more: a hundred in a second.

@@ -1,16 +1,16 @@
 //! The log: NSQ's line format on standard error, or one JSON object per line.
 //!
 //! `[nsqd] 2026/11/22 12:27:30.957558 INFO: text` is prefix, local date and time with microseconds,
-//! level and text (http-and-ops.md section 7). The servers emit `tracing` events with their program's
-//! name as target; the event's message is the text. `tracing` knows no level above ERROR: an event
-//! with a field `fatal` is logged as FATAL.
+//! level and text (http-and-ops.md section 7). The servers emit `tracing` events with their
+//! program's name as target; the event's message is the text. `tracing` knows no level above ERROR:
+//! an event with a field `fatal` is logged as FATAL.
 //!
-//! An object has `time` (RFC 3339, local, with microseconds), `level`, `program`, `message`, and an event's
-//! other fields by their names.
+//! An object has `time` (RFC 3339, local, with microseconds), `level`, `program`, `message`, and an
+//! event's other fields by their names.
 //!
-//! Nobody who logs waits for whoever takes the log: lines go through a queue with a thread of its own, and
-//! what does not fit is lost and counted. Of the lines that peers can cause at will (their events have a field
-//! `kind`) only so many are written; the rest are summed up.
+//! Nobody who logs waits for whoever takes the log: lines go through a queue with a thread of its
+//! own, and what does not fit is lost and counted. Of the lines that peers can cause at will (their
+//! events have a field `kind`) only so many are written; the rest are summed up.
 
 mod floods;
 mod queue;
@@ -67,7 +67,8 @@ struct Target {
 }
 
 impl Logs {
-    /// A log per program: its name (the events' target), prefix and level. Only lines of text have a prefix.
+    /// A log per program: its name (the events' target), prefix and level. Only lines of text have
+    /// a prefix.
     pub fn new<'a>(
         format: LogFormat,
         programs: impl IntoIterator<Item = (&'static str, &'a str, Level)>,
@@ -87,7 +88,8 @@ impl Logs {
         self.install_to(io::stderr());
     }
 
-    /// As [`install`](Self::install), with `sink` instead of standard error. [`flush`] before the program ends.
+    /// As [`install`](Self::install), with `sink` instead of standard error. [`flush`] before the
+    /// program ends.
     pub fn install_to<W: Write + Send + 'static>(&self, sink: W) {
         let logs = self.clone();
         let queue = Queue::start(sink, move |lost| logs.missing(lost).into_bytes());
@@ -101,8 +103,8 @@ impl Logs {
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
     }
 
-    /// A layer that writes to `sink` at once, one write per line, or one for the lines of a [`BATCH`]; errors of
-    /// the sink are ignored.
+    /// A layer that writes to `sink` at once, one write per line, or one for the lines of a
+    /// [`BATCH`]; errors of the sink are ignored.
     pub fn layer<W: Write>(&self, sink: W) -> LogLayer<W> {
         LogLayer { logs: self.clone(), out: Out::Sink(Mutex::new(sink)) }
     }
@@ -167,8 +169,8 @@ pub fn flush() {
     }
 }
 
-/// Writes a last text and a newline to standard error, behind the log, and waits for a second at most until
-/// it is taken.
+/// Writes a last text and a newline to standard error, behind the log, and waits for a second at
+/// most until it is taken.
 pub fn say(text: impl fmt::Display) {
     flush();
     let text = format!("{text}\n");
@@ -288,7 +290,8 @@ where
         let Some(target) = self.logs.target(event.metadata().target()) else { return };
         let mut level = from_tracing(*event.metadata().level());
         let quietest = target.level.load(Ordering::Relaxed);
-        // An ERROR may turn out to be FATAL, and no FATAL line is one of those that peers can cause.
+        // An ERROR may turn out to be FATAL, and no FATAL line is one of those that peers can
+        // cause.
         let mut max = MESSAGE_LEN_MAX;
         if rank(level) >= quietest {
             let mut kind = Kind { layer: self, program: target.name, level, fate: None };
@@ -368,7 +371,8 @@ impl<W: Write> Visit for Kind<'_, W> {
 /// The field that says of which kind a line is, if peers can cause such lines at will.
 const KIND: &str = "kind";
 
-/// Bytes of a line's text, before control characters are escaped; and of one that peers can cause at will.
+/// Bytes of a line's text, before control characters are escaped; and of one that peers can cause
+/// at will.
 const MESSAGE_LEN_MAX: usize = 16 * 1024;
 const PEERS_LEN_MAX: usize = 1536;
 
@@ -426,8 +430,8 @@ impl Visit for Text {
     }
 }
 
-/// One line, newline included. Control characters are escaped: some texts quote what a peer sent, and
-/// a peer must not be able to forge a line.
+/// One line, newline included. Control characters are escaped: some texts quote what a peer sent,
+/// and a peer must not be able to forge a line.
 fn line(prefix: &str, now: &Zoned, level: Level, text: &str) -> String {
     let mut line = String::with_capacity(prefix.len() + text.len() + 40);
     let (date, time, micros) = (now.date(), now.time(), now.subsec_nanosecond() / 1_000);

@@ -11,7 +11,8 @@ use sansq_runtime::UNWRITTEN;
 
 /// A queue with a thread that empties it. Putting a line in never waits for the sink.
 ///
-/// At [`LEN_MAX`] bytes lines are lost, and counted. Cloning gives another handle to the same queue.
+/// At [`LEN_MAX`] bytes lines are lost, and counted. Cloning gives another handle to the same
+/// queue.
 #[derive(Clone, Debug)]
 pub(super) struct Queue(Arc<Shared>);
 
@@ -35,9 +36,9 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Starts the thread, which writes to `sink`. `other` makes the lines that say what is missing: how many
-    /// were lost, and whatever it knows itself; it is asked when lines were lost, and after
-    /// [`nudge`](Self::nudge) in time. Errors of the sink are ignored.
+    /// Starts the thread, which writes to `sink`. `other` makes the lines that say what is missing:
+    /// how many were lost, and whatever it knows itself; it is asked when lines were lost, and
+    /// after [`nudge`](Self::nudge) in time. Errors of the sink are ignored.
     pub(super) fn start(
         mut sink: impl Write + Send + 'static,
         mut other: impl FnMut(u64) -> Vec<u8> + Send + 'static,
@@ -59,7 +60,8 @@ impl Queue {
                 spare.shrink_to(SPARE_LEN_MAX);
             }
         };
-        // A server that can't have this thread can't have its others either, and says so without the log.
+        // A server that can't have this thread can't have its others either, and says so without
+        // the log.
         let _ = thread::Builder::new().name("log".into()).spawn(work);
         queue
     }
@@ -98,8 +100,8 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to write and swaps it with `spare`, which is empty. Also returns how many lines
-    /// were lost, and whether the other lines are due.
+    /// Waits for something to write and swaps it with `spare`, which is empty. Also returns how
+    /// many lines were lost, and whether the other lines are due.
     fn take(&self, spare: &mut Vec<u8>) -> (u64, bool) {
         let mut waiting = self.lock();
         waiting.is_writing = false;
@@ -126,8 +128,8 @@ impl Shared {
     }
 }
 
-/// Bytes of lines that may wait: some 40,000 lines, so that a start with as many topics, or a reader that is
-/// busy for a moment, loses none.
+/// Bytes of lines that may wait: some 40,000 lines, so that a start with as many topics, or a
+/// reader that is busy for a moment, loses none.
 const LEN_MAX: usize = 4 * 1024 * 1024;
 
 /// The part of it that is for lines of ERROR and above.

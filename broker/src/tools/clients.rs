@@ -1,4 +1,5 @@
-//! What the tools that consume or publish have in common: a runtime, signals, and clients made of flags.
+//! What the tools that consume or publish have in common: a runtime, signals, and clients made of
+//! flags.
 
 use core::convert::Infallible;
 use core::future::{Future, pending};
@@ -33,7 +34,8 @@ pub struct Sources {
     /// host:port of an nsqlookupd's HTTP API, which knows the nsqds; repeat for more
     #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     pub lookupd_http_address: Vec<String>,
-    /// An option of the consumer, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    /// An option of the consumer, by go-nsq's name: name,value, or a name alone for true; repeat
+    /// for more
     #[arg(long, value_name = "NAME,VALUE")]
     pub consumer_opt: Vec<String>,
 }
@@ -67,9 +69,9 @@ impl Sources {
         .map_err(|text| ToolError::Usage(text.into()))
     }
 
-    /// Asks the nsqlookupds, if there are any, whether one of them answers: a wrong address is to end the
-    /// tool at once, and not to keep it waiting. Returns whether the tool is to go on: not if it is stopped
-    /// meanwhile.
+    /// Asks the nsqlookupds, if there are any, whether one of them answers: a wrong address is to
+    /// end the tool at once, and not to keep it waiting. Returns whether the tool is to go on: not
+    /// if it is stopped meanwhile.
     ///
     /// # Errors
     /// [`ToolError::Lookup`] if none does.
@@ -159,8 +161,8 @@ pub(super) fn user_agent(tool: &str) -> String {
     format!("{tool}/{}", sansq_core::version::SANSQ_VERSION)
 }
 
-/// Is over when one of the `named` nsqds can't be subscribed to and never could, or refuses the client
-/// for good. Later losses are the consumer's to mend.
+/// Is over when one of the `named` nsqds can't be subscribed to and never could, or refuses the
+/// client for good. Later losses are the consumer's to mend.
 #[expect(clippy::wildcard_enum_match_arm, reason = "only the first outcome of each matters")]
 pub(super) async fn failure(mut events: Events<ConsumerEvent>, named: &[String]) -> ToolError {
     let mut worked = BTreeSet::new();
@@ -186,8 +188,8 @@ pub(super) async fn failure(mut events: Events<ConsumerEvent>, named: &[String])
     pending().await
 }
 
-/// Has `handler` answer the messages of `consumer`, up to `limit` of them at once, until the tool is to
-/// stop. If this one fails, all are to stop.
+/// Has `handler` answer the messages of `consumer`, up to `limit` of them at once, until the tool
+/// is to stop. If this one fails, all are to stop.
 ///
 /// # Errors
 /// As [`failure`].
@@ -210,8 +212,8 @@ pub(super) async fn consume(
         handle.stop(STOP_GRACE).await;
         result
     };
-    // It ends with the consumer, whose messages are given back by then: nobody waits for a handler that
-    // waits for a server that is not there.
+    // It ends with the consumer, whose messages are given back by then: nobody waits for a handler
+    // that waits for a server that is not there.
     let work = async {
         consumer.for_each_concurrent(limit, |message| handler(message)).await;
         pending::<Infallible>().await
@@ -247,8 +249,8 @@ pub(super) struct Orders {
     pub(super) reopens: u32,
 }
 
-/// Runs `work` on a runtime of its own. SIGINT and SIGTERM ask it to stop, and so does SIGHUP unless it
-/// `reopens`.
+/// Runs `work` on a runtime of its own. SIGINT and SIGTERM ask it to stop, and so does SIGHUP
+/// unless it `reopens`.
 ///
 /// # Errors
 /// What `work` fails with, or [`ToolError::Start`].

@@ -1,7 +1,8 @@
-//! What `/stats` of several nsqds says, asked again and again: what `sansq stat` and `sansq top` show.
+//! What `/stats` of several nsqds says, asked again and again: what `sansq stat` and `sansq top`
+//! show.
 //!
-//! Each nsqd is asked by a thread of its own. One that does not answer delays the others by a second, and
-//! nobody who looks at them at all.
+//! Each nsqd is asked by a thread of its own. One that does not answer delays the others by a
+//! second, and nobody who looks at them at all.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

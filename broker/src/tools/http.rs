@@ -63,8 +63,8 @@ pub(super) fn get_json<T: DeserializeOwned>(
     serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
 }
 
-/// `text` as a value in the query of a URL: a blank is a plus, and whatever else is not a letter, a digit
-/// or one of `-._~` is written as its bytes.
+/// `text` as a value in the query of a URL: a blank is a plus, and whatever else is not a letter, a
+/// digit or one of `-._~` is written as its bytes.
 pub(super) fn escape(text: &[u8]) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text {

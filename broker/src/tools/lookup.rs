@@ -17,9 +17,9 @@ pub(super) enum Port {
     Http,
 }
 
-/// The nsqds that produce `topic`, as `host:port`, from those of `lookupds` that answer; without a topic
-/// all nsqds. A topic that is not known yet has none. All are asked side by side, and when one has answered
-/// the others have `grace` for it.
+/// The nsqds that produce `topic`, as `host:port`, from those of `lookupds` that answer; without a
+/// topic all nsqds. A topic that is not known yet has none. All are asked side by side, and when
+/// one has answered the others have `grace` for it.
 ///
 /// # Errors
 /// What an nsqlookupd failed with, if none answered.
@@ -76,8 +76,8 @@ fn ask_all<L: DeserializeOwned, T: Ord + Send + 'static>(
     Ok(found)
 }
 
-/// How long the others have when one nsqlookupd, or nsqd, has answered: what one asks for is complete where
-/// all are well, and nobody waits long for one that is not.
+/// How long the others have when one nsqlookupd, or nsqd, has answered: what one asks for is
+/// complete where all are well, and nobody waits long for one that is not.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Deserialize)]

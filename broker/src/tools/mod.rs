@@ -1,8 +1,8 @@
 //! The tools: `sansq pub`, `tail`, `to-file`, `to-http`, `to-nsq`, `stat` and `top`.
 //!
-//! `stat` and `top` ask nsqds over HTTP, from threads. The others consume and publish with the clients
-//! that programs use, on a runtime of one thread (`clients`); what may wait for a disk, a terminal or an
-//! HTTP server does so on other threads, so that heartbeats are answered.
+//! `stat` and `top` ask nsqds over HTTP, from threads. The others consume and publish with the
+//! clients that programs use, on a runtime of one thread (`clients`); what may wait for a disk, a
+//! terminal or an HTTP server does so on other threads, so that heartbeats are answered.
 
 mod clients;
 mod cluster;

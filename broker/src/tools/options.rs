@@ -29,7 +29,8 @@ pub struct PubOptions {
     /// host:port of an nsqlookupd's HTTP API; repeat for more. Publishes to one nsqd that they know
     #[arg(long, value_name = "ADDRESS", conflicts_with = "nsqd_tcp_address")]
     pub lookupd_http_address: Vec<String>,
-    /// An option of the producers, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    /// An option of the producers, by go-nsq's name: name,value, or a name alone for true; repeat
+    /// for more
     #[arg(long, value_name = "NAME,VALUE")]
     pub producer_opt: Vec<String>,
     /// The one byte that ends a message on standard input
@@ -88,8 +89,8 @@ impl TailOptions {
     }
 }
 
-/// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what follows
-/// a `--` of its own.
+/// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what
+/// follows a `--` of its own.
 pub fn normalise(args: &[OsString]) -> Vec<OsString> {
     let mut flags = true;
     let double = |arg: &OsString| {

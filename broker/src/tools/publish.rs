@@ -25,8 +25,8 @@ use super::progress::Progress;
 use super::{PubOptions, ToolError, http};
 
 /// Publishes the messages of the arguments or of standard input, to every nsqd that is named, or to
-/// one that an nsqlookupd knows; until there are no more, or a signal comes. Returns how many messages
-/// were acknowledged by each.
+/// one that an nsqlookupd knows; until there are no more, or a signal comes. Returns how many
+/// messages were acknowledged by each.
 ///
 /// # Errors
 /// [`ToolError`] for the first message that was not published.
@@ -70,8 +70,8 @@ fn feed(options: &PubOptions) -> Result<Receiver<Input>, ToolError> {
     Ok(inbox)
 }
 
-/// Reads messages, as many at a time as are there without waiting. Empty ones are skipped: NSQ has no
-/// messages without a body.
+/// Reads messages, as many at a time as are there without waiting. Empty ones are skipped: NSQ has
+/// no messages without a body.
 fn read(input: &mut impl BufRead, delimiter: u8, events: &Sender<Input>) -> std::io::Result<()> {
     let mut message = Vec::new();
     loop {
@@ -257,7 +257,8 @@ impl Future for Answer {
     }
 }
 
-/// Is over when the nsqd can't be connected to and never could: a person waits, so it is not tried again.
+/// Is over when the nsqd can't be connected to and never could: a person waits, so it is not tried
+/// again.
 #[expect(clippy::wildcard_enum_match_arm, reason = "only the first outcome matters")]
 async fn failure(mut events: Events<ProducerEvent>) -> (String, ConnectionError) {
     while let Some(event) = events.next().await {

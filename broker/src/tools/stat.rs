@@ -1,4 +1,5 @@
-//! `sansq stat`: one line of figures of one channel, again and again (http-and-ops.md section 10.1).
+//! `sansq stat`: one line of figures of one channel, again and again (http-and-ops.md section
+//! 10.1).
 
 use core::fmt;
 use core::time::Duration;
@@ -143,7 +144,8 @@ struct Line {
 }
 
 impl Line {
-    /// Messages per second that came in and that left, over the nsqds that were there before as well.
+    /// Messages per second that came in and that left, over the nsqds that were there before as
+    /// well.
     fn rates(&self) -> (u64, u64) {
         let millis = self.counts.at.saturating_duration_since(self.before.at).as_millis().max(1);
         let (mut came, mut left) = (0, 0);

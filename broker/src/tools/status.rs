@@ -1,4 +1,5 @@
-//! The line that says how many messages went on, and how long that took (http-and-ops.md section 10.4).
+//! The line that says how many messages went on, and how long that took (http-and-ops.md section
+//! 10.4).
 
 use core::fmt;
 use core::time::Duration;

@@ -18,8 +18,8 @@ use super::{TailOptions, ToolError};
 
 /// Prints messages until a signal comes, standard output is closed or enough are printed.
 ///
-/// Every message is finished once it is written. An nsqd that goes is connected to again; one that is
-/// named and can't be reached at the start is an error.
+/// Every message is finished once it is written. An nsqd that goes is connected to again; one that
+/// is named and can't be reached at the start is an error.
 ///
 /// # Errors
 /// [`ToolError`] if a server can't be reached or standard output fails.

@@ -8,9 +8,9 @@ use std::time::Instant;
 /// What each server answered.
 pub(super) type Answers<T> = Vec<(String, Result<T, String>)>;
 
-/// Asks each of `servers` on a thread of its own. When the first good answer is there, the others have `grace`
-/// for theirs; whoever has not answered then failed, and is not waited for. Without a good answer it lasts
-/// as long as `ask` does.
+/// Asks each of `servers` on a thread of its own. When the first good answer is there, the others
+/// have `grace` for theirs; whoever has not answered then failed, and is not waited for. Without a
+/// good answer it lasts as long as `ask` does.
 pub(super) fn ask_all<T: Send + 'static>(
     servers: &[String],
     grace: Duration,

@@ -1,4 +1,5 @@
-//! What clients have sent and have no answer to yet, and what they say of themselves, has a limit in bytes.
+//! What clients have sent and have no answer to yet, and what they say of themselves, has a limit
+//! in bytes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

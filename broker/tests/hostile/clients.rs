@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Write};
 
 use super::server::{RUNTIMES, Server, connections, frame, publish, until, work_goes_on};
 
-/// Memory of a connection that has said nothing, or only the magic, everything included: the machine's
-/// part, the task, the runtime's. A release build needs about half.
+/// Memory of a connection that has said nothing, or only the magic, everything included: the
+/// machine's part, the task, the runtime's. A release build needs about half.
 const IDLE_MAX: usize = 8 * 1024;
 
 #[test]

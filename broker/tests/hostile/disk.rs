@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use super::server::{PATIENCE, RUNTIMES, Server, frame, publish, until, work_goes_on};
 
-/// A file system of its own, as small as it is told. Mounting takes root: elsewhere the disk is what
-/// core/tests/disk_queue/full.rs and core/tests/storage/full.rs have in memory.
+/// A file system of its own, as small as it is told. Mounting takes root: elsewhere the disk is
+/// what core/tests/disk_queue/full.rs and core/tests/storage/full.rs have in memory.
 struct SmallDisk {
     folder: tempfile::TempDir,
 }
@@ -45,7 +45,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Publishes bodies of ten thousand bytes until one is refused: how many were accepted, and why no more.
+/// Publishes bodies of ten thousand bytes until one is refused: how many were accepted, and why no
+/// more.
 fn fill(nsqd: &Server, topic: &str) -> (u32, String) {
     for n in 0.. {
         let answer = try_publish(nsqd, topic, n);
@@ -258,7 +259,8 @@ fn tools_end_at_a_limit_on_the_size_of_files() {
     }
 }
 
-/// What may not be written is called that, whoever runs this: a link to a file that nobody may write.
+/// What may not be written is called that, whoever runs this: a link to a file that nobody may
+/// write.
 #[test]
 fn a_file_without_permission_is_called_that() {
     let Some(file) = unwritable() else { return };

@@ -64,7 +64,8 @@ fn the_worst_of_all_peers_at_once_stays_below_what_flags_say() {
             client.write_all(&identify.concat()).unwrap();
             greedy.push((client, Vec::new()));
         }
-        // More of HTTP than there is room for: idle, in the middle of a body, not reading an answer.
+        // More of HTTP than there is room for: idle, in the middle of a body, not reading an
+        // answer.
         let body =
             format!("POST /mpub?topic=t2 HTTP/1.1\r\nHost: x\r\nContent-Length: {BODY}\r\n\r\n");
         for n in 0..2 * HTTP_CONNECTIONS {
@@ -96,7 +97,8 @@ fn the_worst_of_all_peers_at_once_stays_below_what_flags_say() {
     }
 }
 
-/// Sends on from where it stopped, over and over: whole commands where `bytes` is one, and what never ends.
+/// Sends on from where it stopped, over and over: whole commands where `bytes` is one, and what
+/// never ends.
 fn write_some(socket: &mut TcpStream, bytes: &[u8], sent: usize) -> usize {
     let mut count = 0;
     while !bytes.is_empty()

@@ -14,8 +14,8 @@ const LIMITS: &str = "ulimit -n 1024";
 /// Many more than there are places, and fewer than the kernel's queue holds.
 const COUNT: usize = 400;
 
-/// `/ping` is answered while others hold on to their connections. Without a way to make room they would for a
-/// minute, which is what this tells apart from a machine that is slow.
+/// `/ping` is answered while others hold on to their connections. Without a way to make room they
+/// would for a minute, which is what this tells apart from a machine that is slow.
 fn is_served(server: &Server) {
     let start = Instant::now();
     assert!(server.ask("GET /ping", b"").ends_with("\r\n\r\nOK"));
@@ -71,7 +71,8 @@ fn connections_that_are_kept_idle_keep_nobody_out() {
     }
 }
 
-/// Nobody can hold a place by being slow: not with half a head, half a body, or an answer that is not read.
+/// Nobody can hold a place by being slow: not with half a head, half a body, or an answer that is
+/// not read.
 #[test]
 fn slow_requests_keep_nobody_out() {
     let body = "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf";
@@ -114,7 +115,8 @@ fn answers_that_are_not_read_keep_nobody_out() {
     }
 }
 
-/// Answers that are long in the making are given up for those who come: publishers that wait for a disk.
+/// Answers that are long in the making are given up for those who come: publishers that wait for a
+/// disk.
 #[test]
 fn publishers_that_wait_keep_nobody_out() {
     for runtime in RUNTIMES {

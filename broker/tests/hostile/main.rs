@@ -1,4 +1,5 @@
-//! What peers that misbehave cost the built program: its memory, its descriptors, and the work of others.
+//! What peers that misbehave cost the built program: its memory, its descriptors, and the work of
+//! others.
 #![cfg(test)]
 #![cfg(target_os = "linux")]
 

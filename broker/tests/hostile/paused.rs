@@ -1,4 +1,5 @@
-//! A server that is paused as a whole: a virtual machine that moves, a laptop that sleeps, a debugger.
+//! A server that is paused as a whole: a virtual machine that moves, a laptop that sleeps, a
+//! debugger.
 
 use core::time::Duration;
 use std::io::Write;
@@ -9,8 +10,8 @@ use rustix::process::Signal;
 
 use crate::server::{RUNTIMES, Server, frame};
 
-/// Clients that have said something in time are there when the server goes on, although none of it could be
-/// read in time.
+/// Clients that have said something in time are there when the server goes on, although none of it
+/// could be read in time.
 #[test]
 fn a_server_that_was_paused_reads_before_it_judges_its_clients() {
     let servers = RUNTIMES.map(|runtime| Server::nsqd(runtime, &[]));

@@ -83,7 +83,8 @@ impl Server {
             text.push_str(&line);
             text.push('\n');
         }
-        // Whoever logs must not wait for whoever reads. What clients cause by the thousand is not kept.
+        // Whoever logs must not wait for whoever reads. What clients cause by the thousand is not
+        // kept.
         let log = Arc::new(Mutex::new(text));
         let kept = Arc::clone(&log);
         let reader = thread::spawn(move || {
@@ -108,7 +109,8 @@ impl Server {
         socket
     }
 
-    /// The whole answer to a request over HTTP, head and body. `method_and_target` is such as `GET /ping`.
+    /// The whole answer to a request over HTTP, head and body. `method_and_target` is such as
+    /// `GET /ping`.
     pub(crate) fn ask(&self, method_and_target: &str, body: &[u8]) -> String {
         let mut socket = patient(self.http);
         let length = body.len();

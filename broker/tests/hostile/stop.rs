@@ -11,8 +11,8 @@ use super::server::{RUNTIMES, Server, frame, publish};
 /// What a queue that has something to lose tries for, and well beyond what everything else takes.
 const TRIES_FOR: Duration = Duration::from_secs(10);
 
-/// A queue whose data file can't be opened, and that has nothing: who publishes hears why, nothing counts, and
-/// the stop waits for nothing.
+/// A queue whose data file can't be opened, and that has nothing: who publishes hears why, nothing
+/// counts, and the stop waits for nothing.
 #[test]
 fn a_queue_that_can_not_be_opened_does_not_hold_up_a_stop() {
     for runtime in RUNTIMES {

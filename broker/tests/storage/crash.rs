@@ -137,7 +137,8 @@ fn what_was_acknowledged_outlasts_kill_9() {
         nsqd.post(&format!("/topic/create?topic={topic}"));
         nsqd.post(&format!("/channel/create?topic={topic}&channel={channel}"));
     }
-    // A channel that comes only later gets what comes later: not before all are on disk may it begin.
+    // A channel that comes only later gets what comes later: not before all are on disk may it
+    // begin.
     nsqd.post("/channel/pause?topic=b&channel=z");
     nsqd.post("/channel/unpause?topic=b&channel=z");
     let metadata = std::fs::read_to_string(folder.path().join("nsqd.dat")).unwrap();

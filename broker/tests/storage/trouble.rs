@@ -1,4 +1,5 @@
-//! A disk that stays full to the end: the program says what is lost, and does not end as if all were well.
+//! A disk that stays full to the end: the program says what is lost, and does not end as if all
+//! were well.
 #![cfg(target_os = "linux")]
 
 use std::io::Write;

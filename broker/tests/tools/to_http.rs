@@ -11,8 +11,8 @@ use rustix::process::Signal;
 
 use crate::server::{Nsqd, PATIENCE, Tool, sansq};
 
-/// An HTTP server that reports each request and answers with one status after the other, and with 200 after
-/// the last of them.
+/// An HTTP server that reports each request and answers with one status after the other, and with
+/// 200 after the last of them.
 struct Web {
     address: String,
     requests: Receiver<Request>,

@@ -1,7 +1,7 @@
 //! The life of a message, as tokio-nsq's users see it: the steps of `clients/python/life.py`.
 //!
-//! tokio-nsq can't ask for a message timeout of its own, so the steps that need one restart nsqd with another default,
-//! which makes reconnecting a part of each.
+//! tokio-nsq can't ask for a message timeout of its own, so the steps that need one restart nsqd
+//! with another default, which makes reconnecting a part of each.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Puts tokio-nsq through the life of a message, on servers that it starts itself.
 //!
-//! `rust-tokio-nsq --nsqd 'target/release/sansq nsqd' --nsqlookupd 'target/release/sansq nsqlookupd'`
+//! `rust-tokio-nsq --nsqd 'target/release/sansq nsqd' --nsqlookupd 'target/release/sansq
+//! nsqlookupd'`
 
 mod life;
 mod servers;

@@ -150,7 +150,8 @@ impl Servers {
         self.nsqd.print_log();
     }
 
-    /// Waits until the channel's figures are these. What a client sends without an answer shows nowhere else.
+    /// Waits until the channel's figures are these. What a client sends without an answer shows
+    /// nowhere else.
     pub async fn wait_for_stats(
         &self,
         topic: &str,

@@ -1,4 +1,5 @@
-//! What is measured of the core, step by step, for those who count instructions and those who take the time.
+//! What is measured of the core, step by step, for those who count instructions and those who take
+//! the time.
 
 #[path = "../../tests/rig/mod.rs"]
 mod rig;
@@ -22,7 +23,8 @@ use rig::Rig;
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// Does what goes before for so many messages, or connections, and gives what is to be measured.
+    /// Does what goes before for so many messages, or connections, and gives what is to be
+    /// measured.
     pub(crate) prepare: fn(usize) -> Measured,
     /// The most that it can be asked for.
     count_max: usize,

@@ -14,13 +14,13 @@ use crate::http::call::Call;
 use crate::log::{Level, OneLine};
 use crate::name::InvalidName;
 
-/// What a client machine asks of the driver about its connections, grouped by who acts on it. The driver
-/// owns it, carries it out in the order of the fields and clears it.
+/// What a client machine asks of the driver about its connections, grouped by who acts on it. The
+/// driver owns it, carries it out in the order of the fields and clears it.
 #[derive(Debug, Default)]
 pub struct NetActions {
-    /// The last bytes for connections that are in `close` too: commands without an answer, and the end of
-    /// TLS and Deflate. To be written behind what is being written, as far as the socket takes it at once;
-    /// nothing is lost if it does not.
+    /// The last bytes for connections that are in `close` too: commands without an answer, and the
+    /// end of TLS and Deflate. To be written behind what is being written, as far as the socket
+    /// takes it at once; nothing is lost if it does not.
     pub farewells: Vec<(DialId, Vec<u8>)>,
     /// Connections and dials to drop at once; there is no report back about them.
     pub close: Vec<DialId>,
@@ -113,8 +113,8 @@ impl ProducerActions {
     }
 }
 
-/// Names a dial and the connection that comes of it. Reports about any but the latest are ignored, so
-/// one that races with a close does no harm.
+/// Names a dial and the connection that comes of it. Reports about any but the latest are ignored,
+/// so one that races with a close does no harm.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct DialId(pub(super) u64);
 
@@ -143,8 +143,8 @@ impl fmt::Display for PublishId {
 
 /// Why a publish was not taken, or what became of it.
 ///
-/// The last three are outcomes: after [`Rejected`](Self::Rejected) and [`NotSent`](Self::NotSent) the
-/// broker has not got the messages, after [`Unknown`](Self::Unknown) it may have.
+/// The last three are outcomes: after [`Rejected`](Self::Rejected) and [`NotSent`](Self::NotSent)
+/// the broker has not got the messages, after [`Unknown`](Self::Unknown) it may have.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -221,8 +221,8 @@ pub(super) fn has_code(text: &str, codes: &[&str]) -> bool {
     codes.contains(&text.split(' ').next().unwrap_or_default())
 }
 
-/// What nsqd says when it could not store a message (nsqd-protocol.md section 6): nothing is wrong with
-/// the message, so another nsqd may take it. `E_PUT_FAILED` is that of versions before 0.2.20.
+/// What nsqd says when it could not store a message (nsqd-protocol.md section 6): nothing is wrong
+/// with the message, so another nsqd may take it. `E_PUT_FAILED` is that of versions before 0.2.20.
 const NOT_STORED_CODES: [&str; 4] =
     ["E_PUB_FAILED", "E_MPUB_FAILED", "E_DPUB_FAILED", "E_PUT_FAILED"];
 

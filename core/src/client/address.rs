@@ -30,8 +30,8 @@ impl fmt::Display for AddressError {
 
 impl core::error::Error for AddressError {}
 
-/// Checks that an nsqd can be dialled at `address`: `host:port`, with an IPv6 address in brackets. Whether
-/// there is such a host shows when it is dialled.
+/// Checks that an nsqd can be dialled at `address`: `host:port`, with an IPv6 address in brackets.
+/// Whether there is such a host shows when it is dialled.
 ///
 /// # Errors
 /// [`AddressError`] if it can't.

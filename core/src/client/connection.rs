@@ -6,15 +6,17 @@
 //!              +-- any error: the call returns it, the owner drops the connection and the socket
 //! ```
 //!
-//! - The magic and IDENTIFY are one write, so the reference client's states MAGIC and IDENTIFY are one.
-//! - A heartbeat is never taken for the answer to a command, and is answered in every state, at once but
-//!   for one: if TLS or a compression was asked for, between IDENTIFY and the last upgrade the server throws
-//!   away what it has read of the old layer (nsqd-protocol.md section 8.4), so the answer waits.
+//! - The magic and IDENTIFY are one write, so the reference client's states MAGIC and IDENTIFY are
+//!   one.
+//! - A heartbeat is never taken for the answer to a command, and is answered in every state, at
+//!   once but for one: if TLS or a compression was asked for, between IDENTIFY and the last upgrade
+//!   the server throws away what it has read of the old layer (nsqd-protocol.md section 8.4), so
+//!   the answer waits.
 //! - However many heartbeats came, at most one NOP is owed: the server counts any command as a sign
 //!   of life. So a server that does not read costs a client no memory.
-//! - TLS, Snappy and Deflate come between IDENTIFY and AUTH, if [`ConnectionOptions`] ask for them (feature
-//!   `upgrade`). From then on what comes in and goes out here is the bytes of the socket all the same.
-//!   Without them no byte is copied once more.
+//! - TLS, Snappy and Deflate come between IDENTIFY and AUTH, if [`ConnectionOptions`] ask for them
+//!   (feature `upgrade`). From then on what comes in and goes out here is the bytes of the socket
+//!   all the same. Without them no byte is copied once more.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -119,8 +121,9 @@ pub trait ConnectionOutput {
 }
 
 impl Connection {
-    /// A connection to `address`, `host:port`, that is being dialled: at `now` the connect deadline starts.
-    /// With TLS the server's certificate has to be the host's, unless the options name another.
+    /// A connection to `address`, `host:port`, that is being dialled: at `now` the connect deadline
+    /// starts. With TLS the server's certificate has to be the host's, unless the options name
+    /// another.
     pub fn dial(options: &ConnectionOptions, address: &str, now: Now) -> Self {
         let mut transmit = Vec::new();
         encode::magic(&mut transmit);
@@ -170,7 +173,8 @@ impl Connection {
         self.handle_wire(input, now, out)
     }
 
-    /// Takes the complete frames out of `plain`, up to one that puts on a layer: what follows is for that.
+    /// Takes the complete frames out of `plain`, up to one that puts on a layer: what follows is
+    /// for that.
     fn carry_out(
         &mut self,
         plain: &mut BytesMut,
@@ -279,7 +283,8 @@ impl Connection {
         self.deadline
     }
 
-    /// No deadline is judged before `until`: whoever drives it has not been able to read since the deadline.
+    /// No deadline is judged before `until`: whoever drives it has not been able to read since the
+    /// deadline.
     pub fn postpone(&mut self, until: Instant) {
         if let Some(deadline) = &mut self.deadline {
             *deadline = until.max(*deadline);
@@ -313,8 +318,8 @@ impl Connection {
         self.swap_transmit_with(spare, |_| {});
     }
 
-    /// The same, with commands that `add` appends: as they leave at once, and through the layers if there
-    /// are any. It is called only if [`Self::is_open`].
+    /// The same, with commands that `add` appends: as they leave at once, and through the layers if
+    /// there are any. It is called only if [`Self::is_open`].
     pub fn swap_transmit_with(&mut self, spare: &mut Vec<u8>, add: impl FnOnce(&mut Vec<u8>)) {
         spare.clear();
         if self.state == State::Dialing {
@@ -331,10 +336,10 @@ impl Connection {
         self.seal(spare);
     }
 
-    /// Empties `spare` and swaps it for the last bytes of a connection that its owner is about to drop: those
-    /// owed, and with TLS or Deflate that nothing follows. Before the handshake is over that is at most what
-    /// TLS has to say about its failure. Servers can do without, some of them noting that the connection
-    /// broke.
+    /// Empties `spare` and swaps it for the last bytes of a connection that its owner is about to
+    /// drop: those owed, and with TLS or Deflate that nothing follows. Before the handshake is over
+    /// that is at most what TLS has to say about its failure. Servers can do without, some of them
+    /// noting that the connection broke.
     pub fn swap_farewell(&mut self, spare: &mut Vec<u8>) {
         spare.clear();
         if self.has_handshaken() {
@@ -391,7 +396,8 @@ impl Connection {
     }
 
     /// Starts the close of a subscribed connection: sends CLS, whose answer
-    /// [`CLOSE_WAIT`](crate::protocol::frame::CLOSE_WAIT) comes as a response. Messages in flight can still be answered.
+    /// [`CLOSE_WAIT`](crate::protocol::frame::CLOSE_WAIT) comes as a response. Messages in flight
+    /// can still be answered.
     ///
     /// # Panics
     /// Unless [`Self::is_open`].

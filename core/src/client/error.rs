@@ -43,8 +43,8 @@ pub enum ConnectionError {
     Io(String),
     /// Nothing came, not even a heartbeat, for `read_timeout`.
     ReadTimeout,
-    /// Heartbeats came, but no answer to a publish that was sent `publish_timeout` ago, or to SUB within
-    /// `handshake_timeout`.
+    /// Heartbeats came, but no answer to a publish that was sent `publish_timeout` ago, or to SUB
+    /// within `handshake_timeout`.
     NoAnswer,
     /// The server sent something that is not a frame.
     Frame(FrameError),
@@ -150,6 +150,6 @@ pub(super) fn readable(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// The most bytes of an error text that are kept. The longest text of the reference quotes a word of
-/// a command line of 16 KiB, each byte of it escaped with 4.
+/// The most bytes of an error text that are kept. The longest text of the reference quotes a word
+/// of a command line of 16 KiB, each byte of it escaped with 4.
 const TEXT_LEN_MAX: usize = 128 * 1024;

@@ -8,8 +8,8 @@ use core::time::Duration;
 
 use super::error::ConnectionError;
 
-/// How long something took, each time: counts by length, exact to a quarter of a power of two, from 1 µs
-/// to 19 h. Takes about 600 bytes, however much is counted.
+/// How long something took, each time: counts by length, exact to a quarter of a power of two, from
+/// 1 µs to 19 h. Takes about 600 bytes, however much is counted.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Latencies {
     counts: [u32; BUCKETS],
@@ -50,8 +50,8 @@ impl Latencies {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// What `permille` of a thousand did not exceed, rounded up by at most a quarter; 500 is the median.
-    /// Zero if nothing was counted; above 1000 counts as that.
+    /// What `permille` of a thousand did not exceed, rounded up by at most a quarter; 500 is the
+    /// median. Zero if nothing was counted; above 1000 counts as that.
     pub fn quantile(&self, permille: u16) -> Duration {
         let all: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
         let rank = (all * u64::from(permille.min(1000))).div_ceil(1000).max(1);

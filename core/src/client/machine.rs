@@ -11,8 +11,8 @@ use super::pool::ProducerPool;
 use crate::http::call::CallResult;
 use crate::time::{Instant, Now};
 
-/// What a driver has to know of a client: one driver for [`ProducerPool`] and [`Consumer`], whose methods of
-/// these names are meant. The [module](super) says what a driver does.
+/// What a driver has to know of a client: one driver for [`ProducerPool`] and [`Consumer`], whose
+/// methods of these names are meant. The [module](super) says what a driver does.
 pub trait ClientMachine: fmt::Debug {
     /// What a call leaves behind for the driver and the program.
     type Actions: fmt::Debug + Default;
@@ -33,13 +33,14 @@ pub trait ClientMachine: fmt::Debug {
     fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Adds the connections to `ids` about which [`handle_timeout`](Self::handle_timeout) would judge by what
-    /// has come from them: those that are silent, or owe an answer, for too long. A driver that may have come
-    /// to its timer late reads from them first.
+    /// Adds the connections to `ids` about which [`handle_timeout`](Self::handle_timeout) would
+    /// judge by what has come from them: those that are silent, or owe an answer, for too long. A
+    /// driver that may have come to its timer late reads from them first.
     fn overdue(&self, now: Now, ids: &mut Vec<DialId>);
     /// Does not judge this connection before `until`, because it could not be read from.
     fn postpone(&mut self, id: DialId, until: Instant);
-    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are none.
+    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there
+    /// are none.
     fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>);
     /// Nothing drives it any more.
     fn abort(&mut self);

@@ -1,4 +1,5 @@
-//! The client side of protocol V2: a producer, and the connection that producers and consumers share.
+//! The client side of protocol V2: a producer, and the connection that producers and consumers
+//! share.
 //!
 //! A [`Producer`] publishes to one nsqd. It owns no socket and no timer: the driver reports what
 //! happened, carries out the [`ProducerActions`] that the call left behind, and calls
@@ -10,26 +11,28 @@
 //!
 //! 1. Wait for bytes, for a dial, for a caller or for the deadline, and read the clocks once.
 //! 2. Tell the producer: `handle_*`, or a verb such as [`Producer::publish`].
-//! 3. Carry out the actions in the order of their fields and clear them. While the socket takes bytes,
-//!    write what [`Producer::swap_transmit`] gives.
+//! 3. Carry out the actions in the order of their fields and clear them. While the socket takes
+//!    bytes, write what [`Producer::swap_transmit`] gives.
 //! 4. Arm the one timer.
 //!
 //! Back-pressure: a publish that is refused with [`PublishError::Full`] is worth another try when
-//! [`ProducerActions::room`] is set. A slow socket needs no care: what was not swapped out yet stays in
-//! the producer, within its limits, and is completed at its deadline.
+//! [`ProducerActions::room`] is set. A slow socket needs no care: what was not swapped out yet
+//! stays in the producer, within its limits, and is completed at its deadline.
 //!
-//! No bytes of a server make these machines panic. The `# Panics` sections name mistakes of the caller.
+//! No bytes of a server make these machines panic. The `# Panics` sections name mistakes of the
+//! caller.
 //!
 //! # Consuming
 //!
-//! A [`Consumer`] takes the messages of one channel from any number of nsqds, those that it is given and
-//! those that nsqlookupds know. It is driven in the same way, with a connection for each nsqd: what the
-//! [`ConsumerActions`] hold is carried out, and each of their [`Delivery`]s is given to the program, which
-//! answers with [`finish`](Consumer::finish) or [`requeue`](Consumer::requeue). The consumer divides
-//! `max_in_flight` among the connections, slows down when the program reports failures, and keeps the
-//! deadlines of what is in flight. The driver has one more duty there: a connection is closed only when its
-//! last bytes were written, so [`Consumer::swap_transmit`] is called until it gives none, and after that the
-//! timer is armed anew, since [`Consumer::poll_timeout`] may be earlier then. [`ClientMachine`] is what a driver
+//! A [`Consumer`] takes the messages of one channel from any number of nsqds, those that it is
+//! given and those that nsqlookupds know. It is driven in the same way, with a connection for each
+//! nsqd: what the [`ConsumerActions`] hold is carried out, and each of their [`Delivery`]s is given
+//! to the program, which answers with [`finish`](Consumer::finish) or
+//! [`requeue`](Consumer::requeue). The consumer divides `max_in_flight` among the connections,
+//! slows down when the program reports failures, and keeps the deadlines of what is in flight. The
+//! driver has one more duty there: a connection is closed only when its last bytes were written, so
+//! [`Consumer::swap_transmit`] is called until it gives none, and after that the timer is armed
+//! anew, since [`Consumer::poll_timeout`] may be earlier then. [`ClientMachine`] is what a driver
 //! of pools and consumers alike has to know of them.
 //!
 //! # Example

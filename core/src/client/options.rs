@@ -1,4 +1,5 @@
-//! What a client tells a server about itself, and how long it waits (clients.md section 1.3, part 4).
+//! What a client tells a server about itself, and how long it waits (clients.md section 1.3, part
+//! 4).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -160,23 +161,23 @@ impl ConnectionOptions {
     }
 }
 
-/// What a connection asks to speak through (clients.md section 1.5). The order is TLS, then Snappy or
-/// Deflate.
+/// What a connection asks to speak through (clients.md section 1.5). The order is TLS, then Snappy
+/// or Deflate.
 #[cfg(feature = "upgrade")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upgrades {
     /// Speaks TLS, trusting whom this says.
     pub tls: Option<ClientTls>,
-    /// The name or the IP address that the server's certificate has to have; `None`: the host in the
-    /// address that is dialled.
+    /// The name or the IP address that the server's certificate has to have; `None`: the host in
+    /// the address that is dialled.
     pub tls_server_name: Option<String>,
     /// Packs with Snappy. Not together with `deflate`.
     pub snappy: bool,
     /// Packs with Deflate, at this level, 1 to 9. Servers may pack what they send at a lower one.
     pub deflate: Option<u8>,
     /// Whether a server that does not grant what is asked for is turned away, with
-    /// [`UpgradeRefused`](super::ConnectionError::UpgradeRefused). If not, the connection goes on without,
-    /// **in clear text** if that was TLS, as the reference client does.
+    /// [`UpgradeRefused`](super::ConnectionError::UpgradeRefused). If not, the connection goes on
+    /// without, **in clear text** if that was TLS, as the reference client does.
     pub required: bool,
 }
 
@@ -282,8 +283,8 @@ impl core::error::Error for InvalidOption {}
 /// The name and version that clients of this crate carry unless told otherwise.
 pub const USER_AGENT: &str = concat!("sansq/", env!("CARGO_PKG_VERSION"));
 
-/// The default of `max_frame_size`: 16 times the default limit of a message, because operators raise
-/// that one without telling their clients. A frame takes memory only as its bytes arrive.
+/// The default of `max_frame_size`: 16 times the default limit of a message, because operators
+/// raise that one without telling their clients. A frame takes memory only as its bytes arrive.
 pub const MAX_FRAME_SIZE: usize = 16 * 1024 * 1024;
 
 /// Below this a client could not read the answer to IDENTIFY of a server with long names.

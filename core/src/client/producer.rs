@@ -7,27 +7,29 @@
 //!                                +-- wait <---+------------+  dial failed, connection lost
 //! ```
 //!
-//! - Once it has begun, a producer dials again by itself until it is closed. It does so at once after a
-//!   connection that lived for [`HEALTHY_AFTER`], else after a wait that grows (see [`Backoff`]).
-//! - Publishes are taken in every state before `close` and wait for a connection until their deadline,
-//!   `publish_timeout` after they were taken. They are sent without waiting for earlier answers, and
-//!   answers complete them in order (nsqd-protocol.md section 22, item 1).
-//! - With [`linger`](ProducerOptions::linger), neighbouring PUBs of one topic are sent as one MPUB, which
-//!   the broker takes or refuses as a whole. If it refuses one for its size or for a bad message, its
-//!   messages are sent again one by one, so that only the one that is to blame fails.
-//! - Each publish completes exactly once, in the order of the ids, but for those that are sent one by one
-//!   in this way. When a connection is lost, those
+//! - Once it has begun, a producer dials again by itself until it is closed. It does so at once
+//!   after a connection that lived for [`HEALTHY_AFTER`], else after a wait that grows (see
+//!   [`Backoff`]).
+//! - Publishes are taken in every state before `close` and wait for a connection until their
+//!   deadline, `publish_timeout` after they were taken. They are sent without waiting for earlier
+//!   answers, and answers complete them in order (nsqd-protocol.md section 22, item 1).
+//! - With [`linger`](ProducerOptions::linger), neighbouring PUBs of one topic are sent as one MPUB,
+//!   which the broker takes or refuses as a whole. If it refuses one for its size or for a bad
+//!   message, its messages are sent again one by one, so that only the one that is to blame fails.
+//! - Each publish completes exactly once, in the order of the ids, but for those that are sent one
+//!   by one in this way. When a connection is lost, those
 //!   that were handed to the driver are [`Unknown`](PublishError::Unknown); the others wait on.
-//! - The broker closes a connection when it refuses a publish, and answers nothing behind. The reference
-//!   broker carries out nothing behind either (section 6), but sansq may have: publishes to other topics
-//!   need not wait for each other. So those that were sent behind the refused one are
-//!   [`Unknown`](PublishError::Unknown) too, and nothing is published twice without the caller's will.
-//! - When the broker turns the client itself away (IDENTIFY or AUTH), everything that waits fails with
-//!   that reason. The producer dials on.
+//! - The broker closes a connection when it refuses a publish, and answers nothing behind. The
+//!   reference broker carries out nothing behind either (section 6), but sansq may have: publishes
+//!   to other topics need not wait for each other. So those that were sent behind the refused one
+//!   are [`Unknown`](PublishError::Unknown) too, and nothing is published twice without the
+//!   caller's will.
+//! - When the broker turns the client itself away (IDENTIFY or AUTH), everything that waits fails
+//!   with that reason. The producer dials on.
 //!
 //! Limits: publishes and bytes outstanding (`max_outstanding`, `max_outstanding_bytes`, then
-//! [`PublishError::Full`]); bytes handed out for one write ([`TRANSMIT_LEN_MAX`], then the rest at the
-//! next call); the frame size (`max_frame_size`, then the connection is dropped).
+//! [`PublishError::Full`]); bytes handed out for one write ([`TRANSMIT_LEN_MAX`], then the rest at
+//! the next call); the frame size (`max_frame_size`, then the connection is dropped).
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -57,8 +59,8 @@ pub use stats::PublishStats;
 pub struct ProducerOptions {
     /// Those of its connection.
     pub connection: ConnectionOptions,
-    /// How long a publish may take from the call to the broker's answer. A broker that answers nothing
-    /// for this long loses its connection.
+    /// How long a publish may take from the call to the broker's answer. A broker that answers
+    /// nothing for this long loses its connection.
     pub publish_timeout: Duration,
     /// How long `close` waits for publishes that are outstanding.
     pub close_timeout: Duration,
@@ -73,8 +75,9 @@ pub struct ProducerOptions {
     /// The longest delay; the broker's `--max-req-timeout`.
     pub max_req_timeout: Duration,
     /// How long a message waits for others of its topic, to be sent with them in one MPUB; up to
-    /// [`LINGER_MAX`], and below `publish_timeout`. Zero: every message is sent by itself, at once. Messages
-    /// that wait anyway, for a connection for example, are sent together without a wait of their own.
+    /// [`LINGER_MAX`], and below `publish_timeout`. Zero: every message is sent by itself, at once.
+    /// Messages that wait anyway, for a connection for example, are sent together without a wait of
+    /// their own.
     pub linger: Duration,
     /// The shortest wait before dialling again.
     pub backoff_min: Duration,
@@ -189,7 +192,8 @@ impl ProducerOptions {
 
 /// Publishes to one nsqd, pipelined, over one connection that it keeps up.
 ///
-/// See the [module's page](self) for its states and promises, and [`crate::client`] for a whole loop.
+/// See the [module's page](self) for its states and promises, and [`crate::client`] for a whole
+/// loop.
 #[derive(Debug)]
 pub struct Producer {
     address: String,
@@ -223,7 +227,8 @@ struct Link {
 
 impl Producer {
     /// A producer for the nsqd at `address`, `host:port`. It does nothing before the first call of
-    /// [`connect`](Self::connect) or of a publish. `seed` spreads its redials among those of others.
+    /// [`connect`](Self::connect) or of a publish. `seed` spreads its redials among those of
+    /// others.
     ///
     /// # Errors
     /// [`InvalidOption`] if an option is out of its range.
@@ -251,8 +256,8 @@ impl Producer {
         })
     }
 
-    /// Makes it a member of a pool: its dials are numbered from `first_dial`, and what was said of pools
-    /// in [`transactions`](super::transactions) holds.
+    /// Makes it a member of a pool: its dials are numbered from `first_dial`, and what was said of
+    /// pools in [`transactions`](super::transactions) holds.
     pub(super) fn join_pool(&mut self, first_dial: u64) {
         self.dials = first_dial;
         self.transactions.give_to_pool();
@@ -298,8 +303,8 @@ impl Producer {
     /// Publishes a message.
     ///
     /// # Errors
-    /// [`PublishError`] if it is not taken: [`Full`](PublishError::Full) for the moment, or because of
-    /// what it is. Nothing is completed then.
+    /// [`PublishError`] if it is not taken: [`Full`](PublishError::Full) for the moment, or because
+    /// of what it is. Nothing is completed then.
     pub fn publish(
         &mut self,
         topic: &TopicName,
@@ -325,8 +330,8 @@ impl Producer {
         self.take(self.options.message_after(topic, delay, body)?, now, out)
     }
 
-    /// Publishes several messages with one command: the broker takes all of them or, unless its disk
-    /// fails, none. The bodies are copied.
+    /// Publishes several messages with one command: the broker takes all of them or, unless its
+    /// disk fails, none. The bodies are copied.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -505,8 +510,8 @@ impl Producer {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Its connection, if [`handle_timeout`](Self::handle_timeout) would judge by what has not come from it; with
-    /// `is_late` also if anything of it is unanswered.
+    /// Its connection, if [`handle_timeout`](Self::handle_timeout) would judge by what has not come
+    /// from it; with `is_late` also if anything of it is unanswered.
     pub(super) fn overdue(&self, now: Now, is_late: bool) -> Option<DialId> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
         let link = self.link.as_ref()?;
@@ -539,9 +544,9 @@ impl Producer {
     /// Empties `spare` and fills it with the bytes to write next, none if there are none. What is
     /// handed out here counts as sent.
     ///
-    /// Publishes are turned into bytes only now, so a driver that calls this when its socket takes more
-    /// gets as many as there are for one write, and a publish that nobody could write is not in doubt
-    /// when the connection goes.
+    /// Publishes are turned into bytes only now, so a driver that calls this when its socket takes
+    /// more gets as many as there are for one write, and a publish that nobody could write is not
+    /// in doubt when the connection goes.
     pub fn swap_transmit(&mut self, now: Now, spare: &mut Vec<u8>) {
         spare.clear();
         let Some(link) = &mut self.link else {
@@ -687,8 +692,8 @@ impl ConnectionOutput for Answers<'_> {
 /// After this long open, a connection is no part of a series of failures.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
-/// The most that `linger` may be: batches of this time are as large as they need to be at any rate at
-/// which batching matters.
+/// The most that `linger` may be: batches of this time are as large as they need to be at any rate
+/// at which batching matters.
 pub const LINGER_MAX: Duration = Duration::from_millis(5);
 
 /// The default of `max_outstanding`: about 50 ms of what the reference broker takes from one

@@ -5,15 +5,17 @@
 //!                                           every other way out completes with an error
 //! ```
 //!
-//! - Ids and deadlines rise along `sent` and then `waiting`, so everything completes in order, and the
-//!   next deadline is at one of two places.
+//! - Ids and deadlines rise along `sent` and then `waiting`, so everything completes in order, and
+//!   the next deadline is at one of two places.
 //! - A publish that is over while its answer is still to come keeps its place in `sent`
 //!   (*abandoned*), because answers carry no id.
-//! - With `linger`, PUBs of one topic that are neighbours in `waiting` are sent as one MPUB. Its answer
-//!   completes each of them. If a lone PUB finds `waiting` empty, it begins a time of waiting for others
-//!   (*held*), which ends early when there is enough for a batch, or when something else is to be sent.
-//! - For a [pool](super::pool) it is different: ids and deadlines are the pool's and come in any order,
-//!   the pool watches the deadlines and the limits, and gets what failed back, with the reason.
+//! - With `linger`, PUBs of one topic that are neighbours in `waiting` are sent as one MPUB. Its
+//!   answer completes each of them. If a lone PUB finds `waiting` empty, it begins a time of
+//!   waiting for others (*held*), which ends early when there is enough for a batch, or when
+//!   something else is to be sent.
+//! - For a [pool](super::pool) it is different: ids and deadlines are the pool's and come in any
+//!   order, the pool watches the deadlines and the limits, and gets what failed back, with the
+//!   reason.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -235,7 +237,8 @@ impl Transactions {
         }
     }
 
-    /// Ends a publish without completing it. Returns whether it was sent; `None`: it is over already.
+    /// Ends a publish without completing it. Returns whether it was sent; `None`: it is over
+    /// already.
     pub(super) fn cancel(&mut self, seq: u64) -> Option<bool> {
         let is_sent = self.waiting.front().is_none_or(|first| seq < first.seq);
         let queue = if is_sent { &mut self.sent } else { &mut self.waiting };
@@ -366,8 +369,8 @@ impl Transactions {
         Ok(())
     }
 
-    /// The oldest that was sent is refused. PUBs that were sent together, and refused for something that
-    /// only one of them may have, wait again, to be sent one by one.
+    /// The oldest that was sent is refused. PUBs that were sent together, and refused for something
+    /// that only one of them may have, wait again, to be sent one by one.
     pub(super) fn refuse(
         &mut self,
         text: &str,
@@ -535,9 +538,10 @@ impl Transactions {
 /// At so many PUBs an MPUB is full.
 const BATCH_COUNT_MAX: usize = 512;
 
-/// The longest body of an MPUB that is made of PUBs, in bytes, if `max_body_size` does not say less.
-/// A quarter of [`TRANSMIT_LEN_MAX`](super::producer::TRANSMIT_LEN_MAX): the broker stores nothing of a
-/// batch before it has all of it, and the cost of a command is nothing beside 64 KiB of messages.
+/// The longest body of an MPUB that is made of PUBs, in bytes, if `max_body_size` does not say
+/// less. A quarter of [`TRANSMIT_LEN_MAX`](super::producer::TRANSMIT_LEN_MAX): the broker stores
+/// nothing of a batch before it has all of it, and the cost of a command is nothing beside 64 KiB
+/// of messages.
 const BATCH_LEN_MAX: usize = 64 * 1024;
 
 /// The number of messages, which an MPUB's body begins with.
@@ -546,7 +550,8 @@ const LIST_HEAD_LEN: usize = 4;
 /// A message's length, which comes before it.
 const LIST_ITEM_LEN: usize = 4;
 
-/// The refusals of an MPUB for what one of its messages is, or for its length (nsqd-protocol.md section 6).
+/// The refusals of an MPUB for what one of its messages is, or for its length (nsqd-protocol.md
+/// section 6).
 const SPLIT_CODES: [&str; 2] = ["E_BAD_BODY", "E_BAD_MESSAGE"];
 
 /// An answer came although nothing was sent.

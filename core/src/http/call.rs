@@ -1,8 +1,8 @@
 //! HTTP requests that a machine asks its driver for, and what became of them.
 //!
 //! nsqd asks auth servers who a client is, and nsqlookupds which channels a topic has elsewhere. A
-//! machine says what to ask, where, and how long that may take; the driver connects, sends, reads, and
-//! reports exactly one outcome. Redirects are not followed; no proxy is used.
+//! machine says what to ask, where, and how long that may take; the driver connects, sends, reads,
+//! and reports exactly one outcome. Redirects are not followed; no proxy is used.
 //!
 //! Source: nsqd-protocol.md sections 16 and 18.5.
 
@@ -115,8 +115,8 @@ impl fmt::Display for UrlError {
 impl core::error::Error for UrlError {}
 
 impl Url {
-    /// Reads `http://host:port/path?query` or the same with `https`. A fragment is left out. Characters
-    /// beyond ASCII in path and query are escaped.
+    /// Reads `http://host:port/path?query` or the same with `https`. A fragment is left out.
+    /// Characters beyond ASCII in path and query are escaped.
     ///
     /// # Errors
     /// [`UrlError`] if it cannot be asked.
@@ -257,8 +257,8 @@ mod tests {
     use crate::http::query::Query;
 
     proptest! {
-        /// Any text is judged, and what is accepted can be put into a request as it is: it is one line, is
-        /// read again as the same, and keeps its query to itself.
+        /// Any text is judged, and what is accepted can be put into a request as it is: it is one
+        /// line, is read again as the same, and keeps its query to itself.
         #[test]
         fn what_is_accepted_can_be_sent(
             text in prop_oneof![

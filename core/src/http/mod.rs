@@ -1,6 +1,6 @@
-//! What the HTTP interfaces of nsqd and nsqlookupd share, as pure functions: no socket, no parser of
-//! HTTP itself. An adapter makes a [`Request`] of what its HTTP library read, a [`Router`] finds the
-//! handler, the handler answers with an [`HttpReply`] (http-and-ops.md section 1).
+//! What the HTTP interfaces of nsqd and nsqlookupd share, as pure functions: no socket, no parser
+//! of HTTP itself. An adapter makes a [`Request`] of what its HTTP library read, a [`Router`] finds
+//! the handler, the handler answers with an [`HttpReply`] (http-and-ops.md section 1).
 //!
 //! The reply's rules: everything but plain answers, redirects and OPTIONS carries
 //! `X-Nsq-Content-Type: nsq; version=1.0`; clients take an answer without it for one of the time

@@ -1,11 +1,12 @@
-//! The query string, judged as a whole: one bad escape spoils all of it (http-and-ops.md section 1.3).
+//! The query string, judged as a whole: one bad escape spoils all of it (http-and-ops.md section
+//! 1.3).
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The most parameters of one query. No endpoint knows more than a handful; the rest of the limit is
-/// room for clients that send along what they have. A query with more is invalid.
+/// The most parameters of one query. No endpoint knows more than a handful; the rest of the limit
+/// is room for clients that send along what they have. A query with more is invalid.
 pub const QUERY_PARAMS_MAX: usize = 1000;
 
 /// The parameters of a query, decoded, in the order of the text.
@@ -34,7 +35,8 @@ impl Query {
         Ok(Self(pairs))
     }
 
-    /// The value of the first parameter called `name` (letter case counts); `None` if there is none.
+    /// The value of the first parameter called `name` (letter case counts); `None` if there is
+    /// none.
     pub fn first(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }

@@ -35,12 +35,14 @@ pub struct ShardId(pub u16);
 pub struct Actions {
     /// For the log.
     pub events: Vec<Event>,
-    /// These connections went from nothing to something to send: swap their bytes out and write them.
+    /// These connections went from nothing to something to send: swap their bytes out and write
+    /// them.
     pub transmit: Vec<ConnId>,
     /// These connections end.
     pub close: Vec<(ConnId, Close)>,
-    /// These connections belong to another shard from now on: [`detach`](super::Shard::detach) them and
-    /// hand socket, connection and unread input over to be [`attach`](super::Shard::attach)ed there.
+    /// These connections belong to another shard from now on: [`detach`](super::Shard::detach) them
+    /// and hand socket, connection and unread input over to be [`attach`](super::Shard::attach)ed
+    /// there.
     pub rehome: Vec<(ConnId, ShardId)>,
     /// These connections, whose input was left alone ([`ReadState::Wait`]), go on: call
     /// [`handle_input`](super::Shard::handle_input) with what is there, then read on.
@@ -94,8 +96,9 @@ impl Actions {
             && self.storage.is_empty()
     }
 
-    /// Gives the memory of an extraordinary turn back, such as a start with 10,000 topics. To be called when
-    /// the events and what is to be done on the disk are carried out, or before they arise.
+    /// Gives the memory of an extraordinary turn back, such as a start with 10,000 topics. To be
+    /// called when the events and what is to be done on the disk are carried out, or before they
+    /// arise.
     pub fn trim(&mut self) {
         if self.events.is_empty() && self.events.capacity() > KEPT_MAX {
             self.events = Vec::new();
@@ -117,9 +120,9 @@ const KEPT_MAX: usize = 1024;
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Close {
-    /// Write what is owed, shut the sending side down, read and drop for a moment what the peer still
-    /// sends (so that no reset overtakes an error frame, nsqd-protocol.md W20), close the socket and call
-    /// [`handle_closed`](super::Shard::handle_closed).
+    /// Write what is owed, shut the sending side down, read and drop for a moment what the peer
+    /// still sends (so that no reset overtakes an error frame, nsqd-protocol.md W20), close the
+    /// socket and call [`handle_closed`](super::Shard::handle_closed).
     AfterSending,
     /// Close the socket now and call [`handle_closed`](super::Shard::handle_closed).
     Now,
@@ -129,8 +132,8 @@ pub enum Close {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum ReadState {
-    /// Read more; the command under way is expected to take so many bytes more than there are. Make room
-    /// for them, but call again with whatever comes: it may be complete before.
+    /// Read more; the command under way is expected to take so many bytes more than there are. Make
+    /// room for them, but call again with whatever comes: it may be complete before.
     More(usize),
     /// Read nothing until [`Actions::resume`] or [`Actions::rehome`] names the connection.
     Wait,
@@ -331,7 +334,8 @@ pub enum ShardMessage {
     Lookupds(Lookupds),
     /// To shard 0: a topic or channel came, went, or was paused.
     Announce(Announcement),
-    /// To shard 0: answer this admin request once what was announced before is in the metadata file.
+    /// To shard 0: answer this admin request once what was announced before is in the metadata
+    /// file.
     Persist {
         /// The shard that was asked.
         from: ShardId,

@@ -71,7 +71,8 @@ pub enum ChannelOp {
 /// Which part of the statistics is wanted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StatsFilter {
-    /// This topic only. A text that is no valid name matches nothing, which the HTTP mapping sees to.
+    /// This topic only. A text that is no valid name matches nothing, which the HTTP mapping sees
+    /// to.
     pub topic: Option<TopicName>,
     /// Only channels of this name, and topics that have one.
     pub channel: Option<ChannelName>,
@@ -125,8 +126,8 @@ pub enum AdminError {
 }
 
 impl fmt::Display for AdminError {
-    /// What the body of the HTTP answer says: a word, and what belongs to it; or what the disk says in its
-    /// own words.
+    /// What the body of the HTTP answer says: a word, and what belongs to it; or what the disk says
+    /// in its own words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ChannelNotFound => "CHANNEL_NOT_FOUND",

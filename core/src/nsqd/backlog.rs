@@ -7,12 +7,14 @@
 //!   came back (timeout, REQ) ─────────────────────────┘
 //! ```
 //!
-//! So the order of publishing is kept, whatever waits where (nsqd-protocol.md W25). What came back while there is
-//! something on disk takes turns with the disk: a message that is requeued again and again holds nobody up.
+//! So the order of publishing is kept, whatever waits where (nsqd-protocol.md W25). What came back
+//! while there is something on disk takes turns with the disk: a message that is requeued again and
+//! again holds nobody up.
 //!
-//! Limits: `--mem-queue-size` messages in memory, beyond which a queue goes on on disk; what comes back
-//! is always taken. With `--mem-queue-size=0` all fresh messages go to disk. Without a disk a queue either
-//! drops what does not fit (ephemeral ones) or tells the publisher to wait ([`Backlog::room`]).
+//! Limits: `--mem-queue-size` messages in memory, beyond which a queue goes on on disk; what comes
+//! back is always taken. With `--mem-queue-size=0` all fresh messages go to disk. Without a disk a
+//! queue either drops what does not fit (ephemeral ones) or tells the publisher to wait
+//! ([`Backlog::room`]).
 //!
 //! Messages of one MPUB stay together until one of them is popped, or there is no room for all.
 //!
@@ -33,8 +35,8 @@ use crate::storage::{
 };
 use crate::time::{Instant, Now};
 
-/// How many messages of one queue on disk may have a due time. A topic loses those of further ones, as
-/// the reference loses all of them; a channel keeps further ones in memory. Some 60 bytes each.
+/// How many messages of one queue on disk may have a due time. A topic loses those of further ones,
+/// as the reference loses all of them; a channel keeps further ones in memory. Some 60 bytes each.
 pub const DUE_TIMES_MAX: usize = 100_000;
 
 /// What a backlog asks of its owner.
@@ -136,8 +138,8 @@ impl Backlog {
         }
     }
 
-    /// How many messages it takes that somebody else keeps until they are written or finished. The disk
-    /// may refuse all the while.
+    /// How many messages it takes that somebody else keeps until they are written or finished. The
+    /// disk may refuse all the while.
     pub(super) fn room_for_kept(&self) -> usize {
         match &self.rest {
             Rest::Disk(disk) if disk.is_empty() => {
@@ -168,8 +170,8 @@ impl Backlog {
         self.due_times.len() < DUE_TIMES_MAX
     }
 
-    /// Takes a fresh message. If it goes to disk, the outcome is told under `ticket`; returns whether it
-    /// may still be refused then.
+    /// Takes a fresh message. If it goes to disk, the outcome is told under `ticket`; returns
+    /// whether it may still be refused then.
     pub(super) fn put(
         &mut self,
         message: Message,
@@ -229,8 +231,8 @@ impl Backlog {
         self.older += 1;
     }
 
-    /// Takes out the next message, and when it is due if it is deferred. `None` if there is none, or
-    /// if it has to be read first: then [`handle`](Self::handle) brings it.
+    /// Takes out the next message, and when it is due if it is deferred. `None` if there is none,
+    /// or if it has to be read first: then [`handle`](Self::handle) brings it.
     pub(super) fn pop(
         &mut self,
         now: Now,
@@ -261,8 +263,8 @@ impl Backlog {
         Some((message, due))
     }
 
-    /// Takes out the run of messages that is next, if there is one, nothing else is to be considered, and it
-    /// has at most `max` messages.
+    /// Takes out the run of messages that is next, if there is one, nothing else is to be
+    /// considered, and it has at most `max` messages.
     pub(super) fn pop_run(&mut self, max: usize) -> Option<Run> {
         if self.on_disk() > 0 || !self.due_times.is_empty() {
             return None;
@@ -281,8 +283,8 @@ impl Backlog {
         }
     }
 
-    /// A request of the disk's part is answered. Returns how many messages are certain now that might
-    /// have been refused ([`put`](Self::put)).
+    /// A request of the disk's part is answered. Returns how many messages are certain now that
+    /// might have been refused ([`put`](Self::put)).
     pub(super) fn handle(
         &mut self,
         result: Result<Answer, Failure>,
@@ -317,8 +319,8 @@ impl Backlog {
         if let Rest::Disk(disk) = &self.rest { disk.poll_timeout() } else { None }
     }
 
-    /// Drops everything. Returns how many messages among it are certain now that might have been refused:
-    /// their publishers are told that they were accepted.
+    /// Drops everything. Returns how many messages among it are certain now that might have been
+    /// refused: their publishers are told that they were accepted.
     pub(super) fn empty(&mut self, now: Now, out: &mut impl DiskOutput) -> u64 {
         self.forget();
         let mut out = Certain::new(&self.due_times, out);
@@ -337,10 +339,11 @@ impl Backlog {
         }
     }
 
-    /// Has everything written to disk, `deferred` behind what waits. Nothing may be put or popped any
-    /// more; it is done when [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`. A
-    /// queue that has nothing, on disk or in
-    /// memory, leaves nothing: without files it is read as an empty one (storage-formats.md section 5).
+    /// Has everything written to disk, `deferred` behind what waits. Nothing may be put or popped
+    /// any more; it is done when [`is_flushed`](Self::is_flushed). A disk that refuses is given up
+    /// at `until`. A queue that has nothing, on disk or in
+    /// memory, leaves nothing: without files it is read as an empty one (storage-formats.md section
+    /// 5).
     pub(super) fn flush(
         &mut self,
         deferred: impl Iterator<Item = (Message, Instant)>,

@@ -53,9 +53,9 @@ pub struct Config {
     pub max_msg_size: usize,
     /// The largest declared body of IDENTIFY, AUTH and MPUB in bytes.
     pub max_body_size: usize,
-    /// Bytes that clients may have sent and have no answer to yet, over all shards and HTTP: publishes under
-    /// way, and bodies that are half there. At it they are not read from. Each shard has an equal part, and
-    /// HTTP has one; each part has room for one body at least.
+    /// Bytes that clients may have sent and have no answer to yet, over all shards and HTTP:
+    /// publishes under way, and bodies that are half there. At it they are not read from. Each
+    /// shard has an equal part, and HTTP has one; each part has room for one body at least.
     pub max_unanswered_bytes: usize,
     /// How long a delivered message may stay unanswered if the client names no time.
     pub msg_timeout: Duration,
@@ -81,7 +81,8 @@ pub struct Config {
     pub max_topics: usize,
     /// Channels of each topic; 0 for no limit. Those that are there at the start are kept.
     pub max_channels_per_topic: usize,
-    /// The percentiles of end-to-end latency to show, each in (0, 1]; empty switches the measuring off.
+    /// The percentiles of end-to-end latency to show, each in (0, 1]; empty switches the measuring
+    /// off.
     pub e2e_processing_latency_percentiles: Vec<f64>,
     /// The time that the percentiles cover.
     pub e2e_processing_latency_window_time: Duration,
@@ -93,16 +94,16 @@ pub struct Config {
     pub snappy: bool,
     /// The upper bound of a client's `deflate_level`; 1 to 9.
     pub max_deflate_level: u8,
-    /// Whether there is a disk: the driver carries out [`Actions::storage`](super::Actions). Without it
-    /// everything is in memory only, and publishers wait where a queue is full.
+    /// Whether there is a disk: the driver carries out [`Actions::storage`](super::Actions).
+    /// Without it everything is in memory only, and publishers wait where a queue is full.
     pub disk: bool,
     /// What clients may have TLS with; `None` for no TLS.
     #[cfg(feature = "upgrade")]
     pub tls: Option<crate::upgrade::ServerTls>,
     /// Who needs TLS.
     pub tls_required: TlsRequired,
-    /// A data file of a queue is closed, and the next one begun, before it would grow beyond this, in
-    /// bytes. A record that alone is larger gets a file of its own.
+    /// A data file of a queue is closed, and the next one begun, before it would grow beyond this,
+    /// in bytes. A record that alone is larger gets a file of its own.
     pub max_bytes_per_file: u64,
     /// A queue on disk is synced after so many records were written or read.
     pub sync_every: u64,
@@ -110,8 +111,8 @@ pub struct Config {
     pub sync_timeout: Duration,
     /// Whether `/metrics` shows sums over all topics instead of figures for each.
     pub metrics_aggregate: bool,
-    /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or too
-    /// slow, before it is told `E_PUB_FAILED`.
+    /// How long a publisher is kept waiting for room, in memory or on a disk that is in trouble or
+    /// too slow, before it is told `E_PUB_FAILED`.
     pub publish_wait: Duration,
 }
 
@@ -148,30 +149,31 @@ pub const HEARTBEAT_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 /// slow peer needs.
 pub const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long a client without heartbeats may take for a command, from its first byte on; with heartbeats it
-/// has two intervals (nsqd-protocol.md section 9). The reference waits for ever.
+/// How long a client without heartbeats may take for a command, from its first byte on; with
+/// heartbeats it has two intervals (nsqd-protocol.md section 9). The reference waits for ever.
 pub const COMMAND_DEADLINE_WITHOUT_HEARTBEAT: Duration = Duration::from_secs(60);
 
-/// Bytes of one connection that take nothing of the shard's shared room: of unanswered publishes, and of a
-/// body that is half there. So a client with small messages is not held up by those with large ones.
+/// Bytes of one connection that take nothing of the shard's shared room: of unanswered publishes,
+/// and of a body that is half there. So a client with small messages is not held up by those with
+/// large ones.
 pub const ALLOWANCE_LEN: usize = 32 * 1024;
 
-/// Bytes that are kept of each text that a client says of itself in IDENTIFY, and of those that an auth
-/// server says of it; the rest is cut off. Clients' are far shorter.
+/// Bytes that are kept of each text that a client says of itself in IDENTIFY, and of those that an
+/// auth server says of it; the rest is cut off. Clients' are far shorter.
 pub const IDENTITY_LEN_MAX: usize = 1024;
 
 /// The longest secret of AUTH, in bytes. It is kept as long as the connection, and sent in a URL.
 pub const AUTH_SECRET_LEN_MAX: usize = 64 * 1024;
 
-/// Topics of which one connection's publishes are counted apart, for the statistics. Those to further
-/// topics are in no client's count.
+/// Topics of which one connection's publishes are counted apart, for the statistics. Those to
+/// further topics are in no client's count.
 pub const PUB_COUNTS_MAX: usize = 1024;
 
 /// What all connections of a shard have for their allowances together, in bytes, at least.
 pub const SMALL_ROOM_MIN: usize = 256 * 1024;
 
-/// How long a body that is half there may hold room while others wait for it. A client that sends 5 MiB at
-/// 1 MiB/s is in time.
+/// How long a body that is half there may hold room while others wait for it. A client that sends 5
+/// MiB at 1 MiB/s is in time.
 pub const BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the handshake of TLS may take (nsqd-protocol.md section 2.1).
@@ -187,21 +189,22 @@ pub const LINE_LEN_MAX: usize = 16 * 1024;
 /// connection's next command is not decoded, and so the socket's window closes.
 pub const PENDING_REPLIES_MAX: usize = 256;
 
-/// HTTP requests of one shard under way at a time, to auth servers and nsqlookupds. More wait; their
-/// queue is bounded by who asks: each connection has at most one, each new topic one per nsqlookupd.
+/// HTTP requests of one shard under way at a time, to auth servers and nsqlookupds. More wait;
+/// their queue is bounded by who asks: each connection has at most one, each new topic one per
+/// nsqlookupd.
 pub const CALLS_MAX: usize = 64;
 
-/// Bytes that are decrypted and unpacked for one connection in one call: beyond it, others come first. A
-/// few bytes can be packed that expand a thousandfold.
+/// Bytes that are decrypted and unpacked for one connection in one call: beyond it, others come
+/// first. A few bytes can be packed that expand a thousandfold.
 pub const DECODED_LEN_MAX: usize = 256 * 1024;
 
-/// Bytes of answers that one peer has not taken beyond which no further command of it is decoded: a peer
-/// that sends and does not read must not make the broker remember its answers without end. Messages do
-/// not count, so a consumer that is slow to read them can still finish them.
+/// Bytes of answers that one peer has not taken beyond which no further command of it is decoded: a
+/// peer that sends and does not read must not make the broker remember its answers without end.
+/// Messages do not count, so a consumer that is slow to read them can still finish them.
 pub const REPLIES_OWED_MAX: usize = 256 * 1024;
 
-/// Bytes owed to one connection beyond which no more messages are delivered to it. Heartbeats are still
-/// added, and answers up to [`REPLIES_OWED_MAX`].
+/// Bytes owed to one connection beyond which no more messages are delivered to it. Heartbeats are
+/// still added, and answers up to [`REPLIES_OWED_MAX`].
 pub const OWED_LEN_MAX: usize = 256 * 1024;
 
 /// How long a peer that takes no bytes keeps its connection if it switched heartbeats off; with
@@ -329,8 +332,8 @@ impl Config {
         if self.max_body_size > self.max_msg_size { self.max_body_size } else { self.max_msg_size }
     }
 
-    /// One part of [`max_unanswered_bytes`](Self::max_unanswered_bytes): that of one of `shards` shards, or
-    /// of HTTP. It may be less than a body.
+    /// One part of [`max_unanswered_bytes`](Self::max_unanswered_bytes): that of one of `shards`
+    /// shards, or of HTTP. It may be less than a body.
     pub const fn unanswered_share(&self, shards: u16) -> usize {
         self.max_unanswered_bytes / (shards as usize + 1)
     }

@@ -46,7 +46,8 @@ pub enum Event {
     NobodyAsked(TopicName),
     /// The list of topics and channels can't be written. It is retried; once per change of state.
     MetadataFailed(Failure),
-    /// More queues than these had trouble at the end, and are not named: so many lines were left out.
+    /// More queues than these had trouble at the end, and are not named: so many lines were left
+    /// out.
     QueuesLeftOut(u64),
     /// Nothing more is pushed to statsd.
     StatsdClosed,
@@ -87,8 +88,8 @@ impl fmt::Display for ClientFailure {
 }
 
 impl Event {
-    /// What kind of line it is, in words, if peers can cause as many of them as they like. Whoever writes the
-    /// log may leave lines of a kind out, and say how many.
+    /// What kind of line it is, in words, if peers can cause as many of them as they like. Whoever
+    /// writes the log may leave lines of a kind out, and say how many.
     pub const fn kind(&self) -> Option<&'static str> {
         Some(match self {
             Self::AuthFailed(..) => "failed AUTH",

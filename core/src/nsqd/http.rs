@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Requests to `/config` concern no shard, but for the list of nsqlookupds: whoever owns the
-//! [`OptionValues`] answers them. Of `/debug` there is `/debug/freememory`; the rest is about Go's runtime,
-//! and 404 here.
+//! [`OptionValues`] answers them. Of `/debug` there is `/debug/freememory`; the rest is about Go's
+//! runtime, and 404 here.
 //!
 //! Limits: a body has at most [`body_limit`] bytes. So a text `/mpub` makes at most
 //! `max_body_size / 2 + 1` messages, and a binary one [`Config::mpub_count_max`].
@@ -99,8 +99,8 @@ pub enum Parsed {
     /// Have the allocator give memory back that nobody uses, then answer [`HttpReply::empty`], or
     /// `NOT_FOUND` if it can't be asked. The reference does it and answers 500 (section 11).
     FreeMemory,
-    /// Have the statistics gathered ([`StatsFilter::default`]) and shown as metrics. The text's form is
-    /// not NSQ's, so it is made where a library for it can be used.
+    /// Have the statistics gathered ([`StatsFilter::default`]) and shown as metrics. The text's
+    /// form is not NSQ's, so it is made where a library for it can be used.
     Metrics {
         /// Sums over all topics instead of figures for each.
         aggregate: bool,
@@ -216,7 +216,8 @@ pub fn body_limit(method: &str, path: &str, config: &Config) -> usize {
 /// Unlike in the reference a body without `Content-Length` is held to the same limits as one with
 /// it, and the limit of `/mpub` is always the first check: there a binary body in chunks has none.
 ///
-/// `is_https` says that it came over TLS. Where TLS is required of everybody, others are told the port.
+/// `is_https` says that it came over TLS. Where TLS is required of everybody, others are told the
+/// port.
 pub fn parse(request: &Request<'_>, too_big: bool, is_https: bool, config: &Config) -> Parsed {
     if !is_https && config.tls_required == TlsRequired::Yes {
         return Parsed::Reply(tls_required(config));
@@ -289,7 +290,8 @@ fn parse_pub(request: &Request<'_>, too_big: bool, config: &Config) -> Result<Pa
     let Some(delay) = delay(&query, config) else {
         return Ok(Parsed::CreateThenReply(topic, refusal("INVALID_DEFER").unlogged()));
     };
-    // A small message must not keep the connection's read buffer alive, which may have a few times as much.
+    // A small message must not keep the connection's read buffer alive, which may have a few times
+    // as much.
     let body = match request.body {
         small if small.len() <= READ_LEN_MAX => Bytes::copy_from_slice(small),
         large => large.clone(),

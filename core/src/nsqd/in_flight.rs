@@ -6,10 +6,10 @@
 //!   List:    first ◄──► … ◄──► last      one per consumer, by deadline
 //! ```
 //!
-//! Deliveries to one consumer carry the same timeout, so a new one belongs at the end of its list and
-//! the earliest deadline is always the list's first: insert, answer and next deadline are O(1), nothing
-//! is left behind by an answered message, and a consumer that leaves hands its messages back in order.
-//! Only a TOUCH that meets `--max-msg-timeout` looks further than the last entry.
+//! Deliveries to one consumer carry the same timeout, so a new one belongs at the end of its list
+//! and the earliest deadline is always the list's first: insert, answer and next deadline are O(1),
+//! nothing is left behind by an answered message, and a consumer that leaves hands its messages
+//! back in order. Only a TOUCH that meets `--max-msg-timeout` looks further than the last entry.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -81,7 +81,8 @@ impl InFlight {
         self.by_id.len()
     }
 
-    /// Puts a message in that is being delivered now. Returns its deadline if it is the consumer's earliest.
+    /// Puts a message in that is being delivered now. Returns its deadline if it is the consumer's
+    /// earliest.
     pub(super) fn insert(
         &mut self,
         list: &mut List,
@@ -250,8 +251,8 @@ fn is_of(slots: &[Option<Slot>], index: u32, id: MessageId, consumer: ConsumerId
 /// An empty table keeps this many slots; the memory of more is given back.
 const KEPT_SLOTS_MAX: usize = 4096;
 
-/// Ids are made by the broker and rise, so multiplying spreads them well and nobody can choose them to
-/// collide.
+/// Ids are made by the broker and rise, so multiplying spreads them well and nobody can choose them
+/// to collide.
 const fn hash(id: MessageId) -> u64 {
     id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }

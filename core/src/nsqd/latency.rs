@@ -1,14 +1,15 @@
-//! End-to-end processing latency: how long messages take from publishing to FIN, as percentiles over a
-//! window of time (http-and-ops.md section 8, "End-to-end latency").
+//! End-to-end processing latency: how long messages take from publishing to FIN, as percentiles
+//! over a window of time (http-and-ops.md section 8, "End-to-end latency").
 //!
-//! As in the reference, samples go to one of two halves, each for half a window; then the older half is
-//! cleared and takes over. What is shown covers both, and so between half a window and a whole one.
+//! As in the reference, samples go to one of two halves, each for half a window; then the older
+//! half is cleared and takes over. What is shown covers both, and so between half a window and a
+//! whole one.
 //!
-//! The reference keeps a summary that is off by up to one percent in *rank*. Here values are counted in
-//! buckets that are less than 1.6 percent wide, and the highest one is kept as it is: what is shown is off
-//! by less than one percent in *value*, does not depend on the order of samples, and adds up exactly
-//! over channels. Limits: 3,072 buckets of 8 bytes in each half, of which only those exist
-//! that a sample fell into; values above [`VALUE_MAX`] count as that.
+//! The reference keeps a summary that is off by up to one percent in *rank*. Here values are
+//! counted in buckets that are less than 1.6 percent wide, and the highest one is kept as it is:
+//! what is shown is off by less than one percent in *value*, does not depend on the order of
+//! samples, and adds up exactly over channels. Limits: 3,072 buckets of 8 bytes in each half, of
+//! which only those exist that a sample fell into; values above [`VALUE_MAX`] count as that.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -35,8 +36,8 @@ pub(super) struct Histogram {
     max: u64,
 }
 
-/// What is shown of a channel or topic. Without samples the values are 0; without percentiles asked for,
-/// and for a topic without channels, there are none.
+/// What is shown of a channel or topic. Without samples the values are 0; without percentiles asked
+/// for, and for a topic without channels, there are none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LatencyStats {
     /// How many samples there are.
@@ -48,12 +49,12 @@ pub struct LatencyStats {
     pub totals: Option<LatencyTotals>,
 }
 
-/// All samples since the channel was made, by their size. These only grow, and so can be added up and
-/// subtracted, which percentiles can't.
+/// All samples since the channel was made, by their size. These only grow, and so can be added up
+/// and subtracted, which percentiles can't.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LatencyTotals {
-    /// How many are at most as long as the bound of this place in [`LATENCY_BOUNDS`], and longer than the
-    /// one before; the last is for those that are longer than all.
+    /// How many are at most as long as the bound of this place in [`LATENCY_BOUNDS`], and longer
+    /// than the one before; the last is for those that are longer than all.
     pub counts: [u64; LATENCY_BOUNDS.len() + 1],
     /// All samples together.
     pub sum: Duration,
@@ -177,8 +178,8 @@ impl Histogram {
     /// The value that this share of the samples does not exceed.
     fn value(&self, share: f64) -> u64 {
         let exact = share * self.count as f64;
-        // Rounded up, but not for what is only the product's error: 0.28 of 50 is a bit more than 14, since no
-        // double is 0.28.
+        // Rounded up, but not for what is only the product's error: 0.28 of 50 is a bit more than
+        // 14, since no double is 0.28.
         let whole = exact as u64;
         let rest = exact - whole as f64;
         let rank = if rest > exact * (4.0 * f64::EPSILON) { whole + 1 } else { whole };
@@ -315,8 +316,8 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a sorted list: percentiles are off by less than a percent, the highest not at all, and it
-        /// does not matter over how many channels the samples are spread.
+        /// Beside a sorted list: percentiles are off by less than a percent, the highest not at
+        /// all, and it does not matter over how many channels the samples are spread.
         #[test]
         fn percentiles_are_those_of_a_list(
             values in prop::collection::vec((0..=VALUE_MAX, 0_u32..50), 1..150),

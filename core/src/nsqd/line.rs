@@ -1,7 +1,7 @@
 //! Who gets a channel's next message: the consumers that are ready, in turn, near ones first.
 //!
-//! Nearness only matters with the experiment `topology-aware-consumption` (nsqd-protocol.md section 20).
-//! Without it everybody is equally far, and the lines of the near ones take no memory.
+//! Nearness only matters with the experiment `topology-aware-consumption` (nsqd-protocol.md section
+//! 20). Without it everybody is equally far, and the lines of the near ones take no memory.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -14,8 +14,8 @@ use crate::arena::ConsumerId;
 pub struct Nearness {
     /// Where deliveries to it are counted.
     pub(super) place: Place,
-    /// Whether it comes before others, because this nsqd's zone or region has a name. Places without a
-    /// name are equal, too, but nobody's turn comes earlier for that.
+    /// Whether it comes before others, because this nsqd's zone or region has a name. Places
+    /// without a name are equal, too, but nobody's turn comes earlier for that.
     pub(super) rank: Rank,
 }
 

@@ -6,12 +6,13 @@
 //!                 └──── failed ◄───┘ retried, later and later
 //! ```
 //!
-//! The file is written whole, so a change costs as much as there are names. Therefore one write is under
-//! way at a time, changes gather meanwhile, and after a write the next one waits for a time in proportion
-//! to the file's length ([`PAUSE_PER_BYTE`]): writing takes a small share of the shard's time however many
-//! names there are, and creating many costs each of them the same. A crash forgets what was created
-//! within that time (the reference: within the time that its nsqlookupds take to be told). Somebody who
-//! waits for the write, as an HTTP pause does, does not wait for that time.
+//! The file is written whole, so a change costs as much as there are names. Therefore one write is
+//! under way at a time, changes gather meanwhile, and after a write the next one waits for a time
+//! in proportion to the file's length ([`PAUSE_PER_BYTE`]): writing takes a small share of the
+//! shard's time however many names there are, and creating many costs each of them the same. A
+//! crash forgets what was created within that time (the reference: within the time that its
+//! nsqlookupds take to be told). Somebody who waits for the write, as an HTTP pause does, does not
+//! wait for that time.
 //!
 //! What waits is bounded by the requests that the driver has open.
 
@@ -25,8 +26,8 @@ use super::registry::Registry;
 use crate::storage::Failure;
 use crate::time::{Instant, Now};
 
-/// How long the next write waits after one, for each byte of the file: making and copying a byte takes
-/// a few nanoseconds, so that this is well under a tenth of the shard's time.
+/// How long the next write waits after one, for each byte of the file: making and copying a byte
+/// takes a few nanoseconds, so that this is well under a tenth of the shard's time.
 const PAUSE_PER_BYTE: Duration = Duration::from_nanos(100);
 
 /// How long the first retry waits after a failure; each one waits twice as long as the one before.
@@ -100,8 +101,8 @@ impl MetadataFile {
         self.changes += 1;
     }
 
-    /// Keeps an answer back until the file has every change so far, or a write of it failed. `false` if
-    /// there is nothing to wait for.
+    /// Keeps an answer back until the file has every change so far, or a write of it failed.
+    /// `false` if there is nothing to wait for.
     pub(super) fn wait(&mut self, shard: ShardId, token: ReplyToken) -> bool {
         if self.is_saved() {
             return false;
@@ -173,8 +174,8 @@ impl MetadataFile {
         self.failure.as_ref()
     }
 
-    /// The file is to be written whatever it holds, and at once: the broker stops. A disk that refuses is
-    /// given up at `until`, or at once if the file lacks nothing.
+    /// The file is to be written whatever it holds, and at once: the broker stops. A disk that
+    /// refuses is given up at `until`, or at once if the file lacks nothing.
     pub(super) fn hurry(&mut self, until: Instant) {
         let is_needed = !self.is_saved();
         self.ending.get_or_insert(Ending { until, is_needed, is_given_up: false });
@@ -234,14 +235,15 @@ mod tests {
     }
 
     proptest! {
-        /// One write at a time, of what there is; who waits is told once, in order, when a write ended that
-        /// had all that was changed before they came; and whatever failed, a disk that works again gets everything.
+        /// One write at a time, of what there is; who waits is told once, in order, when a write
+        /// ended that had all that was changed before they came; and whatever failed, a disk that
+        /// works again gets everything.
         #[test]
         fn the_file_follows_and_who_waits_is_told(steps in prop::collection::vec(step(), 0..80)) {
             let mut bench = Bench::new();
             let mut now = 0;
-            // What the write under way has, and whether that is everything; what the file has; who waits, and
-            // whether a write has what they wait for.
+            // What the write under way has, and whether that is everything; what the file has; who
+            // waits, and whether a write has what they wait for.
             let (mut writing, mut on_disk) = (None, Bytes::from(Metadata::default().to_json()));
             let mut is_all = false;
             let mut waiting: VecDeque<(u64, bool)> = VecDeque::new();

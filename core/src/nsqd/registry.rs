@@ -1,4 +1,5 @@
-//! Shard 0's list of every topic and channel: what nsqlookupds are told and the metadata file holds.
+//! Shard 0's list of every topic and channel: what nsqlookupds are told and the metadata file
+//! holds.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -47,8 +48,8 @@ impl Announcement {
 
 /// The names of everything that exists in an nsqd, over all shards, and whether it is paused.
 ///
-/// A topic's shard announces each change in the order in which it happened; so what the registry says
-/// about one topic was true at some moment, and is true again once the lane has been emptied.
+/// A topic's shard announces each change in the order in which it happened; so what the registry
+/// says about one topic was true at some moment, and is true again once the lane has been emptied.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Registry {
     topics: BTreeMap<TopicName, TopicEntry>,
@@ -59,8 +60,8 @@ pub struct Registry {
 pub struct TopicEntry {
     /// Whether it is paused.
     pub paused: bool,
-    /// Its channels by name, and whether they are paused. Most topics have few, and a tree's node has room
-    /// for eleven.
+    /// Its channels by name, and whether they are paused. Most topics have few, and a tree's node
+    /// has room for eleven.
     pub channels: Vec<(ChannelName, bool)>,
 }
 
@@ -172,8 +173,8 @@ mod tests {
     type Names = BTreeSet<(TopicName, Option<ChannelName>)>;
 
     proptest! {
-        /// Beside flat sets of what exists and of what is paused: the names, whether they changed, and the
-        /// file, which changes only if the change says so and is read as what was written.
+        /// Beside flat sets of what exists and of what is paused: the names, whether they changed,
+        /// and the file, which changes only if the change says so and is read as what was written.
         #[test]
         fn it_is_two_flat_sets(changes in prop::collection::vec(announcement(), 0..60)) {
             let mut registry = Registry::new();

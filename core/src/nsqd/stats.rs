@@ -37,7 +37,8 @@ pub struct ShardStats {
     pub id: ShardId,
     /// Its clients' connections.
     pub connections: u64,
-    /// Bytes that they have sent and have no answer to yet: publishes, and bodies that are half there.
+    /// Bytes that they have sent and have no answer to yet: publishes, and bodies that are half
+    /// there.
     pub unanswered_bytes: u64,
     /// How often one of them was not read from for want of room for such bytes.
     pub unanswered_waits: u64,
@@ -61,8 +62,8 @@ impl ServerStats {
         self.next = self.next.into_iter().chain(part.next).min();
     }
 
-    /// All shards' parts of a page are merged: drops the topics behind the first one after which a shard
-    /// broke off, for the next page has them in order.
+    /// All shards' parts of a page are merged: drops the topics behind the first one after which a
+    /// shard broke off, for the next page has them in order.
     pub(super) fn end_page(&mut self) {
         if let Some(StatsPage::Topics(Some(last))) = self.next {
             self.topics.retain(|topic| topic.name <= last);

@@ -1,18 +1,19 @@
 //! A topic: gives messages their ids, and a copy of each to every channel.
 //!
-//! Messages flow while there is a channel and the topic is neither paused nor new; else they collect in
-//! the topic's backlog, and the first channel gets them all (nsqd-protocol.md section 11).
+//! Messages flow while there is a channel and the topic is neither paused nor new; else they
+//! collect in the topic's backlog, and the first channel gets them all (nsqd-protocol.md section
+//! 11).
 //!
-//! A publish is answered when its messages are in memory, or written where they are not: each holds a
-//! ticket, which is complete when the last queue that took one to disk has it there. The topic counts what
-//! was answered with OK, and nothing else ([`Topic::count`]).
+//! A publish is answered when its messages are in memory, or written where they are not: each holds
+//! a ticket, which is complete when the last queue that took one to disk has it there. The topic
+//! counts what was answered with OK, and nothing else ([`Topic::count`]).
 //!
-//! Limits: those of the [backlog](super::backlog). A publish for which there is no room, because there is
-//! no disk or it is in trouble or too slow, waits, in order; when room is made it is accepted, and after
-//! [`publish_wait`](super::config::Config::publish_wait) it is refused. A publish is taken whole or not at
-//! all, so a limit may be exceeded by one batch less one message. An ephemeral topic drops what does not
-//! fit and says OK. What waits is bounded by the publishers: each may have
-//! [`PENDING_REPLIES_MAX`](super::config::PENDING_REPLIES_MAX) commands unanswered.
+//! Limits: those of the [backlog](super::backlog). A publish for which there is no room, because
+//! there is no disk or it is in trouble or too slow, waits, in order; when room is made it is
+//! accepted, and after [`publish_wait`](super::config::Config::publish_wait) it is refused. A
+//! publish is taken whole or not at all, so a limit may be exceeded by one batch less one message.
+//! An ephemeral topic drops what does not fit and says OK. What waits is bounded by the publishers:
+//! each may have [`PENDING_REPLIES_MAX`](super::config::PENDING_REPLIES_MAX) commands unanswered.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -35,15 +36,15 @@ use crate::time::{Instant, Now};
 pub trait TopicOutput: BacklogOutput {
     /// How many messages a channel takes before the topic should wait.
     fn room(&self, channel: ChannelId) -> usize;
-    /// How many messages a channel takes that stay in the topic until the channel has written or finished
-    /// them; never fewer than [`room`](Self::room) says.
+    /// How many messages a channel takes that stay in the topic until the channel has written or
+    /// finished them; never fewer than [`room`](Self::room) says.
     fn room_for_kept(&self, channel: ChannelId) -> usize {
         self.room(channel)
     }
     /// How many messages a channel takes without any of them going to disk.
     fn memory_room(&self, channel: ChannelId) -> usize;
-    /// Gives a channel its copy of a message; if `due` is given, to be kept back until then. If it has
-    /// to be written first, `ticket` waits for that.
+    /// Gives a channel its copy of a message; if `due` is given, to be kept back until then. If it
+    /// has to be written first, `ticket` waits for that.
     fn put(
         &mut self,
         channel: ChannelId,
@@ -51,8 +52,8 @@ pub trait TopicOutput: BacklogOutput {
         due: Option<Instant>,
         ticket: Option<Ticket>,
     );
-    /// Gives a channel its copy of messages of which [`memory_room`](Self::memory_room) says that none of
-    /// them has to be written first.
+    /// Gives a channel its copy of messages of which [`memory_room`](Self::memory_room) says that
+    /// none of them has to be written first.
     fn put_run(&mut self, channel: ChannelId, mut run: Run) {
         while let Some(message) = run.pop_front(self.bodies()) {
             self.put(channel, message, None, None);
@@ -61,10 +62,11 @@ pub trait TopicOutput: BacklogOutput {
     /// Begins a publish of so much: the ticket of its messages. If it is accepted in the end,
     /// [`Topic::count`] is to be called.
     fn begin(&mut self, origin: Origin, volume: Volume) -> Ticket;
-    /// Begins to hand a message on that has a record in this topic: its ticket. When all who took it have
-    /// it in memory or written, [`Topic::moved`] is to be called.
+    /// Begins to hand a message on that has a record in this topic: its ticket. When all who took
+    /// it have it in memory or written, [`Topic::moved`] is to be called.
     fn begin_move(&mut self, record: RecordId) -> Ticket;
-    /// All messages of a ticket are put. Its publisher is told as soon as all are in memory or written.
+    /// All messages of a ticket are put. Its publisher is told as soon as all are in memory or
+    /// written.
     fn end(&mut self, ticket: Ticket);
     /// Tells a publisher that its publish is accepted, and all of it in memory.
     fn accepted(&mut self, origin: Origin);
@@ -151,8 +153,8 @@ struct Waiting {
 }
 
 impl Topic {
-    /// A topic without channels that has what its disk has. `mem_queue_size` and `publish_wait` are the
-    /// options of these names.
+    /// A topic without channels that has what its disk has. `mem_queue_size` and `publish_wait` are
+    /// the options of these names.
     pub fn new(
         name: TopicName,
         mem_queue_size: usize,
@@ -193,8 +195,8 @@ impl Topic {
         }
     }
 
-    /// Moves what collected, as far as there is room; then lets in who waits. To be called whenever a
-    /// channel may have got room.
+    /// Moves what collected, as far as there is room; then lets in who waits. To be called whenever
+    /// a channel may have got room.
     pub fn pump(&mut self, now: Now, ids: &mut IdGenerator, out: &mut impl TopicOutput) {
         loop {
             self.drain(now, out);
@@ -206,7 +208,8 @@ impl Topic {
         }
     }
 
-    /// A request of its queue on disk is answered, in the order of asking. The owner pumps afterwards.
+    /// A request of its queue on disk is answered, in the order of asking. The owner pumps
+    /// afterwards.
     pub fn handle_storage(
         &mut self,
         result: Result<Answer, Failure>,
@@ -221,8 +224,8 @@ impl Topic {
         self.backlog.finish(Some(record), now, out);
     }
 
-    /// A publish that was begun with a ticket is accepted: it counts. One that is refused never does, even
-    /// if some of its messages are somewhere.
+    /// A publish that was begun with a ticket is accepted: it counts. One that is refused never
+    /// does, even if some of its messages are somewhere.
     pub const fn count(&mut self, volume: Volume) {
         self.accepted.messages += volume.messages;
         self.accepted.bytes += volume.bytes;
@@ -277,8 +280,8 @@ impl Topic {
         self.paused = paused;
     }
 
-    /// Keeps publishes or messages back while a new topic gets its channels, or goes on. Not shown as a
-    /// pause. The owner pumps afterwards.
+    /// Keeps publishes or messages back while a new topic gets its channels, or goes on. Not shown
+    /// as a pause. The owner pumps afterwards.
     pub const fn set_stage(&mut self, stage: Stage) {
         self.stage = stage;
     }
@@ -293,8 +296,8 @@ impl Topic {
         self.backlog.delete(out);
     }
 
-    /// Has everything that is in memory written to disk. Nothing is taken or handed on any more; it is
-    /// done when [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`.
+    /// Has everything that is in memory written to disk. Nothing is taken or handed on any more; it
+    /// is done when [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`.
     pub fn flush(&mut self, until: Instant, now: Now, out: &mut impl TopicOutput) {
         self.backlog.flush(core::iter::empty(), until, now, out);
     }
@@ -354,8 +357,8 @@ impl Topic {
             && (self.backlog.room() > 0 || self.backlog.is_empty() && self.flow(out) > 0)
     }
 
-    /// Makes messages of a publish and hands them on, or to the backlog. `received` is when the publish
-    /// arrived: it dates the messages and starts the delay.
+    /// Makes messages of a publish and hands them on, or to the backlog. `received` is when the
+    /// publish arrived: it dates the messages and starts the delay.
     fn accept(
         &mut self,
         publish: Publish,
@@ -446,8 +449,8 @@ impl Topic {
         self.channels.iter().map(|channel| out.room(*channel)).min().unwrap_or(0)
     }
 
-    /// How many messages every channel has room for that the topic has already. A disk that refuses what
-    /// publishers bring does not keep these from the consumers.
+    /// How many messages every channel has room for that the topic has already. A disk that refuses
+    /// what publishers bring does not keep these from the consumers.
     fn flow_of_kept(&self, out: &impl TopicOutput) -> usize {
         if self.paused || self.stage != Stage::Flowing {
             return 0;

@@ -64,8 +64,8 @@ impl Lookupd {
         Some(Lookup { channels: self.registrations.channel_names(topic).collect(), producers })
     }
 
-    /// All active nsqds, sorted by broadcast address and TCP port, with their topics: those for which
-    /// [`Self::lookup`] would name the nsqd, or would if no tombstone hid it.
+    /// All active nsqds, sorted by broadcast address and TCP port, with their topics: those for
+    /// which [`Self::lookup`] would name the nsqd, or would if no tombstone hid it.
     pub fn nodes(&self, now: Now) -> Vec<Node<'_>> {
         let mut producers: Vec<_> =
             self.registrations.producers().filter(|(_, p)| self.is_active(p, now)).collect();
@@ -114,8 +114,8 @@ impl Lookupd {
         Ok(())
     }
 
-    /// Forgets a topic, its channels and who had registered them; whether it was known. It comes back
-    /// when an nsqd registers it again.
+    /// Forgets a topic, its channels and who had registered them; whether it was known. It comes
+    /// back when an nsqd registers it again.
     pub fn delete_topic(&mut self, topic: &TopicName, out: &mut Actions) -> bool {
         let channels = self.channels(topic);
         let was_known = self.registrations.delete_topic(topic);
@@ -141,8 +141,8 @@ impl Lookupd {
     }
 
     /// Hides the topic's producers whose `broadcast_address:http_port` is `node` from look-ups of
-    /// the topic for [`Config::tombstone_lifetime`](super::Config::tombstone_lifetime); with `tcp_port`, only the ones that have it as
-    /// well. A match is not needed.
+    /// the topic for [`Config::tombstone_lifetime`](super::Config::tombstone_lifetime); with
+    /// `tcp_port`, only the ones that have it as well. A match is not needed.
     pub fn tombstone(
         &mut self,
         topic: &TopicName,

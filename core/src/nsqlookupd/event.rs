@@ -1,4 +1,5 @@
-//! What nsqlookupd writes into its log (nsqlookupd-protocol.md section 10.2, http-and-ops.md section 7).
+//! What nsqlookupd writes into its log (nsqlookupd-protocol.md section 10.2, http-and-ops.md
+//! section 7).
 
 use alloc::string::String;
 use core::fmt;
@@ -21,8 +22,8 @@ pub enum Event {
     Connected(SocketAddr),
     /// A connection was refused or ended without the peer having done something wrong.
     Dropped(SocketAddr, DropReason),
-    /// Registrations of a producer are dropped from now on, so that others have room; said once until
-    /// it is told.
+    /// Registrations of a producer are dropped from now on, so that others have room; said once
+    /// until it is told.
     Dropping(SocketAddr),
     /// The peer has ended the connection, or it broke.
     Ended(SocketAddr),
@@ -88,8 +89,8 @@ pub enum DropReason {
 }
 
 impl Event {
-    /// What kind of line it is, in words: peers can cause as many of each as they like. Whoever writes the log
-    /// may leave lines of a kind out, and say how many.
+    /// What kind of line it is, in words: peers can cause as many of each as they like. Whoever
+    /// writes the log may leave lines of a kind out, and say how many.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::ChannelAdded(..) | Self::TopicAdded(_) => "new topics and channels",

@@ -49,8 +49,8 @@ static ROUTES: [Route<Handler>; 13] = [
 /// What a request is answered with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// These figures as metrics. The text's form is not NSQ's, so it is made where a library for it can
-    /// be used.
+    /// These figures as metrics. The text's form is not NSQ's, so it is made where a library for it
+    /// can be used.
     Metrics(LookupdStats),
     /// This.
     Reply(HttpReply),

@@ -10,7 +10,8 @@
 //! One [`Lookupd`] serves all connections of one process on one thread. Where it differs from the
 //! reference, no nsqd and no client notices:
 //!
-//! - a connection that sends no magic within [`MAGIC_TIMEOUT`] is closed, and shutting down closes all;
+//! - a connection that sends no magic within [`MAGIC_TIMEOUT`] is closed, and shutting down closes
+//!   all;
 //! - lines, bodies, connections and registrations are bounded, see [`Config`] and
 //!   [`crate::protocol::lookup`];
 //! - a session is a connection, not a socket address, which may be reused too early;
@@ -69,12 +70,13 @@ pub struct Config {
     pub tombstone_lifetime: Duration,
     /// The most connections. One more is closed at once, without an answer.
     pub connections_max: usize,
-    /// The most topics and channels together, with producers or without. Where one more is wanted, one
-    /// without producers goes, then one of the producer with the most registrations; who has the most
-    /// is refused itself.
+    /// The most topics and channels together, with producers or without. Where one more is wanted,
+    /// one without producers goes, then one of the producer with the most registrations; who has
+    /// the most is refused itself.
     pub names_max: usize,
-    /// The most pairs of a topic or channel and a producer of it; names are never more than this either.
-    /// Where one more is wanted, the producer with the most registrations loses one, or is refused itself.
+    /// The most pairs of a topic or channel and a producer of it; names are never more than this
+    /// either. Where one more is wanted, the producer with the most registrations loses one, or is
+    /// refused itself.
     pub registrations_max: usize,
     /// The most registrations of one connection. A REGISTER that needs more is refused.
     pub registrations_max_per_nsqd: usize,
@@ -263,8 +265,8 @@ impl Lookupd {
         self.connections.remove(conn);
     }
 
-    /// Closes connections whose magic is overdue, and takes back some of what producers that are gone had
-    /// registered. Calling it early or twice does no harm.
+    /// Closes connections whose magic is overdue, and takes back some of what producers that are
+    /// gone had registered. Calling it early or twice does no harm.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
         while let Some((_, conn)) = self.deadlines.pop_due(now.instant) {
             let Some(connection) = self.connections.get(conn) else { continue };
@@ -426,15 +428,16 @@ impl Lookupd {
     }
 }
 
-/// How long a connection may take to send its four bytes of magic. The reference waits for ever, and
-/// then cannot end (nsqlookupd-protocol.md section 12, W3).
+/// How long a connection may take to send its four bytes of magic. The reference waits for ever,
+/// and then cannot end (nsqlookupd-protocol.md section 12, W3).
 pub const MAGIC_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a driver goes on sending to a connection that is to be closed.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So many bytes of answers may be owed before a peer's commands are left unread: some 2,700 answers
-/// `OK`, more than an nsqd that waits for its answers ever has open. One answer may go beyond it.
+/// So many bytes of answers may be owed before a peer's commands are left unread: some 2,700
+/// answers `OK`, more than an nsqd that waits for its answers ever has open. One answer may go
+/// beyond it.
 pub const OWED_MAX: usize = 16 * 1024;
 
 /// The default of [`Config::connections_max`]: far above any cluster's number of nsqds, and a bound
@@ -444,11 +447,12 @@ const CONNECTIONS_MAX: usize = 65_536;
 /// The default of [`Config::names_max`]: some 400 MB if each has a producer of its own.
 pub const NAMES_MAX: usize = 1_000_000;
 
-/// The default of [`Config::registrations_max`]: twice a thousand nsqds with a thousand topics of five
-/// channels each, some 750 MB.
+/// The default of [`Config::registrations_max`]: twice a thousand nsqds with a thousand topics of
+/// five channels each, some 750 MB.
 pub const REGISTRATIONS_MAX: usize = 12_000_000;
 
-/// The default of [`Config::registrations_max_per_nsqd`]: a hundred thousand topics of three channels each.
+/// The default of [`Config::registrations_max_per_nsqd`]: a hundred thousand topics of three
+/// channels each.
 pub const REGISTRATIONS_MAX_PER_NSQD: usize = 400_000;
 
 #[cfg(test)]

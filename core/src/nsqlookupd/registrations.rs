@@ -8,16 +8,18 @@
 //! ```
 //!
 //! Both sides mirror each other, so that a look-up and a disconnect cost what they name and never
-//! a scan (nsqlookupd-protocol.md section 12, W10). Names are held once: a thousand nsqds with a thousand
-//! topics of five channels are six million registrations, of some 60 bytes each on both sides. A topic or
-//! channel with one producer costs some 400 bytes, however long its name is. Invariants:
+//! a scan (nsqlookupd-protocol.md section 12, W10). Names are held once: a thousand nsqds with a
+//! thousand topics of five channels are six million registrations, of some 60 bytes each on both
+//! sides. A topic or channel with one producer costs some 400 bytes, however long its name is.
+//! Invariants:
 //!
-//! - `topics[t].producers` has `conn` exactly if `producers[conn]` has `(t, none)`; the same for channels;
+//! - `topics[t].producers` has `conn` exactly if `producers[conn]` has `(t, none)`; the same for
+//!   channels;
 //! - a producer of a channel is a producer of its topic;
 //! - there is a tombstone only of a producer of the topic;
 //! - `unused` has the topics and channels without producers, those first that are so for longest;
-//! - a topic or channel that is ephemeral and loses its last producer is gone, its channels with it;
-//!   one without the suffix stays, as in the reference.
+//! - a topic or channel that is ephemeral and loses its last producer is gone, its channels with
+//!   it; one without the suffix stays, as in the reference.
 //!
 //! A producer that goes with many registrations is gone from `producers` at once, so that nobody is
 //! shown it, and its registrations go in slices ([`room`]).
@@ -89,8 +91,8 @@ struct Channel {
     unused: u64,
 }
 
-/// Hides one producer of one topic from look-ups for a while. It is not cleared, it just gets old; it goes
-/// with the registration.
+/// Hides one producer of one topic from look-ups for a while. It is not cleared, it just gets old;
+/// it goes with the registration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tombstone {
     pub(super) at: Now,
@@ -217,8 +219,8 @@ impl Registrations {
         true
     }
 
-    /// Takes the producer off a topic and all its channels: the channels that it was in, sorted, `None`
-    /// if it was not in the topic either.
+    /// Takes the producer off a topic and all its channels: the channels that it was in, sorted,
+    /// `None` if it was not in the topic either.
     pub(super) fn unregister_topic(
         &mut self,
         conn: ConnId,
@@ -239,8 +241,8 @@ impl Registrations {
         Some(names)
     }
 
-    /// Forgets the producer: what it had registered, by topic, or `None` if it is not known. If that is
-    /// more than [`SLICE`], nothing of it is gone yet: [`Self::remove_slice`].
+    /// Forgets the producer: what it had registered, by topic, or `None` if it is not known. If
+    /// that is more than [`SLICE`], nothing of it is gone yet: [`Self::remove_slice`].
     pub(super) fn remove_producer(
         &mut self,
         conn: ConnId,
@@ -371,8 +373,8 @@ impl Registrations {
         self.unused.remove(&channel.unused);
     }
 
-    /// Hides producers of the topic whose `broadcast_address:http_port` is `node`, and whose TCP port
-    /// is `tcp_port` if one is given.
+    /// Hides producers of the topic whose `broadcast_address:http_port` is `node`, and whose TCP
+    /// port is `tcp_port` if one is given.
     pub(super) fn tombstone(
         &mut self,
         topic: &TopicName,
@@ -486,11 +488,11 @@ fn of_topic(id: TopicId) -> RangeInclusive<(TopicId, Option<ChannelId>)> {
     (id, None)..=(id, Some(ChannelId::new(u32::MAX, u32::MAX)))
 }
 
-/// Sorts producers by address. Of several sessions of one nsqd, which are those with the same broadcast
-/// address and TCP port, the first is the one that goes for it: one that has registered something,
-/// of these the one that showed life last, of these the newest. So a connection that broke without a
-/// word gives way to the one that is there instead, and one that only says the same address as another
-/// does not hide it.
+/// Sorts producers by address. Of several sessions of one nsqd, which are those with the same
+/// broadcast address and TCP port, the first is the one that goes for it: one that has registered
+/// something, of these the one that showed life last, of these the newest. So a connection that
+/// broke without a word gives way to the one that is there instead, and one that only says the same
+/// address as another does not hide it.
 pub(super) fn sort(producers: &mut [(ConnId, &Producer)]) {
     producers.sort_by(|(_, a), (_, b)| {
         let rank = |it: &Producer| (!it.registered.is_empty(), it.last_update.instant, it.session);

@@ -5,7 +5,8 @@ use crate::arena::ConnId;
 use crate::protocol::lookup::{ProtocolError, Registration};
 
 impl Lookupd {
-    /// Makes a topic or channel known without a producer, if need be in place of others without one.
+    /// Makes a topic or channel known without a producer, if need be in place of others without
+    /// one.
     pub(super) fn create(&mut self, wanted: &Registration, out: &mut Actions) -> Result<(), Full> {
         if !self.has_room(None, wanted) {
             let used = self.registrations.keys() - self.registrations.unused();
@@ -24,8 +25,8 @@ impl Lookupd {
         Ok(())
     }
 
-    /// Whether there is room for a REGISTER, now that some was made if need be. What goes first is what
-    /// producers have left that are gone, then names without producers, then registrations
+    /// Whether there is room for a REGISTER, now that some was made if need be. What goes first is
+    /// what producers have left that are gone, then names without producers, then registrations
     /// of the producer with the most, as long as it has more than whoever wants this one.
     pub(super) fn make_room(
         &mut self,
@@ -105,6 +106,6 @@ impl Lookupd {
     }
 }
 
-/// So many names and registrations go at most for one REGISTER, which is refused if that was not enough.
-/// One is enough unless many producers have what goes.
+/// So many names and registrations go at most for one REGISTER, which is refused if that was not
+/// enough. One is enough unless many producers have what goes.
 const STEPS_MAX: usize = 1000;

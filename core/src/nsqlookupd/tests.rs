@@ -489,7 +489,8 @@ fn names_that_nobody_produces_go_first_and_the_oldest_of_them() {
     assert_eq!(w.lookupd.create_topic(name("y"), &mut w.out), Ok(()));
 }
 
-/// However the room is filled, by one or by several, somebody who wants little gets it, and keeps it.
+/// However the room is filled, by one or by several, somebody who wants little gets it, and keeps
+/// it.
 #[test]
 fn who_has_the_most_gives_way() {
     for (names, registrations) in [(30, 1000), (1000, 30)] {

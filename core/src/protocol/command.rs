@@ -1,9 +1,9 @@
 //! The commands of protocol V2 and their decoder (nsqd-protocol.md sections 4 to 7).
 //!
-//! The decoder takes one command at a time out of a caller-owned buffer. It checks what the reference
-//! checks before it acts on a command, in the same order, because the first failing check decides the
-//! answer. It keeps no bytes: what is incomplete stays in the buffer, and only a cursor is remembered so
-//! that nothing is looked at twice, however finely the input is cut.
+//! The decoder takes one command at a time out of a caller-owned buffer. It checks what the
+//! reference checks before it acts on a command, in the same order, because the first failing check
+//! decides the answer. It keeps no bytes: what is incomplete stays in the buffer, and only a cursor
+//! is remembered so that nothing is looked at twice, however finely the input is cut.
 
 use core::time::Duration;
 
@@ -98,8 +98,8 @@ pub struct Gate {
     pub state: State,
     /// Whether heartbeats are on; without them SUB is refused.
     pub heartbeats: bool,
-    /// Whether clients need a permission to publish: that of an MPUB is judged before its body is read
-    /// (section 7.6), so its line is told first.
+    /// Whether clients need a permission to publish: that of an MPUB is judged before its body is
+    /// read (section 7.6), so its line is told first.
     pub authorizes: bool,
     /// Whether TLS is required and not there; without it only IDENTIFY is allowed.
     pub lacks_tls: bool,
@@ -127,7 +127,8 @@ pub struct Limits {
 /// Why the input can't be decoded any further. Each of them ends the connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DecodeError {
-    /// A line is longer than the limit: the connection is closed without a word, as the reference does.
+    /// A line is longer than the limit: the connection is closed without a word, as the reference
+    /// does.
     LineTooLong,
     /// The client is told why.
     Protocol(ProtocolError),
@@ -179,9 +180,9 @@ enum Head {
     Pub(TopicName),
 }
 
-/// The messages of the FINs that `input` begins with, for whoever can act on many at once: it is what a
-/// consumer sends most. Ends before anything but a FIN that is complete, of an id that may be one, and
-/// written without frills; [`Decoder::decode`] goes on there.
+/// The messages of the FINs that `input` begins with, for whoever can act on many at once: it is
+/// what a consumer sends most. Ends before anything but a FIN that is complete, of an id that may
+/// be one, and written without frills; [`Decoder::decode`] goes on there.
 ///
 /// Each takes [`FIN_LEN`] bytes. They may be taken out without the decoder, if
 /// [it is between commands](Decoder::is_between) and FIN is allowed.
@@ -255,17 +256,18 @@ impl Decoder {
         self.awaited.as_ref()?.len
     }
 
-    /// The topic of an MPUB whose line was read: it comes into being before the body does (section 7.6).
-    /// Told once.
+    /// The topic of an MPUB whose line was read: it comes into being before the body does (section
+    /// 7.6). Told once.
     pub const fn opened(&mut self) -> Option<TopicName> {
         self.opened.take()
     }
 
-    /// How many more bytes than `buffered` the command under way needs, for a driver that wants to make
-    /// room for them in one go: at least one, and never above what the limits allow one command to have.
+    /// How many more bytes than `buffered` the command under way needs, for a driver that wants to
+    /// make room for them in one go: at least one, and never above what the limits allow one
+    /// command to have.
     ///
-    /// To be taken as a hint: an MPUB may be complete, or refused, before the size that it declares is
-    /// reached, since nobody compares the two (section 7.6).
+    /// To be taken as a hint: an MPUB may be complete, or refused, before the size that it declares
+    /// is reached, since nobody compares the two (section 7.6).
     pub fn needs(&self, buffered: usize) -> usize {
         let whole = match &self.awaited {
             Some(Awaited { len: Some(len), .. }) => *len,
@@ -275,8 +277,8 @@ impl Decoder {
         whole.saturating_sub(buffered).max(1)
     }
 
-    /// What the client is told if its input ends, or its time is up, in the middle of a command: nothing
-    /// while a line is incomplete (section 2.1).
+    /// What the client is told if its input ends, or its time is up, in the middle of a command:
+    /// nothing while a line is incomplete (section 2.1).
     pub fn interrupted(&self) -> Option<ProtocolError> {
         let awaited = self.awaited.as_ref()?;
         let (code, command, what) = match (awaited.head, awaited.len) {
@@ -423,7 +425,8 @@ impl MpubCursor {
                 let end = self.at + 4 + declared as usize;
                 if end > limits.max_body_size {
                     // The declared size of the whole is not compared with what follows, like in the
-                    // reference; but what follows is held to the same limit, or memory would have none.
+                    // reference; but what follows is held to the same limit, or memory would have
+                    // none.
                     let text = alloc::format!("MPUB body too big {end} > {}", limits.max_body_size);
                     return Err(ProtocolError::new(ErrorCode::BadBody, text));
                 }

@@ -1,7 +1,9 @@
-//! The commands of protocol V2 as a client writes them, appended to a buffer (clients.md section 1.8).
+//! The commands of protocol V2 as a client writes them, appended to a buffer (clients.md section
+//! 1.8).
 //!
-//! One function per command, with NSQ's verb in full. Nothing here checks a server's limits: whoever
-//! sends decides what is worth sending, and a test may want to send what the server must refuse.
+//! One function per command, with NSQ's verb in full. Nothing here checks a server's limits:
+//! whoever sends decides what is worth sending, and a test may want to send what the server must
+//! refuse.
 
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -45,7 +47,8 @@ pub fn subscribe(topic: &TopicName, channel: &ChannelName, out: &mut Vec<u8>) {
 
 /// Appends `PUB`.
 ///
-/// An empty `body` is sent as length 0, which a server refuses; it never puts the stream out of step.
+/// An empty `body` is sent as length 0, which a server refuses; it never puts the stream out of
+/// step.
 ///
 /// # Panics
 /// If `body` is longer than an int32 can say.

@@ -189,8 +189,8 @@ fn push_escaped(out: &mut Vec<u8>, c: char) {
     out.extend_from_slice(escape.as_bytes());
 }
 
-/// Whether the reference prints `c` as it is. `Debug` escapes what is not printable, and a combining mark
-/// where nothing stands before it; the reference prints marks.
+/// Whether the reference prints `c` as it is. `Debug` escapes what is not printable, and a
+/// combining mark where nothing stands before it; the reference prints marks.
 fn is_printable(c: char) -> bool {
     let mut text = [b'a'; 5];
     let len = c.encode_utf8(&mut text[1..]).len();

@@ -15,7 +15,8 @@ pub const OK: &[u8] = b"OK";
 /// The payload of the answer to CLS.
 pub const CLOSE_WAIT: &[u8] = b"CLOSE_WAIT";
 
-/// The whole frame that a client is sent for which there is no place. It is an error that every client knows.
+/// The whole frame that a client is sent for which there is no place. It is an error that every
+/// client knows.
 pub const TOO_MANY_CONNECTIONS: &[u8; 38] = b"\0\0\0\x22\0\0\0\x01E_INVALID too many connections";
 
 /// The size and type fields in front of a payload.

@@ -9,7 +9,8 @@ use super::json::{DecodeError, Fields, push_string};
 use crate::nsqd::config::{Config, HEARTBEAT_INTERVAL_DEFAULT, OUTPUT_BUFFER_SIZE_DEFAULT};
 use crate::version::{NSQ_VERSION, SANSQ_VERSION};
 
-/// What a client said in IDENTIFY, well-typed and not yet judged. Absent fields are empty, 0 or false.
+/// What a client said in IDENTIFY, well-typed and not yet judged. Absent fields are empty, 0 or
+/// false.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identify {
     /// For the statistics.
@@ -150,8 +151,8 @@ impl Settings {
         Ok(())
     }
 
-    /// The JSON answer to a client that negotiates (section 8.3), keys in the reference's order, then
-    /// sansq's own version. `upgrades` are what comes next.
+    /// The JSON answer to a client that negotiates (section 8.3), keys in the reference's order,
+    /// then sansq's own version. `upgrades` are what comes next.
     pub fn answer(&self, upgrades: &Upgrades, config: &Config) -> String {
         let mut json = alloc::format!(
             "{{\"max_rdy_count\":{},\"version\":\"{NSQ_VERSION}\",\"max_msg_timeout\":{},\"msg_timeout\":{},\

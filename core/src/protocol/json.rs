@@ -1,7 +1,7 @@
 //! JSON as NSQ's peers write it: keys in any letter case, `null` as absent, damaged text accepted.
 //!
-//! The rules are those of nsqd-protocol.md section 8.2 and nsqlookupd-protocol.md section 3.1, which
-//! hold for both protocols' IDENTIFY bodies.
+//! The rules are those of nsqd-protocol.md section 8.2 and nsqlookupd-protocol.md section 3.1,
+//! which hold for both protocols' IDENTIFY bodies.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::BTreeMap;
@@ -33,7 +33,8 @@ pub enum Scalar {
     Text(String),
     /// An array or object.
     Nested,
-    /// The key came more than once, with values of different types: one of them is wrong for any field.
+    /// The key came more than once, with values of different types: one of them is wrong for any
+    /// field.
     Mixed,
 }
 
@@ -105,8 +106,8 @@ pub(crate) trait Members: Default {
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-/// Reads one object (or `null`, which is an object without members) and nothing behind it. The error
-/// says what is wrong.
+/// Reads one object (or `null`, which is an object without members) and nothing behind it. The
+/// error says what is wrong.
 pub(crate) fn decode<T: Members>(body: &[u8]) -> Result<T, serde_json::Error> {
     let text = replace_damage(body);
     let mut reader = serde_json::Deserializer::from_slice(&text);
@@ -163,7 +164,8 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A key without its letter case. One that is in lower case already is not copied: metadata has a hundred thousand of them.
+/// A key without its letter case. One that is in lower case already is not copied: metadata has a
+/// hundred thousand of them.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -201,7 +203,8 @@ pub fn texts(body: &[u8]) -> Result<Option<Vec<String>>, DecodeError> {
     Ok(texts.map(|all| all.into_iter().map(Option::unwrap_or_default).collect()))
 }
 
-/// Makes the bytes valid UTF-8 and lone surrogate escapes readable, as the reference's decoder does.
+/// Makes the bytes valid UTF-8 and lone surrogate escapes readable, as the reference's decoder
+/// does.
 pub(crate) fn replace_damage(body: &[u8]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned().into_bytes();
     let mut at = 0;
@@ -268,8 +271,8 @@ impl<'de> Visitor<'de> for ScalarMembers {
     }
 }
 
-/// A key without its letter case. The long s is the one letter whose upper case is ASCII and which is
-/// lower case itself.
+/// A key without its letter case. The long s is the one letter whose upper case is ASCII and which
+/// is lower case itself.
 fn fold(key: &str) -> String {
     key.to_lowercase().replace('\u{17F}', "s")
 }
@@ -326,7 +329,8 @@ impl<'de> Visitor<'de> for ScalarSeed {
     }
 }
 
-/// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped as the reference does.
+/// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped as the reference
+/// does.
 pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {

@@ -20,7 +20,8 @@ pub enum File {
     Bad(u64),
     /// Records: `<queue>.diskqueue.000000.dat`, at least six digits.
     Data(u64),
-    /// When the records that are deferred are due: `<queue>.sansq-deferred`. Go's nsqd does not know it.
+    /// When the records that are deferred are due: `<queue>.sansq-deferred`. Go's nsqd does not
+    /// know it.
     Deferred,
     /// Depth and positions: `<queue>.diskqueue.meta.dat`.
     Meta,
@@ -34,8 +35,8 @@ impl Store {
         FileName { store: self, file }
     }
 
-    /// Takes a file name apart. `None` for files that are not ours: other programs', those being written
-    /// (`.tmp`), and names that no queue can have.
+    /// Takes a file name apart. `None` for files that are not ours: other programs', those being
+    /// written (`.tmp`), and names that no queue can have.
     ///
     /// ```
     /// use sansq_core::name::{ChannelName, TopicName};

@@ -3,9 +3,9 @@
 //!
 //! What an operation promises is said at [`Op`]. Everything that it doesn't promise is lost by
 //! [`lose_power`](MemoryFiles::lose_power) whenever chance wants so: data that was appended and not
-//! synced may be there, be cut anywhere, or have holes of zeros. A sync that failed loses for good what
-//! it was about, although it can be read until the power goes. Removing and renaming is taken to last at
-//! once.
+//! synced may be there, be cut anywhere, or have holes of zeros. A sync that failed loses for good
+//! what it was about, although it can be read until the power goes. Removing and renaming is taken
+//! to last at once.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -94,8 +94,8 @@ impl MemoryFiles {
     /// Carries an operation out.
     ///
     /// # Errors
-    /// As [`faults`](Self::faults) and [`capacity`](Self::capacity) have it, or if it is about a file
-    /// that is not there or is too short.
+    /// As [`faults`](Self::faults) and [`capacity`](Self::capacity) have it, or if it is about a
+    /// file that is not there or is too short.
     pub fn execute(&mut self, store: &Store, op: &Op) -> Result<Answer, Failure> {
         match op {
             Op::Open => {
@@ -143,7 +143,8 @@ impl MemoryFiles {
         }
     }
 
-    /// Carries a part of an operation out, as if the process died within it. Only an append has parts.
+    /// Carries a part of an operation out, as if the process died within it. Only an append has
+    /// parts.
     pub fn tear(&mut self, store: &Store, op: &Op, rng: &mut Rng) {
         if let Op::Append { file, offset, data } = op {
             let mut data = data.concat();
@@ -204,7 +205,8 @@ impl MemoryFiles {
         if result.is_err() {
             data.truncate(data.len() / 2);
         } else if let Err(full) = self.fits(&name, offset + data.len(), 0) {
-            // What was written of it is cut off again, as it is of no use and others may use the room.
+            // What was written of it is cut off again, as it is of no use and others may use the
+            // room.
             data.clear();
             result = Err(full);
         }

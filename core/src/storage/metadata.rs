@@ -1,4 +1,5 @@
-//! `nsqd.dat`: which topics and channels there are, and which are paused (storage-formats.md section 3).
+//! `nsqd.dat`: which topics and channels there are, and which are paused (storage-formats.md
+//! section 3).
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -65,8 +66,8 @@ impl fmt::Display for SkippedName {
     }
 }
 
-/// A metadata file cannot be understood. It has to be left as it is, and nothing may be started in its
-/// place: it would be overwritten.
+/// A metadata file cannot be understood. It has to be left as it is, and nothing may be started in
+/// its place: it would be overwritten.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MetadataError(String);
 
@@ -81,8 +82,8 @@ impl core::error::Error for MetadataError {}
 
 impl Metadata {
     /// Reads a metadata file as leniently as the reference: keys in any letter case, unknown ones
-    /// ignored, `null` for anything that is empty or false. Of a name that comes twice the channels are
-    /// put together, and it is paused if it is once.
+    /// ignored, `null` for anything that is empty or false. Of a name that comes twice the channels
+    /// are put together, and it is paused if it is once.
     ///
     /// # Errors
     /// [`MetadataError`] if it is not JSON, or has other types.
@@ -134,8 +135,8 @@ impl Metadata {
         Ok(parsed)
     }
 
-    /// The file's contents as the reference writes them, in the order of the lists. What is ephemeral is
-    /// left out, with everything in it.
+    /// The file's contents as the reference writes them, in the order of the lists. What is
+    /// ephemeral is left out, with everything in it.
     pub fn to_json(&self) -> String {
         let mut out = MetadataText::new();
         for topic in &self.topics {

@@ -1,8 +1,8 @@
 //! Files, as requests and completions (storage-formats.md).
 //!
-//! A machine never waits for a disk. It asks for an [`Op`] in a [`Request`], and goes on; whoever drives
-//! it carries the request out, on a thread of its own, and hands the [`Done`] back in a later turn. The
-//! contract:
+//! A machine never waits for a disk. It asks for an [`Op`] in a [`Request`], and goes on; whoever
+//! drives it carries the request out, on a thread of its own, and hands the [`Done`] back in a
+//! later turn. The contract:
 //!
 //! - requests of one [`Store`] are carried out in the order in which they were made, one at a time;
 //! - each gets exactly one completion, also if it fails;
@@ -59,10 +59,11 @@ pub struct Request {
 pub enum Op {
     /// Look at what there is; answered by [`Answer::Opened`]. Changes nothing.
     Open,
-    /// Write `data` at `offset`, which is the end of what is known to be good: whatever the file holds
-    /// behind it is cut off before. The file is made if there is none (then `offset` is 0). Survives the
-    /// end of the process; survives the loss of power, all or in parts, only after [`Op::Sync`]. If there is
-    /// no room for all of it, nothing is left of it: on a full disk others may need what it took.
+    /// Write `data` at `offset`, which is the end of what is known to be good: whatever the file
+    /// holds behind it is cut off before. The file is made if there is none (then `offset` is 0).
+    /// Survives the end of the process; survives the loss of power, all or in parts, only after
+    /// [`Op::Sync`]. If there is no room for all of it, nothing is left of it: on a full disk
+    /// others may need what it took.
     Append {
         /// The data file's number.
         file: u64,
@@ -81,16 +82,16 @@ pub enum Op {
         /// How much, in bytes.
         len: usize,
     },
-    /// Make sure that what was appended to this data file survives the loss of power. If it fails, what
-    /// was appended since the last success has to be taken for lost: a repeated sync that succeeds
-    /// proves nothing.
+    /// Make sure that what was appended to this data file survives the loss of power. If it fails,
+    /// what was appended since the last success has to be taken for lost: a repeated sync that
+    /// succeeds proves nothing.
     Sync {
         /// The data file's number.
         file: u64,
     },
-    /// Put `contents` in the place of a file: it is written aside, synced, renamed, and the folder is
-    /// synced. After a crash there is the old file or the new one, whole. One fsync of the folder may
-    /// serve several requests.
+    /// Put `contents` in the place of a file: it is written aside, synced, renamed, and the folder
+    /// is synced. After a crash there is the old file or the new one, whole. One fsync of the
+    /// folder may serve several requests.
     Replace {
         /// Which file; [`File::Meta`], [`File::Metadata`] or [`File::Deferred`].
         file: File,
@@ -102,8 +103,8 @@ pub enum Op {
         /// Which file.
         file: File,
     },
-    /// Remove the data files, by number, then [`File::Meta`] and [`File::Deferred`]; not those that were
-    /// set aside. For a queue that is emptied or deleted, also before it was opened.
+    /// Remove the data files, by number, then [`File::Meta`] and [`File::Deferred`]; not those that
+    /// were set aside. For a queue that is emptied or deleted, also before it was opened.
     RemoveAll,
     /// Rename a data file to its name with `.bad` behind it, over an older one.
     SetAside {

@@ -1,5 +1,5 @@
-//! Raw Deflate, one stream per direction for the life of the connection, flushed so that nothing is held back
-//! (nsqd-protocol.md section 8.5, weakness W15). The work is done by the crate `flate2`.
+//! Raw Deflate, one stream per direction for the life of the connection, flushed so that nothing is
+//! held back (nsqd-protocol.md section 8.5, weakness W15). The work is done by the crate `flate2`.
 
 use alloc::boxed::Box;
 
@@ -10,8 +10,8 @@ use super::stack::{Decoded, Scratch};
 use super::{STEP_LEN_MAX, UpgradeError};
 use crate::transmit::Transmit;
 
-/// Flushes up to this many bytes are stored as they are while there is no packer: an answer or a heartbeat is
-/// not worth the memory of one.
+/// Flushes up to this many bytes are stored as they are while there is no packer: an answer or a
+/// heartbeat is not worth the memory of one.
 const STORED_LEN_MAX: usize = 128;
 
 /// The end of a flush: an empty stored block, behind which every reader has what came before.
@@ -116,7 +116,8 @@ impl Deflate {
         }
     }
 
-    /// Packs the first bytes of `plain`, at most [`STEP_LEN_MAX`], into `scratch.packed`, and flushes.
+    /// Packs the first bytes of `plain`, at most [`STEP_LEN_MAX`], into `scratch.packed`, and
+    /// flushes.
     pub(super) fn encode(&mut self, plain: &mut Transmit, scratch: &mut Scratch) {
         let packed = &mut scratch.packed;
         packed.clear();
@@ -145,7 +146,8 @@ impl Deflate {
             while !part.is_empty() {
                 packed.reserve(PIECE_LEN);
                 let before = packer.total_in();
-                // It fails only if a stream that is over is written to; we never end ours in this way.
+                // It fails only if a stream that is over is written to; we never end ours in this
+                // way.
                 let _ = packer.compress_vec(part, packed, FlushCompress::None);
                 part = &part[(packer.total_in() - before) as usize..];
             }
@@ -165,8 +167,8 @@ impl Deflate {
         &FINAL
     }
 
-    /// Gives back what a pause need not hold. Behind a flush a new packer can go on with the stream: it
-    /// only does not refer to what came before.
+    /// Gives back what a pause need not hold. Behind a flush a new packer can go on with the
+    /// stream: it only does not refer to what came before.
     pub(super) fn release(&mut self) {
         self.packer = None;
     }

@@ -5,17 +5,18 @@
 //!   socket ◄──wire── TLS ◄── Snappy or Deflate ◄──plain── frames
 //! ```
 //!
-//! A [`Stack`] is what one connection speaks through: none, one or two layers, the same on the server's and on
-//! the client's side. Nothing here waits, and nothing here has a socket: bytes come in, bytes go out, and
-//! what is incomplete stays. It needs std, because rustls does, and so it is behind the feature `upgrade`.
-//! The randomness and the clock that TLS needs are rustls's own; with TLS a run can't be replayed from its
-//! seed, with the others it can.
+//! A [`Stack`] is what one connection speaks through: none, one or two layers, the same on the
+//! server's and on the client's side. Nothing here waits, and nothing here has a socket: bytes come
+//! in, bytes go out, and what is incomplete stays. It needs std, because rustls does, and so it is
+//! behind the feature `upgrade`. The randomness and the clock that TLS needs are rustls's own; with
+//! TLS a run can't be replayed from its seed, with the others it can.
 //!
 //! # Limits
 //!
-//! One call of [`Stack::decode`] adds at most about [`STEP_LEN_MAX`] plain bytes, however well they are
-//! packed, so that a few bytes which expand a thousandfold cost no more memory than any other input: the
-//! caller carries out what is complete before it asks for more. Per connection, beyond what is on its way:
+//! One call of [`Stack::decode`] adds at most about [`STEP_LEN_MAX`] plain bytes, however well they
+//! are packed, so that a few bytes which expand a thousandfold cost no more memory than any other
+//! input: the caller carries out what is complete before it asks for more. Per connection, beyond
+//! what is on its way:
 //!
 //! | layer | memory while it is in use | while it is idle ([`Stack::release`]) |
 //! |---|---|---|
@@ -35,8 +36,8 @@ use core::fmt;
 pub use self::stack::{Decoded, Scratch, Stack};
 pub use self::tls::{ClientTls, ServerTls, Tls, TlsError};
 
-/// About how many plain bytes one call of [`Stack::decode`] adds at most: exactly, for Snappy and Deflate;
-/// TLS adds up to a record more.
+/// About how many plain bytes one call of [`Stack::decode`] adds at most: exactly, for Snappy and
+/// Deflate; TLS adds up to a record more.
 pub const STEP_LEN_MAX: usize = 64 * 1024;
 
 /// A layer that is put between the socket and the protocol.

@@ -1,5 +1,6 @@
-//! The framing format of Snappy: chunks of at most 64 KiB, each with a checksum (nsqd-protocol.md section
-//! 8.5; google/snappy `framing_format.txt`). Blocks are packed and unpacked by the crate `snap`.
+//! The framing format of Snappy: chunks of at most 64 KiB, each with a checksum (nsqd-protocol.md
+//! section 8.5; google/snappy `framing_format.txt`). Blocks are packed and unpacked by the crate
+//! `snap`.
 
 use alloc::vec::Vec;
 
@@ -13,7 +14,8 @@ use crate::transmit::Transmit;
 /// The most plain bytes of a chunk.
 pub(super) const BLOCK_LEN_MAX: usize = 65_536;
 
-/// The most that a block takes when it does not pack well: what `snap` and the reference reserve for it.
+/// The most that a block takes when it does not pack well: what `snap` and the reference reserve
+/// for it.
 const PACKED_LEN_MAX: usize = 32 + BLOCK_LEN_MAX + BLOCK_LEN_MAX / 6;
 
 const HEAD_LEN: usize = 4;
@@ -174,7 +176,8 @@ fn take(plain: &mut Transmit, block: &mut Vec<u8>) {
     }
 }
 
-/// The checksum as the format stores it: rotated and shifted, so that a checksum of checksums is no trap.
+/// The checksum as the format stores it: rotated and shifted, so that a checksum of checksums is no
+/// trap.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -78,8 +78,9 @@ impl Stack {
         self.tls = Some(tls);
     }
 
-    /// Puts Snappy or Deflate on top. `early` are bytes of the peer that were decoded as if there were no
-    /// such layer; they go through it now. [`Layer::Tls`] is for [`push_tls`](Self::push_tls) and ignored.
+    /// Puts Snappy or Deflate on top. `early` are bytes of the peer that were decoded as if there
+    /// were no such layer; they go through it now. [`Layer::Tls`] is for
+    /// [`push_tls`](Self::push_tls) and ignored.
     ///
     /// # Panics
     /// If there is one of them.
@@ -135,8 +136,9 @@ impl Stack {
         self.tls.as_ref().filter(|tls| !tls.is_handshaking()).map(Tls::info)
     }
 
-    /// Takes bytes of the peer out of `wire` and appends what they mean to `plain`, a step at a time. What
-    /// is incomplete stays in `wire`. See [`flush`](Self::flush) for what TLS may have to say to them.
+    /// Takes bytes of the peer out of `wire` and appends what they mean to `plain`, a step at a
+    /// time. What is incomplete stays in `wire`. See [`flush`](Self::flush) for what TLS may have
+    /// to say to them.
     ///
     /// # Errors
     /// If they mean nothing. No more can be decoded then.
@@ -226,8 +228,8 @@ impl Stack {
         }
     }
 
-    /// Gives back the memory that is only worth having while bytes flow. Costs some packing afterwards, so it
-    /// is for connections that were idle for a while.
+    /// Gives back the memory that is only worth having while bytes flow. Costs some packing
+    /// afterwards, so it is for connections that were idle for a while.
     pub fn release(&mut self) {
         if let Some(Packing::Deflate(deflate)) = &mut self.packing {
             deflate.release();

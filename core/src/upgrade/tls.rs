@@ -138,7 +138,8 @@ impl Tls {
         Ok(Self::new(Connection::Server(connection)))
     }
 
-    /// The client's side. `server` is the name or the address that the server's certificate has to have.
+    /// The client's side. `server` is the name or the address that the server's certificate has to
+    /// have.
     ///
     /// # Errors
     /// If no certificate can be for `server`, or the settings contradict themselves.
@@ -193,7 +194,8 @@ impl Tls {
     fn take_plain(&mut self, plain: &mut BytesMut) -> bool {
         let mut reader = self.connection.reader();
         let start = plain.len();
-        // An error says that there is nothing now, or nothing any more, which `peer_has_closed` knows.
+        // An error says that there is nothing now, or nothing any more, which `peer_has_closed`
+        // knows.
         while let Ok(part) = reader.fill_buf()
             && !part.is_empty()
         {

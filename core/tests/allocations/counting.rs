@@ -1,4 +1,5 @@
-//! An allocator that counts for each thread, so that neither the test harness nor another test is counted.
+//! An allocator that counts for each thread, so that neither the test harness nor another test is
+//! counted.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;

@@ -1,4 +1,5 @@
-//! What a topic, a channel and a consumer take of the heap, and that making many of them costs each the same.
+//! What a topic, a channel and a consumer take of the heap, and that making many of them costs each
+//! the same.
 
 use bytes::BytesMut;
 use sansq_core::name::{ChannelName, TopicName};

@@ -1,7 +1,7 @@
 //! What a publish costs in allocations, from the call of a pool to the broker's answer.
 //!
-//! In steady state nothing is allocated: the pool's table, its queue, the connection's transactions and
-//! the buffers have grown to their sizes before and are used again.
+//! In steady state nothing is allocated: the pool's table, its queue, the connection's transactions
+//! and the buffers have grown to their sizes before and are used again.
 
 use bytes::{Bytes, BytesMut};
 use sansq_core::client::{DialId, PoolOptions, ProducerActions, ProducerPool};

@@ -1,8 +1,8 @@
 //! What a message costs in allocations, from the bytes of PUB or MPUB through a shard to FIN.
 //!
 //! In steady state, with small bodies, nothing is allocated per message: tables, queues and buffers
-//! have grown to their sizes before and are used again. What remains is shared by many messages: a chunk
-//! of 4 KiB that small bodies are copied into, and for MPUB one list per command.
+//! have grown to their sizes before and are used again. What remains is shared by many messages: a
+//! chunk of 4 KiB that small bodies are copied into, and for MPUB one list per command.
 
 use sansq_core::nsqd::Config;
 use sansq_core::protocol::encode;
@@ -10,8 +10,8 @@ use sansq_core::protocol::encode;
 use crate::counting::allocations;
 use crate::rig::Rig;
 
-/// Publishes with `command`, so often, finishing what comes; returns how many messages came, and the
-/// allocations meanwhile.
+/// Publishes with `command`, so often, finishing what comes; returns how many messages came, and
+/// the allocations meanwhile.
 fn round(rig: &mut Rig, command: &[u8], times: usize) -> (usize, usize) {
     let (mut answers, mut delivered) = (Vec::with_capacity(64 * 1024), 0);
     let before = allocations();

@@ -1,5 +1,5 @@
-//! What clients rely on (nsqd-protocol.md section 22), where no other test is about it: settings that
-//! they negotiate, and the ends of their ranges.
+//! What clients rely on (nsqd-protocol.md section 22), where no other test is about it: settings
+//! that they negotiate, and the ends of their ranges.
 
 use core::time::Duration;
 
@@ -195,8 +195,8 @@ fn a_consumer_that_closes_finishes_what_it_has() {
     assert_eq!((channel.depth, channel.in_flight_count), (8, 0));
 }
 
-/// Sampling keeps r percent of the channel's messages; what it drops is gone for the channel, and no
-/// rate is everything (section 10.4; the reference keeps one percent more).
+/// Sampling keeps r percent of the channel's messages; what it drops is gone for the channel, and
+/// no rate is everything (section 10.4; the reference keeps one percent more).
 #[test]
 fn sampling_keeps_its_share() {
     for (rate, kept) in [(0, 2000..=2000), (1, 5..=40), (50, 900..=1100), (99, 1950..=1999)] {

@@ -1,5 +1,5 @@
-//! A node without a runtime: shards, lanes, clients' bytes and a disk in memory, driven by hand and in a
-//! fixed order.
+//! A node without a runtime: shards, lanes, clients' bytes and a disk in memory, driven by hand and
+//! in a fixed order.
 #![expect(unreachable_pub, reason = "what several test programs share")]
 
 use core::time::Duration;

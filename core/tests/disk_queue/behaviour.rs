@@ -378,7 +378,8 @@ fn closing_a_queue_whose_disk_refuses_ends() {
     assert!(matches!(rig.out.events.last(), Some(DiskEvent::NotWritten { records: 1, .. })));
 }
 
-/// The simulator's seed 166735400847802: stopped for 18 s while it was closing, on a disk that was well again.
+/// The simulator's seed 166735400847802: stopped for 18 s while it was closing, on a disk that was
+/// well again.
 #[test]
 fn closing_ends_with_one_more_try() {
     let mut rig = Rig::new(OPTIONS);

@@ -1,5 +1,5 @@
-//! Data files with bytes in them that are no record: what is before and behind comes, and nothing that
-//! nobody published.
+//! Data files with bytes in them that are no record: what is before and behind comes, and nothing
+//! that nobody published.
 
 use sansq_core::storage::DiskEvent;
 use sansq_core::storage::memory::MemoryFiles;
@@ -9,8 +9,8 @@ use crate::rig::{OPTIONS, Rig, queue};
 const DATA: &str = "t:c.diskqueue.000000.dat";
 const META: &str = "t:c.diskqueue.meta.dat";
 
-/// The ids that come from this file and the next one, which is in order, with a meta file and without
-/// one; and the bytes that were passed over.
+/// The ids that come from this file and the next one, which is in order, with a meta file and
+/// without one; and the bytes that were passed over.
 fn read(data: &[u8]) -> (Vec<u64>, u64) {
     let [with, without] = [true, false].map(|has_meta| read_with(has_meta, data));
     assert_eq!(with, without);
@@ -125,8 +125,8 @@ fn records_in_a_body_are_no_messages() {
     assert_eq!(read(&[&one[..], &bad, &three].concat()), (vec![1, 3], len));
 }
 
-/// The power goes, and sectors that were not synced come back as zeros: whatever comes is a message that
-/// was there, or one with a hole in it.
+/// The power goes, and sectors that were not synced come back as zeros: whatever comes is a message
+/// that was there, or one with a hole in it.
 #[test]
 fn a_hole_makes_no_message_shorter() {
     const SECTOR: usize = 512;

@@ -1,7 +1,8 @@
-//! Folders that the reference left behind (storage-formats.md section 11), with what it said of them.
+//! Folders that the reference left behind (storage-formats.md section 11), with what it said of
+//! them.
 //!
-//! In the names of the files `;` stands for `:`, which not every file system takes. Where sansq does
-//! better than the reference, the constants here say so.
+//! In the names of the files `;` stands for `:`, which not every file system takes. Where sansq
+//! does better than the reference, the constants here say so.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,8 +14,8 @@ use serde_json::Value;
 
 use crate::rig::{OPTIONS, Rig, meta, queue};
 
-/// Depths that are other than the reference's. It believes the meta file; sansq counts where that is
-/// not in step with the data files.
+/// Depths that are other than the reference's. It believes the meta file; sansq counts where that
+/// is not in step with the data files.
 const DEPTHS: [(&str, u64); 3] = [
     // The meta file knows 6, the data file has 12.
     ("kill9-stale-meta", 12),
@@ -24,8 +25,8 @@ const DEPTHS: [(&str, u64); 3] = [
     ("truncated-tail", 7),
 ];
 
-/// Records behind a damage in their file, and the one before it. The reference gives up the rest of the
-/// file; sansq looks for the next record.
+/// Records behind a damage in their file, and the one before it. The reference gives up the rest of
+/// the file; sansq looks for the next record.
 const BEHIND_DAMAGE: [(&str, &str, &[&str]); 1] = [(
     "corrupt-middle",
     "corrupt-record-07",

@@ -15,8 +15,8 @@ const RECORD: u64 = 30 + 70;
 
 const BODY: [u8; 70] = [b'x'; 70];
 
-/// A queue on a disk that has no room for anything else, not even a meta file: its messages have the ids
-/// from 0 to the number that is returned.
+/// A queue on a disk that has no room for anything else, not even a meta file: its messages have
+/// the ids from 0 to the number that is returned.
 fn filled(options: DiskOptions, capacity: u64) -> (Rig, u64) {
     let mut files = MemoryFiles::new();
     files.capacity = Some(capacity);
@@ -200,7 +200,8 @@ fn a_meta_file_that_knows_only_files_that_are_gone_is_no_damage() {
     }
 }
 
-/// What is in flight at a stop is written anew, with its attempts; on a full disk it stays where it is.
+/// What is in flight at a stop is written anew, with its attempts; on a full disk it stays where it
+/// is.
 #[test]
 fn a_stop_on_a_full_disk_keeps_what_is_in_flight() {
     for with_meta in [true, false] {
@@ -251,8 +252,8 @@ fn a_stop_writes_positions_although_messages_are_lost() {
     assert_eq!(ids(&rig.reopen(files).drain()), (1..8).collect::<Vec<_>>());
 }
 
-/// What somebody else keeps is handed out although the disk does not take it, and he is told when it is
-/// finished and not before.
+/// What somebody else keeps is handed out although the disk does not take it, and he is told when
+/// it is finished and not before.
 #[test]
 fn what_is_kept_elsewhere_is_lent() {
     let mut rig = Rig::new(SMALL);
@@ -268,7 +269,8 @@ fn what_is_kept_elsewhere_is_lent() {
     rig.finish(lent[1].record.unwrap());
     rig.finish(lent[1].record.unwrap());
     assert_eq!(rig.out.written, [(Ticket(Ticket::KEPT | 1), true)]);
-    // One is written after all, at the stop; the other one was dropped with the queue's messages before.
+    // One is written after all, at the stop; the other one was dropped with the queue's messages
+    // before.
     rig.queue.push_again(&lent[0], rig.now, &mut rig.out);
     rig.files.faults.append = None;
     rig.rest();

@@ -1,5 +1,5 @@
-//! The transcripts of nsqd-protocol.md section 25, each of them probed on the reference: what is sent
-//! and what comes back, to the byte and to the close.
+//! The transcripts of nsqd-protocol.md section 25, each of them probed on the reference: what is
+//! sent and what comes back, to the byte and to the close.
 
 use sansq_core::nsqd::Config;
 

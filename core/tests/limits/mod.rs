@@ -1,4 +1,5 @@
-//! At `--max-topics` and `--max-channels-per-topic`: who is refused hears which it is, and what is there stays.
+//! At `--max-topics` and `--max-channels-per-topic`: who is refused hears which it is, and what is
+//! there stays.
 
 use core::time::Duration;
 

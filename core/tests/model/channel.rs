@@ -1,12 +1,12 @@
-//! A model of a channel that is told every command and every delivery: a multiset of messages, each in
-//! one place. It does not say which consumer gets a message, or in which order things come back that
-//! come back at one time; it says what is wrong about what the channel does.
+//! A model of a channel that is told every command and every delivery: a multiset of messages, each
+//! in one place. It does not say which consumer gets a message, or in which order things come back
+//! that come back at one time; it says what is wrong about what the channel does.
 //!
 //! Checked after every command:
 //! - a message is in the queue, in flight to one consumer, or deferred, until it is finished or the
 //!   channel is emptied, and the channel's numbers say the same;
-//! - it is delivered to a subscribed consumer with room below its RDY, whose connection takes messages,
-//!   while the channel is not paused; attempts rise by one;
+//! - it is delivered to a subscribed consumer with room below its RDY, whose connection takes
+//!   messages, while the channel is not paused; attempts rise by one;
 //! - the queue is first in, first out, and consumers that can take messages take turns;
 //! - nothing waits that could be delivered;
 //! - deadlines are kept to the nanosecond, and `poll_timeout` is never later than the next of them.
@@ -28,8 +28,8 @@ use sansq_core::nsqd::{
 use sansq_core::storage::{self, DiskEvent, DiskOutput, Failure, Ticket};
 use sansq_core::time::{Instant, Now, UnixNanos};
 
-/// What happens to a channel. Consumers and messages are named by any number: it is taken modulo how
-/// many there are. Times are in milliseconds.
+/// What happens to a channel. Consumers and messages are named by any number: it is taken modulo
+/// how many there are. Times are in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
     Put,
@@ -87,8 +87,9 @@ pub enum Op {
 pub enum Memory {
     /// The limit is never reached.
     Ample,
-    /// An ephemeral channel drops what comes when so many wait. Of what comes back at one time nobody
-    /// can say which is dropped, so [`Op`]s that do this to several messages are not for this.
+    /// An ephemeral channel drops what comes when so many wait. Of what comes back at one time
+    /// nobody can say which is dropped, so [`Op`]s that do this to several messages are not for
+    /// this.
     Drops(usize),
 }
 
@@ -287,8 +288,8 @@ impl Model {
         self.check();
     }
 
-    /// Everything that is left can be had: by one consumer, when all that is deferred or in flight is
-    /// due. Then the channel is empty and wants nothing any more.
+    /// Everything that is left can be had: by one consumer, when all that is deferred or in flight
+    /// is due. Then the channel is empty and wants nothing any more.
     ///
     /// # Panics
     /// If the channel is wrong.
@@ -473,8 +474,8 @@ impl Model {
         numbers.map(|(number, _)| number as u8).collect()
     }
 
-    /// The message of this number, and whether a consumer may answer it. The number 255 is of a message
-    /// that never was.
+    /// The message of this number, and whether a consumer may answer it. The number 255 is of a
+    /// message that never was.
     fn answered(&self, consumer: usize, number: u8) -> (MessageId, Result<(), NotInFlight>) {
         let known = usize::from(number).checked_rem(self.messages.len());
         let entry = known.and_then(|at| self.messages.iter().nth(at));
@@ -499,7 +500,8 @@ impl Model {
         self.messages.values().filter_map(due).min()
     }
 
-    /// Takes note of who has become able to take messages, or unable. To be called before deliveries.
+    /// Takes note of who has become able to take messages, or unable. To be called before
+    /// deliveries.
     fn look_at_abilities(&mut self) {
         for consumer in &mut self.consumers {
             if !consumer.can_take() {

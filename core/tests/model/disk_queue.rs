@@ -1,8 +1,9 @@
 //! A queue on disk, what it should do, and a disk that breaks what it may break.
 //!
-//! While the process lives, everything is known exactly: what is popped, in which order, and how deep
-//! the queue is. After a crash the model knows what has to be there (what was appended; if the power was
-//! lost, what was synced), what may be there (what was ever pushed and not emptied), and the order.
+//! While the process lives, everything is known exactly: what is popped, in which order, and how
+//! deep the queue is. After a crash the model knows what has to be there (what was appended; if the
+//! power was lost, what was synced), what may be there (what was ever pushed and not emptied), and
+//! the order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -110,8 +111,8 @@ pub(crate) struct Model {
     has_lost_power: bool,
     /// Something that was synced is gone: a sync had failed, and then the power.
     is_damaged: bool,
-    /// There was trouble, and so perhaps a probe behind the records. Where it is not cut off before a
-    /// crash, it is found.
+    /// There was trouble, and so perhaps a probe behind the records. Where it is not cut off before
+    /// a crash, it is found.
     has_probed: bool,
     /// Everything that was asked and said, for comparing runs.
     pub(crate) log: Vec<String>,
@@ -394,7 +395,8 @@ impl Model {
         let mut sorted = found.clone();
         sorted.sort_unstable();
         sorted.dedup();
-        // A disk that failed to sync may bring back what was cut off a file and written again in the next.
+        // A disk that failed to sync may bring back what was cut off a file and written again in
+        // the next.
         assert!(found == sorted || self.is_damaged, "out of order, or twice: {found:?}");
         for id in &found {
             assert!(self.possible.contains(id), "{id} was invented");
@@ -416,8 +418,9 @@ impl Model {
         self.emptied.clear();
         self.tickets.clear();
         self.popped.clear();
-        // A process that starts again finds what is on disk; only that lasts which is synced. Of a file
-        // that the disk did not keep whole, records behind a hole come only as far as the framing leads.
+        // A process that starts again finds what is on disk; only that lasts which is synced. Of a
+        // file that the disk did not keep whole, records behind a hole come only as far as the
+        // framing leads.
         let is_sound = |id: &&u64| {
             let place = self.appended.get(id);
             !self.is_damaged
@@ -434,8 +437,8 @@ impl Model {
         self.settle();
     }
 
-    /// What somebody finds who takes everything out of a copy of the disk, how much it was said to be,
-    /// and whether something was damaged.
+    /// What somebody finds who takes everything out of a copy of the disk, how much it was said to
+    /// be, and whether something was damaged.
     fn look(&self) -> (Vec<u64>, u64, bool) {
         let mut files = self.files.clone();
         let mut out = Out::default();
@@ -479,7 +482,8 @@ impl Model {
     }
 
     fn check(&self) {
-        // After a crash there may be bytes in sight of which only reading tells that they are nothing.
+        // After a crash there may be bytes in sight of which only reading tells that they are
+        // nothing.
         let (depth, waiting) = (self.queue.depth(), self.waiting.len() as u64);
         let is_in_doubt = self.has_crashed && depth == waiting + 1;
         if !self.is_damaged && !is_in_doubt {
@@ -531,7 +535,8 @@ fn message(id: u64, len: u16) -> Message {
     Message { id: MessageId(id), timestamp: UnixNanos(id as i64), attempts: 0, record: None, body }
 }
 
-/// The ids and lengths of the records in the bytes of an append. There is none in a probe, which is of zeros.
+/// The ids and lengths of the records in the bytes of an append. There is none in a probe, which is
+/// of zeros.
 fn records(mut bytes: &[u8]) -> Vec<(u64, u64)> {
     let mut records = Vec::new();
     if bytes.iter().all(|byte| *byte == 0) {

@@ -233,7 +233,8 @@ fn a_pause_lasts_beyond_the_answer() {
     assert_eq!(depths(&mut node), "t:0 c:1;");
 }
 
-/// A channel that this client makes at an nsqlookupd afterwards must not get what it published before.
+/// A channel that this client makes at an nsqlookupd afterwards must not get what it published
+/// before.
 #[test]
 fn who_makes_a_topic_is_answered_when_the_nsqlookupds_have_been_asked() {
     for shards in [1, 4] {

@@ -1,5 +1,5 @@
-//! A producer and consumers on one shard, for those who count what a message costs: its buffers are used
-//! again and again, and it does little itself.
+//! A producer and consumers on one shard, for those who count what a message costs: its buffers are
+//! used again and again, and it does little itself.
 
 use bytes::BytesMut;
 use sansq_core::arena::ConnId;

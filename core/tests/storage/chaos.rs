@@ -1,11 +1,11 @@
-//! Nodes on a disk that breaks, die, lose power, stop and start again: what was acknowledged comes out in
-//! the end as far as it is promised, nothing is invented, and a node always starts.
+//! Nodes on a disk that breaks, die, lose power, stop and start again: what was acknowledged comes
+//! out in the end as far as it is promised, nothing is invented, and a node always starts.
 //!
 //! Promised is, of messages that were acknowledged and not finished:
 //! - a stop in good order loses nothing;
 //! - with `--mem-queue-size=0` the death of the process loses nothing;
-//! - and the loss of power nothing that lay on a disk that worked for longer than `--sync-timeout`, and of
-//!   which no sync had failed.
+//! - and the loss of power nothing that lay on a disk that worked for longer than `--sync-timeout`,
+//!   and of which no sync had failed.
 //!
 //! A seed is a run.
 

@@ -8,8 +8,8 @@ use sansq_core::storage::FailureKind;
 use super::{channel_op, config, drain, publish_many, subscribe, topic_op};
 use crate::common::Node;
 
-/// Stops a node whose disk does what it does, and returns how long that took in steps of a tenth of a second
-/// beyond what closing the connections took.
+/// Stops a node whose disk does what it does, and returns how long that took in steps of a tenth of
+/// a second beyond what closing the connections took.
 fn stop(node: &mut Node) -> Duration {
     node.shut_down();
     node.flush();

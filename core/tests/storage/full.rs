@@ -11,7 +11,8 @@ use super::{
 };
 use crate::common::{Frame, Node, pub_command};
 
-/// Publishes `m0`, `m1`, … until one is refused: how many were accepted. From then on there is no room.
+/// Publishes `m0`, `m1`, … until one is refused: how many were accepted. From then on there is no
+/// room.
 fn fill(node: &mut Node, topic: &str, capacity: u64) -> usize {
     (node.files.capacity, node.files.reserve) = (Some(capacity), 500);
     for number in 0.. {

@@ -1,5 +1,5 @@
-//! Whole nodes with a disk: what is on it after a stop and after a crash, what a publisher is told, and
-//! what happens when the disk is slow, full or broken. On one shard and on four.
+//! Whole nodes with a disk: what is on it after a stop and after a crash, what a publisher is told,
+//! and what happens when the disk is slow, full or broken. On one shard and on four.
 
 mod chaos;
 mod counts;
@@ -246,7 +246,8 @@ fn with_mem_queue_size_0_a_crash_loses_nothing_that_was_acknowledged() {
         if let Frame::Message { id, .. } = &taken[0] {
             node.send(consumer, format!("FIN {id}\n").as_bytes());
         }
-        // The meta file now knows that one is finished, and has to know the unfinished ones behind it.
+        // The meta file now knows that one is finished, and has to know the unfinished ones behind
+        // it.
         node.wait(Duration::from_secs(3));
         let mut node = Node::over(node.crash(), shards, config(0));
         let stats = channel_stats(&mut node, "t", "c");

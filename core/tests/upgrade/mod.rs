@@ -476,7 +476,8 @@ fn one_of_snappy_and_deflate() {
     assert_eq!(node.frames(client), [Frame::Response("OK".into())]);
 }
 
-/// Commands that are packed a hundredfold and more are carried out, in shares that leave others their turn.
+/// Commands that are packed a hundredfold and more are carried out, in shares that leave others
+/// their turn.
 #[test]
 fn a_bomb_is_carried_out_in_shares() {
     let (now, mut out) = (Now::from_millis(0), Actions::new(1));
@@ -500,8 +501,8 @@ fn a_bomb_is_carried_out_in_shares() {
     assert_eq!(out.close, [(conn, Close::AfterSending)]);
 }
 
-/// A packer costs some 300 KiB: a connection that says nothing but heartbeats gives it back, which shows in
-/// that the next one is stored as it is.
+/// A packer costs some 300 KiB: a connection that says nothing but heartbeats gives it back, which
+/// shows in that the next one is stored as it is.
 #[test]
 fn an_idle_connection_gives_its_packer_back() {
     const STORED: &[u8] = b"\0\x13\0\xec\xff\0\0\0\x0f\0\0\0\0_heartbeat_\0\0\0\xff\xff";

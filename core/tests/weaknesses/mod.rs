@@ -1,5 +1,5 @@
-//! What the reference gets wrong (nsqd-protocol.md section 24), done right: one test for each weakness
-//! that no other test is about.
+//! What the reference gets wrong (nsqd-protocol.md section 24), done right: one test for each
+//! weakness that no other test is about.
 
 use core::time::Duration;
 
@@ -117,7 +117,8 @@ fn subscribing_again_to_an_ephemeral_channel_holds() {
         let mut node = Node::new(shards, Config::default());
         let mut consumer = node.consumer(0, topic, "c#ephemeral", 1);
         for n in 0..300 {
-            // The next one's SUB is under way when the socket of the one before goes, or just behind.
+            // The next one's SUB is under way when the socket of the one before goes, or just
+            // behind.
             let next = node.client(n % usize::from(shards));
             if n % 2 == 0 {
                 node.drop_client(consumer);
@@ -174,8 +175,8 @@ fn a_step_of_the_wall_clock_moves_no_timer() {
     assert_eq!(node.bodies(consumer), ["d"]);
 }
 
-/// W14: a message leaves at once although the client takes more; what it negotiated is an upper bound,
-/// and is answered as it was asked for.
+/// W14: a message leaves at once although the client takes more; what it negotiated is an upper
+/// bound, and is answered as it was asked for.
 #[test]
 fn output_buffer_settings_hold_nothing_back() {
     for settings in [
@@ -291,7 +292,8 @@ fn deleting_a_topic_ends_its_consumers_and_no_publisher() {
         assert_eq!(node.admin(0, delete), Some(AdminReply::Done));
         assert!(node.is_closed(consumer));
         assert_eq!(node.frames(consumer), []);
-        // No error frame that nobody asked for: a producer would take it for the answer to a publish.
+        // No error frame that nobody asked for: a producer would take it for the answer to a
+        // publish.
         assert_eq!((node.frames(idle), node.is_closed(idle)), (vec![], false));
         // The next publish makes a new topic, which is not paused and has nothing of the old one.
         node.publish(idle, "t", "z");

@@ -1,5 +1,5 @@
-//! The settings of clients under go-nsq's names (clients.md part 4), for programs that have them in a file
-//! or on a command line.
+//! The settings of clients under go-nsq's names (clients.md part 4), for programs that have them in
+//! a file or on a command line.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -22,12 +22,12 @@ mod text;
 
 pub use error::ConfigError;
 
-/// All settings of a producer and of a consumer, flat: those of go-nsq with its names, defaults and bounds,
-/// and behind them ours.
+/// All settings of a producer and of a consumer, flat: those of go-nsq with its names, defaults and
+/// bounds, and behind them ours.
 ///
-/// In a file durations are texts as Go writes them (`"1m30s"`) or whole milliseconds, and a name that is
-/// none is an error; [`set`](Self::set) takes the same as text. Bounds are checked when the settings are
-/// used, or by [`check`](Self::check).
+/// In a file durations are texts as Go writes them (`"1m30s"`) or whole milliseconds, and a name
+/// that is none is an error; [`set`](Self::set) takes the same as text. Bounds are checked when the
+/// settings are used, or by [`check`](Self::check).
 ///
 /// ```
 /// use sansq_runtime::client::{Config, ConsumerConfig};
@@ -58,9 +58,9 @@ pub struct Config {
     /// How long a server may be silent; 100 ms to 5 min. By default 1 min.
     #[serde(with = "text::duration")]
     pub read_timeout: Duration,
-    /// Accepted for the sake of programs that set it; 100 ms to 5 min. A write has no limit of its own here:
-    /// a server that takes no bytes answers nothing either, for which there are `publish_timeout` and
-    /// `read_timeout`. By default 1 s.
+    /// Accepted for the sake of programs that set it; 100 ms to 5 min. A write has no limit of its
+    /// own here: a server that takes no bytes answers nothing either, for which there are
+    /// `publish_timeout` and `read_timeout`. By default 1 s.
     #[serde(with = "text::duration")]
     pub write_timeout: Duration,
     /// The address that connections come from. A port may follow, which has to be 0.
@@ -91,15 +91,15 @@ pub struct Config {
     pub backoff_multiplier: Duration,
     /// How often a message may be attempted; 0: any number of times. By default 5.
     pub max_attempts: u16,
-    /// With more connections than `max_in_flight`, how long one without messages keeps others waiting; 1 s
-    /// to 5 min. By default 10 s.
+    /// With more connections than `max_in_flight`, how long one without messages keeps others
+    /// waiting; 1 s to 5 min. By default 10 s.
     #[serde(with = "text::duration")]
     pub low_rdy_idle_timeout: Duration,
     /// The same for one with messages; 1 s to 5 min. By default 30 s.
     #[serde(with = "text::duration")]
     pub low_rdy_timeout: Duration,
-    /// How often shares of RDY follow the rates, with `rdy_shares` `rate`; 1 ms to 5 s. Everything else about
-    /// RDY happens when it is due. By default 5 s.
+    /// How often shares of RDY follow the rates, with `rdy_shares` `rate`; 1 ms to 5 s. Everything
+    /// else about RDY happens when it is due. By default 5 s.
     #[serde(with = "text::duration")]
     pub rdy_redistribute_interval: Duration,
     /// The client's name in servers' statistics; empty: `hostname` up to its first dot.
@@ -112,8 +112,8 @@ pub struct Config {
     pub topology_region: String,
     /// The zone of this client, for servers with the topology experiment.
     pub topology_zone: String,
-    /// How often servers show that they live; at least 1 ms, at most `read_timeout`. `None`, written as -1:
-    /// never. By default 30 s.
+    /// How often servers show that they live; at least 1 ms, at most `read_timeout`. `None`,
+    /// written as -1: never. By default 30 s.
     #[serde(with = "text::duration_or_off")]
     pub heartbeat_interval: Option<Duration>,
     /// The percentage of messages to receive; 0 to 99, 0: all.
@@ -135,8 +135,8 @@ pub struct Config {
     /// The key to it, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
-    /// The oldest version of TLS: `tls1.2` or `tls1.3`. Older ones are not to be had, so `ssl3.0`, `tls1.0`
-    /// and `tls1.1` mean 1.2.
+    /// The oldest version of TLS: `tls1.2` or `tls1.3`. Older ones are not to be had, so `ssl3.0`,
+    /// `tls1.0` and `tls1.1` mean 1.2.
     #[serde(with = "text::word")]
     pub tls_min_version: MinVersion,
     /// Whether connections are packed with Deflate. Not together with `snappy`.
@@ -145,11 +145,12 @@ pub struct Config {
     pub deflate_level: u8,
     /// Whether connections are packed with Snappy.
     pub snappy: bool,
-    /// The size of servers' write buffers in bytes; `None`, written as -1: no buffer. By default 16384.
+    /// The size of servers' write buffers in bytes; `None`, written as -1: no buffer. By default
+    /// 16384.
     #[serde(with = "text::bytes_or_off")]
     pub output_buffer_size: Option<u32>,
-    /// How long servers may hold messages back in it; `None`, written as -1: no limit but the size. By
-    /// default 250 ms.
+    /// How long servers may hold messages back in it; `None`, written as -1: no limit but the size.
+    /// By default 250 ms.
     #[serde(with = "text::duration_or_off")]
     pub output_buffer_timeout: Option<Duration>,
     /// How many messages may be in flight on all connections together; 0: paused. By default 1.
@@ -157,14 +158,14 @@ pub struct Config {
     /// How long a message may be in flight; 0: as the server is set, which is 1 min by default.
     #[serde(with = "text::duration")]
     pub msg_timeout: Duration,
-    /// The longest frame that is accepted and the longest message that is published, in bytes; 0: 16 MiB and
-    /// 1 MiB. Servers have a limit of their own, `--max-msg-size`.
+    /// The longest frame that is accepted and the longest message that is published, in bytes; 0:
+    /// 16 MiB and 1 MiB. Servers have a limit of their own, `--max-msg-size`.
     pub max_msg_size: u32,
     /// What to authenticate with at servers that require it. Not written to files.
     #[serde(with = "text::secret", skip_serializing)]
     pub auth_secret: Option<Secret>,
-    /// Whether nsqlookupds are sent the secret too; **true sends it**, the name is the reference's. By
-    /// default true.
+    /// Whether nsqlookupds are sent the secret too; **true sends it**, the name is the reference's.
+    /// By default true.
     pub skip_lookupd_authorization: bool,
 
     /// How long a publish may take from the call to the answer; at least 1 ms. By default 30 s.
@@ -177,31 +178,32 @@ pub struct Config {
     pub max_outstanding: usize,
     /// How many bytes of bodies may be outstanding. By default 64 MiB.
     pub max_outstanding_bytes: usize,
-    /// When a publish that failed at one nsqd is tried at another: `never`, `not_stored` (if it is certain
-    /// that it was not stored) or `always`. By default `not_stored`.
+    /// When a publish that failed at one nsqd is tried at another: `never`, `not_stored` (if it is
+    /// certain that it was not stored) or `always`. By default `not_stored`.
     #[serde(with = "text::word")]
     pub retry: RetryPolicy,
-    /// The longest batch in bytes, each message with 4 more; the servers' `--max-body-size`. By default
-    /// 5 MiB.
+    /// The longest batch in bytes, each message with 4 more; the servers' `--max-body-size`. By
+    /// default 5 MiB.
     pub max_body_size: u32,
-    /// How long a message waits for others of its topic, to be sent with them in one MPUB; 0 to 5 ms, 0: every
-    /// message is sent by itself. By default 0.
+    /// How long a message waits for others of its topic, to be sent with them in one MPUB; 0 to 5
+    /// ms, 0: every message is sent by itself. By default 0.
     #[serde(with = "text::duration")]
     pub linger: Duration,
     /// The longest delay of a publish; the servers' `--max-req-timeout`. By default 1 h.
     #[serde(with = "text::duration")]
     pub max_req_timeout: Duration,
-    /// How long IDENTIFY, TLS, compression and AUTH together may take; at least 1 ms. By default 30 s.
+    /// How long IDENTIFY, TLS, compression and AUTH together may take; at least 1 ms. By default 30
+    /// s.
     #[serde(with = "text::duration")]
     pub handshake_timeout: Duration,
     /// Whether messages are touched by themselves while they are worked on.
     pub auto_touch: bool,
-    /// How `max_in_flight` is divided: `equal`, or half of it by `rate`, to those from whom more came lately.
-    /// By default `equal`.
+    /// How `max_in_flight` is divided: `equal`, or half of it by `rate`, to those from whom more
+    /// came lately. By default `equal`.
     #[serde(with = "text::word")]
     pub rdy_shares: RdyShares,
-    /// What is left alone in a backoff: all nsqds of the `consumer`, or the `connection` whose messages
-    /// failed. By default `consumer`.
+    /// What is left alone in a backoff: all nsqds of the `consumer`, or the `connection` whose
+    /// messages failed. By default `consumer`.
     #[serde(with = "text::word")]
     pub backoff_scope: BackoffScope,
     /// The shortest wait before an nsqd is dialled again; at least 1 ms. By default 100 ms.
@@ -210,10 +212,12 @@ pub struct Config {
     /// The longest wait before an nsqd is dialled again; at least `redial_min`. By default 30 s.
     #[serde(with = "text::duration")]
     pub redial_max: Duration,
-    /// The name or the IP address that servers' certificates have to have; empty: the host that is dialled.
+    /// The name or the IP address that servers' certificates have to have; empty: the host that is
+    /// dialled.
     pub tls_server_name: String,
-    /// Whether a server that does not grant TLS or the compression is turned away. If not, the connection
-    /// goes on without, **in clear text** if that was TLS, as go-nsq does. By default true.
+    /// Whether a server that does not grant TLS or the compression is turned away. If not, the
+    /// connection goes on without, **in clear text** if that was TLS, as go-nsq does. By default
+    /// true.
     pub upgrade_required: bool,
 }
 

@@ -24,11 +24,12 @@ use crate::runtime::Runtime;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
 ///
-/// It is a stream of [`Message`]s that ends when the consumer is stopped; [`run`](Self::run) gives them to
-/// a handler. Not more than `max_in_flight` messages are asked for, those included that wait here; a program
-/// whose handlers outlive their connections or the time in flight may have more in hand, see
-/// [`sansq_core::client::consumer`]. When it is dropped it stops in the background: messages that nobody has taken go back at
-/// once, others may still be answered for [`drop_grace`](ConsumerConfig::drop_grace).
+/// It is a stream of [`Message`]s that ends when the consumer is stopped; [`run`](Self::run) gives
+/// them to a handler. Not more than `max_in_flight` messages are asked for, those included that
+/// wait here; a program whose handlers outlive their connections or the time in flight may have
+/// more in hand, see [`sansq_core::client::consumer`]. When it is dropped it stops in the
+/// background: messages that nobody has taken go back at once, others may still be answered for
+/// [`drop_grace`](ConsumerConfig::drop_grace).
 pub struct Consumer {
     handle: ConsumerHandle,
     /// Where it waits as a stream.
@@ -44,7 +45,8 @@ impl Consumer {
     /// Makes a consumer and starts its tasks on `runtime`.
     ///
     /// # Errors
-    /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
+    /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows
+    /// later.
     pub fn start<R: Runtime>(runtime: R, mut config: ConsumerConfig) -> Result<Self, SetupError> {
         check_addresses(&config.nsqds, &config.nsqlookupds)?;
         let (seed, drop_grace) = (config.net.seed(), config.drop_grace);
@@ -68,8 +70,8 @@ impl Consumer {
         Ok(Self { handle: ConsumerHandle(shared), spot: Spot::default(), drop_grace })
     }
 
-    /// The next message; `None`: the consumer was stopped, and there will be no more. Several tasks may
-    /// wait for messages at once; each message goes to one of them.
+    /// The next message; `None`: the consumer was stopped, and there will be no more. Several tasks
+    /// may wait for messages at once; each message goes to one of them.
     pub async fn next(&self) -> Option<Message> {
         let mut wait = self.wait_for_messages();
         let delivery = poll_fn(|context| wait.poll(context, Consuming::poll_next)).await?;
@@ -80,12 +82,14 @@ impl Consumer {
         Wait::new(&self.handle.0, takers)
     }
 
-    /// Has `handler` work on messages, up to `limit` of them at once, and answers them by what it says, until
-    /// the consumer is stopped and the last of them is answered. `Ok` finishes the message; an error is logged
-    /// and requeues it with backoff, so that the consumer slows down while everything fails. A handler that
-    /// knows better answers by itself, for example with a delay of its own; then that counts.
+    /// Has `handler` work on messages, up to `limit` of them at once, and answers them by what it
+    /// says, until the consumer is stopped and the last of them is answered. `Ok` finishes the
+    /// message; an error is logged and requeues it with backoff, so that the consumer slows down
+    /// while everything fails. A handler that knows better answers by itself, for example with a
+    /// delay of its own; then that counts.
     ///
-    /// All handlers run within this future. If they compute more than they wait, call it in several tasks.
+    /// All handlers run within this future. If they compute more than they wait, call it in several
+    /// tasks.
     ///
     /// # Panics
     /// If the handler does; all messages that are being handled are requeued then.
@@ -113,8 +117,8 @@ impl Consumer {
         .await;
     }
 
-    /// Has `handler` take messages and answer them, up to `limit` of them at once, until the consumer is
-    /// stopped and the last of them is handled.
+    /// Has `handler` take messages and answer them, up to `limit` of them at once, until the
+    /// consumer is stopped and the last of them is handled.
     ///
     /// # Panics
     /// If the handler does; all messages that it has not answered are requeued then.
@@ -222,9 +226,9 @@ impl Drop for Consumer {
 }
 
 impl ConsumerHandle {
-    /// Takes no more messages, requeues those that nobody has taken, waits up to `grace` for answers to the
-    /// others, requeues the rest, and is over when the connections are closed. Calling it again may shorten
-    /// the time.
+    /// Takes no more messages, requeues those that nobody has taken, waits up to `grace` for
+    /// answers to the others, requeues the rest, and is over when the connections are closed.
+    /// Calling it again may shorten the time.
     pub async fn stop(&self, grace: Duration) {
         self.begin_stop(grace);
         let mut wait = Wait::new(&self.0, |client| &mut client.stoppers);
@@ -250,8 +254,8 @@ impl ConsumerHandle {
         self.0.turn(|client, now, out| client.change_max_in_flight(count, now, out));
     }
 
-    /// Consumes from the nsqd at `host:port` too; false if it does already, is stopping, or if nothing can
-    /// be dialled there.
+    /// Consumes from the nsqd at `host:port` too; false if it does already, is stopping, or if
+    /// nothing can be dialled there.
     pub fn add_nsqd(&self, address: &str) -> bool {
         self.0.turn(|client, now, out| client.machine.add_nsqd(address, now, out))
     }
@@ -274,8 +278,8 @@ impl ConsumerHandle {
         self.0.turn(|client, _, _| client.machine.remove_nsqlookupd(address))
     }
 
-    /// Whether a handler that gathers messages should not wait for more: some connection has 85 % of what
-    /// it may send in flight.
+    /// Whether a handler that gathers messages should not wait for more: some connection has 85 %
+    /// of what it may send in flight.
     pub fn is_starved(&self) -> bool {
         self.0.look(|client| client.machine.is_starved())
     }

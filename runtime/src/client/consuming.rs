@@ -96,8 +96,8 @@ impl Consuming {
         }
     }
 
-    /// Drops what the server sends again, so that nobody works on it in vain, and the queue has no more
-    /// than what is in flight.
+    /// Drops what the server sends again, so that nobody works on it in vain, and the queue has no
+    /// more than what is in flight.
     fn lose(&mut self, is_lost: impl Fn(&DeliveryKey) -> bool) {
         self.queue.retain(|delivery| !is_lost(&delivery.key));
         self.dead.retain(|delivery| !is_lost(&delivery.key));

@@ -33,8 +33,9 @@ pub(super) fn drive<R: Runtime, C: Client>(
 
 async fn work<R: Runtime, C: Client>(runtime: R, net: NetConfig, ending: Ending<C>) {
     let shared = &ending.0;
-    // The runtime's time stands still, as tokio's can in tests: then a sleep is over at once when there is
-    // nothing else to do. Limits stand still, too, until something happens; this would spin otherwise.
+    // The runtime's time stands still, as tokio's can in tests: then a sleep is over at once when
+    // there is nothing else to do. Limits stand still, too, until something happens; this would
+    // spin otherwise.
     let mut is_frozen = false;
     loop {
         while let Some(work) = shared.take_work() {
@@ -71,8 +72,8 @@ async fn work<R: Runtime, C: Client>(runtime: R, net: NetConfig, ending: Ending<
     }
 }
 
-/// What has arrived is read before a deadline is judged that it may have kept: all of the program may have been
-/// asleep, or the thread blocked that was to read.
+/// What has arrived is read before a deadline is judged that it may have kept: all of the program
+/// may have been asleep, or the thread blocked that was to read.
 async fn read_first<R: Runtime, C: Client>(shared: &Shared<C>) {
     if !shared.ask_to_read() {
         return;
@@ -186,8 +187,8 @@ enum End {
 }
 
 impl<S: Socket> Talk<S> {
-    /// Writes what there is and reads what there is. What was read is often answered, so it writes again
-    /// before it reads again: what is queued in one turn is one write.
+    /// Writes what there is and reads what there is. What was read is often answered, so it writes
+    /// again before it reads again: what is queued in one turn is one write.
     fn poll<C: Client>(
         &mut self,
         shared: &Shared<C>,
@@ -280,8 +281,8 @@ impl<S: Socket> Talk<S> {
     }
 }
 
-/// How long the tasks of connections may take to read what is there before a deadline is judged. They need
-/// microseconds, unless their thread is blocked.
+/// How long the tasks of connections may take to read what is there before a deadline is judged.
+/// They need microseconds, unless their thread is blocked.
 const READ_TIME: Duration = Duration::from_millis(100);
 
 /// After this a connection is looked at again whose task could not read.

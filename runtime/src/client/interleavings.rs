@@ -1,5 +1,6 @@
-//! Those who share a client, under every interleaving: run by `.ci/run interleavings`. The driver and the connections
-//! are the real ones; the machine, the runtime and the sockets are as small as can be.
+//! Those who share a client, under every interleaving: run by `.ci/run interleavings`. The driver
+//! and the connections are the real ones; the machine, the runtime and the sockets are as small as
+//! can be.
 
 use core::future::{pending, ready};
 use core::task::{Context, Poll};
@@ -21,8 +22,8 @@ use super::waiters::{Wait, Waiters};
 use crate::interleavings::{explore, start};
 use crate::sync::Mutex;
 
-/// One handle has the client connect while another has something to say; everything that is said is written, and
-/// the server's end of the connection ends the client and its driver.
+/// One handle has the client connect while another has something to say; everything that is said is
+/// written, and the server's end of the connection ends the client and its driver.
 #[test]
 fn what_several_say_is_written() {
     explore(|| {

@@ -1,5 +1,5 @@
-//! Deadlines on threads that come to them late: the driver's task runs before that of a connection to which
-//! something has come.
+//! Deadlines on threads that come to them late: the driver's task runs before that of a connection
+//! to which something has come.
 
 use core::future::Future;
 use core::pin::Pin;

@@ -52,8 +52,9 @@ pub(super) type Actions<C> = <<C as Client>::Machine as ClientMachine>::Actions;
 /// What a runtime is given to run.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What is done once the lock is free again: tasks are woken, lines logged, and things of the program's
-/// dropped. Whoever listens to the log may well publish what it hears through this very client.
+/// What is done once the lock is free again: tasks are woken, lines logged, and things of the
+/// program's dropped. Whoever listens to the log may well publish what it hears through this very
+/// client.
 #[derive(Default)]
 pub(super) struct Wakers {
     wakers: Vec<Waker>,

@@ -16,8 +16,8 @@ use super::shared::Shared;
 /// A message from a channel, to be answered with one of [`finish`](Self::finish),
 /// [`requeue`](Self::requeue) and [`requeue_without_backoff`](Self::requeue_without_backoff).
 ///
-/// Answers are queued and never wait. One that is dropped without an answer is requeued: without backoff,
-/// unless a panic drops it.
+/// Answers are queued and never wait. One that is dropped without an answer is requeued: without
+/// backoff, unless a panic drops it.
 #[must_use = "a message that is dropped comes again"]
 pub struct Message {
     shared: Arc<Shared<Consuming>>,
@@ -76,8 +76,8 @@ impl Message {
         self.answer(|machine, key, now, out| machine.finish(key, now, out))
     }
 
-    /// The message is to come again, after `delay` or, without one, after `default_requeue_delay` times
-    /// its attempts; it is a sign that the consumer should slow down.
+    /// The message is to come again, after `delay` or, without one, after `default_requeue_delay`
+    /// times its attempts; it is a sign that the consumer should slow down.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).

@@ -1,8 +1,9 @@
 //! Clients: what of a producer and a consumer is the same on every runtime.
 //!
-//! The machines are the core's ([`sansq_core::client`]). Here they get a lock, so that a whole program can
-//! share one, the handles that programs use, and the tasks that move bytes. An adapter adds sockets and
-//! timers ([`Runtime`](crate::runtime::Runtime)) and has functions `producer` and `consumer` of its own; programs use those.
+//! The machines are the core's ([`sansq_core::client`]). Here they get a lock, so that a whole
+//! program can share one, the handles that programs use, and the tasks that move bytes. An adapter
+//! adds sockets and timers ([`Runtime`](crate::runtime::Runtime)) and has functions `producer` and
+//! `consumer` of its own; programs use those.
 
 #[cfg(test)]
 mod by_hand;

@@ -22,10 +22,10 @@ use crate::runtime::Runtime;
 
 /// Publishes to one nsqd, or to whichever of several has least to do.
 ///
-/// Clones are the same producer. It connects at once, connects again by itself when a connection is lost,
-/// and sends without waiting for earlier answers: have many publishes under way, and they share writes.
-/// When the last clone and the last [`Publish`] and [`Receipt`] are dropped, it closes as
-/// [`close`](Self::close) does, in the background.
+/// Clones are the same producer. It connects at once, connects again by itself when a connection is
+/// lost, and sends without waiting for earlier answers: have many publishes under way, and they
+/// share writes. When the last clone and the last [`Publish`] and [`Receipt`] are dropped, it
+/// closes as [`close`](Self::close) does, in the background.
 #[derive(Clone)]
 pub struct Producer(Arc<Alive>);
 
@@ -58,7 +58,8 @@ impl Producer {
     /// Makes a producer and starts its tasks on `runtime`.
     ///
     /// # Errors
-    /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows later.
+    /// [`SetupError`] for what is wrong with the configuration. Whether there is a server shows
+    /// later.
     pub fn start<R: Runtime>(runtime: R, mut config: ProducerConfig) -> Result<Self, SetupError> {
         check_addresses(&config.nsqds, &config.nsqlookupds)?;
         let seed = config.net.seed();
@@ -81,18 +82,18 @@ impl Producer {
         Ok(Self(Arc::new(Alive(shared))))
     }
 
-    /// Publishes a message. Nothing happens before the future is polled; it is over when the nsqd has
-    /// answered, or its time is up.
+    /// Publishes a message. Nothing happens before the future is polled; it is over when the nsqd
+    /// has answered, or its time is up.
     ///
-    /// If too much is outstanding, it waits for room, behind those that wait already. Dropping the future
-    /// takes the message back if it was not sent yet.
+    /// If too much is outstanding, it waits for room, behind those that wait already. Dropping the
+    /// future takes the message back if it was not sent yet.
     ///
-    /// A body made by [`Bytes::from_owner`] is dropped by the producer, at any time: its owner's drop must not
-    /// call this producer.
+    /// A body made by [`Bytes::from_owner`] is dropped by the producer, at any time: its owner's
+    /// drop must not call this producer.
     ///
     /// # Errors
-    /// [`PublishError`]; its [`outcome`](PublishError::outcome) says whether the message may have been
-    /// stored.
+    /// [`PublishError`]; its [`outcome`](PublishError::outcome) says whether the message may have
+    /// been stored.
     pub fn publish(&self, topic: impl AsRef<str>, body: impl Into<Bytes>) -> Publish {
         self.submit(topic.as_ref(), Payload::One(body.into()))
     }
@@ -108,8 +109,8 @@ impl Producer {
         self.submit(topic.as_ref(), Payload::After(delay, body.into()))
     }
 
-    /// Publishes several messages with one command: the nsqd takes all of them or, unless its disk fails,
-    /// none. Otherwise as [`publish`](Self::publish).
+    /// Publishes several messages with one command: the nsqd takes all of them or, unless its disk
+    /// fails, none. Otherwise as [`publish`](Self::publish).
     pub fn publish_many<B: Into<Bytes>>(
         &self,
         topic: impl AsRef<str>,
@@ -127,12 +128,12 @@ impl Producer {
         Publish { producer: Arc::clone(&self.0), state }
     }
 
-    /// Publishes a message now, without waiting for anything. The receipt is a future of the outcome; it
-    /// may be dropped, the message is published all the same.
+    /// Publishes a message now, without waiting for anything. The receipt is a future of the
+    /// outcome; it may be dropped, the message is published all the same.
     ///
     /// # Errors
-    /// [`PublishError::Full`] if there is no room, or others wait for it; and those that are about the
-    /// message. It was not taken then.
+    /// [`PublishError::Full`] if there is no room, or others wait for it; and those that are about
+    /// the message. It was not taken then.
     pub fn enqueue(
         &self,
         topic: impl AsRef<str>,
@@ -146,8 +147,8 @@ impl Producer {
         Ok(Receipt { producer: Arc::clone(&self.0), place: Some(Place::Taken(id)) })
     }
 
-    /// Takes no more publishes, waits up to `close_timeout` for those outstanding, and is over when the
-    /// connections are closed. Publishes that wait for room fail with [`PublishError::Closed`].
+    /// Takes no more publishes, waits up to `close_timeout` for those outstanding, and is over when
+    /// the connections are closed. Publishes that wait for room fail with [`PublishError::Closed`].
     pub async fn close(&self) {
         let shared = &self.0.0;
         shared.turn(Publishing::close);
@@ -155,14 +156,14 @@ impl Producer {
         poll_fn(|context| wait.poll(context, |client| client.poll_stopped())).await;
     }
 
-    /// Publishes to the nsqd at `host:port` too; false if it does already, is closed, or if nothing can be
-    /// dialled there.
+    /// Publishes to the nsqd at `host:port` too; false if it does already, is closed, or if nothing
+    /// can be dialled there.
     pub fn add_nsqd(&self, address: &str) -> bool {
         self.0.0.turn(|client, now, out| client.pool.add_nsqd(address, now, out))
     }
 
-    /// Publishes to this nsqd no more; what it has not answered yet is waited for. False if it is not
-    /// known.
+    /// Publishes to this nsqd no more; what it has not answered yet is waited for. False if it is
+    /// not known.
     pub fn remove_nsqd(&self, address: &str) -> bool {
         self.0.0.turn(|client, now, out| client.pool.remove_nsqd(address, now, out))
     }

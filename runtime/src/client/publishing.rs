@@ -29,7 +29,8 @@ pub(super) struct Publishing {
     publish_timeout: Duration,
     /// Publishes that the pool has taken and somebody waits for.
     slots: BTreeMap<PublishId, Slot>,
-    /// Those that the pool has no room for. Each is held by a future of the program, which is their limit.
+    /// Those that the pool has no room for. Each is held by a future of the program, which is their
+    /// limit.
     waiting: BTreeMap<Ticket, Waiting>,
     /// When those fail that wait.
     deadlines: BTreeSet<(Instant, Ticket)>,
@@ -117,7 +118,8 @@ impl Publishing {
         Ok(id)
     }
 
-    /// Takes a publish, or lets it wait for room: then `publish` is empty. `offer` is woken when it is over.
+    /// Takes a publish, or lets it wait for room: then `publish` is empty. `offer` is woken when it
+    /// is over.
     pub(super) fn submit(
         &mut self,
         publish: &mut Option<Submission>,

@@ -71,7 +71,8 @@ pub struct NetConfig {
     pub local_address: Option<IpAddr>,
     /// How nsqlookupds are asked whose URL says `https`; `None`: not at all.
     pub http_tls: Option<ClientTls>,
-    /// What spreads the client's redials and lookups among those of others; `None`: a random number.
+    /// What spreads the client's redials and lookups among those of others; `None`: a random
+    /// number.
     pub seed: Option<u64>,
 }
 
@@ -202,11 +203,11 @@ impl ConsumerConfig {
         self
     }
 
-    /// Has messages that were attempted more than `max_attempts` times given to `hook`, and not to whoever
-    /// else consumes. Without a hook the consumer finishes them, and they are gone.
+    /// Has messages that were attempted more than `max_attempts` times given to `hook`, and not to
+    /// whoever else consumes. Without a hook the consumer finishes them, and they are gone.
     ///
-    /// Each call of the hook is a task of its own. The message is the hook's to answer, as ever: one that
-    /// it drops comes again.
+    /// Each call of the hook is a task of its own. The message is the hook's to answer, as ever:
+    /// one that it drops comes again.
     #[must_use]
     pub fn dead_letter<F, R>(mut self, hook: F) -> Self
     where

@@ -6,9 +6,9 @@
 //!   messages ─┘     (one turn)         └── one task per connection: reads and writes
 //! ```
 //!
-//! Everybody calls the machine in the same way: lock, read the clock once, call, hand out what the call
-//! asks for, unlock, and only then wake those whom it concerns. Nobody waits while holding the lock, and
-//! nothing of the program's runs: see [`waiters`](super::waiters).
+//! Everybody calls the machine in the same way: lock, read the clock once, call, hand out what the
+//! call asks for, unlock, and only then wake those whom it concerns. Nobody waits while holding the
+//! lock, and nothing of the program's runs: see [`waiters`](super::waiters).
 
 use core::future::poll_fn;
 use core::mem;
@@ -67,8 +67,8 @@ pub(super) enum Work {
 pub(super) enum Order {
     /// Close it, after these bytes if the socket takes them at once.
     Close(Vec<u8>),
-    /// Write, if there is something to write, and read. `is_asked`: somebody waits to hear that there is
-    /// nothing more to read, [`has_read`](Shared::has_read).
+    /// Write, if there is something to write, and read. `is_asked`: somebody waits to hear that
+    /// there is nothing more to read, [`has_read`](Shared::has_read).
     GoOn { is_asked: bool },
 }
 
@@ -126,7 +126,8 @@ impl<C: Client> Shared<C> {
         C::next_task(self)
     }
 
-    /// Says for when the timer is to be set. It has to be set before [`rung`](Self::rung) is awaited.
+    /// Says for when the timer is to be set. It has to be set before [`rung`](Self::rung) is
+    /// awaited.
     pub(super) fn arm(&self) -> Option<Instant> {
         let mut state = self.lock();
         state.armed = state.client.poll_timeout();
@@ -147,8 +148,8 @@ impl<C: Client> Shared<C> {
         .await;
     }
 
-    /// Has those connections read that the machine is about to judge by what has not come from them. False if
-    /// there are none.
+    /// Has those connections read that the machine is about to judge by what has not come from
+    /// them. False if there are none.
     pub(super) fn ask_to_read(&self) -> bool {
         let mut wakers = Wakers::default();
         let mut ids = Vec::new();
@@ -224,7 +225,8 @@ impl<C: Client> Shared<C> {
         .await;
     }
 
-    /// What to do, and in `spare`, if that is empty, the bytes to write. The task is woken if there is more.
+    /// What to do, and in `spare`, if that is empty, the bytes to write. The task is woken if there
+    /// is more.
     pub(super) fn poll_order(
         &self,
         id: DialId,

@@ -1,5 +1,5 @@
-//! Wakers that are up to something: they call the client that keeps them when they are woken and when they are
-//! dropped, and own a publish of it. Under the client's lock that would never end.
+//! Wakers that are up to something: they call the client that keeps them when they are woken and
+//! when they are dropped, and own a publish of it. Under the client's lock that would never end.
 
 use core::future::{Future, pending, ready};
 use core::pin::{Pin, pin};

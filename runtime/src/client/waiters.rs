@@ -1,9 +1,9 @@
 //! Those who wait for a client: the wakers of the program's futures.
 //!
-//! What a waker does when it is cloned, woken or dropped is not ours to know; it may well call the client that
-//! keeps it. So nothing of that happens while the client's lock is held: a future's waker is cloned before
-//! ([`Offer`]), what it replaces is dropped after, and wakers that are due leave with
-//! [`Wakers`](super::machine::Wakers). A future that is dropped takes its waker along.
+//! What a waker does when it is cloned, woken or dropped is not ours to know; it may well call the
+//! client that keeps it. So nothing of that happens while the client's lock is held: a future's
+//! waker is cloned before ([`Offer`]), what it replaces is dropped after, and wakers that are due
+//! leave with [`Wakers`]. A future that is dropped takes its waker along.
 
 use core::mem;
 use core::task::{Context, Poll, Waker};

@@ -13,7 +13,8 @@ use crate::server::Ending;
 const HOME: ShardId = ShardId(0);
 const OTHER: ShardId = ShardId(1);
 
-/// Two shards post to a third, each twice, and ring once per turn. All of it arrives, what is of one shard in its order.
+/// Two shards post to a third, each twice, and ring once per turn. All of it arrives, what is of
+/// one shard in its order.
 #[test]
 fn what_is_posted_is_found_behind_the_ring_in_the_order_of_each_shard() {
     explore(|| {
@@ -81,7 +82,8 @@ fn no_ring_is_lost_when_a_wait_is_given_up() {
     });
 }
 
-/// However many rings there were, there is one to answer: afterwards all is found, and none is left for later.
+/// However many rings there were, there is one to answer: afterwards all is found, and none is left
+/// for later.
 #[test]
 fn rings_before_they_are_answered_are_one() {
     explore(|| {
@@ -135,8 +137,8 @@ fn a_socket_does_not_overtake_what_was_posted_before_it() {
     });
 }
 
-/// Both shards of a node post until they see that it ends. Each hears of it, waits for the other, and gets all that
-/// the other had posted by then.
+/// Both shards of a node post until they see that it ends. Each hears of it, waits for the other,
+/// and gets all that the other had posted by then.
 #[test]
 fn a_node_that_ends_while_its_shards_post_loses_nothing() {
     // With three it takes ten times as long.
@@ -172,8 +174,8 @@ struct Life {
     found: usize,
 }
 
-/// The life of a shard's thread, as in the runtimes' `server.rs`, which posts once at the beginning and once when its
-/// last connection goes.
+/// The life of a shard's thread, as in the runtimes' `server.rs`, which posts once at the beginning
+/// and once when its last connection goes.
 async fn live(lanes: Arc<Lanes>, shard: ShardId, other: ShardId) -> Life {
     let (mut mail, mut life) = (Mail::default(), Life::default());
     let receive = |mail: &mut Mail, life: &mut Life| {

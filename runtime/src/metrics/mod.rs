@@ -1,7 +1,7 @@
 //! `/metrics` of both servers, in the text form of OpenMetrics, which Prometheus and its kin read.
 //!
-//! Nothing is counted for it but the length of turns: a page is made from what the machines say when they
-//! are asked, and costs what it shows.
+//! Nothing is counted for it but the length of turns: a page is made from what the machines say
+//! when they are asked, and costs what it shows.
 
 mod nsqd;
 mod nsqlookupd;
@@ -138,7 +138,8 @@ fn show_info(
     .encode_info(&labels)
 }
 
-/// Who is connected to the HTTP API of `program`: those who are, and those who had to go for others.
+/// Who is connected to the HTTP API of `program`: those who are, and those who had to go for
+/// others.
 fn show_visitors(
     page: &mut DescriptorEncoder<'_>,
     program: &str,

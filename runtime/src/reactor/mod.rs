@@ -1,10 +1,11 @@
-//! What a thread of a server waits with, on runtimes that have one reactor for the whole process: its own
-//! connections, the next deadline, and wakes by other threads.
+//! What a thread of a server waits with, on runtimes that have one reactor for the whole process:
+//! its own connections, the next deadline, and wakes by other threads.
 //!
-//! With a thread per shard, whichever thread holds the process's reactor hears of the sockets of all, and has
-//! to wake the others for theirs; and each wait for a socket is registered anew. So the sockets of clients,
-//! which is where a broker's time goes, are registered here, once, with a reactor per thread. Everything else
-//! (accepting, nsqlookupds) stays with the runtime's, whose thread wakes this one.
+//! With a thread per shard, whichever thread holds the process's reactor hears of the sockets of
+//! all, and has to wake the others for theirs; and each wait for a socket is registered anew. So
+//! the sockets of clients, which is where a broker's time goes, are registered here, once, with a
+//! reactor per thread. Everything else (accepting, nsqlookupds) stays with the runtime's, whose
+//! thread wakes this one.
 
 mod socket;
 
@@ -55,7 +56,8 @@ pub(crate) struct Readiness {
 #[derive(Default)]
 struct Direction {
     is_ready: Cell<bool>,
-    /// The peer's end of it has been seen: there is something to learn even when all bytes have been read.
+    /// The peer's end of it has been seen: there is something to learn even when all bytes have
+    /// been read.
     is_closed: Cell<bool>,
     waiter: Cell<Option<Waker>>,
 }
@@ -133,7 +135,8 @@ impl Reactor {
         read(&mut scratch[..len])
     }
 
-    /// Waits until `time`, exact to a millisecond. For one task at a time: of two, only the later one is woken.
+    /// Waits until `time`, exact to a millisecond. For one task at a time: of two, only the later
+    /// one is woken.
     pub async fn sleep_until(&self, time: Instant) {
         poll_fn(|context| {
             if time <= Instant::now() {
@@ -194,7 +197,8 @@ impl Readiness {
         self.writing.poll(context)
     }
 
-    /// All there was has been read. The end of the peer's stream, if that has been seen, is still to be read.
+    /// All there was has been read. The end of the peer's stream, if that has been seen, is still
+    /// to be read.
     pub(crate) fn note_drained(&self) {
         self.reading.is_ready.set(false);
     }
@@ -250,7 +254,8 @@ impl Direction {
     }
 }
 
-/// Wakes the thread. That costs a system call only if the thread lies down, and only the first time.
+/// Wakes the thread. That costs a system call only if the thread lies down, and only the first
+/// time.
 #[derive(Debug)]
 struct Sleeper {
     state: AtomicU8,

@@ -137,6 +137,7 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Whether a read that does not fill its room took all there was, so that the reactor hears of more: so it is with
-/// epoll, also if the peer's end of its stream comes with the bytes, which the reactor does not forget.
+/// Whether a read that does not fill its room took all there was, so that the reactor hears of
+/// more: so it is with epoll, also if the peer's end of its stream comes with the bytes, which the
+/// reactor does not forget.
 const SHORT_READ_IS_LAST: bool = cfg!(any(target_os = "linux", target_os = "android"));

@@ -302,8 +302,8 @@ async fn read<M: Driven, T: Thread>(
     }
 }
 
-/// Reads once and hands over what came; also tells whether that was all there is. `None` at the end of
-/// the input.
+/// Reads once and hands over what came; also tells whether that was all there is. `None` at the end
+/// of the input.
 fn read_once<M: Driven, T: Thread>(
     driver: &Rc<Driver<M, T>>,
     connection: &Connection<T::Socket>,

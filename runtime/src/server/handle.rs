@@ -67,8 +67,8 @@ impl ServerHandle {
         Ok(())
     }
 
-    /// Starts the storage thread of a shard. It ends when the shard has, and all that was asked of it is
-    /// done.
+    /// Starts the storage thread of a shard. It ends when the shard has, and all that was asked of
+    /// it is done.
     ///
     /// # Errors
     /// If the operating system refuses it. The handle is to be dropped then, which ends the others.

@@ -47,7 +47,8 @@ pub(super) trait Machine: Sized + 'static {
     fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
     /// The next deadline.
     fn poll_timeout(&self) -> Option<Instant>;
-    /// Whether everything is on the disk that was only in memory when it was flushed, or was given up.
+    /// Whether everything is on the disk that was only in memory when it was flushed, or was given
+    /// up.
     fn is_flushed(&self) -> bool;
     /// What was given up, in words.
     fn flush_failure(&self) -> Option<String>;

@@ -1,4 +1,4 @@
-//! nsqd and nsqlookupd as servers, on any [`Runtime`](crate::runtime::Runtime).
+//! nsqd and nsqlookupd as servers, on any [`Runtime`].
 //!
 //! ```text
 //!   Nsqd, Lookupd ──► life: one thread each, from its start to its end

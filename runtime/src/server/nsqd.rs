@@ -191,7 +191,8 @@ async fn accept<T: Thread>(
             continue;
         };
         if target == ShardId(0) {
-            // A socket for which the thread has no room is closed, as if it had never been accepted.
+            // A socket for which the thread has no room is closed, as if it had never been
+            // accepted.
             if let Ok(socket) = driver.adopt(stream) {
                 shard::accept(&driver, socket, peer, place);
             }

@@ -41,8 +41,8 @@ pub(crate) struct World<T: Thread> {
     disk: Disk,
 }
 
-/// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for a
-/// moment those whose connection has gone.
+/// Who waits for the answers to admin requests. At most one for each open HTTP connection, and for
+/// a moment those whose connection has gone.
 #[derive(Debug, Default)]
 struct Replies {
     last: u64,
@@ -116,8 +116,8 @@ pub(crate) fn accept<T: Thread>(
     });
 }
 
-/// Asks the shard and waits for its answer. `None` if the node ends before it comes. `permit` is kept until
-/// the answer comes, also if nobody waits for it any more.
+/// Asks the shard and waits for its answer. `None` if the node ends before it comes. `permit` is
+/// kept until the answer comes, also if nobody waits for it any more.
 pub(crate) async fn ask<T: Thread>(
     driver: &Rc<Driver<Shard, T>>,
     request: AdminRequest,

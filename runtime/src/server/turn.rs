@@ -102,8 +102,8 @@ impl<M: Driven, T: Thread> fmt::Debug for Driver<M, T> {
 }
 
 impl<M: Driven, T: Thread> Driver<M, T> {
-    /// A driver for `machine`, the shard `id` of `lanes`. `actions` are two empty ones: one is filled while
-    /// the other is carried out.
+    /// A driver for `machine`, the shard `id` of `lanes`. `actions` are two empty ones: one is
+    /// filled while the other is carried out.
     pub(crate) fn new(
         thread: Rc<T>,
         clock: Clock,
@@ -143,8 +143,8 @@ impl<M: Driven, T: Thread> Driver<M, T> {
         self.turn_with(|turn| call(&mut turn.machine, turn.now, &mut turn.out))
     }
 
-    /// One turn: reads the clocks, calls, and carries out what the machine asks for until it asks for
-    /// nothing more. The only place, with [`look`](Self::look), that borrows the machine.
+    /// One turn: reads the clocks, calls, and carries out what the machine asks for until it asks
+    /// for nothing more. The only place, with [`look`](Self::look), that borrows the machine.
     pub(crate) fn turn_with<R>(self: &Rc<Self>, call: impl FnOnce(&mut Turn<M, T>) -> R) -> R {
         let mut state = self.state.borrow_mut();
         let State { turn, doing } = &mut *state;
@@ -179,8 +179,8 @@ impl<M: Driven, T: Thread> Driver<M, T> {
         });
     }
 
-    /// Has the machine write down what is to outlast it. The doorbell rings when it is done, whatever was
-    /// the last that it waited for.
+    /// Has the machine write down what is to outlast it. The doorbell rings when it is done,
+    /// whatever was the last that it waited for.
     pub(crate) fn flush(self: &Rc<Self>) {
         self.turn_with(|turn| {
             turn.stop = Stop::Flushing;
@@ -208,8 +208,8 @@ impl<M: Driven, T: Thread> Driver<M, T> {
         self.thread.listen(socket)
     }
 
-    /// Starts a task on this thread. If it panics, [`failed`](Self::failed) rings: a broker must not
-    /// live on half-dead.
+    /// Starts a task on this thread. If it panics, [`failed`](Self::failed) rings: a broker must
+    /// not live on half-dead.
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) -> T::Task {
         let alarm = Alarm(Rc::clone(self));
         self.thread.spawn(async move {

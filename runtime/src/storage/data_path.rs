@@ -1,7 +1,7 @@
 //! The data path: opened, locked and checked before any file in it is read.
 //!
-//! The lock is the reference's, an exclusive `flock` on the folder itself, so that of sansq and Go's
-//! nsqd only one runs on a path (storage-formats.md section 2).
+//! The lock is the reference's, an exclusive `flock` on the folder itself, so that of sansq and
+//! Go's nsqd only one runs on a path (storage-formats.md section 2).
 
 use core::fmt;
 use std::fs::File;

@@ -19,8 +19,8 @@ use crate::meter::Meter;
 use crate::server::Ending;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// A shard's end of its storage thread. Dropping it lets the thread end when it has done all that it was
-/// given.
+/// A shard's end of its storage thread. Dropping it lets the thread end when it has done all that
+/// it was given.
 #[derive(Debug)]
 pub struct Disk {
     inbox: Arc<Inbox>,
@@ -55,8 +55,8 @@ impl Disk {
 
     /// Hands requests over, and leaves none. Their completions come with the shard's mail.
     ///
-    /// The number that waits has no limit of its own: a queue asks for one thing after the other, and
-    /// for no more while that is not done.
+    /// The number that waits has no limit of its own: a queue asks for one thing after the other,
+    /// and for no more while that is not done.
     pub fn submit(&self, requests: &mut Vec<Request>) {
         if requests.is_empty() {
             return;
@@ -90,7 +90,8 @@ impl DiskThread {
         format!("nsqd-{}-disk", self.executor.mailbox().shard.0)
     }
 
-    /// Works until the shard has dropped its end and everything is done. If it panics, the server ends.
+    /// Works until the shard has dropped its end and everything is done. If it panics, the server
+    /// ends.
     pub fn run(self) {
         let Self { mut executor, data_path } = self;
         let ending = Ending::new(Arc::clone(&executor.mailbox().lanes));
@@ -139,7 +140,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Waits for requests, and swaps them with `batch`, which is empty. `false` if there will be none.
+    /// Waits for requests, and swaps them with `batch`, which is empty. `false` if there will be
+    /// none.
     fn wait(&self, batch: &mut Vec<Request>) -> bool {
         let mut orders = self.inbox.lock();
         while orders.requests.is_empty() {

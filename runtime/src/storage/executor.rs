@@ -1,12 +1,12 @@
 //! Requests in batches: what waits for the disk is gathered, and waits together.
 //!
-//! What needs no fsync is done at once. What needs one is gathered for the round, or stands in line for the
-//! next one if the round is full; whatever else is asked about that queue meanwhile waits behind it, so that
-//! the requests of a queue keep their order. Then the gathered fsyncs come, one per file and up
-//! to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of its own the
-//! thread looks into its mailbox, so that a queue that needs no fsync never waits for more than one of
-//! another's. Each request is looked at a bounded number of times, however many there are: 100,000 queues
-//! that are closed at once take as long each as a hundred.
+//! What needs no fsync is done at once. What needs one is gathered for the round, or stands in line
+//! for the next one if the round is full; whatever else is asked about that queue meanwhile waits
+//! behind it, so that the requests of a queue keep their order. Then the gathered fsyncs come, one
+//! per file and up to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of
+//! its own the thread looks into its mailbox, so that a queue that needs no fsync never waits for
+//! more than one of another's. Each request is looked at a bounded number of times, however many
+//! there are: 100,000 queues that are closed at once take as long each as a hundred.
 
 use core::mem;
 use std::collections::{BTreeMap, VecDeque};
@@ -190,8 +190,8 @@ impl<M: Mailbox> Executor<M> {
         }
     }
 
-    /// The fsyncs of a round, side by side: the disk and its file system take many at once, and most of the
-    /// time of one is waiting. `spare` is empty, and is left so.
+    /// The fsyncs of a round, side by side: the disk and its file system take many at once, and
+    /// most of the time of one is waiting. `spare` is empty, and is left so.
     fn finish_slow(&mut self, spare: &mut Vec<Request>) {
         let (jobs, outcomes) = (Mutex::new(self.prepare()), Mutex::new(Vec::new()));
         let take = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -275,8 +275,8 @@ impl<M: Mailbox> Executor<M> {
     }
 }
 
-/// Completions, and bytes that were written with them, that may wait until they are reported: a second's
-/// work of a disk that is as good as none.
+/// Completions, and bytes that were written with them, that may wait until they are reported: a
+/// second's work of a disk that is as good as none.
 const REPORT_AFTER: usize = 64;
 const REPORT_AFTER_LEN: usize = 1024 * 1024;
 
@@ -290,7 +290,7 @@ const fn is_slow(op: &Op) -> bool {
     matches!(op, Op::Sync { .. } | Op::Replace { .. })
 }
 
-/// Threads that help with the fsyncs of a round, and live as long as it. One fsync takes a millisecond and a
-/// file system commits those that wait together: with 16 at a time, 10,000 on ext4 take a tenth of the
-/// time that they take one by one.
+/// Threads that help with the fsyncs of a round, and live as long as it. One fsync takes a
+/// millisecond and a file system commits those that wait together: with 16 at a time, 10,000 on
+/// ext4 take a tenth of the time that they take one by one.
 const HELPERS_MAX: usize = 15;

@@ -32,8 +32,8 @@ fn kind(error: &io::Error) -> FailureKind {
     }
 }
 
-/// Whether it is the limit on open files, the process's or the system's, for which the standard library
-/// has no kind.
+/// Whether it is the limit on open files, the process's or the system's, for which the standard
+/// library has no kind.
 #[cfg(unix)]
 fn is_too_many_open(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -72,7 +72,8 @@ mod tests {
         }
     }
 
-    /// Every way in which a Linux refuses to open, write or sync a file, by what an operator has to do.
+    /// Every way in which a Linux refuses to open, write or sync a file, by what an operator has to
+    /// do.
     #[cfg(target_os = "linux")]
     #[test]
     fn what_the_system_refuses_is_named() {

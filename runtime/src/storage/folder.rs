@@ -45,8 +45,8 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// The second step of [`Op::Replace`]: synced and renamed. [`Folder::note_replaced`] is to be told of
-    /// what it returns.
+    /// The second step of [`Op::Replace`]: synced and renamed. [`Folder::note_replaced`] is to be
+    /// told of what it returns.
     pub(super) fn put_in_place(self) -> Result<(Store, File), Failure> {
         let Self { store, file, path, target, handle, contents } = self;
         let synced = handle.sync_all().map_err(|error| failure("sync", &path, &error));
@@ -64,7 +64,8 @@ impl Aside {
 }
 
 impl Folder {
-    /// The part of the folder `path` that a shard works on; not more than `limit` data files are kept open.
+    /// The part of the folder `path` that a shard works on; not more than `limit` data files are
+    /// kept open.
     pub(super) fn new(path: PathBuf, listing: Listing, limit: usize, shard: ShardId) -> Self {
         Self {
             reserve: Reserve::new(&path, shard.0),
@@ -77,8 +78,8 @@ impl Folder {
         }
     }
 
-    /// Carries out an operation that does not wait for the disk; [`Op::Sync`] and [`Op::Replace`] are
-    /// taken in parts by who groups them, and here one by one.
+    /// Carries out an operation that does not wait for the disk; [`Op::Sync`] and [`Op::Replace`]
+    /// are taken in parts by who groups them, and here one by one.
     pub(super) fn carry_out(&mut self, store: &Store, op: Op) -> Result<Answer, Failure> {
         match op {
             Op::Open => self.look(store).map(|found| Answer::Opened(Box::new(found))),
@@ -138,8 +139,8 @@ impl Folder {
         self.data_file(store, number, Access::Read, "sync", |file| Ok(file.handle()))
     }
 
-    /// What was appended to a data file survives, or may not; if the file is new, its name does after
-    /// [`sync_names`](Self::sync_names).
+    /// What was appended to a data file survives, or may not; if the file is new, its name does
+    /// after [`sync_names`](Self::sync_names).
     pub(super) fn note_synced(
         &mut self,
         store: &Store,
@@ -235,8 +236,8 @@ impl Folder {
         Ok(())
     }
 
-    /// The first step of [`Op::Replace`]: the contents are written to a file of their own, at last with
-    /// room from the reserve. `None` if there was none, and the file has the contents already.
+    /// The first step of [`Op::Replace`]: the contents are written to a file of their own, at last
+    /// with room from the reserve. `None` if there was none, and the file has the contents already.
     pub(super) fn write_aside(
         &mut self,
         store: &Store,
@@ -289,8 +290,8 @@ impl Folder {
         self.reserve.remove();
     }
 
-    /// Makes `<file>.<number>.tmp`, as the reference calls it. One that was left by a crash may have
-    /// that very number.
+    /// Makes `<file>.<number>.tmp`, as the reference calls it. One that was left by a crash may
+    /// have that very number.
     fn make_aside(&mut self, store: &Store, file: File) -> Result<(PathBuf, fs::File), Failure> {
         let mut tries = 0;
         loop {

@@ -1,13 +1,13 @@
 //! What a full disk has no room for beside the file that it is to replace.
 //!
-//! A file is replaced by another one that was written aside, which takes a block. Without it the positions
-//! of a queue would not be written down on a full disk, and what is finished would come again after a stop.
-//! A meta file is one short text in the first sector of a block that it has already. So there it is
-//! written over, in such an order that each state of the disk is the old text or the new one: line ends
-//! behind the third line mean nothing, to us or to Go's nsqd.
+//! A file is replaced by another one that was written aside, which takes a block. Without it the
+//! positions of a queue would not be written down on a full disk, and what is finished would come
+//! again after a stop. A meta file is one short text in the first sector of a block that it has
+//! already. So there it is written over, in such an order that each state of the disk is the old
+//! text or the new one: line ends behind the third line mean nothing, to us or to Go's nsqd.
 //!
-//! A longer file can't be written over in one step. If it has the contents already, nothing is to be done:
-//! `nsqd.dat` is written once more at each stop.
+//! A longer file can't be written over in one step. If it has the contents already, nothing is to
+//! be done: `nsqd.dat` is written once more at each stop.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,8 +15,8 @@ use std::path::Path;
 
 use sansq_core::storage::{Failure, File};
 
-/// Sees to it that the file at `target` has these contents although there was no room for another one, as
-/// `failure` says.
+/// Sees to it that the file at `target` has these contents although there was no room for another
+/// one, as `failure` says.
 ///
 /// # Errors
 /// `failure`, if it is about anything else, or there is no way.

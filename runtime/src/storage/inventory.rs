@@ -1,5 +1,5 @@
-//! What an earlier nsqd has left, read before a server listens: whoever asks how much there is gets the
-//! right answer from the first moment on, as with the reference.
+//! What an earlier nsqd has left, read before a server listens: whoever asks how much there is gets
+//! the right answer from the first moment on, as with the reference.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
@@ -20,8 +20,8 @@ pub struct Inventory {
     queues: Queues,
 }
 
-/// The queues that have files and are at home on one shard, by name; `None` for one that could not be
-/// read.
+/// The queues that have files and are at home on one shard, by name; `None` for one that could not
+/// be read.
 pub(super) type Queues = Vec<(Store, Option<Found>)>;
 
 impl Inventory {
@@ -34,8 +34,8 @@ impl Inventory {
         Arc::clone(&self.metadata)
     }
 
-    /// Takes out what a queue has, nothing if it has no files. `None` if that could not be read: the
-    /// queue is to ask, which is tried again for as long as it takes.
+    /// Takes out what a queue has, nothing if it has no files. `None` if that could not be read:
+    /// the queue is to ask, which is tried again for as long as it takes.
     pub fn take(&mut self, store: &Store) -> Option<Found> {
         match self.queues.binary_search_by_key(&store, |(store, _)| store) {
             Ok(at) => self.queues.get_mut(at).and_then(|(_, found)| found.take()),
@@ -44,8 +44,8 @@ impl Inventory {
     }
 }
 
-/// Reads the queues of all shards that `metadata` lists, in several threads if they are many. Others have
-/// to wait until somebody makes them again.
+/// Reads the queues of all shards that `metadata` lists, in several threads if they are many.
+/// Others have to wait until somebody makes them again.
 pub(super) fn read(folder: &Path, listings: &[Listing], metadata: &Metadata) -> Vec<Queues> {
     let is_listed = |store: &Store| match store {
         Store::Queue(topic, _) => {

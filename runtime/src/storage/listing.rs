@@ -1,7 +1,7 @@
 //! Which files the queues have: the folder is read once, at the start, and followed from then on.
 //!
-//! Nobody else changes the folder while it is locked. So a queue that has no files is opened without a
-//! system call, and ten thousand of them cost nothing at the start.
+//! Nobody else changes the folder while it is locked. So a queue that has no files is opened
+//! without a system call, and ten thousand of them cost nothing at the start.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -10,8 +10,8 @@ use sansq_core::storage::{Metadata, Store};
 use super::failure::failure;
 use crate::log::Program;
 
-/// The list of topics and channels can't be read, or is not one. The server does not start, as it would
-/// write over the file.
+/// The list of topics and channels can't be read, or is not one. The server does not start, as it
+/// would write over the file.
 #[derive(Debug)]
 pub struct MetadataError(String);
 

@@ -1,8 +1,8 @@
 //! The storage of an nsqd: the files of its data path, behind the core's requests and completions.
 //!
 //! Each shard has a storage thread beside its own. What the shard asks for in a turn is handed over
-//! whole and carried out there; the completions come back with the shard's mail ([`Lanes`]). So a disk that
-//! is slow, or does not answer at all, never holds up a shard.
+//! whole and carried out there; the completions come back with the shard's mail ([`Lanes`]). So a
+//! disk that is slow, or does not answer at all, never holds up a shard.
 
 mod data_path;
 mod disk;
@@ -48,13 +48,13 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Reads which files there are, for a node with `shards` shards, the metadata, and what the queues that
-    /// it lists have on disk. A queue that can't be read is left alone until it asks. `data_files` is
-    /// [`NsqdOptions::data_files`](sansq_core::options::NsqdOptions::data_files).
+    /// Reads which files there are, for a node with `shards` shards, the metadata, and what the
+    /// queues that it lists have on disk. A queue that can't be read is left alone until it asks.
+    /// `data_files` is [`NsqdOptions::data_files`](sansq_core::options::NsqdOptions::data_files).
     ///
     /// # Errors
-    /// If the folder can't be read; the text names it. If the metadata can't be read or makes no sense:
-    /// then the error is a [`MetadataError`].
+    /// If the folder can't be read; the text names it. If the metadata can't be read or makes no
+    /// sense: then the error is a [`MetadataError`].
     pub fn open(data_path: DataPath, shards: u16, data_files: usize) -> io::Result<Self> {
         let path = data_path.path();
         let list = || {
@@ -90,8 +90,8 @@ impl Storage {
         Inventory::new(Arc::clone(&self.metadata), queues.unwrap_or_default())
     }
 
-    /// The disk of a shard and its thread, to be called once for each. The lock on the data path is held
-    /// until the last of the threads has ended.
+    /// The disk of a shard and its thread, to be called once for each. The lock on the data path is
+    /// held until the last of the threads has ended.
     pub fn disk(&mut self, shard: ShardId, lanes: &Arc<Lanes>) -> (Disk, DiskThread) {
         let listing = self.listings.get_mut(usize::from(shard.0)).map(core::mem::take);
         let share = (self.data_files / usize::from(lanes.shards().max(1))).max(1);

@@ -10,8 +10,8 @@ use sansq_core::storage::Store;
 
 /// The open data files of one shard, by queue and number.
 ///
-/// Closing a file loses nothing that was written to it; that it was written and not yet synced is known
-/// to the kernel, and a sync through a new descriptor writes it out.
+/// Closing a file loses nothing that was written to it; that it was written and not yet synced is
+/// known to the kernel, and a sync through a new descriptor writes it out.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
     files: BTreeMap<(Store, u64), OpenFile>,

@@ -1,9 +1,9 @@
 //! Room that is kept for what has to be written on a full disk: positions, due times, `nsqd.dat`.
 //!
-//! These are files that take the place of others, and most of them need a block until the other one is
-//! gone. The reserve is a file of zeros. When there is no room it becomes shorter by as much as is needed,
-//! and it is filled up again when there is room. Publishers never get any of it but by chance: nothing is
-//! written between the two steps by this thread.
+//! These are files that take the place of others, and most of them need a block until the other one
+//! is gone. The reserve is a file of zeros. When there is no room it becomes shorter by as much as
+//! is needed, and it is filled up again when there is room. Publishers never get any of it but by
+//! chance: nothing is written between the two steps by this thread.
 //!
 //! Each shard has its own, since nothing is shared between their threads.
 
@@ -28,12 +28,14 @@ impl Reserve {
         Self { path, len: None, target: RESERVE_LEN }
     }
 
-    /// Something of this length is replaced now and then: there should be room for it and a bit more.
+    /// Something of this length is replaced now and then: there should be room for it and a bit
+    /// more.
     pub(super) fn cover(&mut self, len: usize) {
         self.target = self.target.max(RESERVE_LEN + blocks(len));
     }
 
-    /// Makes it as long as it should be, if there is room. Without it everything works but on a full disk.
+    /// Makes it as long as it should be, if there is room. Without it everything works but on a
+    /// full disk.
     pub(super) fn fill(&mut self) {
         if self.len != Some(self.target) {
             let _ = self.try_fill();
@@ -88,8 +90,8 @@ const fn blocks(len: usize) -> u64 {
     (len.div_ceil(BLOCK).saturating_mul(BLOCK)) as u64
 }
 
-/// How long the reserve of a shard is, in bytes, beside what `nsqd.dat` needs: room for the positions of
-/// eight queues that have none on disk yet.
+/// How long the reserve of a shard is, in bytes, beside what `nsqd.dat` needs: room for the
+/// positions of eight queues that have none on disk yet.
 pub(super) const RESERVE_LEN: u64 = 8 * BLOCK as u64;
 
 /// What most file systems give out at a time, in bytes.

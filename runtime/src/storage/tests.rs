@@ -168,8 +168,9 @@ fn any_op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever is gathered, put off and mixed with what comes meanwhile: each queue's requests have the
-    /// outcome that they have one after the other, each gets one completion, and the files are right.
+    /// Whatever is gathered, put off and mixed with what comes meanwhile: each queue's requests
+    /// have the outcome that they have one after the other, each gets one completion, and the files
+    /// are right.
     #[test]
     fn each_queue_sees_its_requests_in_order(
         requests in prop::collection::vec((0..3_usize, any_op()), 1..40),

@@ -1,9 +1,10 @@
 //! Whom an authority vouches for.
 //!
-//! webpki builds the path from a peer's certificate to an authority, and verifies the signatures, names and
-//! times of what is in between. Of the authority itself it knows a name and a key: whether it still is one,
-//! and may sign, and over how many others, is looked up here (RFC 5280, 6.1; the reference does the
-//! same). A certificate that is in the file itself is taken as it is, without a path.
+//! webpki builds the path from a peer's certificate to an authority, and verifies the signatures,
+//! names and times of what is in between. Of the authority itself it knows a name and a key:
+//! whether it still is one, and may sign, and over how many others, is looked up here (RFC 5280,
+//! 6.1; the reference does the same). A certificate that is in the file itself is taken as it is,
+//! without a path.
 
 use core::cell::RefCell;
 use core::fmt;
@@ -61,7 +62,8 @@ impl Authorities {
         self.trusted.is_empty()
     }
 
-    /// The names that clients are told, so that those with several certificates know which one to show.
+    /// The names that clients are told, so that those with several certificates know which one to
+    /// show.
     pub(super) fn hints(&self) -> &[DistinguishedName] {
         &self.hints
     }
@@ -121,8 +123,8 @@ impl Authorities {
         self.verify_path(der, between, now, purpose)
     }
 
-    /// What webpki takes for no peer's: a certificate without extensions, or an authority's own. One of
-    /// the authorities has to have signed it itself.
+    /// What webpki takes for no peer's: a certificate without extensions, or an authority's own.
+    /// One of the authorities has to have signed it itself.
     fn verify_without_path(
         &self,
         certificate: &Certificate<'_>,

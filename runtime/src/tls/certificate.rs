@@ -1,7 +1,7 @@
 //! What there is in a certificate that decides for whom it speaks (RFC 5280, 4.1).
 //!
-//! webpki takes only certificates of version 3 for a peer's, and looks at little in those of an authority.
-//! What it leaves out is read here.
+//! webpki takes only certificates of version 3 for a peer's, and looks at little in those of an
+//! authority. What it leaves out is read here.
 
 use core::fmt;
 use core::time::Duration;
@@ -115,7 +115,8 @@ impl<'a> Certificate<'a> {
     /// Reads a certificate.
     ///
     /// # Errors
-    /// If it is no certificate in DER, or an extension that matters can't be read or is there twice.
+    /// If it is no certificate in DER, or an extension that matters can't be read or is there
+    /// twice.
     pub(super) fn read(der: &'a [u8]) -> der::Result<Self> {
         let mut whole = contents(AnyRef::from_der(der)?)?;
         let signed = whole.tlv_bytes()?;
@@ -243,8 +244,8 @@ impl Terms {
     /// Whether it may vouch at `now` for a peer's certificate, with so many certificates of other
     /// authorities in between (RFC 5280, 4.2.1 and 6.1.4).
     ///
-    /// As in the reference a certificate that is too old to have extensions may vouch, but only if nobody
-    /// vouched for it in turn.
+    /// As in the reference a certificate that is too old to have extensions may vouch, but only if
+    /// nobody vouched for it in turn.
     pub(super) fn may_vouch(
         &self,
         now: UnixTime,
@@ -391,8 +392,8 @@ const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
 const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
 
-/// Extensions that change nothing here, critical or not: the subject's key identifier and other names,
-/// where revocations are (nobody asks for them), policies, and the issuer's key identifier.
+/// Extensions that change nothing here, critical or not: the subject's key identifier and other
+/// names, where revocations are (nobody asks for them), policies, and the issuer's key identifier.
 const HARMLESS: [&[u8]; 5] =
     [&[0x55, 0x1d, 14], &[0x55, 0x1d, 17], &[0x55, 0x1d, 31], &[0x55, 0x1d, 32], &[0x55, 0x1d, 35]];
 

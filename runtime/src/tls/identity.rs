@@ -1,8 +1,8 @@
 //! A certificate of one's own and its key, from files.
 //!
-//! What peers are shown need not be what rustls would take from them: a certificate of version 1, or with
-//! extensions that nobody here knows, is the peer's to judge. Only the key has to be one that ring signs
-//! with, and has to belong to the certificate.
+//! What peers are shown need not be what rustls would take from them: a certificate of version 1,
+//! or with extensions that nobody here knows, is the peer's to judge. Only the key has to be one
+//! that ring signs with, and has to belong to the certificate.
 
 use core::fmt;
 use std::io;
@@ -56,8 +56,8 @@ pub(super) fn identity(
     Ok(CertifiedKey::new(chain, key))
 }
 
-/// The certificates of a file, of which there is at least one. Those that can't be read are left out, and
-/// `warnings` says so.
+/// The certificates of a file, of which there is at least one. Those that can't be read are left
+/// out, and `warnings` says so.
 ///
 /// # Errors
 /// If there is none; the text names the file.

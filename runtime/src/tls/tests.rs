@@ -18,7 +18,8 @@ fn algorithms() -> WebPkiSupportedAlgorithms {
     ring::default_provider().signature_verification_algorithms
 }
 
-/// Certificates of an authority, of what it vouches for, and of a stranger, as files and for clients.
+/// Certificates of an authority, of what it vouches for, and of a stranger, as files and for
+/// clients.
 struct Files {
     folder: TempDir,
     client: (CertificateDer<'static>, KeyPair),

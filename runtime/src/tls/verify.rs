@@ -22,14 +22,16 @@ pub(super) struct AnyClient(pub(super) WebPkiSupportedAlgorithms);
 #[derive(Debug)]
 pub(super) struct KnownClient(pub(super) Arc<Authorities>);
 
-/// Takes the servers that an authority vouches for, under the name that was asked for, and have the key.
+/// Takes the servers that an authority vouches for, under the name that was asked for, and have the
+/// key.
 #[derive(Debug)]
 pub(super) struct KnownServer(pub(super) Arc<Authorities>);
 
 /// Takes every server.
 ///
-/// It does not even ask for the key to the certificate: whoever comes in between has a certificate and a
-/// key of its own. So a certificate does as well whose key or version the library does not know.
+/// It does not even ask for the key to the certificate: whoever comes in between has a certificate
+/// and a key of its own. So a certificate does as well whose key or version the library does not
+/// know.
 #[derive(Debug)]
 pub(super) struct AnyServer(pub(super) WebPkiSupportedAlgorithms);
 

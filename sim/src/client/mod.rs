@@ -1,8 +1,9 @@
 //! Clients that plug in: whatever talks to the servers from outside, scripted or real.
 //!
-//! A [`Client`] is a program on a machine of its own. The world tells it what happens, and it asks the
-//! [`Context`] for what a program may do: dial, write, close, ask an nsqlookupd or an nsqd over HTTP,
-//! have itself woken. It has no clock and no chance but the context's, so that a seed replays it.
+//! A [`Client`] is a program on a machine of its own. The world tells it what happens, and it asks
+//! the [`Context`] for what a program may do: dial, write, close, ask an nsqlookupd or an nsqd over
+//! HTTP, have itself woken. It has no clock and no chance but the context's, so that a seed replays
+//! it.
 //!
 //! [`publisher`] and [`subscriber`] are the clients that try everything the protocol allows,
 //! [`pool`] and [`worker`] the ones that programs use, [`raw`] those that keep to no protocol.
@@ -33,7 +34,8 @@ pub mod worker;
 
 /// A program outside the servers. All methods have defaults that do nothing.
 ///
-/// What it does in answer to a call it asks of the context, within the call; nothing else is looked at.
+/// What it does in answer to a call it asks of the context, within the call; nothing else is looked
+/// at.
 pub trait Client: fmt::Debug {
     /// The program starts; first of all calls.
     fn started(&mut self, _: &mut Context<'_>) {}
@@ -55,8 +57,8 @@ pub trait Client: fmt::Debug {
     /// What became of [`Context::call`].
     fn called(&mut self, _: u64, _: CallResult, _: &mut Context<'_>) {}
 
-    /// What became of [`Context::ask`]: [`Gone::Refused`] if the nsqd does not run, [`Gone::Broken`] if it
-    /// died over it.
+    /// What became of [`Context::ask`]: [`Gone::Refused`] if the nsqd does not run,
+    /// [`Gone::Broken`] if it died over it.
     fn replied(&mut self, _: u64, _: Result<AdminReply, Gone>, _: &mut Context<'_>) {}
 
     /// Looked at regularly: whether it holds no more than its limits allow.
@@ -76,8 +78,8 @@ pub trait Client: fmt::Debug {
     /// From now on nothing breaks any more, and the client is to come to its end.
     fn calm(&mut self, _: &mut Context<'_>) {}
 
-    /// The process died: connections, requests and wakes are gone, and it starts anew. It is to forget what
-    /// a process forgets.
+    /// The process died: connections, requests and wakes are gone, and it starts anew. It is to
+    /// forget what a process forgets.
     fn crashed(&mut self, context: &mut Context<'_>) {
         self.started(context);
     }
@@ -177,8 +179,8 @@ impl Context<'_> {
         self.env.lookupds
     }
 
-    /// Begins to connect to `host:port`; [`Client::connected`] or [`Client::closed`] follows. Nobody
-    /// listens but at the addresses of [`nsqd_address`] and `lookupd-N:4160`.
+    /// Begins to connect to `host:port`; [`Client::connected`] or [`Client::closed`] follows.
+    /// Nobody listens but at the addresses of [`nsqd_address`] and `lookupd-N:4160`.
     pub fn dial(&mut self, address: &str) -> LinkId {
         let nsqd = crate::node::node_of(address).filter(|at| *at < self.env.nodes);
         let lookupd = crate::node::lookupd_of(address).filter(|at| *at < self.env.lookupds);
@@ -266,8 +268,8 @@ impl Context<'_> {
         key
     }
 
-    /// Calls [`Client::timeout`] at `deadline`, as one timer does: an earlier deadline replaces a later
-    /// one, and one that moved to later rings early, which a machine has to take.
+    /// Calls [`Client::timeout`] at `deadline`, as one timer does: an earlier deadline replaces a
+    /// later one, and one that moved to later rings early, which a machine has to take.
     pub fn arm(&mut self, deadline: Option<Instant>) {
         let machine = Machine::Client(self.index);
         self.alarm.arm(machine, deadline, self.env.now, &mut self.env.queue);
@@ -279,9 +281,9 @@ impl Context<'_> {
         self.env.queue.push(self.env.now.instant + delay, event);
     }
 
-    /// Takes note that the client is about to publish a message of `len` bytes (8 at least) on one nsqd, and
-    /// returns its number and its body. From now on the judges know it; they are to be told what became of
-    /// it, by [`completed`](Self::completed).
+    /// Takes note that the client is about to publish a message of `len` bytes (8 at least) on one
+    /// nsqd, and returns its number and its body. From now on the judges know it; they are to be
+    /// told what became of it, by [`completed`](Self::completed).
     pub fn publishing(
         &mut self,
         node: usize,
@@ -292,8 +294,8 @@ impl Context<'_> {
         self.publishing_to(Target::Nsqd(node), topic, len, delay)
     }
 
-    /// The same of a message that goes to whichever nsqd will have it, perhaps to several; `once`: it is
-    /// not to be stored twice.
+    /// The same of a message that goes to whichever nsqd will have it, perhaps to several; `once`:
+    /// it is not to be stored twice.
     pub fn publishing_anywhere(
         &mut self,
         topic: TopicName,

@@ -34,14 +34,14 @@ pub struct PoolPlan {
     pub body_len_max: usize,
     /// Whether it ends with many publishes at once.
     pub burst: bool,
-    /// Whether everything that it publishes in the end, when nothing breaks, has to be accepted. With
-    /// [`RetryPolicy::Never`] it need not in any case.
+    /// Whether everything that it publishes in the end, when nothing breaks, has to be accepted.
+    /// With [`RetryPolicy::Never`] it need not in any case.
     pub is_patient: bool,
 }
 
 impl PoolPlan {
-    /// A pool with its defaults that finds nsqds through the nsqlookupds and publishes `messages` messages,
-    /// one after the other with at most `every_max` between two.
+    /// A pool with its defaults that finds nsqds through the nsqlookupds and publishes `messages`
+    /// messages, one after the other with at most `every_max` between two.
     pub fn new(topics: Vec<TopicName>, messages: usize, every_max: Duration) -> Self {
         let mut options = PoolOptions::default();
         options.lookupd.poll_interval = Duration::from_secs(5);
@@ -52,9 +52,9 @@ impl PoolPlan {
     }
 }
 
-/// Publishes with the core's `ProducerPool`: single messages, batches and delayed ones. The judges know
-/// what the pool told it, and that with [`RetryPolicy::Never`] and [`RetryPolicy::NotStored`] nothing may
-/// be stored twice.
+/// Publishes with the core's `ProducerPool`: single messages, batches and delayed ones. The judges
+/// know what the pool told it, and that with [`RetryPolicy::Never`] and [`RetryPolicy::NotStored`]
+/// nothing may be stored twice.
 #[derive(Debug)]
 pub struct Pool {
     plan: PoolPlan,

@@ -17,8 +17,9 @@ use crate::model::{MessageNumber, Outcome};
 use crate::net::LinkId;
 use crate::swarm::{Options, connection_options};
 
-/// Publishes to one nsqd, with the core's `Producer` and through the nsqd's HTTP API: single messages,
-/// batches and delayed ones; in the end one to each topic, or a burst, all of which have to be accepted.
+/// Publishes to one nsqd, with the core's `Producer` and through the nsqd's HTTP API: single
+/// messages, batches and delayed ones; in the end one to each topic, or a burst, all of which have
+/// to be accepted.
 #[derive(Debug)]
 pub struct Publisher {
     node: usize,
@@ -355,9 +356,9 @@ pub(crate) fn check_last(
 const PUBLISH: u64 = 0;
 const LAST: u64 = 1;
 
-/// When, after things have stopped breaking, everything has to work again: connections that broke are
-/// noticed and made anew, nsqlookupds know everything, and what waited for room is through. A client
-/// notices after a minute that its server is silent.
+/// When, after things have stopped breaking, everything has to work again: connections that broke
+/// are noticed and made anew, nsqlookupds know everything, and what waited for room is through. A
+/// client notices after a minute that its server is silent.
 pub(crate) const LAST_AFTER: Duration = Duration::from_secs(75);
 
 /// Bodies begin with the number of the message.

@@ -16,8 +16,8 @@ use crate::net::LinkId;
 use crate::node::node_of;
 use crate::swarm::{Habit, Habits, Options, connection_options};
 
-/// Consumes one channel with one connection to each nsqd that has its topic; what it does with a message
-/// is drawn from its [`Habits`].
+/// Consumes one channel with one connection to each nsqd that has its topic; what it does with a
+/// message is drawn from its [`Habits`].
 #[derive(Debug)]
 pub struct Subscriber {
     topic: TopicName,

@@ -9,8 +9,8 @@ use sansq_core::http::call::CallResult;
 use super::{Context, Gone};
 use crate::net::LinkId;
 
-/// A machine with its connections and requests. What concerns it is told to it; then, and if it was called
-/// otherwise, its owner has to look at `actions`.
+/// A machine with its connections and requests. What concerns it is told to it; then, and if it was
+/// called otherwise, its owner has to look at `actions`.
 #[derive(Debug)]
 pub(crate) struct Wired<M: ClientMachine> {
     pub(crate) machine: M,

@@ -17,8 +17,8 @@ use crate::swarm::{Habit, Habits};
 /// What a [`Worker`] does.
 #[derive(Clone, Debug)]
 pub struct WorkerPlan {
-    /// The settings of the consumer. With `max_attempts` other than 0, or without handing over what is
-    /// above it, messages are finished and not handled, which the judges do not accept.
+    /// The settings of the consumer. With `max_attempts` other than 0, or without handing over what
+    /// is above it, messages are finished and not handled, which the judges do not accept.
     pub options: ConsumerOptions,
     /// The nsqds that it is given, by number; none: it asks all nsqlookupds.
     pub nsqds: Vec<usize>,
@@ -26,13 +26,14 @@ pub struct WorkerPlan {
     pub topic: TopicName,
     /// The channel.
     pub channel: ChannelName,
-    /// What it does with messages; `ready_percent` changes `max_in_flight`, `close_percent` stops the
-    /// consumer in good order and starts a new one.
+    /// What it does with messages; `ready_percent` changes `max_in_flight`, `close_percent` stops
+    /// the consumer in good order and starts a new one.
     pub habits: Habits,
 }
 
 impl WorkerPlan {
-    /// A consumer that finds nsqds through the nsqlookupds and finishes everything, ten messages at a time.
+    /// A consumer that finds nsqds through the nsqlookupds and finishes everything, ten messages at
+    /// a time.
     pub fn new(topic: TopicName, channel: ChannelName) -> Self {
         let options = ConsumerOptions {
             max_in_flight: 10,
@@ -44,8 +45,8 @@ impl WorkerPlan {
     }
 }
 
-/// Consumes with the core's `Consumer`. Its handler finishes, requeues with and without backoff, touches,
-/// is slow, or never answers, as one that panics does.
+/// Consumes with the core's `Consumer`. Its handler finishes, requeues with and without backoff,
+/// touches, is slow, or never answers, as one that panics does.
 #[derive(Debug)]
 pub struct Worker {
     plan: WorkerPlan,

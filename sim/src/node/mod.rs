@@ -1,8 +1,8 @@
 //! An nsqd: shards, the lanes between them, and the sockets that a runtime would hold.
 //!
 //! It does what a runtime does, with two differences that only a simulator can afford: what a turn
-//! sends is looked at when the turn ends, whether the socket takes it or not; and batches and moving
-//! connections take their time between two shards.
+//! sends is looked at when the turn ends, whether the socket takes it or not; and batches and
+//! moving connections take their time between two shards.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -289,7 +289,8 @@ impl Node {
         stats
     }
 
-    /// Whether it keeps within its limits. `delayed`: how many messages may have come to a channel late.
+    /// Whether it keeps within its limits. `delayed`: how many messages may have come to a channel
+    /// late.
     ///
     /// # Errors
     /// If it does not.
@@ -338,7 +339,8 @@ impl Node {
         let shard = self.rng.below(self.shards.len() as u64) as usize;
         let port = 1024 + (link.0 % 60_000) as u16;
         let peer = Peer::Tcp(([10, 0, 0, 1], port).into());
-        // The connection has no name before the call, so its first actions are carried out behind it.
+        // The connection has no name before the call, so its first actions are carried out behind
+        // it.
         let seat = &mut self.shards[shard];
         let conn = seat.shard.accept(peer, env.now_ahead(self.clock_ahead), &mut seat.actions);
         let socket = Socket {

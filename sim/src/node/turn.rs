@@ -265,9 +265,9 @@ impl Node {
         env.queue.push(at, Event::Moved { node: self.index, link, shard: to });
     }
 
-    /// Gives the shard what there is of a client's bytes: of a consumer's one command at a time, so that
-    /// the judges know what came before what, of others' all. Its actions are carried out by the caller,
-    /// who comes back here for the rest.
+    /// Gives the shard what there is of a client's bytes: of a consumer's one command at a time, so
+    /// that the judges know what came before what, of others' all. Its actions are carried out by
+    /// the caller, who comes back here for the rest.
     pub(super) fn input(&mut self, link: LinkId, env: &mut Env) {
         let Some(socket) = self.sockets.get_mut(&link) else { return };
         let Home::At(shard, conn) = socket.home else { return };
@@ -305,7 +305,8 @@ impl Node {
         env.net.set_wanted(server(link), wanted, env.now, &mut env.queue);
     }
 
-    /// Writes what is owed to a client, and closes the socket if that was all and it is to be closed.
+    /// Writes what is owed to a client, and closes the socket if that was all and it is to be
+    /// closed.
     pub(super) fn flush(&mut self, link: LinkId, env: &mut Env) {
         let Some(socket) = self.sockets.get_mut(&link) else { return };
         let Home::At(shard, conn) = socket.home else { return };
@@ -343,8 +344,8 @@ impl Node {
     }
 }
 
-/// More bytes than an nsqd may owe to one connection: messages and answers up to their limits, and what
-/// came last on top of each; bodies are small here.
+/// More bytes than an nsqd may owe to one connection: messages and answers up to their limits, and
+/// what came last on top of each; bodies are small here.
 const OWED_MAX: usize = OWED_LEN_MAX + REPLIES_OWED_MAX + 64 * 1024;
 
 /// Everything that a shard owes to a connection.

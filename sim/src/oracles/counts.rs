@@ -1,13 +1,16 @@
 //! Whether an nsqd counts what is there.
 //!
-//! What it counts just now is compared with the least and the most that it can be for all that was seen.
+//! What it counts just now is compared with the least and the most that it can be for all that was
+//! seen.
 //! - What is told to a publisher happened before; what is under way to or from an nsqd may have.
 //! - A delivery whose time is up, or whose connection is ending, may have been taken back or not.
-//! - What was emptied or deleted counts for nothing from below; while that is under way nothing is judged.
+//! - What was emptied or deleted counts for nothing from below; while that is under way nothing is
+//!   judged.
 //! - Counters begin at 0 with each process.
-//! - One that died may have messages twice, those that were finished among them, and may have forgotten
-//!   delays and channels: it is judged from below only, and not by what it may have lost.
-//! - One that has just started does not know yet what is on its disk: `is_settled` says whether it does.
+//! - One that died may have messages twice, those that were finished among them, and may have
+//!   forgotten delays and channels: it is judged from below only, and not by what it may have lost.
+//! - One that has just started does not know yet what is on its disk: `is_settled` says whether it
+//!   does.
 
 use core::time::Duration;
 
@@ -44,7 +47,8 @@ impl Oracles {
         Ok(())
     }
 
-    /// Whether an nsqd counted as many messages of a topic as its publishers were told since it began.
+    /// Whether an nsqd counted as many messages of a topic as its publishers were told since it
+    /// began.
     fn check_count(&self, node: usize, topic: &TopicStats) -> Result<(), Violation> {
         let model = &self.model;
         let name = topic.name;

@@ -250,7 +250,8 @@ impl Oracles {
         Ok(number)
     }
 
-    /// What an nsqd has of a message that may be on several; it is known from its first delivery on.
+    /// What an nsqd has of a message that may be on several; it is known from its first delivery
+    /// on.
     fn stored(
         &mut self,
         place: &Place,

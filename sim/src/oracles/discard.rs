@@ -6,8 +6,8 @@ use super::{Discard, Oracles};
 use crate::model::Place;
 
 impl Oracles {
-    /// What was published before is not owed any more, and nothing of it counts as in flight: when exactly
-    /// it went, only the nsqd knows.
+    /// What was published before is not owed any more, and nothing of it counts as in flight: when
+    /// exactly it went, only the nsqd knows.
     pub(super) fn discarded(&mut self, now: Instant, discard: &Discard) {
         let Discard { node, topic, channel } = *discard;
         if let Some(at) = self.model.discarding.iter().position(|other| other == discard) {

@@ -1,6 +1,7 @@
 //! What a disk has to be asked to sync, and what of its files has to come back.
 //!
-//! Both are judged from the requests and the files alone, with a parser of records that is not the core's.
+//! Both are judged from the requests and the files alone, with a parser of records that is not the
+//! core's.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +14,9 @@ use crate::model::{MessageNumber, Outcome, Place, Published, RawId, body_of, num
 
 /// Whether an nsqd has its data files synced as `--sync-every` and `--sync-timeout` promise.
 ///
-/// What is written counts as unsynced until a sync that is asked for behind it; how long that takes is the
-/// disk's affair. A disk that fails gets the time until the nsqd tries again, and nothing is expected of a
-/// file whose sync failed.
+/// What is written counts as unsynced until a sync that is asked for behind it; how long that takes
+/// is the disk's affair. A disk that fails gets the time until the nsqd tries again, and nothing is
+/// expected of a file whose sync failed.
 #[derive(Debug)]
 pub(crate) struct Syncs {
     every: u64,
@@ -31,10 +32,11 @@ struct StoreSyncs {
     unsynced: BTreeMap<u64, Unsynced>,
     /// Files up to this number are not known to be on the disk, whatever is asked.
     suspect: Option<u64>,
-    /// How many syncs, reads, and replacements of the meta file, are under way. The next sync waits for them.
+    /// How many syncs, reads, and replacements of the meta file, are under way. The next sync waits
+    /// for them.
     under_way: usize,
-    /// How many removals of all files are under way. A store's requests are carried out in order: what is
-    /// written meanwhile was asked for before that, and goes with the rest.
+    /// How many removals of all files are under way. A store's requests are carried out in order:
+    /// what is written meanwhile was asked for before that, and goes with the rest.
     removals: usize,
     /// When nothing was waited for any more, or the files were opened.
     idle_since: Instant,
@@ -122,8 +124,8 @@ impl Syncs {
         self.stores.entry(store).or_default().opened(now);
     }
 
-    /// The process is gone; with its machine's power goes the difference between what is synced and what
-    /// is not.
+    /// The process is gone; with its machine's power goes the difference between what is synced and
+    /// what is not.
     pub(crate) fn died(&mut self, loses_power: bool) {
         for store in self.stores.values_mut() {
             (store.under_way, store.removals, store.is_open) = (0, 0, false);
@@ -183,8 +185,8 @@ impl Syncs {
 }
 
 impl StoreSyncs {
-    /// What is behind the offset is cut off, and need not last any more. Returns what was unsynced if
-    /// nothing of it is left.
+    /// What is behind the offset is cut off, and need not last any more. Returns what was unsynced
+    /// if nothing of it is left.
     fn cut(&mut self, file: u64, offset: u64) -> Option<Unsynced> {
         let unsynced = self.unsynced.get_mut(&file)?;
         if offset <= unsynced.from {
@@ -211,8 +213,8 @@ impl StoreSyncs {
     }
 }
 
-/// The messages in a data file, up to where it is damaged, each with its place. A message whose body is
-/// damaged is left out; that of a record is no message of anybody, if it has a hole.
+/// The messages in a data file, up to where it is damaged, each with its place. A message whose
+/// body is damaged is left out; that of a record is no message of anybody, if it has a hole.
 pub(crate) fn records_in(data: &[u8]) -> Vec<(usize, Option<MessageNumber>)> {
     let mut records = Vec::new();
     let mut at = 0;
@@ -225,9 +227,9 @@ pub(crate) fn records_in(data: &[u8]) -> Vec<(usize, Option<MessageNumber>)> {
     records
 }
 
-/// The bodies of the records in a data file that have holes since the power went, by ids: where there was
-/// a record there is one with the same header, and zeros in its body. A record of which the header has
-/// holes is none any more, or has lost nothing.
+/// The bodies of the records in a data file that have holes since the power went, by ids: where
+/// there was a record there is one with the same header, and zeros in its body. A record of which
+/// the header has holes is none any more, or has lost nothing.
 pub(crate) fn bodies_with_holes(before: &[u8], after: &[u8]) -> Vec<(RawId, Vec<u8>)> {
     const BODY_AT: usize = 4 + HEADER_LEN;
     let mut bodies = Vec::new();
@@ -261,7 +263,8 @@ fn record_len(data: &[u8]) -> Option<usize> {
     header[HEADER_LEN - ID_LEN..].iter().all(u8::is_ascii_hexdigit).then_some(4 + size)
 }
 
-/// Where the meta file of a queue says that reading begins: the number of a data file, and a place in it.
+/// Where the meta file of a queue says that reading begins: the number of a data file, and a place
+/// in it.
 pub(crate) fn reading_begins(meta: &[u8]) -> Option<(u64, usize)> {
     let line = core::str::from_utf8(meta).ok()?.lines().nth(1)?;
     let (file, offset) = line.split_once(',')?;
@@ -274,7 +277,8 @@ impl Oracles {
         self.model.kept.insert(node, kept);
     }
 
-    /// A channel of an nsqd that may have lost the message, but has it on its disk and did not finish it.
+    /// A channel of an nsqd that may have lost the message, but has it on its disk and did not
+    /// finish it.
     pub(super) fn find_kept(
         &self,
         number: MessageNumber,
@@ -445,7 +449,8 @@ mod tests {
         let before = [record(1), record(2), record(3), record(4)].concat();
         let len = record(1).len();
         let mut after = before.clone();
-        // In a body; over a whole header; in front of a size, which is as before; and behind the end.
+        // In a body; over a whole header; in front of a size, which is as before; and behind the
+        // end.
         after[len - 5..len].fill(0);
         after[2 * len - 3..3 * len - 7].fill(0);
         after[3 * len - 3..3 * len + 3].fill(0);

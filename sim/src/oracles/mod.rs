@@ -3,18 +3,19 @@
 //! Always:
 //! - nothing is delivered that was not published to that topic of that nsqd, nor anything that the
 //!   publisher was told is not there, and a message has one id;
-//! - a message is in flight to one consumer at a time, and comes again only after REQ and its delay, a
-//!   time-out, or the loss of the connection; never after a FIN that was acted on;
+//! - a message is in flight to one consumer at a time, and comes again only after REQ and its
+//!   delay, a time-out, or the loss of the connection; never after a FIN that was acted on;
 //! - attempts rise by one per delivery;
 //! - no more is in flight on a connection than its RDY when the last message was sent.
 //!
-//! In the end, when nothing breaks any more: each accepted message was finished on each channel that it
-//! is owed to.
+//! In the end, when nothing breaks any more: each accepted message was finished on each channel
+//! that it is owed to.
 //!
-//! An nsqd that stops in good order and starts again counts as one that never stopped, except that delays
-//! may change with the wall clock. One that dies may deliver finished messages again, forgets delays and
-//! attempts, and may lose what it had in memory only: nothing with `--mem-queue-size=0`, unless the power
-//! goes. It may forget a channel that was new; that is owed nothing until it is made again.
+//! An nsqd that stops in good order and starts again counts as one that never stopped, except that
+//! delays may change with the wall clock. One that dies may deliver finished messages again,
+//! forgets delays and attempts, and may lose what it had in memory only: nothing with
+//! `--mem-queue-size=0`, unless the power goes. It may forget a channel that was new; that is owed
+//! nothing until it is made again.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,8 +140,8 @@ impl Oracles {
                     requeues: 0,
                     is_gone: false,
                 };
-                // An ephemeral channel that comes again begins anew; the files of one that was forgotten
-                // may be there.
+                // An ephemeral channel that comes again begins anew; the files of one that was
+                // forgotten may be there.
                 if let Some(forgotten) = self.model.channels.remove(&place)
                     && forgotten.is_gone
                 {
@@ -279,8 +280,8 @@ impl Oracles {
         Ok(())
     }
 
-    /// One of the nsqds that it reached has it; which one, only its publisher knows. So it is owed to the
-    /// channels that exist on all of them.
+    /// One of the nsqds that it reached has it; which one, only its publisher knows. So it is owed
+    /// to the channels that exist on all of them.
     fn check_drained_anywhere(
         &self,
         number: MessageNumber,
@@ -311,9 +312,9 @@ impl Oracles {
         Ok(())
     }
 
-    /// What was accepted and not finished on a channel that its topic has on some nsqd, whatever the reason.
-    /// That is stricter than [`check_drained`](Self::check_drained), which knows what an nsqd that dies may
-    /// lose, and that a channel gets no messages from before it was there.
+    /// What was accepted and not finished on a channel that its topic has on some nsqd, whatever
+    /// the reason. That is stricter than [`check_drained`](Self::check_drained), which knows what
+    /// an nsqd that dies may lose, and that a channel gets no messages from before it was there.
     pub fn unfinished(&self) -> Vec<(MessageNumber, TopicName, ChannelName)> {
         let places = self.model.channels.keys().filter(|place| !place.channel.is_ephemeral());
         let channels: BTreeSet<_> = places.map(|place| (place.topic, place.channel)).collect();

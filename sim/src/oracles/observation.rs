@@ -13,7 +13,8 @@ use crate::model::{MessageNumber, Outcome, Place};
 use crate::net::LinkId;
 
 /// Something that was seen. What happens within one call of a shard is told in this order: commands
-/// that were acted on, connections that are leaving, channels that came, deliveries, and who has left.
+/// that were acted on, connections that are leaving, channels that came, deliveries, and who has
+/// left.
 #[derive(Clone, Debug)]
 pub enum Observation {
     /// A publisher begins to publish the next message, see
@@ -35,8 +36,8 @@ pub enum Observation {
         /// The outcome.
         outcome: Outcome,
     },
-    /// A publish of messages that go [anywhere](Target::Anywhere) has reached an nsqd, which may take it or
-    /// not.
+    /// A publish of messages that go [anywhere](Target::Anywhere) has reached an nsqd, which may
+    /// take it or not.
     Reached {
         /// The nsqd.
         node: usize,
@@ -77,7 +78,8 @@ pub enum Observation {
         node: usize,
         /// Whether everything that it accepted was written.
         has_all_on_disk: bool,
-        /// If the machine died with it: the bodies that have holes since, by the ids of their messages.
+        /// If the machine died with it: the bodies that have holes since, by the ids of their
+        /// messages.
         damaged: BTreeSet<([u8; 16], Vec<u8>)>,
         /// What is on its disk now, and will be read.
         kept: BTreeSet<(Store, MessageNumber)>,

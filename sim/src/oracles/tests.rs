@@ -446,8 +446,8 @@ fn what_is_emptied_or_deleted_is_owed_to_nobody() {
     }
 }
 
-/// Records have no checksum. But nothing else is forgiven: no hole that the disk does not have, no body that
-/// is too short.
+/// Records have no checksum. But nothing else is forgiven: no hole that the disk does not have, no
+/// body that is too short.
 #[test]
 fn what_the_power_left_of_a_body_is_known_to_the_byte() {
     let hole = |from: usize, to: usize| {

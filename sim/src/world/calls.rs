@@ -128,8 +128,8 @@ impl World {
         self.next_call += 1;
     }
 
-    /// An nsqd is gone: nobody waits for the answers to its requests, and requests that it had not taken when it
-    /// stood still are not the next process's.
+    /// An nsqd is gone: nobody waits for the answers to its requests, and requests that it had not
+    /// taken when it stood still are not the next process's.
     pub(super) fn drop_calls(&mut self, of: usize) {
         let asks = self.asks.iter().filter(|(_, (node, ..))| *node == of);
         for number in asks.map(|(number, _)| *number).collect::<Vec<_>>() {

@@ -56,8 +56,8 @@ impl World {
             }
             return;
         }
-        // Not earlier: it must not overtake a request to pause that goes another way, perhaps through an
-        // nsqd that stands still.
+        // Not earlier: it must not overtake a request to pause that goes another way, perhaps
+        // through an nsqd that stands still.
         if now + CALM_MAX >= self.calm_until + UNPAUSE_AFTER
             && !core::mem::replace(&mut self.unpaused, true)
         {
@@ -148,8 +148,8 @@ impl World {
         None
     }
 
-    /// Looks at what the nsqds count and hold, and at what they asked of their disks. They are not asked: what they
-    /// answer is what was.
+    /// Looks at what the nsqds count and hold, and at what they asked of their disks. They are not
+    /// asked: what they answer is what was.
     pub(super) fn audit(&mut self) {
         let now = self.env.now.instant;
         self.env.queue.push(now + AUDIT_EVERY, Event::Audit);

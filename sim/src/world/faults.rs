@@ -17,8 +17,9 @@ use crate::swarm::Fault;
 /// For users: what breaks when they want it. Nothing of it lasts beyond the calm but what is
 /// [gone for good](World::kill).
 impl World {
-    /// Ends the process of an nsqd at once, with its machine if `loses_power`: then what is not synced may
-    /// be lost. It stays down until [`start`](Self::start). Nothing happens if it does not run.
+    /// Ends the process of an nsqd at once, with its machine if `loses_power`: then what is not
+    /// synced may be lost. It stays down until [`start`](Self::start). Nothing happens if it does
+    /// not run.
     pub fn kill(&mut self, node: usize, loses_power: bool) {
         self.gone.insert(node);
         self.die(node, loses_power);
@@ -33,8 +34,8 @@ impl World {
         }
     }
 
-    /// Starts an nsqd that was killed, or has stopped, on what is on its disk. If it is still stopping, it
-    /// is started when it has.
+    /// Starts an nsqd that was killed, or has stopped, on what is on its disk. If it is still
+    /// stopping, it is started when it has.
     pub fn start(&mut self, node: usize) {
         self.gone.remove(&node);
         if self.nodes[node].is_down() {
@@ -71,8 +72,8 @@ impl World {
         self.paused.insert(process, until);
     }
 
-    /// Lets nothing through from one machine to another, until [`heal`](Self::heal). Connections stay, and
-    /// what is under way arrives later.
+    /// Lets nothing through from one machine to another, until [`heal`](Self::heal). Connections
+    /// stay, and what is under way arrives later.
     pub fn cut(&mut self, from: Process, to: Process) {
         self.env.line(format_args!("  {from:?} is cut off from {to:?}"));
         self.env.net.cut(from, to);
@@ -88,8 +89,8 @@ impl World {
         self.nodes[node].clock_ahead = nanos;
     }
 
-    /// Breaks any one connection, if there is one; `silently`: its ends do not notice, and go on writing to
-    /// nobody.
+    /// Breaks any one connection, if there is one; `silently`: its ends do not notice, and go on
+    /// writing to nobody.
     pub fn break_any_link(&mut self, silently: bool) {
         let env = &mut self.env;
         let Some(link) = env.net.any_live(&mut self.faults) else { return };

@@ -6,15 +6,15 @@
 //!     └── env: network, lanes, alarms ◄── actions ──► judges, trace
 //! ```
 //!
-//! A run has two phases. In the first one clients do their work and whatever the seed, or the user, has
-//! chosen breaks. In the second one, the calm, nothing breaks any more: what is published now has to be
-//! accepted, and everything that was accepted has to be consumed. Then the nsqds shut down, and every
-//! connection has to end.
+//! A run has two phases. In the first one clients do their work and whatever the seed, or the user,
+//! has chosen breaks. In the second one, the calm, nothing breaks any more: what is published now
+//! has to be accepted, and everything that was accepted has to be consumed. Then the nsqds shut
+//! down, and every connection has to end.
 //!
 //! Fault model: see `net` for the network and `disk` for disks. An nsqlookupd
-//! may die and come back with nothing; an nsqd may die, with or without its machine, or stop in good order,
-//! and comes back with what is on its disk; a client may die and come back with nothing. Any of them may
-//! stand still for a while. Wall clocks may step, and differ.
+//! may die and come back with nothing; an nsqd may die, with or without its machine, or stop in
+//! good order, and comes back with what is on its disk; a client may die and come back with
+//! nothing. Any of them may stand still for a while. Wall clocks may step, and differ.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,8 +219,8 @@ impl World {
         }
     }
 
-    /// Starts an nsqd with `shards` shards, configured as the options say and then as `change` does, and
-    /// returns its number.
+    /// Starts an nsqd with `shards` shards, configured as the options say and then as `change`
+    /// does, and returns its number.
     pub fn add_nsqd(&mut self, shards: u16, change: impl FnOnce(&mut Config)) -> usize {
         let index = self.nodes.len();
         let mut config = Config {
@@ -247,7 +247,8 @@ impl World {
         index
     }
 
-    /// From now on shows `check` everything that the judges see; what it says is wrong ends the run.
+    /// From now on shows `check` everything that the judges see; what it says is wrong ends the
+    /// run.
     pub fn add_check(
         &mut self,
         check: impl FnMut(Now, &Observation) -> Result<(), String> + 'static,
@@ -276,8 +277,8 @@ impl World {
         self.env.set_instant(end);
     }
 
-    /// Lets nothing break any more, everything be consumed and everything stop, and says what it all came
-    /// to.
+    /// Lets nothing break any more, everything be consumed and everything stop, and says what it
+    /// all came to.
     pub fn finish(&mut self) -> Outcomes {
         if !self.env.calm {
             self.calm_down();

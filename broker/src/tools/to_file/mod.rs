@@ -1,7 +1,7 @@
 //! `sansq to-file`: writes the messages of topics to files (http-and-ops.md section 10.3).
 //!
-//! [`naming`] says how files are called, [`output`] when they change and when what is in them is safe;
-//! here messages are gathered, and finished when they are.
+//! [`naming`] says how files are called, [`output`] when they change and when what is in them is
+//! safe; here messages are gathered, and finished when they are.
 
 mod naming;
 mod output;
@@ -123,8 +123,8 @@ pub struct ToFileOptions {
 /// Writes messages until a signal ends it.
 ///
 /// # Errors
-/// [`ToolError`] for flags that don't go together, servers that can't be reached at the start, and files
-/// that can't be written. Everything that was finished is on disk then.
+/// [`ToolError`] for flags that don't go together, servers that can't be reached at the start, and
+/// files that can't be written. Everything that was finished is on disk then.
 pub fn run_to_file(options: ToFileOptions) -> Result<(), ToolError> {
     let plan = Plan::new(options)?;
     clients::log_to_stderr(&plan.options.log_prefix, plan.options.log_level, &plan.progress);

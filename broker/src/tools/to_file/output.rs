@@ -1,7 +1,7 @@
 //! The file that a topic's messages go to, and when it is another one.
 //!
-//! Nothing here knows of consumers. A message is safe when [`Output::sync`] has returned after it was
-//! written; any error is final, because nobody knows what the disk has then.
+//! Nothing here knows of consumers. A message is safe when [`Output::sync`] has returned after it
+//! was written; any error is final, because nobody knows what the disk has then.
 
 use core::time::Duration;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -77,7 +77,8 @@ impl Settings {
         self.work_dir != self.output_dir
     }
 
-    /// Whether a name needs a place for a revision, because there may be several files of that name.
+    /// Whether a name needs a place for a revision, because there may be several files of that
+    /// name.
     pub(super) fn needs_revision(&self) -> bool {
         self.gzip.is_some()
             || self.rotate_size > 0
@@ -96,8 +97,8 @@ impl Output {
         Self { settings, naming, open: None }
     }
 
-    /// Writes a message and the end of its line. Returns whether the file before it was closed, so that
-    /// everything that was written to it is safe.
+    /// Writes a message and the end of its line. Returns whether the file before it was closed, so
+    /// that everything that was written to it is safe.
     ///
     /// # Errors
     /// What the system says, with the path.
@@ -213,8 +214,8 @@ impl Output {
         Err(io::Error::other(format!("{name}: all revisions are taken")))
     }
 
-    /// Moves a file that is done to the output folder. A file that is there is left alone, however it came
-    /// there.
+    /// Moves a file that is done to the output folder. A file that is there is left alone, however
+    /// it came there.
     fn hand_over(&self, open: &Open) -> io::Result<()> {
         for revision in open.revision..REVISIONS_MAX {
             let path = self.settings.output_dir.join(self.relative(&open.name, revision)?);
@@ -278,8 +279,8 @@ impl Sink {
         }
     }
 
-    /// A packed file can be read up to here, and by a crash no further: the member ends, and the next one
-    /// follows it.
+    /// A packed file can be read up to here, and by a crash no further: the member ends, and the
+    /// next one follows it.
     fn sync(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(file) => {
@@ -498,7 +499,8 @@ mod tests {
         output.sync().unwrap();
         output.sync().unwrap();
         assert_eq!(bench.files("out"), files([("t-000000.07.log.gz", "a\nb\n")]));
-        // It dies; the next run takes a file of its own, and one without a message is whole as well.
+        // It dies; the next run takes a file of its own, and one without a message is whole as
+        // well.
         drop(output);
         let mut output = bench.output(&settings);
         output.tick(&bench.at(2)).unwrap();

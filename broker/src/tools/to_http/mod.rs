@@ -96,8 +96,8 @@ pub struct Template {
 /// Sends what comes until a signal ends it.
 ///
 /// # Errors
-/// [`ToolError`] for flags that don't go together, and for servers to consume from that can't be reached
-/// at the start.
+/// [`ToolError`] for flags that don't go together, and for servers to consume from that can't be
+/// reached at the start.
 pub fn run_to_http(options: ToHttpOptions) -> Result<(), ToolError> {
     options.sources.check()?;
     let progress = Progress::new("sent");

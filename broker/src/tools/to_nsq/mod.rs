@@ -44,7 +44,8 @@ pub struct ToNsqOptions {
     /// host:port of an nsqd to publish to; repeat for more
     #[arg(long, required = true, value_name = "ADDRESS", value_parser = flags::address)]
     pub destination_nsqd_tcp_address: Vec<String>,
-    /// An option of the producers, by go-nsq's name: name,value, or a name alone for true; repeat for more
+    /// An option of the producers, by go-nsq's name: name,value, or a name alone for true; repeat
+    /// for more
     #[arg(long, value_name = "NAME,VALUE")]
     pub producer_opt: Vec<String>,
     /// The topic to publish to [default: that of the message]
@@ -84,8 +85,8 @@ pub enum NsqMode {
 /// Publishes what comes until a signal ends it.
 ///
 /// # Errors
-/// [`ToolError`] for flags that don't go together, and for servers to consume from that can't be reached
-/// at the start.
+/// [`ToolError`] for flags that don't go together, and for servers to consume from that can't be
+/// reached at the start.
 pub fn run_to_nsq(options: ToNsqOptions) -> Result<(), ToolError> {
     options.sources.check()?;
     let progress = Progress::new("passed on");

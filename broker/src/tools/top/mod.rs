@@ -1,7 +1,7 @@
 //! `sansq top`: topics, channels, consumers and nsqds, live in a terminal, or once as text.
 //!
-//! [`model`] says what is shown, [`view`] how; here are the flags, the terminal and the threads: one
-//! polls, one reads keys, and one draws when either of them or a signal has something to say.
+//! [`model`] says what is shown, [`view`] how; here are the flags, the terminal and the threads:
+//! one polls, one reads keys, and one draws when either of them or a signal has something to say.
 
 mod model;
 mod table;
@@ -39,8 +39,8 @@ pub use self::table::View;
     max_term_width = 100
 )]
 pub struct TopOptions {
-    /// host:port of an nsqd's HTTP API; repeat for more [default: 127.0.0.1:4151 unless nsqlookupd is
-    /// asked]
+    /// host:port of an nsqd's HTTP API; repeat for more [default: 127.0.0.1:4151 unless nsqlookupd
+    /// is asked]
     #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     pub nsqd_http_address: Vec<String>,
     /// host:port of an nsqlookupd's HTTP API, which knows the nsqds; repeat for more

@@ -176,8 +176,8 @@ impl Model {
         self.place().selected = Some(key);
     }
 
-    /// Makes the table again: another round, another sorting, another filter. What was selected stays
-    /// so, wherever it is now.
+    /// Makes the table again: another round, another sorting, another filter. What was selected
+    /// stays so, wherever it is now.
     fn arrange(&mut self) {
         let Some(now) = &self.now else { return };
         let place = self.current();

@@ -97,8 +97,8 @@ fn draw_table(model: &Model, table: &Table, frame: &mut Frame<'_>, area: Rect) {
     frame.render_stateful_widget(grid, area, &mut state);
 }
 
-/// The columns that there is room for, with their widths: the first one, and as many of the others as
-/// fit, from the left, or so that the one that is sorted by is the last of them.
+/// The columns that there is room for, with their widths: the first one, and as many of the others
+/// as fit, from the left, or so that the one that is sorted by is the last of them.
 fn visible(widths: &[usize], sorted_by: usize, room: usize) -> Vec<(usize, usize)> {
     // One more for the mark of the column that is sorted by.
     let widths = widths.iter().map(|width| (*width).min(COLUMN_WIDTH_MAX) + 1).enumerate();

@@ -5,8 +5,9 @@
 //!   plain                                    TLS                          packed
 //! ```
 //!
-//! What the server sent behind the frame that ends a step belongs to the next layer, and what we owed
-//! before a layer leaves below it. Commands and answers to heartbeats wait for the end of the ladder.
+//! What the server sent behind the frame that ends a step belongs to the next layer, and what we
+//! owed before a layer leaves below it. Commands and answers to heartbeats wait for the end of the
+//! ladder.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -98,7 +99,8 @@ impl Connection {
         if upgrade.tls.is_none() && upgrade.packing.is_none() {
             return Ok(None);
         }
-        // A server may answer before it was asked; what was owed before still leaves below the new layer.
+        // A server may answer before it was asked; what was owed before still leaves below the new
+        // layer.
         let mut owed = Transmit::from(mem::take(&mut self.transmit));
         upgrade.stack.encode_unpacked(&mut owed, &mut upgrade.wire);
         if let Some((tls, name)) = upgrade.tls.take() {
@@ -121,8 +123,8 @@ impl Connection {
         self.upgrade.as_ref().map_or(0, |upgrade| upgrade.stack.layers())
     }
 
-    /// Whether answers to heartbeats have to wait, because the server would read them in a layer that
-    /// they were not sent in.
+    /// Whether answers to heartbeats have to wait, because the server would read them in a layer
+    /// that they were not sent in.
     pub(super) fn is_climbing(&self) -> bool {
         match self.state {
             State::Identify => self.upgrade.is_some(),
@@ -202,8 +204,8 @@ impl Connection {
         *spare = wire.into_vec();
     }
 
-    /// A heartbeat came. If nothing but the answer to the last one was sent since then, memory is given
-    /// back.
+    /// A heartbeat came. If nothing but the answer to the last one was sent since then, memory is
+    /// given back.
     pub(super) fn rest(&mut self) {
         if let Some(upgrade) = self.upgrade.as_deref_mut() {
             if upgrade.is_quiet {

@@ -41,9 +41,9 @@ impl ConsumerActions {
     }
 }
 
-/// Names one delivery of a message: the connection that it came over, its id, and which time it was. A
-/// message that comes again has another key, so a late answer to the first delivery does not answer the
-/// second.
+/// Names one delivery of a message: the connection that it came over, its id, and which time it
+/// was. A message that comes again has another key, so a late answer to the first delivery does not
+/// answer the second.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct DeliveryKey {
     /// The connection that it came over.
@@ -62,10 +62,11 @@ pub struct Delivery {
     pub message: Received,
     /// The nsqd that sent it, `host:port`.
     pub nsqd: Arc<str>,
-    /// When the server sends it again unless it is answered or touched; `None` if the server does not say.
+    /// When the server sends it again unless it is answered or touched; `None` if the server does
+    /// not say.
     pub deadline: Option<Instant>,
-    /// It was attempted more than `max_attempts` times and is for the dead-letter hook, not for the handler.
-    /// Only with `hand_over_exhausted`; otherwise the consumer finishes it by itself.
+    /// It was attempted more than `max_attempts` times and is for the dead-letter hook, not for the
+    /// handler. Only with `hand_over_exhausted`; otherwise the consumer finishes it by itself.
     pub exhausted: bool,
 }
 
@@ -118,7 +119,8 @@ pub enum ConsumerEvent {
         /// The largest RDY count that it takes. Below `max_in_flight` it limits the throughput.
         max_rdy_count: u32,
     },
-    /// A connection, or the try to make one, is over. Its messages in flight can't be answered any more.
+    /// A connection, or the try to make one, is over. Its messages in flight can't be answered any
+    /// more.
     Disconnected {
         /// The nsqd.
         nsqd: Arc<str>,
@@ -127,8 +129,8 @@ pub enum ConsumerEvent {
         /// How long until the next dial; `None`: there is none.
         redial_after: Option<Duration>,
     },
-    /// An nsqd has refused the client or the subscription for good, and is not dialled again until it is
-    /// [added](super::Consumer::add_nsqd) again.
+    /// An nsqd has refused the client or the subscription for good, and is not dialled again until
+    /// it is [added](super::Consumer::add_nsqd) again.
     GaveUp {
         /// The nsqd.
         nsqd: Arc<str>,
@@ -146,8 +148,8 @@ pub enum ConsumerEvent {
         nsqd: Arc<str>,
     },
     /// An nsqd refused a command of a subscribed connection, such as an answer that came too late
-    /// (`E_FIN_FAILED`, `E_REQ_FAILED`, `E_TOUCH_FAILED`). The connection is in use as long as the nsqd
-    /// keeps it.
+    /// (`E_FIN_FAILED`, `E_REQ_FAILED`, `E_TOUCH_FAILED`). The connection is in use as long as the
+    /// nsqd keeps it.
     Refused {
         /// The nsqd.
         nsqd: Arc<str>,

@@ -25,9 +25,9 @@ impl Consumer {
         result
     }
 
-    /// The message is to come again after `delay`; `None`: `default_requeue_delay` times attempts, at most
-    /// `max_requeue_delay`. Servers cut delays at their `--max-req-timeout`. `backoff`: whether it is a sign
-    /// that the consumer should slow down.
+    /// The message is to come again after `delay`; `None`: `default_requeue_delay` times attempts,
+    /// at most `max_requeue_delay`. Servers cut delays at their `--max-req-timeout`. `backoff`:
+    /// whether it is a sign that the consumer should slow down.
     ///
     /// # Errors
     /// [`AnswerError`] if it can't be answered any more; nothing is sent then.
@@ -53,8 +53,8 @@ impl Consumer {
         delay.min(self.options.max_requeue_delay)
     }
 
-    /// The message needs more time: the server starts its timeout again, up to its longest. Returns the new
-    /// deadline, `None` if the server does not say.
+    /// The message needs more time: the server starts its timeout again, up to its longest. Returns
+    /// the new deadline, `None` if the server does not say.
     ///
     /// # Errors
     /// [`AnswerError`] if it can't be answered any more; nothing is sent then.

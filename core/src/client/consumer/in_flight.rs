@@ -1,7 +1,7 @@
 //! The messages that the program has and that are not answered yet (clients.md section 3.6).
 //!
-//! A message is let go when its time in flight is over, because the server sends it again then. Its key
-//! stays known as late for a while, so that the program learns why its answer was not sent.
+//! A message is let go when its time in flight is over, because the server sends it again then. Its
+//! key stays known as late for a while, so that the program learns why its answer was not sent.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -55,8 +55,8 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// A message has come. Returns its key, its deadline, and the delivery that it takes the place of:
-    /// the server's clock was ahead of ours.
+    /// A message has come. Returns its key, its deadline, and the delivery that it takes the place
+    /// of: the server's clock was ahead of ours.
     pub(super) fn insert(
         &mut self,
         dial: DialId,
@@ -199,8 +199,8 @@ impl Entry {
     }
 }
 
-/// How many deliveries that were let go are remembered, so that a late answer is told apart from a second
-/// one: some multiple of what is usually in flight. It is for the error's text only.
+/// How many deliveries that were let go are remembered, so that a late answer is told apart from a
+/// second one: some multiple of what is usually in flight. It is for the error's text only.
 const LATE_MAX: usize = 1024;
 
 #[cfg(test)]

@@ -98,7 +98,8 @@ pub(super) struct Link {
     pub(super) limits: TimeLimits,
     /// Messages since the last look at the rate.
     pub(super) recent: u32,
-    /// Messages in one `rdy_redistribute_interval`, averaged over several; in parts of [`RATE_UNIT`].
+    /// Messages in one `rdy_redistribute_interval`, averaged over several; in parts of
+    /// [`RATE_UNIT`].
     pub(super) rate: u32,
 }
 
@@ -151,8 +152,8 @@ impl Link {
         self.rate = self.rate / 2 + newest / 2;
     }
 
-    /// Whether the server has sent more than it may. It may be ahead of us with what was not answered in
-    /// time, but not by more than once the whole count.
+    /// Whether the server has sent more than it may. It may be ahead of us with what was not
+    /// answered in time, but not by more than once the whole count.
     pub(super) fn is_flooded(&self) -> bool {
         self.in_flight >= self.rdy_most.saturating_mul(2).saturating_add(FLOOD_SLACK)
     }
@@ -205,16 +206,17 @@ pub(super) fn is_permanent(error: &ConnectionError) -> bool {
         let code = text.split(' ').next().unwrap_or_default();
         return PERMANENT.contains(&code);
     }
-    // Not a damaged layer, a strange answer or a server without TLS: there may be another one later.
+    // Not a damaged layer, a strange answer or a server without TLS: there may be another one
+    // later.
     matches!(error, ConnectionError::AuthRequired)
 }
 
-/// Refusals that depend on nothing but the names, the secret and the options. `E_INVALID` is none of them,
-/// since an nsqd with too many connections says so; nor is `E_AUTH_FAILED`, which is what is answered while
-/// no auth server can be asked.
+/// Refusals that depend on nothing but the names, the secret and the options. `E_INVALID` is none
+/// of them, since an nsqd with too many connections says so; nor is `E_AUTH_FAILED`, which is what
+/// is answered while no auth server can be asked.
 const PERMANENT: [&str; 5] =
     ["E_AUTH_FIRST", "E_BAD_BODY", "E_BAD_CHANNEL", "E_BAD_TOPIC", "E_UNAUTHORIZED"];
 
-/// How many messages above twice the RDY count a connection may have in flight: those of a server that
-/// sends before it is asked to, which costs nothing.
+/// How many messages above twice the RDY count a connection may have in flight: those of a server
+/// that sends before it is asked to, which costs nothing.
 const FLOOD_SLACK: u32 = 16;

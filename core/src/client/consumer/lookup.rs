@@ -1,5 +1,5 @@
-//! Finding nsqds with the help of nsqlookupds: what the [`Directory`](super::super::Directory) finds is
-//! connected to, and what it misses is drained, unless the program itself has added it.
+//! Finding nsqds with the help of nsqlookupds: what the [`Directory`](super::super::Directory)
+//! finds is connected to, and what it misses is drained, unless the program itself has added it.
 
 use alloc::sync::Arc;
 use core::mem;
@@ -11,8 +11,8 @@ use crate::http::call::{CallResult, UrlError};
 use crate::time::Now;
 
 impl Consumer {
-    /// Asks the nsqlookupd at `host:port`, or at a URL, too; false if it does already, or is stopping. A URL
-    /// without a path gets the path `/lookup`; `topic` is added to its query.
+    /// Asks the nsqlookupd at `host:port`, or at a URL, too; false if it does already, or is
+    /// stopping. A URL without a path gets the path `/lookup`; `topic` is added to its query.
     ///
     /// # Errors
     /// [`UrlError`] if the address can't be asked; also for a host without a port.
@@ -29,8 +29,8 @@ impl Consumer {
     }
 
     /// Asks an nsqlookupd no more; false if it is not known. What only it named is drained after
-    /// `lookupd_forget_rounds`, as if nobody named it any more; without any nsqlookupd everything stays as it
-    /// is.
+    /// `lookupd_forget_rounds`, as if nobody named it any more; without any nsqlookupd everything
+    /// stays as it is.
     pub fn remove_nsqlookupd(&mut self, address: &str) -> bool {
         self.directory.remove(address)
     }

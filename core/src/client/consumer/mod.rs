@@ -13,44 +13,47 @@
 //!                                      +--> given up       refused for good
 //! ```
 //!
-//! - A connection that lived for [`HEALTHY_AFTER`] is dialled again at once, any other after a wait that
-//!   grows (see [`Backoff`](super::Backoff)). Messages of the old one do not hold that up: their answers
-//!   are [`ConnectionLost`](AnswerError::ConnectionLost).
+//! - A connection that lived for [`HEALTHY_AFTER`] is dialled again at once, any other after a wait
+//!   that grows (see [`Backoff`](super::Backoff)). Messages of the old one do not hold that up:
+//!   their answers are [`ConnectionLost`](AnswerError::ConnectionLost).
 //! - SUB is a transaction. A refusal that will not change by itself (a bad name, no permission) is
 //!   [`GaveUp`](ConsumerEvent::GaveUp), and the nsqd is left alone.
-//! - RDY is a window, sent only when it changes. `max_in_flight` is divided among all connections, equally
-//!   or, with [`RdyShares::Rate`], half of it after what came lately. With fewer than connections, RDY goes
-//!   around, to the one that has waited longest.
-//! - What is in flight counts as long as it is, also where RDY has fallen since: nothing is asked for beyond
-//!   `max_in_flight`, and what comes unasked for counts as soon as it is here. See below for what may come
-//!   on top.
+//! - RDY is a window, sent only when it changes. `max_in_flight` is divided among all connections,
+//!   equally or, with [`RdyShares::Rate`], half of it after what came lately. With fewer than
+//!   connections, RDY goes around, to the one that has waited longest.
+//! - What is in flight counts as long as it is, also where RDY has fallen since: nothing is asked
+//!   for beyond `max_in_flight`, and what comes unasked for counts as soon as it is here. See below
+//!   for what may come on top.
 //! - Failures reported with [`requeue`](Consumer::requeue) slow the whole consumer down, or with
-//!   [`BackoffScope::Connection`] the nsqd that the message came from: RDY 0 (before the REQ goes out), a
-//!   wait, then one message as a test, at the nsqd that is most likely to have one; when none comes for the
-//!   length of the wait, at another. Each test that fails doubles the wait, up to `max_backoff_duration`,
-//!   and each that succeeds halves it.
+//!   [`BackoffScope::Connection`] the nsqd that the message came from: RDY 0 (before the REQ goes
+//!   out), a wait, then one message as a test, at the nsqd that is most likely to have one; when
+//!   none comes for the length of the wait, at another. Each test that fails doubles the wait, up
+//!   to `max_backoff_duration`, and each that succeeds halves it.
 //! - A message that is not answered within the server's timeout is let go, with
-//!   [`TimedOut`](ConsumerEvent::TimedOut): the server sends it again. With `auto_touch` the consumer asks
-//!   for more time itself.
-//! - A connection is closed when all that is owed to it was written, which the driver shows by calling
-//!   [`swap_transmit`](Consumer::swap_transmit) until it gives none, or else after [`FLUSH_TIMEOUT`].
+//!   [`TimedOut`](ConsumerEvent::TimedOut): the server sends it again. With `auto_touch` the
+//!   consumer asks for more time itself.
+//! - A connection is closed when all that is owed to it was written, which the driver shows by
+//!   calling [`swap_transmit`](Consumer::swap_transmit) until it gives none, or else after
+//!   [`FLUSH_TIMEOUT`].
 //!
-//! More than `max_in_flight` messages may be with the program for a while, in four ways, and in no other as long
-//! as servers keep to RDY. go-nsq, which counts per connection, has them all:
+//! More than `max_in_flight` messages may be with the program for a while, in four ways, and in no
+//! other as long as servers keep to RDY. go-nsq, which counts per connection, has them all:
 //!
-//! - RDY has no answer, so what a server sent before it read a smaller count comes on top, at most as many as
-//!   that connection's count fell by. It counts in [`ConsumerStats::in_flight`].
-//! - A connection that is lost, or that had its time to drain, gives its place back at once, while handlers
-//!   may still be at its messages. Their answers are refused, they don't count any more, and the server sends
-//!   those messages again. So a handler that outlives its connection is one more than `max_in_flight`.
+//! - RDY has no answer, so what a server sent before it read a smaller count comes on top, at most
+//!   as many as that connection's count fell by. It counts in [`ConsumerStats::in_flight`].
+//! - A connection that is lost, or that had its time to drain, gives its place back at once, while
+//!   handlers may still be at its messages. Their answers are refused, they don't count any more,
+//!   and the server sends those messages again. So a handler that outlives its connection is one
+//!   more than `max_in_flight`.
 //! - The same for a message whose time in flight is over.
-//! - A smaller `max_in_flight` takes nothing back, and RDY that is left beside what is in flight may still be
-//!   used: as many as before may be there until answers have come.
+//! - A smaller `max_in_flight` takes nothing back, and RDY that is left beside what is in flight
+//!   may still be used: as many as before may be there until answers have come.
 //!
-//! Limits: messages in flight (as above; a server that sends more than twice its RDY count and a few
-//! loses its connection, with [`TooManyMessages`](super::ConnectionError::TooManyMessages)); the frame size
-//! (`max_frame_size`); the nsqds that nsqlookupds name, and their answers (see
-//! [`directory`](super::directory)). The nsqds and nsqlookupds that the program adds are its own business.
+//! Limits: messages in flight (as above; a server that sends more than twice its RDY count and a
+//! few loses its connection, with [`TooManyMessages`](super::ConnectionError::TooManyMessages));
+//! the frame size (`max_frame_size`); the nsqds that nsqlookupds name, and their answers (see
+//! [`directory`](super::directory)). The nsqds and nsqlookupds that the program adds are its own
+//! business.
 
 mod actions;
 mod answers;
@@ -136,8 +139,8 @@ struct Spread {
 }
 
 impl Consumer {
-    /// A consumer that has no nsqd yet, and does nothing before it has one or an nsqlookupd. `seed` spreads
-    /// its redials and lookups among those of others.
+    /// A consumer that has no nsqd yet, and does nothing before it has one or an nsqlookupd. `seed`
+    /// spreads its redials and lookups among those of others.
     ///
     /// # Errors
     /// [`InvalidOption`] if an option is out of its range.
@@ -177,8 +180,9 @@ impl Consumer {
         })
     }
 
-    /// Consumes from the nsqd at `host:port` too; false if it does already, is stopping, or if nothing can
-    /// be dialled there (see [`check_address`]). One that has refused the client for good is tried again.
+    /// Consumes from the nsqd at `host:port` too; false if it does already, is stopping, or if
+    /// nothing can be dialled there (see [`check_address`]). One that has refused the client for
+    /// good is tried again.
     ///
     /// Addresses are told apart by their text.
     pub fn add_nsqd(&mut self, address: &str, now: Now, out: &mut ConsumerActions) -> bool {
@@ -203,8 +207,9 @@ impl Consumer {
         is_new
     }
 
-    /// Forgets an nsqd, however it was come by: drains and closes its connection. False if it is not known.
-    /// It comes back when it is added again, or vanishes from the nsqlookupds and is found again.
+    /// Forgets an nsqd, however it was come by: drains and closes its connection. False if it is
+    /// not known. It comes back when it is added again, or vanishes from the nsqlookupds and is
+    /// found again.
     pub fn remove_nsqd(&mut self, address: &str, now: Now, out: &mut ConsumerActions) -> bool {
         let is_known = self.is_running() && self.nsqds.contains_key(address);
         if is_known {
@@ -221,8 +226,9 @@ impl Consumer {
         self.settle(now, out);
     }
 
-    /// Takes no more messages, waits up to `grace` for answers to those in flight, requeues the rest and
-    /// stops, at the latest [`FLUSH_TIMEOUT`] after that. A further call can only shorten the time.
+    /// Takes no more messages, waits up to `grace` for answers to those in flight, requeues the
+    /// rest and stops, at the latest [`FLUSH_TIMEOUT`] after that. A further call can only shorten
+    /// the time.
     ///
     /// What is being dialled is dropped. Messages that were on their way are requeued at once.
     pub fn stop(&mut self, grace: Duration, now: Now, out: &mut ConsumerActions) {
@@ -246,8 +252,8 @@ impl Consumer {
         self.settle(now, out);
     }
 
-    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is stopped; answers
-    /// to messages are [`ConnectionLost`](AnswerError::ConnectionLost).
+    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is
+    /// stopped; answers to messages are [`ConnectionLost`](AnswerError::ConnectionLost).
     pub fn abort(&mut self) {
         self.phase = Phase::Stopped;
         self.directory.stop();
@@ -268,7 +274,8 @@ impl Consumer {
         self.phase == Phase::Running
     }
 
-    /// Whether the program is what the messages wait for: some connection has 85 % of its RDY in flight.
+    /// Whether the program is what the messages wait for: some connection has 85 % of its RDY in
+    /// flight.
     pub fn is_starved(&self) -> bool {
         self.links.values().any(|link| {
             let (in_flight, rdy) = (u64::from(link.in_flight), u64::from(link.rdy));
@@ -316,8 +323,8 @@ impl Consumer {
         self.settle(now, out);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do; looks at each connection. It may
-    /// be in the past when the last byte of a connection that is to be closed was written.
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do; looks at each connection.
+    /// It may be in the past when the last byte of a connection that is to be closed was written.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.is_stopped() {
             return None;
@@ -335,10 +342,12 @@ impl Consumer {
         links.chain(nsqds.chain(others).flatten()).min()
     }
 
-    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are none.
+    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there
+    /// are none.
     ///
-    /// A call that gives none also says that what was given before is written: a connection that is to be
-    /// closed is closed then, in the `handle_timeout` that [`poll_timeout`](Self::poll_timeout) asks for.
+    /// A call that gives none also says that what was given before is written: a connection that is
+    /// to be closed is closed then, in the `handle_timeout` that
+    /// [`poll_timeout`](Self::poll_timeout) asks for.
     pub fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
         spare.clear();
         let Some(link) = self.links.get_mut(&id) else {
@@ -369,8 +378,8 @@ impl Consumer {
         out.events.push(ConsumerEvent::Connecting { nsqd: address.clone() });
     }
 
-    /// Ends every call: spreads RDY anew if need be, closes what is drained, and says what the driver has
-    /// to do.
+    /// Ends every call: spreads RDY anew if need be, closes what is drained, and says what the
+    /// driver has to do.
     fn settle(&mut self, now: Now, out: &mut ConsumerActions) {
         self.close_drained(now, out);
         if self.spread.is_dirty || self.spread.until.is_some_and(|until| until <= now.instant) {

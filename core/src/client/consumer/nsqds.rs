@@ -324,8 +324,9 @@ impl Consumer {
         }
     }
 
-    /// Adds the connections to `ids` that [`handle_timeout`](Self::handle_timeout) would give up because of
-    /// what has not come from them. A driver that may have come to its timer late reads from them first.
+    /// Adds the connections to `ids` that [`handle_timeout`](Self::handle_timeout) would give up
+    /// because of what has not come from them. A driver that may have come to its timer late reads
+    /// from them first.
     pub fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
         let overdue = self.links.iter().filter(|(_, link)| {
@@ -449,7 +450,8 @@ impl Consumer {
         self.spread_rdy(now);
     }
 
-    /// An answer to a message of `cause` makes the consumer wait: notes where the test is likely to get one.
+    /// An answer to a message of `cause` makes the consumer wait: notes where the test is likely to
+    /// get one.
     fn note_prospects(&mut self, cause: DialId) {
         for (id, link) in &mut self.links {
             let is_cause = *id == cause;

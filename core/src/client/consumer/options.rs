@@ -5,17 +5,17 @@ use core::time::Duration;
 use super::super::directory::{DirectoryOptions, VANISHED_AFTER};
 use super::super::options::{ConnectionOptions, InvalidOption};
 
-/// The settings of a consumer, with go-nsq's names, defaults and bounds (clients.md part 4), and a few of
-/// its own.
+/// The settings of a consumer, with go-nsq's names, defaults and bounds (clients.md part 4), and a
+/// few of its own.
 ///
-/// RDY moves when it is due, not at the next round; `rdy_redistribute_interval` only says how often rates
-/// are looked at.
+/// RDY moves when it is due, not at the next round; `rdy_redistribute_interval` only says how often
+/// rates are looked at.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConsumerOptions {
     /// Those of its connections. Without heartbeats servers refuse to serve a consumer.
     pub connection: ConnectionOptions,
-    /// How many messages may be in flight on all connections together; 0: paused. More than these are asked
-    /// for never; when more may be there for a while says the [module's page](super).
+    /// How many messages may be in flight on all connections together; 0: paused. More than these
+    /// are asked for never; when more may be there for a while says the [module's page](super).
     pub max_in_flight: u32,
     /// How often a message may be attempted; 0: any number of times.
     pub max_attempts: u16,
@@ -34,11 +34,11 @@ pub struct ConsumerOptions {
     pub backoff_multiplier: Duration,
     /// The longest wait of a backoff; 0 to 60 min, 0: no backoff.
     pub max_backoff_duration: Duration,
-    /// With more connections than `max_in_flight`: after this long without a message a connection makes
-    /// room for another; 1 s to 5 min.
+    /// With more connections than `max_in_flight`: after this long without a message a connection
+    /// makes room for another; 1 s to 5 min.
     pub low_rdy_idle_timeout: Duration,
-    /// With more connections than `max_in_flight`: after this long a connection makes room for another
-    /// even if it has messages; 1 s to 5 min.
+    /// With more connections than `max_in_flight`: after this long a connection makes room for
+    /// another even if it has messages; 1 s to 5 min.
     pub low_rdy_timeout: Duration,
     /// Who gets how much of `max_in_flight` where there is enough for all.
     pub rdy_shares: RdyShares,
@@ -46,22 +46,23 @@ pub struct ConsumerOptions {
     pub rdy_redistribute_interval: Duration,
     /// The longest time between two rounds of questions to the nsqlookupds; 10 ms to 5 min.
     pub lookupd_poll_interval: Duration,
-    /// By what part of the interval, in percent, a round may come sooner, so that many consumers do not
-    /// ask at the same moment; 0 to 100. go-nsq's `lookupd_poll_jitter` is a fraction: its 0.3 is 30.
+    /// By what part of the interval, in percent, a round may come sooner, so that many consumers do
+    /// not ask at the same moment; 0 to 100. go-nsq's `lookupd_poll_jitter` is a fraction: its 0.3
+    /// is 30.
     pub lookupd_poll_jitter_percent: u8,
     /// How long an nsqlookupd may take to answer; not zero.
     pub lookupd_poll_timeout: Duration,
-    /// The secret that goes to the nsqlookupds as `Authorization: Bearer`, if `connection.auth_secret` is
-    /// set.
+    /// The secret that goes to the nsqlookupds as `Authorization: Bearer`, if
+    /// `connection.auth_secret` is set.
     pub lookupd_authorization: bool,
-    /// An nsqd that only nsqlookupds named is drained and closed after none has named it for this many
-    /// rounds; 0: it stays while it lives.
+    /// An nsqd that only nsqlookupds named is drained and closed after none has named it for this
+    /// many rounds; 0: it stays while it lives.
     pub lookupd_forget_rounds: u32,
-    /// How long an nsqd that was removed may take until its messages in flight are answered. The rest is
-    /// requeued then.
+    /// How long an nsqd that was removed may take until its messages in flight are answered. The
+    /// rest is requeued then.
     pub drain_timeout: Duration,
-    /// Messages are touched by the consumer itself before their time in flight is over, as long as the
-    /// server allows it (its `--max-msg-timeout`).
+    /// Messages are touched by the consumer itself before their time in flight is over, as long as
+    /// the server allows it (its `--max-msg-timeout`).
     pub auto_touch: bool,
     /// The shortest wait before an nsqd is dialled again; at least 1 ms.
     pub redial_min: Duration,
@@ -95,7 +96,8 @@ pub enum RdyShares {
     /// All connections the same.
     #[default]
     Equal,
-    /// One half equally, so that everybody can begin at any time, the other half after what came lately.
+    /// One half equally, so that everybody can begin at any time, the other half after what came
+    /// lately.
     Rate,
 }
 

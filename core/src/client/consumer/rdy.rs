@@ -1,19 +1,20 @@
-//! Who gets how much of `max_in_flight`: the whole of the arithmetic, as one function of plain numbers
-//! (clients.md sections 3.3 and 3.4).
+//! Who gets how much of `max_in_flight`: the whole of the arithmetic, as one function of plain
+//! numbers (clients.md sections 3.3 and 3.4).
 //!
-//! - With enough for everybody each has one, and of the rest shares by weight, equal ones unless rates
-//!   count. What does not divide goes to the largest remainders, among equals to the connections that came
-//!   first, and what a server's `max_rdy_count` leaves over goes to the others: 10 over 3 is 4, 3, 3.
-//! - With fewer than there are connections each has 1 or 0. A connection gives its 1 up when it was idle
-//!   for `idle_timeout`, or at the latest after `hold_timeout`, both counted from when it got it at the
-//!   earliest. What becomes free goes to the one that has waited longest. So of n connections, with a
-//!   budget of b, each has its turn at least every n / b times `hold_timeout`, and the time that answers
-//!   to messages in flight take.
-//! - A test in backoff begins where a message is most likely to come from: at a connection that had used up
-//!   its RDY, among equals at the one whose message was answered last. An idle one proves nothing, so when
-//!   nothing comes for the backoff's time, the test goes on to the next.
-//! - Messages in flight count as long as they are, also on connections whose RDY has fallen since: a
-//!   connection that lost its RDY makes room for others only as its messages are answered.
+//! - With enough for everybody each has one, and of the rest shares by weight, equal ones unless
+//!   rates count. What does not divide goes to the largest remainders, among equals to the
+//!   connections that came first, and what a server's `max_rdy_count` leaves over goes to the
+//!   others: 10 over 3 is 4, 3, 3.
+//! - With fewer than there are connections each has 1 or 0. A connection gives its 1 up when it was
+//!   idle for `idle_timeout`, or at the latest after `hold_timeout`, both counted from when it got
+//!   it at the earliest. What becomes free goes to the one that has waited longest. So of n
+//!   connections, with a budget of b, each has its turn at least every n / b times `hold_timeout`,
+//!   and the time that answers to messages in flight take.
+//! - A test in backoff begins where a message is most likely to come from: at a connection that had
+//!   used up its RDY, among equals at the one whose message was answered last. An idle one proves
+//!   nothing, so when nothing comes for the backoff's time, the test goes on to the next.
+//! - Messages in flight count as long as they are, also on connections whose RDY has fallen since:
+//!   a connection that lost its RDY makes room for others only as its messages are answered.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -122,8 +123,8 @@ pub(super) fn plan(budget: Budget, timers: Timers, seats: &[Seat], now: Instant)
         if rdy < targets[at] {
             plan.is_blocked = true;
             if is_rotating {
-                // Whoever comes later needs no room if it has a message in flight still. It would keep
-                // the place that this one waits for.
+                // Whoever comes later needs no room if it has a message in flight still. It would
+                // keep the place that this one waits for.
                 break;
             }
         }
@@ -131,7 +132,8 @@ pub(super) fn plan(budget: Budget, timers: Timers, seats: &[Seat], now: Instant)
     plan
 }
 
-/// One for everybody, and of the rest shares by weight and largest remainder, none above its maximum.
+/// One for everybody, and of the rest shares by weight and largest remainder, none above its
+/// maximum.
 fn divide(budget: u32, seats: &[Seat]) -> Vec<u32> {
     let mut targets = vec![0; seats.len()];
     if budget == 0 {
@@ -181,8 +183,8 @@ fn divide(budget: u32, seats: &[Seat]) -> Vec<u32> {
     targets
 }
 
-/// 1 for as many seats as the budget has, and those of them that get it anew, in the order in which they
-/// do.
+/// 1 for as many seats as the budget has, and those of them that get it anew, in the order in which
+/// they do.
 fn rotate(
     budget: Budget,
     timers: Timers,

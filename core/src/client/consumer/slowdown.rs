@@ -8,9 +8,9 @@
 //!                                                            up, a success one down
 //! ```
 //!
-//! The level rises until its wait is the longest: 1, 2, 4 … 64, 120 s with the defaults. (The reference
-//! stops one step short of that.) Results during the wait are those of messages that were in flight
-//! already, and change nothing.
+//! The level rises until its wait is the longest: 1, 2, 4 … 64, 120 s with the defaults. (The
+//! reference stops one step short of that.) Results during the wait are those of messages that were
+//! in flight already, and change nothing.
 
 use core::time::Duration;
 
@@ -127,8 +127,8 @@ impl Slowdown {
         self.phase == Phase::Testing
     }
 
-    /// How long a test waits for a message in one place, if others may have one: as long as the wait before
-    /// it was at most. `None`: there is no test.
+    /// How long a test waits for a message in one place, if others may have one: as long as the
+    /// wait before it was at most. `None`: there is no test.
     pub(super) fn test_patience(&self) -> Option<Duration> {
         self.is_testing().then(|| self.longest_wait().max(TEST_PATIENCE_LEAST))
     }
@@ -142,8 +142,8 @@ impl Slowdown {
 /// Beyond this a tiny multiplier would take longer to recover from than its waits are worth.
 const LEVEL_MAX: u32 = 31;
 
-/// A test stays at least this long in one place, so that a short wait makes no storm of RDYs among idle
-/// nsqds, and a message has time to get here.
+/// A test stays at least this long in one place, so that a short wait makes no storm of RDYs among
+/// idle nsqds, and a message has time to get here.
 const TEST_PATIENCE_LEAST: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

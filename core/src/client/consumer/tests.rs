@@ -138,7 +138,8 @@ impl Rig {
         self.consumer.stop(Duration::from_secs(secs), self.now, &mut self.out);
     }
 
-    /// Time passes up to this moment, with every timeout on the way. Heartbeats keep connections alive.
+    /// Time passes up to this moment, with every timeout on the way. Heartbeats keep connections
+    /// alive.
     fn at(&mut self, millis: u64) {
         let end = Now::from_millis(millis);
         while let Some(due) = self.consumer.poll_timeout()

@@ -3,19 +3,20 @@
 //! A [`Directory`] asks every nsqlookupd it was given, all at once, when it is given and then every
 //! `poll_interval`. What it finds is the union of their answers, by `broadcast_address:tcp_port`.
 //!
-//! - A server whose first question fails is asked again after a wait that grows, as nsqds are dialled (see
-//!   [`Backoff`]), until it answers: it may come up after this client. So is one that answers while no nsqd
-//!   is known at all, but only until the waits are as long as `poll_interval`: nsqds may register later.
-//! - A server that fails, or answers nonsense, keeps its last good answer: an nsqlookupd that is being
-//!   started again does not make nsqds vanish.
+//! - A server whose first question fails is asked again after a wait that grows, as nsqds are
+//!   dialled (see [`Backoff`]), until it answers: it may come up after this client. So is one that
+//!   answers while no nsqd is known at all, but only until the waits are as long as
+//!   `poll_interval`: nsqds may register later.
+//! - A server that fails, or answers nonsense, keeps its last good answer: an nsqlookupd that is
+//!   being started again does not make nsqds vanish.
 //! - An nsqd that no answer lists for `vanished_after` regular rounds in a row has vanished.
 //! - A topic that a server does not know (`TOPIC_NOT_FOUND`) is an answer without nsqds.
-//! - An answer is taken in the form of today and in the one of nsqlookupd before 1.0, which wraps the
-//!   same in `{"status_code":…,"status_txt":…,"data":…}`.
+//! - An answer is taken in the form of today and in the one of nsqlookupd before 1.0, which wraps
+//!   the same in `{"status_code":…,"status_txt":…,"data":…}`.
 //! - A server that wants to be asked over TLS (403 and its port) is asked over TLS.
 //!
-//! Limits: [`ANSWER_LEN_MAX`] for the bytes of an answer, [`FOUND_MAX`] for the nsqds that are known at
-//! once; more of them are left out, with an event. One request is under way per server.
+//! Limits: [`ANSWER_LEN_MAX`] for the bytes of an answer, [`FOUND_MAX`] for the nsqds that are
+//! known at once; more of them are left out, with an event. One request is under way per server.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -184,10 +185,11 @@ impl Directory {
         self.authorization = Some(secret);
     }
 
-    /// Asks the nsqlookupd at `address` too, at once for the first time; false if it is known already.
+    /// Asks the nsqlookupd at `address` too, at once for the first time; false if it is known
+    /// already.
     ///
-    /// `address` is `host:port`, or a URL. A URL's own path and query are kept; without a path, it is
-    /// the question's.
+    /// `address` is `host:port`, or a URL. A URL's own path and query are kept; without a path, it
+    /// is the question's.
     ///
     /// # Errors
     /// [`UrlError`] if that cannot be asked; [`UrlError::Port`] also for a host alone.
@@ -236,7 +238,8 @@ impl Directory {
     }
 
     /// Asks everybody soon, because the answers may have changed: at the next
-    /// [`handle_timeout`](Self::handle_timeout), but not within [`ASK_AGAIN_AFTER`] of the last time.
+    /// [`handle_timeout`](Self::handle_timeout), but not within [`ASK_AGAIN_AFTER`] of the last
+    /// time.
     pub fn ask_soon(&mut self, now: Now) {
         if !self.servers.is_empty() && self.extra_at.is_none() {
             self.extra_at = Some(now.instant.max(self.asked_at + ASK_AGAIN_AFTER));
@@ -448,15 +451,16 @@ impl Question {
     }
 }
 
-/// The default of `vanished_after`: longer than an nsqlookupd takes to hear of every nsqd again after its start (nsqds connect again within 15 s).
+/// The default of `vanished_after`: longer than an nsqlookupd takes to hear of every nsqd again
+/// after its start (nsqds connect again within 15 s).
 pub const VANISHED_AFTER: u32 = 3;
 
 /// The shortest time between two rounds when somebody wants one: nsqds that end every connection at
 /// once would else cause a storm of questions (clients.md section 3.9, row 5).
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The shortest and the longest wait before a server is asked again that has been of no use yet: as nsqds
-/// are dialled by default.
+/// The shortest and the longest wait before a server is asked again that has been of no use yet: as
+/// nsqds are dialled by default.
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
 

@@ -279,7 +279,8 @@ fn pass_on(scratch: &mut ProducerActions, out: &mut ProducerActions) {
     out.net.dial.append(&mut scratch.net.dial);
     out.net.farewells.append(&mut scratch.net.farewells);
     for id in scratch.net.close.drain(..) {
-        // The driver closes before it dials, so a dial that nobody wants any more must not get there.
+        // The driver closes before it dials, so a dial that nobody wants any more must not get
+        // there.
         match out.net.dial.iter().position(|dial| dial.id == id) {
             Some(at) => drop(out.net.dial.remove(at)),
             None => out.net.close.push(id),

@@ -41,7 +41,8 @@ impl Member {
         }
     }
 
-    /// Where the ids of its dials begin: each member has 2^32 of its own, so that an id tells whose it is.
+    /// Where the ids of its dials begin: each member has 2^32 of its own, so that an id tells whose
+    /// it is.
     pub(super) const fn first_dial(serial: u64) -> u64 {
         serial << DIAL_BITS
     }

@@ -9,25 +9,26 @@
 //! ```
 //!
 //! - Each nsqd has a [`Producer`](super::Producer), which connects and connects again by itself. A
-//!   publish goes to the nsqd with the fewest publishes outstanding, in turn among equals; nsqds that
-//!   failed within the last [`HEALTHY_AFTER`](super::producer::HEALTHY_AFTER) only get what no other one
-//!   takes.
-//! - While none is connected, publishes wait, bound to no nsqd. What an nsqd was given and had not been
-//!   sent when its connection was lost waits again.
+//!   publish goes to the nsqd with the fewest publishes outstanding, in turn among equals; nsqds
+//!   that failed within the last [`HEALTHY_AFTER`](super::producer::HEALTHY_AFTER) only get what no
+//!   other one takes.
+//! - While none is connected, publishes wait, bound to no nsqd. What an nsqd was given and had not
+//!   been sent when its connection was lost waits again.
 //! - Each publish completes exactly once, at its deadline at the latest, unless it is
 //!   [abandoned](ProducerPool::abandon). What becomes of a failure is up to the [`RetryPolicy`].
-//! - With one nsqd and one timeout, publishes are sent in the order in which they were taken, but for
-//!   those that are tried again. With several nsqds no order is promised.
-//! - When the nsqds turn the client itself away (IDENTIFY or AUTH), everything that waits fails with
-//!   that reason as soon as all of them have. While one has not, it is waited for.
+//! - With one nsqd and one timeout, publishes are sent in the order in which they were taken, but
+//!   for those that are tried again. With several nsqds no order is promised.
+//! - When the nsqds turn the client itself away (IDENTIFY or AUTH), everything that waits fails
+//!   with that reason as soon as all of them have. While one has not, it is waited for.
 //! - Nsqds that nsqlookupds list come and go as [`Directory`] says; those given stay until they are
 //!   removed. One that goes gets nothing new, and its connection ends with its last publish.
 //!
 //! Limits: publishes and bytes outstanding (`max_outstanding`, never above [`OUTSTANDING_MAX`], and
 //! `max_outstanding_bytes` of [`PoolOptions::producer`], for the pool as a whole, then
-//! [`PublishError::Full`]); commands that an nsqd has not answered (`max_outstanding`, those included
-//! whose deadline has passed; then it is given none); [`FOUND_MAX`](super::directory::FOUND_MAX) for the
-//! nsqds that are found. Choosing looks at every nsqd.
+//! [`PublishError::Full`]); commands that an nsqd has not answered (`max_outstanding`, those
+//! included whose deadline has passed; then it is given none);
+//! [`FOUND_MAX`](super::directory::FOUND_MAX) for the nsqds that are found. Choosing looks at every
+//! nsqd.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -64,8 +65,9 @@ use slots::{Place, Slots};
 pub enum RetryPolicy {
     /// Never: the first outcome is the caller's.
     Never,
-    /// When it is certain that nothing was stored: never sent, or refused for a reason that another nsqd
-    /// may not have (`E_PUB_FAILED` and its like, not a bad topic, a bad message or a missing permission).
+    /// When it is certain that nothing was stored: never sent, or refused for a reason that another
+    /// nsqd may not have (`E_PUB_FAILED` and its like, not a bad topic, a bad message or a missing
+    /// permission).
     #[default]
     NotStored,
     /// Also when it was sent and not answered, so that the message may come twice.
@@ -111,9 +113,9 @@ impl Default for PoolOptions {
 
 /// Publishes to the nsqds that it is given, or that nsqlookupds know.
 ///
-/// See the [module's page](self) for its promises. It is driven like a [`Producer`](super::Producer), with
-/// more than one connection, and with [`NetActions::calls`](super::NetActions::calls) if it asks
-/// nsqlookupds.
+/// See the [module's page](self) for its promises. It is driven like a
+/// [`Producer`](super::Producer), with more than one connection, and with
+/// [`NetActions::calls`](super::NetActions::calls) if it asks nsqlookupds.
 #[derive(Debug)]
 pub struct ProducerPool {
     options: PoolOptions,
@@ -173,8 +175,8 @@ impl ProducerPool {
         })
     }
 
-    /// Publishes to the nsqd at `host:port` too, and starts to connect; false if it does already, if the
-    /// pool is closed, or if nothing can be dialled there (see [`check_address`]).
+    /// Publishes to the nsqd at `host:port` too, and starts to connect; false if it does already,
+    /// if the pool is closed, or if nothing can be dialled there (see [`check_address`]).
     pub fn add_nsqd(&mut self, address: &str, now: Now, out: &mut ProducerActions) -> bool {
         if check_address(address).is_err() {
             return false;
@@ -188,8 +190,8 @@ impl ProducerPool {
     }
 
     /// Publishes to this nsqd no more, however it was come by, until it is given again, or vanishes
-    /// from the nsqlookupds and is found again. What it has not answered yet is waited for. False if it
-    /// is not published to.
+    /// from the nsqlookupds and is found again. What it has not answered yet is waited for. False
+    /// if it is not published to.
     pub fn remove_nsqd(&mut self, address: &str, now: Now, out: &mut ProducerActions) -> bool {
         let Some(member) = self.member_at(address).filter(|member| !member.is_draining) else {
             return false;
@@ -202,8 +204,8 @@ impl ProducerPool {
     }
 
     /// Asks the nsqlookupd at `host:port` or a URL for nsqds (`/nodes`), now and every
-    /// [`poll_interval`](DirectoryOptions::poll_interval); false if it does already, or if the pool is
-    /// closed.
+    /// [`poll_interval`](DirectoryOptions::poll_interval); false if it does already, or if the pool
+    /// is closed.
     ///
     /// # Errors
     /// [`UrlError`] if that cannot be asked.
@@ -219,8 +221,8 @@ impl ProducerPool {
         self.directory.add(address, now, &mut out.net)
     }
 
-    /// Asks this nsqlookupd no more; false if it is not known. Nsqds that only it lists vanish after
-    /// some rounds, if another one is asked.
+    /// Asks this nsqlookupd no more; false if it is not known. Nsqds that only it lists vanish
+    /// after some rounds, if another one is asked.
     pub fn remove_nsqlookupd(&mut self, address: &str) -> bool {
         self.directory.remove(address)
     }
@@ -228,8 +230,8 @@ impl ProducerPool {
     /// Publishes a message; its deadline is `publish_timeout` from now.
     ///
     /// # Errors
-    /// [`PublishError`] if it is not taken: [`Full`](PublishError::Full) for the moment, or because of
-    /// what it is. Nothing is completed then.
+    /// [`PublishError`] if it is not taken: [`Full`](PublishError::Full) for the moment, or because
+    /// of what it is. Nothing is completed then.
     pub fn publish(
         &mut self,
         topic: &TopicName,
@@ -257,8 +259,8 @@ impl ProducerPool {
         self.take(publish, now, out)
     }
 
-    /// Publishes several messages with one command: the broker takes all of them or, unless its disk
-    /// fails, none. The bodies are copied.
+    /// Publishes several messages with one command: the broker takes all of them or, unless its
+    /// disk fails, none. The bodies are copied.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -296,8 +298,9 @@ impl ProducerPool {
         Ok(id)
     }
 
-    /// Gives a publish a deadline of its own, earlier or later than `publish_timeout` made it; false if
-    /// it is over. To be called right after the publish, or any time before it is completed.
+    /// Gives a publish a deadline of its own, earlier or later than `publish_timeout` made it;
+    /// false if it is over. To be called right after the publish, or any time before it is
+    /// completed.
     ///
     /// An nsqd that answers nothing for `publish_timeout` loses its connection even so.
     pub fn set_deadline(&mut self, id: PublishId, deadline: Instant) -> bool {
@@ -311,8 +314,8 @@ impl ProducerPool {
         true
     }
 
-    /// Nobody waits for this publish any more: it is not sent unless it was sent already, and is not
-    /// among the completed ones. False if it is over.
+    /// Nobody waits for this publish any more: it is not sent unless it was sent already, and is
+    /// not among the completed ones. False if it is over.
     pub fn abandon(&mut self, id: PublishId, now: Now, out: &mut ProducerActions) -> bool {
         let Some(removed) = self.slots.remove(id) else { return false };
         self.withdraw(removed.place);
@@ -330,8 +333,8 @@ impl ProducerPool {
         }
     }
 
-    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is stopped;
-    /// publishes that were outstanding are not completed.
+    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is
+    /// stopped; publishes that were outstanding are not completed.
     pub fn abort(&mut self) {
         self.close_at.get_or_insert(Instant::ZERO);
         self.stopped = true;
@@ -486,9 +489,9 @@ impl ProducerPool {
         own.into_iter().chain(members).flatten().min()
     }
 
-    /// Adds the connections to `ids` about which [`handle_timeout`](Self::handle_timeout) would judge by what
-    /// has not come from them: they are silent, or answers are late. A driver that may have come to its timer
-    /// late reads from them first.
+    /// Adds the connections to `ids` about which [`handle_timeout`](Self::handle_timeout) would
+    /// judge by what has not come from them: they are silent, or answers are late. A driver that
+    /// may have come to its timer late reads from them first.
     pub fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
         let is_late = is_due(self.slots.next_deadline()) || is_due(self.close_at);
@@ -496,8 +499,8 @@ impl ProducerPool {
         ids.extend(members.filter_map(|member| member.producer.overdue(now, is_late)));
     }
 
-    /// Does not give this connection up before `until`, because it could not be read from. The deadlines of
-    /// publishes stay.
+    /// Does not give this connection up before `until`, because it could not be read from. The
+    /// deadlines of publishes stay.
     pub fn postpone(&mut self, id: DialId, until: Instant) {
         if let Some(at) = self.member_of(id)
             && let Some(member) = self.members.get_mut(at)
@@ -506,8 +509,8 @@ impl ProducerPool {
         }
     }
 
-    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there are
-    /// none. See [`Producer::swap_transmit`](super::Producer::swap_transmit).
+    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there
+    /// are none. See [`Producer::swap_transmit`](super::Producer::swap_transmit).
     pub fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
         spare.clear();
         if let Some(at) = self.member_of(id)

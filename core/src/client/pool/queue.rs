@@ -5,7 +5,8 @@ use alloc::collections::VecDeque;
 use super::super::actions::PublishId;
 use super::super::transactions::Publish;
 
-/// In order. What is over keeps its place until it is at the front, or until half of the queue is over.
+/// In order. What is over keeps its place until it is at the front, or until half of the queue is
+/// over.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: VecDeque<(PublishId, Publish)>,

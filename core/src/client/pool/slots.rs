@@ -9,8 +9,8 @@ use crate::time::Instant;
 /// The most publishes that may be outstanding in a pool, whatever `max_outstanding` says.
 pub const OUTSTANDING_MAX: usize = 1 << 20;
 
-/// A table whose slots are used again. An id is a number that rises, and its slot: so it is found at
-/// once, and never again when it is over.
+/// A table whose slots are used again. An id is a number that rises, and its slot: so it is found
+/// at once, and never again when it is over.
 #[derive(Debug)]
 pub(super) struct Slots {
     slots: Vec<Option<Slot>>,
@@ -21,8 +21,9 @@ pub(super) struct Slots {
     bytes: usize,
     count_max: usize,
     bytes_max: usize,
-    /// No deadline is before this. It is made exact when it has passed: with deadlines that rise that
-    /// costs one look at all slots per `publish_timeout`, and nothing when a publish completes.
+    /// No deadline is before this. It is made exact when it has passed: with deadlines that rise
+    /// that costs one look at all slots per `publish_timeout`, and nothing when a publish
+    /// completes.
     deadline_bound: Option<Instant>,
     room_wanted: bool,
     room_came: bool,

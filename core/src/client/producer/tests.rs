@@ -293,8 +293,8 @@ fn a_refused_publish_leaves_those_sent_behind_in_doubt() {
     rig.write();
     rig.publish("d").unwrap();
     rig.take_socket();
-    // An answer behind an error counts no more, but the broker may have carried out what is behind: to
-    // send it again could publish it twice.
+    // An answer behind an error counts no more, but the broker may have carried out what is behind:
+    // to send it again could publish it twice.
     rig.input(&[frame(0, OK), frame(1, text.as_bytes()), frame(0, OK)].concat());
     let refused = ConnectionError::Refused(text.into());
     assert_eq!(rig.completed(), [(0, Ok(())), (1, rejected(text)), (2, unknown(refused))]);

@@ -163,8 +163,9 @@ impl Rule {
     }
 }
 
-/// Reads an auth server's answer and tells what it grants: the JSON that AUTH answers, and for each of
-/// `asked` (topic, and channel or nothing for publishing) whether it is allowed. For tests and fuzzing.
+/// Reads an auth server's answer and tells what it grants: the JSON that AUTH answers, and for each
+/// of `asked` (topic, and channel or nothing for publishing) whether it is allowed. For tests and
+/// fuzzing.
 ///
 /// # Errors
 /// What the log would say.

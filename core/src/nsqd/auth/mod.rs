@@ -8,11 +8,12 @@
 //!                              ▲ ◄───────────────────────────────────┘
 //! ```
 //!
-//! While a server is asked, its connection's next command is not decoded; heartbeats go on. A command
-//! that finds the grant expired waits for the renewal. A running subscription is not checked again
-//! (weakness W17 names the reason: clients would see it).
+//! While a server is asked, its connection's next command is not decoded; heartbeats go on. A
+//! command that finds the grant expired waits for the renewal. A running subscription is not
+//! checked again (weakness W17 names the reason: clients would see it).
 //!
-//! Limits: [`AUTH_ANSWER_LEN_MAX`], [`ANSWER_PATTERNS_MAX`], [`PATTERN_SIZE_MAX`], [`PATTERNS_MAX`].
+//! Limits: [`AUTH_ANSWER_LEN_MAX`], [`ANSWER_PATTERNS_MAX`], [`PATTERN_SIZE_MAX`],
+//! [`PATTERNS_MAX`].
 //!
 //! Source: nsqd-protocol.md section 16.
 
@@ -266,7 +267,8 @@ impl Facts {
         ]
     }
 
-    /// Appends the query of a GET. A `?` that is there already changes nothing, as in the reference.
+    /// Appends the query of a GET. A `?` that is there already changes nothing, as in the
+    /// reference.
     fn push_query(&self, url: &mut String, secret: &[u8]) {
         let mut separator = '?';
         for (name, value) in self.values(secret) {

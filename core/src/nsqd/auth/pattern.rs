@@ -1,8 +1,8 @@
 //! Compiled patterns, shared by all connections of a shard that have the same.
 //!
-//! An auth server gives most of its clients the same few patterns, and a compiled one is some kilobytes.
-//! Limits: [`PATTERNS_MAX`], [`PATTERN_SIZE_MAX`]. Matching takes time in proportion to the name's
-//! length (64 bytes at most) times the pattern's size.
+//! An auth server gives most of its clients the same few patterns, and a compiled one is some
+//! kilobytes. Limits: [`PATTERNS_MAX`], [`PATTERN_SIZE_MAX`]. Matching takes time in proportion to
+//! the name's length (64 bytes at most) times the pattern's size.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -14,11 +14,12 @@ use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
 
 use super::syntax::parse;
 
-/// The most compiled patterns that a shard remembers. At one more it forgets all; connections keep those
-/// that they have.
+/// The most compiled patterns that a shard remembers. At one more it forgets all; connections keep
+/// those that they have.
 pub const PATTERNS_MAX: usize = 1024;
 
-/// Bytes that one compiled pattern may have. A larger one is refused like one that does not compile.
+/// Bytes that one compiled pattern may have. A larger one is refused like one that does not
+/// compile.
 pub const PATTERN_SIZE_MAX: usize = 256 * 1024;
 
 /// A compiled pattern. A clone costs next to nothing.

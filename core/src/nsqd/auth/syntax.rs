@@ -1,9 +1,9 @@
 //! Patterns of auth servers: Go's syntax as far as the engine here means the same by it.
 //!
-//! What an auth server writes is meant for Go's regexp. A pattern that silently meant something else here
-//! would let somebody in, so whatever Go refuses or reads differently is refused, by name, as are a few
-//! things that only Go knows (`\Q…\E`, octal digits, classes of Unicode, a `{` that stands for itself).
-//! Names are ASCII, so bytes are matched and Unicode is off.
+//! What an auth server writes is meant for Go's regexp. A pattern that silently meant something
+//! else here would let somebody in, so whatever Go refuses or reads differently is refused, by
+//! name, as are a few things that only Go knows (`\Q…\E`, octal digits, classes of Unicode, a `{`
+//! that stands for itself). Names are ASCII, so bytes are matched and Unicode is off.
 //!
 //! Source: nsqd-protocol.md section 16 ("RE2 syntax").
 

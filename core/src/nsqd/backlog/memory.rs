@@ -26,8 +26,8 @@ pub(super) struct Memory {
     len: usize,
 }
 
-/// A message, or a run, which is one allocation for many messages: so that none of them costs more than it
-/// would alone.
+/// A message, or a run, which is one allocation for many messages: so that none of them costs more
+/// than it would alone.
 #[derive(Debug)]
 enum Entry {
     Message(Message),
@@ -90,8 +90,8 @@ impl Memory {
         Some(*run)
     }
 
-    /// Drops what came last, so that at most `len` messages are left. `dropped` is told of those that came
-    /// alone.
+    /// Drops what came last, so that at most `len` messages are left. `dropped` is told of those
+    /// that came alone.
     pub(super) fn truncate(&mut self, len: usize, mut dropped: impl FnMut(MessageId)) {
         while self.len > len
             && let Some(last) = self.entries.pop_back()

@@ -96,7 +96,8 @@ struct World {
     files: MemoryFiles,
     now: Now,
     next_id: u64,
-    /// The messages that wait, in the order in which they came. Without a disk they leave in that order.
+    /// The messages that wait, in the order in which they came. Without a disk they leave in that
+    /// order.
     waiting: VecDeque<MessageId>,
     /// Those of them that were never popped.
     fresh: BTreeSet<MessageId>,
@@ -273,8 +274,9 @@ impl World {
 }
 
 proptest! {
-    /// What waits comes once, fresh messages in the order of publishing and with their due times, whichever
-    /// part of them was on disk and however slow that is; each publish hears of its disk once.
+    /// What waits comes once, fresh messages in the order of publishing and with their due times,
+    /// whichever part of them was on disk and however slow that is; each publish hears of its disk
+    /// once.
     #[test]
     fn nothing_is_lost_and_the_order_is_kept(
         kind in prop::sample::select(alloc::vec![Kind::Dropped, Kind::Disk, Kind::Disk, Kind::Nowhere]),

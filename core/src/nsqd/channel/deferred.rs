@@ -5,7 +5,8 @@ use core::cmp::Ordering;
 use crate::message::Message;
 use crate::time::Instant;
 
-/// A message that is kept back. The heap gives out the earliest first, and of equals the first put in.
+/// A message that is kept back. The heap gives out the earliest first, and of equals the first put
+/// in.
 #[derive(Debug)]
 pub(super) struct Deferred {
     pub(super) due: Instant,

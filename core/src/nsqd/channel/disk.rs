@@ -21,9 +21,9 @@ impl Channel {
         self.backlog.delete(out);
     }
 
-    /// Has everything that is in memory written to disk: what waits, what is in flight, what is deferred
-    /// (storage-formats.md section 8). Nothing is taken or delivered any more; it is done when
-    /// [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`.
+    /// Has everything that is in memory written to disk: what waits, what is in flight, what is
+    /// deferred (storage-formats.md section 8). Nothing is taken or delivered any more; it is done
+    /// when [`is_flushed`](Self::is_flushed). A disk that refuses is given up at `until`.
     pub fn flush(&mut self, until: Instant, now: Now, out: &mut impl ChannelOutput) {
         self.stopped = true;
         for (_, consumer) in self.consumers.iter_mut() {

@@ -11,15 +11,15 @@
 //!
 //! Invariants:
 //! - a message is in exactly one of backlog, in flight, deferred;
-//! - while a message waits in the backlog, the channel is paused, or no consumer is ready, or the disk
-//!   has to be waited for;
+//! - while a message waits in the backlog, the channel is paused, or no consumer is ready, or the
+//!   disk has to be waited for;
 //! - a consumer never has more in flight than the RDY it had when the last one was delivered;
-//! - a message that came from the disk keeps its record until it is finished, so that it is delivered
-//!   again after a crash.
+//! - a message that came from the disk keeps its record until it is finished, so that it is
+//!   delivered again after a crash.
 //!
-//! Limits: those of the [backlog](super::backlog): `--mem-queue-size` in memory, then the disk, and then
-//! the topic is told that there is no room ([`Channel::room`]). In flight are at most as many as the
-//! consumers' RDY. What clients defer is bounded by nothing, as in the reference.
+//! Limits: those of the [backlog](super::backlog): `--mem-queue-size` in memory, then the disk, and
+//! then the topic is told that there is no room ([`Channel::room`]). In flight are at most as many
+//! as the consumers' RDY. What clients defer is bounded by nothing, as in the reference.
 //! Source: nsqd-protocol.md sections 10 to 13.
 
 mod deferred;
@@ -44,8 +44,9 @@ use crate::time::{Instant, Now};
 
 /// What a channel asks of its owner. Infallible, and never enters the channel again.
 pub trait ChannelOutput: BacklogOutput {
-    /// Sends `message` to `conn`. The message is lent: it is kept in flight afterwards. Returns whether
-    /// the connection can take another one now; if not, [`Channel::unblock`] says when it can again.
+    /// Sends `message` to `conn`. The message is lent: it is kept in flight afterwards. Returns
+    /// whether the connection can take another one now; if not, [`Channel::unblock`] says when it
+    /// can again.
     fn deliver(&mut self, conn: ConnId, message: &Message) -> bool;
 }
 
@@ -115,8 +116,8 @@ pub struct Channel {
     deferred: BinaryHeap<Deferred>,
     deferrals: u64,
     consumers: Arena<ConsumerId, Consumer>,
-    /// Who gets the next message. Contains every consumer that can take one, and perhaps some that no
-    /// longer can; those are dropped when their turn comes.
+    /// Who gets the next message. Contains every consumer that can take one, and perhaps some that
+    /// no longer can; those are dropped when their turn comes.
     ready: Line,
     /// Each consumer's earliest in-flight deadline, or an earlier time.
     deadlines: Deadlines<ConsumerId>,
@@ -149,7 +150,8 @@ impl Consumer {
 }
 
 impl Channel {
-    /// A channel that has what its disk has. `seed` decides which messages a sampling consumer gets.
+    /// A channel that has what its disk has. `seed` decides which messages a sampling consumer
+    /// gets.
     pub fn new(
         name: ChannelName,
         topic: TopicId,
@@ -193,8 +195,8 @@ impl Channel {
         self.topic
     }
 
-    /// How many more messages the topic may put before it should wait. An ephemeral channel always has
-    /// room: it drops.
+    /// How many more messages the topic may put before it should wait. An ephemeral channel always
+    /// has room: it drops.
     pub fn room(&self) -> usize {
         self.backlog.room()
     }
@@ -209,8 +211,8 @@ impl Channel {
         self.backlog.memory_room()
     }
 
-    /// Takes a message from the topic and delivers it if a consumer is ready. If it has to be written
-    /// first, the outcome is told under `ticket`.
+    /// Takes a message from the topic and delivers it if a consumer is ready. If it has to be
+    /// written first, the outcome is told under `ticket`.
     pub fn put(
         &mut self,
         message: Message,
@@ -221,8 +223,8 @@ impl Channel {
         self.enqueue(message, ticket, now, out);
     }
 
-    /// Takes messages from the topic, of which [`memory_room`](Self::memory_room) says that none has to be
-    /// written first, and delivers them as far as consumers are ready.
+    /// Takes messages from the topic, of which [`memory_room`](Self::memory_room) says that none
+    /// has to be written first, and delivers them as far as consumers are ready.
     pub fn put_run(&mut self, run: Run, now: Now, out: &mut impl ChannelOutput) {
         self.counters.messages += run.list.len() as u64;
         self.backlog.put_run(run);
@@ -315,8 +317,8 @@ impl Channel {
         Ok(())
     }
 
-    /// FINs, up to the first of a message that is not in flight to this consumer. Returns how many were
-    /// acted on.
+    /// FINs, up to the first of a message that is not in flight to this consumer. Returns how many
+    /// were acted on.
     pub fn finish_all(
         &mut self,
         consumer: ConsumerId,
@@ -418,7 +420,8 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) -> bool {
         let Some(mut entry) = self.consumers.remove(consumer) else { return false };
-        // On a channel without messages nobody's turn comes, and those who left would never be dropped.
+        // On a channel without messages nobody's turn comes, and those who left would never be
+        // dropped.
         if self.ready.len() > 2 * self.consumers.len() + READY_KEPT {
             let consumers = &self.consumers;
             self.ready.retain(|id| consumers.get(*id).is_some());
@@ -436,8 +439,8 @@ impl Channel {
         self.dispatch(now, out);
     }
 
-    /// Delivers nothing from now on, for good: the broker stops, and what comes back from consumers that
-    /// leave must not go to others that leave next.
+    /// Delivers nothing from now on, for good: the broker stops, and what comes back from consumers
+    /// that leave must not go to others that leave next.
     pub const fn stop(&mut self) {
         self.stopped = true;
     }
@@ -578,8 +581,8 @@ impl Channel {
         self.dispatch(now, out);
     }
 
-    /// Delivers what waits to who is ready. An ephemeral channel then drops what came last and does not
-    /// fit: what somebody can have now needs no room.
+    /// Delivers what waits to who is ready. An ephemeral channel then drops what came last and does
+    /// not fit: what somebody can have now needs no room.
     fn dispatch(&mut self, now: Now, out: &mut impl ChannelOutput) {
         while self.flows()
             && !self.ready.is_empty()

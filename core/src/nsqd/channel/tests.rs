@@ -284,8 +284,8 @@ fn room_and_what_happens_without() {
     assert_eq!(ephemeral.counters().messages, 5);
 }
 
-/// Two servers' data in one folder: each of two messages with one id is tracked, answered by whoever
-/// has it, and comes back in time (nsqd-protocol.md W24).
+/// Two servers' data in one folder: each of two messages with one id is tracked, answered by
+/// whoever has it, and comes back in time (nsqd-protocol.md W24).
 #[test]
 fn an_id_that_comes_twice_is_two_messages() {
     let (mut channel, mut out) = (channel("c"), Sink::default());
@@ -308,7 +308,8 @@ fn an_id_that_comes_twice_is_two_messages() {
     assert_eq!(channel.finish(a, MessageId(7), at(2000), &mut out), Err(NotInFlight::Unknown));
 }
 
-/// What a consumer gives back, or lets time out, is not dropped while that consumer has room for it.
+/// What a consumer gives back, or lets time out, is not dropped while that consumer has room for
+/// it.
 #[test]
 fn an_ephemeral_channel_keeps_what_can_be_delivered_again() {
     let (mut channel, mut out) = (channel("c#ephemeral"), Sink::default());

@@ -1,15 +1,16 @@
-//! The server's side of one V2 connection: handshake, options, answers in order, deadlines, bytes owed.
+//! The server's side of one V2 connection: handshake, options, answers in order, deadlines, bytes
+//! owed.
 //!
 //! ```text
 //!   Magic ──"  V2"──► Open ──fatal error, end of input──► Ending ──everything sent──► gone
 //! ```
 //!
-//! Answers carry no id in NSQ, so they leave in command order: a command whose outcome is not known yet
-//! holds a place in the queue of replies, and later answers wait behind it. Messages and heartbeats do
-//! not wait. Limits: [`PENDING_REPLIES_MAX`] open answers, then no further command is decoded;
-//! [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; a whole body's length of
-//! unanswered publishes, likewise, so that two bodies are the most; [`OWED_LEN_MAX`] bytes owed, then no
-//! further message is delivered.
+//! Answers carry no id in NSQ, so they leave in command order: a command whose outcome is not known
+//! yet holds a place in the queue of replies, and later answers wait behind it. Messages and
+//! heartbeats do not wait. Limits: [`PENDING_REPLIES_MAX`] open answers, then no further command is
+//! decoded; [`REPLIES_OWED_MAX`] bytes of answers that the peer does not take, likewise; a whole
+//! body's length of unanswered publishes, likewise, so that two bodies are the most;
+//! [`OWED_LEN_MAX`] bytes owed, then no further message is delivered.
 //!
 //! Behind an IDENTIFY that asks for them there are layers between socket and protocol: TLS, Snappy,
 //! Deflate. Then `transmit` holds plain bytes, which are encoded when the driver takes them.
@@ -62,8 +63,8 @@ pub(super) struct Connection {
     decoder: Decoder,
     pub(super) state: State,
     pub(super) settings: Settings,
-    /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later one
-    /// says (section 8.6).
+    /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later
+    /// one says (section 8.6).
     pub(super) delivery: Option<Settings>,
     /// How near the first IDENTIFY says that it is.
     pub(super) nearness: Nearness,
@@ -77,8 +78,8 @@ pub(super) struct Connection {
     upgrade: Option<Box<Upgrade>>,
     /// Whether the driver was told that there is something to send.
     announced: bool,
-    /// Bytes not yet written, those in the driver's hands included. They count as they are: plain before
-    /// they are encoded, on the wire afterwards.
+    /// Bytes not yet written, those in the driver's hands included. They count as they are: plain
+    /// before they are encoded, on the wire afterwards.
     owed: usize,
     /// How many of them are answers.
     replies_owed: usize,
@@ -96,8 +97,9 @@ pub(super) struct Connection {
     /// The earliest time at which the shard will look at this connection.
     pub(super) armed: Option<Instant>,
     pub(super) subscription: Option<(ChannelId, ConsumerId)>,
-    /// A SUB that waits for earlier answers, for the move to its channel's shard, or, once it has joined, for
-    /// the channels of the topic that it made. It lasts a moment, and the names are long.
+    /// A SUB that waits for earlier answers, for the move to its channel's shard, or, once it has
+    /// joined, for the channels of the topic that it made. It lasts a moment, and the names are
+    /// long.
     pub(super) subscribing: Option<Box<(TopicName, ChannelName)>>,
     /// Whether the driver was told to move it.
     pub(super) moving: bool,
@@ -111,7 +113,8 @@ pub(super) struct Connection {
     pub_counts: Vec<(TopicName, u64)>,
 }
 
-/// What the statistics show of a client; each text has at most [`IDENTITY_LEN_MAX`](super::config) bytes.
+/// What the statistics show of a client; each text has at most [`IDENTITY_LEN_MAX`](super::config)
+/// bytes.
 #[derive(Debug)]
 pub(super) struct Identity {
     pub(super) client_id: String,
@@ -258,8 +261,8 @@ impl Connection {
                     // Carrying it out makes the topic.
                     let _ = self.decoder.opened();
                 }
-                // The deadline runs anew from the end of each command (section 9). The shard looks at it
-                // when it has gone by, so that this costs one store.
+                // The deadline runs anew from the end of each command (section 9). The shard looks
+                // at it when it has gone by, so that this costs one store.
                 self.restart_read_deadline(now);
                 Some(command)
             }
@@ -310,8 +313,8 @@ impl Connection {
         self.phase == Phase::Open && self.decoder.publishes_next(input)
     }
 
-    /// How much room the body needs that is half there, of which there are `len` bytes; 0 for one that needs
-    /// none of the shared part.
+    /// How much room the body needs that is half there, of which there are `len` bytes; 0 for one
+    /// that needs none of the shared part.
     pub(super) fn room_needed(&self, len: usize) -> usize {
         match self.decoder.body_len() {
             // The size that an MPUB declares may be too small, as nobody compares the two.
@@ -321,7 +324,8 @@ impl Connection {
         }
     }
 
-    /// There is `input` that makes no command yet: it has to be one in time also without heartbeats.
+    /// There is `input` that makes no command yet: it has to be one in time also without
+    /// heartbeats.
     pub(super) fn mind_rest(&mut self, input: &[u8], now: Now) {
         if self.phase == Phase::Open
             && self.read_deadline.is_none()
@@ -341,7 +345,8 @@ impl Connection {
         }
     }
 
-    /// Tells the client that it is refused. The shard makes the topic that some refused commands create.
+    /// Tells the client that it is refused. The shard makes the topic that some refused commands
+    /// create.
     pub(super) fn refuse(&mut self, error: ProtocolError, now: Now, out: &mut Actions) {
         self.creates = error.creates().map(Box::new);
         out.events.push(Event::ClientRefused(self.peer, error.clone()));

@@ -6,8 +6,9 @@
 //!   plain    at most 5 s       TLS                          packed
 //! ```
 //!
-//! The ladder begins when all earlier answers are on their way, and until its end no command is decoded and
-//! no heartbeat sent (weakness W19). Bytes that came too early wait and go through the new layer.
+//! The ladder begins when all earlier answers are on their way, and until its end no command is
+//! decoded and no heartbeat sent (weakness W19). Bytes that came too early wait and go through the
+//! new layer.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -58,7 +59,8 @@ pub(in crate::nsqd) struct Workspace {
 }
 
 impl Connection {
-    /// What of the upgrades can be had: layers only come on top, and none comes twice (section 8.6, W1).
+    /// What of the upgrades can be had: layers only come on top, and none comes twice (section 8.6,
+    /// W1).
     pub(super) fn possible(&self, mut asked: Upgrades) -> Upgrades {
         let Some(upgrade) = &self.upgrade else { return asked };
         let is_packed = upgrade.stack.packing().is_some();
@@ -186,8 +188,8 @@ impl Connection {
         Some(workspace.inputs.lend(plain, missing))
     }
 
-    /// Takes back what was lent out, without what was carried out. If there were so many `layers` then
-    /// and there are more now, it goes through the new one.
+    /// Takes back what was lent out, without what was carried out. If there were so many `layers`
+    /// then and there are more now, it goes through the new one.
     pub(in crate::nsqd) fn return_plain(
         &mut self,
         plain: BytesMut,
@@ -204,8 +206,8 @@ impl Connection {
         }
     }
 
-    /// Decodes the next step of `wire` into `plain`. Returns whether it is worth another call once the
-    /// commands in `plain` are carried out.
+    /// Decodes the next step of `wire` into `plain`. Returns whether it is worth another call once
+    /// the commands in `plain` are carried out.
     pub(in crate::nsqd) fn decode(
         &mut self,
         wire: &mut BytesMut,

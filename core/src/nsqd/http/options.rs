@@ -1,4 +1,5 @@
-//! `/config`: an nsqd's options as they are shown and, two of them, changed (http-and-ops.md section 2.9).
+//! `/config`: an nsqd's options as they are shown and, two of them, changed (http-and-ops.md
+//! section 2.9).
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -138,7 +139,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// A list is shown as it was put, or it is too long; a level in any letter case is the level.
+        /// A list is shown as it was put, or it is too long; a level in any letter case is the
+        /// level.
         #[test]
         fn what_is_put_is_shown(
             addresses in prop::collection::vec(".{0,12}", 0..8),
@@ -171,8 +173,8 @@ mod tests {
             prop_assert_eq!(&options.answer(&request).body[..], number.as_bytes());
         }
 
-        /// Any body is refused or means one of two things; what is refused or only looked at changes
-        /// nothing, and no name becomes known.
+        /// Any body is refused or means one of two things; what is refused or only looked at
+        /// changes nothing, and no name becomes known.
         #[test]
         fn any_change_is_judged(
             name in prop_oneof![Just(LOOKUPDS), Just(LOG_LEVEL), Just("deflate"), Just("")],

@@ -736,8 +736,8 @@ fn failures_are_shown_in_the_statistics() {
 }
 
 proptest! {
-    /// Whatever is asked, the answer is no surprise: only publishes stay out of the log, and a topic is
-    /// made only by them.
+    /// Whatever is asked, the answer is no surprise: only publishes stay out of the log, and a
+    /// topic is made only by them.
     #[test]
     fn any_request_is_judged(
         method in "GET|POST|PUT",

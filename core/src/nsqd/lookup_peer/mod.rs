@@ -1,4 +1,5 @@
-//! nsqd's connection to one nsqlookupd (nsqd-protocol.md section 18, nsqlookupd-protocol.md section 8).
+//! nsqd's connection to one nsqlookupd (nsqd-protocol.md section 18, nsqlookupd-protocol.md section
+//! 8).
 //!
 //! ```text
 //!           start                   connected                  info
@@ -8,15 +9,16 @@
 //!    any            Waiting <------------------------------------------------+
 //! ```
 //!
-//! A REGISTER that is refused ends nothing: the nsqlookupd has no room for it, or for it now, and keeps
-//! the rest. It is tried again, later and later ([`Retry`]). An `E_…` to PING says that registrations
-//! were dropped: then all are tried again.
+//! A REGISTER that is refused ends nothing: the nsqlookupd has no room for it, or for it now, and
+//! keeps the rest. It is tried again, later and later (`Retry`). An `E_…` to PING says that
+//! registrations were dropped: then all are tried again.
 //!
-//! Whenever a connection is new, the machine asks its owner for everything that exists and registers
-//! that; changes meanwhile are queued behind it. So a lost command is never repeated: after a failure
-//! all is told anew. Where it differs from the reference (nsqlookupd-protocol.md W15): one nsqlookupd does not delay
-//! another, a connection that ends is made again at once and not at the next event, failures back off,
-//! commands go out without waiting for each other's answers, and an `E_…` answer counts.
+//! Whenever a connection is new, the machine asks its owner for everything that exists and
+//! registers that; changes meanwhile are queued behind it. So a lost command is never repeated:
+//! after a failure all is told anew. Where it differs from the reference (nsqlookupd-protocol.md
+//! W15): one nsqlookupd does not delay another, a connection that ends is made again at once and
+//! not at the next event, failures back off, commands go out without waiting for each other's
+//! answers, and an `E_…` answer counts.
 //!
 //! Limits: [`OUTSTANDING_MAX`], [`QUEUE_ROOM`], [`REFUSED_MAX`], and the answers' length given at
 //! construction.
@@ -51,11 +53,11 @@ pub trait PeerOutput {
     fn dial(&mut self);
     /// Send these bytes on the connection, behind what was sent before.
     fn send(&mut self, bytes: &[u8]);
-    /// Close the connection, or give up making it, and forget what was not sent. Nothing that happens
-    /// to it later, not even its end, is told to the machine.
+    /// Close the connection, or give up making it, and forget what was not sent. Nothing that
+    /// happens to it later, not even its end, is told to the machine.
     fn close(&mut self);
-    /// Append everything that exists now: a topic without channels as itself, of any other topic its
-    /// channels, and nothing else of it.
+    /// Append everything that exists now: a topic without channels as itself, of any other topic
+    /// its channels, and nothing else of it.
     fn registrations(&mut self, all: &mut Vec<Registration>);
     /// Write a line into the log.
     fn event(&mut self, event: LookupPeerEvent);
@@ -117,8 +119,9 @@ pub enum Command {
 }
 
 impl LookupPeer {
-    /// A connection that is not made yet, to the nsqlookupd at `address` (`host:port`), for the nsqd
-    /// that `info` describes. Answers are at most `reply_len_max` bytes (nsqd's `max-body-size`).
+    /// A connection that is not made yet, to the nsqlookupd at `address` (`host:port`), for the
+    /// nsqd that `info` describes. Answers are at most `reply_len_max` bytes (nsqd's
+    /// `max-body-size`).
     pub fn new(address: String, info: &PeerInfo, reply_len_max: usize, seed: u64) -> Self {
         let mut hello = MAGIC.to_vec();
         encode_identify(info.to_json().as_bytes(), &mut hello);
@@ -150,8 +153,8 @@ impl LookupPeer {
         self.info.as_ref()
     }
 
-    /// Whether the nsqlookupd is being reached for the first time, and it is not known yet whether it
-    /// can be.
+    /// Whether the nsqlookupd is being reached for the first time, and it is not known yet whether
+    /// it can be.
     pub const fn is_undecided(&self) -> bool {
         let tries = matches!(self.state, State::Dialing { .. } | State::Identifying { .. });
         tries && self.info.is_none() && self.failures == 0
@@ -466,9 +469,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// longest lines is 35 KiB.
 pub const OUTSTANDING_MAX: usize = 256;
 
-/// How many changes are queued at most, on top of as many as the full registration of the connection
-/// had. One more ends the connection, and the next one begins with a full registration, so that
-/// nothing is lost: 10,000 changes are 1.3 MB, and mean that answers stopped keeping up.
+/// How many changes are queued at most, on top of as many as the full registration of the
+/// connection had. One more ends the connection, and the next one begins with a full registration,
+/// so that nothing is lost: 10,000 changes are 1.3 MB, and mean that answers stopped keeping up.
 pub const QUEUE_ROOM: usize = 10_000;
 
 /// The shortest wait after a failure.

@@ -17,12 +17,14 @@ pub(super) enum Change {
 /// Changes of one topic stay in order, and the state that they lead to is the one that sending all
 /// of them would lead to; what makes no difference any more is left out:
 ///
-/// - a REGISTER that waits already and is not followed by an UNREGISTER of its topic is not queued twice;
+/// - a REGISTER that waits already and is not followed by an UNREGISTER of its topic is not queued
+///   twice;
 /// - the UNREGISTER of a channel turns its waiting REGISTER into one of the topic, which a REGISTER
 ///   of a channel implies;
 /// - the UNREGISTER of a topic drops the waiting REGISTERs of the topic and its channels.
 ///
-/// UNREGISTERs are never left out: the reference collects an ephemeral channel only when it is named.
+/// UNREGISTERs are never left out: the reference collects an ephemeral channel only when it is
+/// named.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     changes: VecDeque<Change>,

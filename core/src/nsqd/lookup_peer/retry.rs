@@ -9,8 +9,8 @@ use crate::protocol::lookup::Registration;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 
-/// The topics of which something was refused. Topics and not registrations, because what of them exists
-/// when it is time may be something else.
+/// The topics of which something was refused. Topics and not registrations, because what of them
+/// exists when it is time may be something else.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
     topics: BTreeSet<TopicName>,
@@ -42,7 +42,8 @@ impl Retry {
         self.arm(now, rng)
     }
 
-    /// Something was refused, and it is not known what; whether that is the first since the last round.
+    /// Something was refused, and it is not known what; whether that is the first since the last
+    /// round.
     pub(super) fn note_all(&mut self, now: Now, rng: &mut Rng) -> bool {
         self.is_all = true;
         self.arm(now, rng)
@@ -57,8 +58,8 @@ impl Retry {
         self.due = None;
     }
 
-    /// The nsqlookupd is well, and everything has been sent: if nothing of it was refused, the waits
-    /// begin anew.
+    /// The nsqlookupd is well, and everything has been sent: if nothing of it was refused, the
+    /// waits begin anew.
     pub(super) const fn calm(&mut self) {
         if self.due.is_none() {
             self.rounds = 0;
@@ -78,8 +79,8 @@ impl Retry {
     }
 }
 
-/// How many topics are remembered of which something was refused; beyond it everything is registered
-/// again. They are some 1.3 MB.
+/// How many topics are remembered of which something was refused; beyond it everything is
+/// registered again. They are some 1.3 MB.
 pub const REFUSED_MAX: usize = 10_000;
 
 /// The longest wait before the first round.

@@ -351,7 +351,8 @@ fn bad_answers_end_the_connection() {
     assert_eq!(out.done(), [Action::Close]);
 }
 
-/// When what was refused is tried again, in milliseconds after `from`; PINGs meanwhile are answered.
+/// When what was refused is tried again, in milliseconds after `from`; PINGs meanwhile are
+/// answered.
 fn retry(peer: &mut LookupPeer, from: u64, out: &mut Owner) -> (u64, Vec<Action>) {
     loop {
         let due = peer.poll_timeout().unwrap();
@@ -726,8 +727,8 @@ fn everything(exists: &BTreeSet<Registration>) -> Vec<Registration> {
 }
 
 proptest! {
-    /// Whatever comes and goes while the connection does too: in the end the nsqlookupd knows what there
-    /// is, and while all is told and answered it never knows anything else.
+    /// Whatever comes and goes while the connection does too: in the end the nsqlookupd knows what
+    /// there is, and while all is told and answered it never knows anything else.
     #[test]
     fn the_nsqlookupd_knows_what_there_is(steps in prop::collection::vec(step(), 0..80)) {
         let mut scene = Scene {

@@ -1,4 +1,5 @@
-//! The admin API: what is carried out here, what goes to a topic's home, what all shards answer together.
+//! The admin API: what is carried out here, what goes to a topic's home, what all shards answer
+//! together.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -94,8 +95,8 @@ impl Shard {
         result.map_or_else(AdminReply::Refused, |()| AdminReply::Done)
     }
 
-    /// Answers a request that was carried out. A pause is answered when it will survive a crash, and who
-    /// makes a topic when it has its channels.
+    /// Answers a request that was carried out. A pause is answered when it will survive a crash,
+    /// and who makes a topic when it has its channels.
     pub(super) fn answer_admin(
         &mut self,
         request: &AdminRequest,
@@ -281,8 +282,8 @@ impl Shard {
         }
     }
 
-    /// This shard's part of the statistics, as it is just now. Those of the whole broker are asked for with
-    /// [`AdminRequest::Stats`].
+    /// This shard's part of the statistics, as it is just now. Those of the whole broker are asked
+    /// for with [`AdminRequest::Stats`].
     pub fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
@@ -451,8 +452,8 @@ impl Shard {
     }
 }
 
-/// Topics, channels and clients of one page of the statistics, of each shard: a fraction of a millisecond.
-/// The last topic of a page is in it with all that it has.
+/// Topics, channels and clients of one page of the statistics, of each shard: a fraction of a
+/// millisecond. The last topic of a page is in it with all that it has.
 const PAGE_LEN: usize = 256;
 
 fn client_stats(conn: &Connection, consumer: Option<ConsumerStats>) -> ClientStats {

@@ -1,5 +1,5 @@
-//! HTTP requests of a shard: few at a time, the rest in a queue, each for somebody who may be gone when
-//! the answer comes.
+//! HTTP requests of a shard: few at a time, the rest in a queue, each for somebody who may be gone
+//! when the answer comes.
 
 use alloc::collections::VecDeque;
 

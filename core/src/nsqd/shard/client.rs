@@ -74,8 +74,8 @@ impl Shard {
         }
     }
 
-    /// Carries out the FINs that `input` begins with, all at once, and takes them out. Those that are to be
-    /// refused are left for [`execute`](Self::execute).
+    /// Carries out the FINs that `input` begins with, all at once, and takes them out. Those that
+    /// are to be refused are left for [`execute`](Self::execute).
     pub(super) fn take_finishes(
         &mut self,
         conn: ConnId,
@@ -98,8 +98,8 @@ impl Shard {
         }
     }
 
-    /// Carries out a SUB once the answers before it are out: here if this is the topic's home, else the
-    /// connection moves there first.
+    /// Carries out a SUB once the answers before it are out: here if this is the topic's home, else
+    /// the connection moves there first.
     pub(super) fn try_subscribe(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(connection) = self.conns.get_mut(conn) else { return };
         let Some((topic, channel)) = connection.subscribing.as_deref().copied() else { return };

@@ -1,9 +1,9 @@
 //! The end: what is only in memory is written to the disk, for as long as that makes sense.
 //!
-//! - A queue whose disk *refuses* and that has something to lose tries for [`CLOSE_PATIENCE`] and once more;
-//!   one that has nothing to lose is done at the first refusal.
-//! - A disk that does not *answer* at all is waited for as long, and [`LAST_CHANCE`] more in case that it was
-//!   this process that stood still.
+//! - A queue whose disk *refuses* and that has something to lose tries for [`CLOSE_PATIENCE`] and
+//!   once more; one that has nothing to lose is done at the first refusal.
+//! - A disk that does not *answer* at all is waited for as long, and [`LAST_CHANCE`] more in case
+//!   that it was this process that stood still.
 //!
 //! So a stop ends whatever the disk does. What is lost then is told by queue, for the first
 //! [`LINES_MAX`], and in all.
@@ -28,7 +28,8 @@ pub struct FlushFailure {
     pub messages: u64,
     /// Queues that they were in.
     pub queues: u64,
-    /// The list of topics and channels is not as it was: what was made, deleted or paused last is forgotten.
+    /// The list of topics and channels is not as it was: what was made, deleted or paused last is
+    /// forgotten.
     pub lost_list: bool,
     /// The disk did not answer.
     pub hangs: bool,
@@ -106,8 +107,8 @@ impl Ending {
 
 impl Shard {
     /// Writes what is only in memory to the disk. To be called once after
-    /// [`shut_down`](Self::shut_down), when no shard of the node has connections any more; it is done
-    /// when [`is_flushed`](Self::is_flushed).
+    /// [`shut_down`](Self::shut_down), when no shard of the node has connections any more; it is
+    /// done when [`is_flushed`](Self::is_flushed).
     pub fn flush(&mut self, now: Now, out: &mut Actions) {
         if !self.config.disk || self.flushing {
             return;
@@ -121,7 +122,8 @@ impl Shard {
             let is_ephemeral = entry.topic.name().is_ephemeral();
             for channel in entry.topic.channels().to_vec() {
                 let flushed = self.on_channel(channel, now, out, |channel, now, out| {
-                    // Nothing lists it, so what has no messages would lie there for good (W18).
+                    // Nothing lists it, so what has no messages would lie there for good
+                    // (nsqd-protocol.md W18).
                     if is_ephemeral && channel.is_empty() {
                         channel.delete(out);
                     } else {
@@ -156,8 +158,8 @@ impl Shard {
                 && (self.id.0 != 0 || self.is_last_metadata_asked() && self.metadata.is_done())
     }
 
-    /// What is lost, or may be, because the disk did not take it in time; `None` if nothing is. To be asked
-    /// when [`is_flushed`](Self::is_flushed).
+    /// What is lost, or may be, because the disk did not take it in time; `None` if nothing is. To
+    /// be asked when [`is_flushed`](Self::is_flushed).
     pub fn flush_failure(&self) -> Option<FlushFailure> {
         Some(self.ending.failure).filter(|failure| *failure != FlushFailure::default())
     }

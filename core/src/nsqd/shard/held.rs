@@ -16,25 +16,30 @@ pub struct Held {
     /// [`room_len_max`](Shard::room_len_max).
     pub room_len: usize,
     /// Messages in the memory of a topic or channel that were never delivered; limit
-    /// [`mem_queue_size`](crate::nsqd::Config::mem_queue_size), at least 1 without a disk, and one batch less
-    /// one message, and those whose delay is over.
+    /// [`mem_queue_size`](crate::nsqd::Config::mem_queue_size), at least 1 without a disk, and one
+    /// batch less one message, and those whose delay is over.
     pub fresh: usize,
-    /// Due times that are kept for messages on disk; limit [`DUE_TIMES_MAX`](crate::nsqd::DUE_TIMES_MAX).
+    /// Due times that are kept for messages on disk; limit
+    /// [`DUE_TIMES_MAX`](crate::nsqd::DUE_TIMES_MAX).
     pub due_times: usize,
-    /// Messages of a queue that are not written yet; limit [`PENDING_MAX`](crate::storage::PENDING_MAX) and
-    /// one batch less one message.
+    /// Messages of a queue that are not written yet; limit
+    /// [`PENDING_MAX`](crate::storage::PENDING_MAX) and one batch less one message.
     pub unwritten: usize,
-    /// Bytes of such messages; limit [`PENDING_LEN_MAX`](crate::storage::PENDING_LEN_MAX) and one batch.
+    /// Bytes of such messages; limit [`PENDING_LEN_MAX`](crate::storage::PENDING_LEN_MAX) and one
+    /// batch.
     pub unwritten_len: u64,
-    /// Bytes that were read ahead of a queue; limit [`STAGED_LEN_MAX`](crate::storage::STAGED_LEN_MAX), unless
-    /// it is one record.
+    /// Bytes that were read ahead of a queue; limit
+    /// [`STAGED_LEN_MAX`](crate::storage::STAGED_LEN_MAX), unless it is one record.
     pub read_ahead_len: usize,
-    /// HTTP requests of the shard that are under way; limit [`CALLS_MAX`](crate::nsqd::config::CALLS_MAX).
+    /// HTTP requests of the shard that are under way; limit
+    /// [`CALLS_MAX`](crate::nsqd::config::CALLS_MAX).
     pub calls: usize,
-    /// Topics; limit [`max_topics`](crate::nsqd::Config::max_topics) over all shards, and those of the start.
+    /// Topics; limit [`max_topics`](crate::nsqd::Config::max_topics) over all shards, and those of
+    /// the start.
     pub topics: usize,
     /// Channels of a topic; limit
-    /// [`max_channels_per_topic`](crate::nsqd::Config::max_channels_per_topic), and those of the start.
+    /// [`max_channels_per_topic`](crate::nsqd::Config::max_channels_per_topic), and those of the
+    /// start.
     pub channels: usize,
 }
 
@@ -55,8 +60,8 @@ impl Shard {
         held
     }
 
-    /// The limit of [`Held::room_len`], in bytes: the shard's room, and the allowance and what is read at a
-    /// time of as many connections as there were.
+    /// The limit of [`Held::room_len`], in bytes: the shard's room, and the allowance and what is
+    /// read at a time of as many connections as there were.
     pub fn room_len_max(&self) -> usize {
         self.room.len_max()
     }

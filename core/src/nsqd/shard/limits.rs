@@ -1,9 +1,10 @@
 //! How many topics and channels there may be.
 //!
-//! The limit on channels is exact, since a topic and its channels are on one shard. That on topics is of all
-//! shards: each tells the others how many it has, at the end of the call that changed it. So it is exact for
-//! one client after the other; clients that make topics in the same moment on several shards may exceed it by
-//! those of that moment. What was there at the start is kept, whatever the limits are.
+//! The limit on channels is exact, since a topic and its channels are on one shard. That on topics
+//! is of all shards: each tells the others how many it has, at the end of the call that changed it.
+//! So it is exact for one client after the other; clients that make topics in the same moment on
+//! several shards may exceed it by those of that moment. What was there at the start is kept,
+//! whatever the limits are.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -83,8 +83,8 @@ impl Shard {
         self.settle_all(now, out);
     }
 
-    /// The connection to an nsqlookupd could not be made, or has ended; `reason` says why, for the log.
-    /// Not to be called for one that was closed by [`PeerAction::Close`].
+    /// The connection to an nsqlookupd could not be made, or has ended; `reason` says why, for the
+    /// log. Not to be called for one that was closed by [`PeerAction::Close`].
     pub fn handle_peer_closed(&mut self, peer: PeerId, reason: &str, now: Now, out: &mut Actions) {
         self.on_peer(peer, now, out, |peer, now, out| peer.handle_closed(reason, now, out));
         self.settle_all(now, out);
@@ -134,8 +134,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Begins the connections to those nsqlookupds that there is none to yet. One that is named twice is
-    /// one; otherwise it would know two nsqds.
+    /// Begins the connections to those nsqlookupds that there is none to yet. One that is named
+    /// twice is one; otherwise it would know two nsqds.
     fn add_peers(&mut self, addresses: &[String], now: Now, out: &mut Actions) {
         let mut known: BTreeSet<String> =
             self.peers.iter().map(|(_, entry)| entry.peer.address().into()).collect();

@@ -7,9 +7,9 @@
 //!     └────────────────┴─ connections ◄── channels       downstream: sinks, at once
 //! ```
 //!
-//! Calls go downstream only (topic → channel → connection), through sinks that borrow the tables below;
-//! the borrow checker proves that nothing is entered twice. What flows upstream (a connection to settle)
-//! goes to a list that is emptied before the call returns.
+//! Calls go downstream only (topic → channel → connection), through sinks that borrow the tables
+//! below; the borrow checker proves that nothing is entered twice. What flows upstream (a
+//! connection to settle) goes to a list that is emptied before the call returns.
 
 mod admin;
 mod auth;
@@ -68,8 +68,8 @@ use crate::transmit::Transmit;
 
 /// One thread's part of an nsqd.
 ///
-/// One shard alone is a whole nsqd; `shards` of them, each on a thread of its own and joined by lanes,
-/// are the fast one. See the [crate's page](crate) for how it is driven.
+/// One shard alone is a whole nsqd; `shards` of them, each on a thread of its own and joined by
+/// lanes, are the fast one. See the [crate's page](crate) for how it is driven.
 pub struct Shard {
     id: ShardId,
     shards: u16,
@@ -83,7 +83,8 @@ pub struct Shard {
     channels: Arena<ChannelId, ChannelEntry>,
     conns: Arena<ConnId, Connection>,
     deadlines: Deadlines<Timer>,
-    /// Connections that may have to subscribe, leave their channel or be armed before the call returns.
+    /// Connections that may have to subscribe, leave their channel or be armed before the call
+    /// returns.
     unsettled: Vec<ConnId>,
     /// For what clients have unanswered.
     room: Room,
@@ -169,8 +170,8 @@ impl Shard {
         }
     }
 
-    /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To be
-    /// called once, before anything else but [`load`](Self::load).
+    /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To
+    /// be called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         self.started = true;
         self.tell_topics(out);
@@ -197,11 +198,12 @@ impl Shard {
         conn
     }
 
-    /// Carries out the commands that are complete in `input`, takes them out of it and leaves the rest.
+    /// Carries out the commands that are complete in `input`, takes them out of it and leaves the
+    /// rest.
     ///
-    /// The driver bounds one call's work by what it reads into `input` at a time. Of input that is packed
-    /// no more is unpacked in one call than [`DECODED_LEN_MAX`]: the connection has to wait then and is to be
-    /// resumed at once.
+    /// The driver bounds one call's work by what it reads into `input` at a time. Of input that is
+    /// packed no more is unpacked in one call than [`DECODED_LEN_MAX`]: the connection has to wait
+    /// then and is to be resumed at once.
     pub fn handle_input(
         &mut self,
         conn: ConnId,
@@ -227,7 +229,8 @@ impl Shard {
         state
     }
 
-    /// Carries out the commands in `input`, as long as the connection has the layers that it has now.
+    /// Carries out the commands in `input`, as long as the connection has the layers that it has
+    /// now.
     fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
         let Some(layers) = self.conns.get(conn).map(Connection::layers) else { return };
         let (mut is_next, conns) = (false, self.conns.len());
@@ -250,8 +253,9 @@ impl Shard {
         }
     }
 
-    /// Carries out the commands of a connection that has layers, step by step, so that well-packed input
-    /// is never there as a whole. Returns whether there may be more, which was left for another call.
+    /// Carries out the commands of a connection that has layers, step by step, so that well-packed
+    /// input is never there as a whole. Returns whether there may be more, which was left for
+    /// another call.
     fn take_layered(
         &mut self,
         conn: ConnId,
@@ -286,8 +290,8 @@ impl Shard {
         false
     }
 
-    /// The peer sends nothing more, though it may still read. Open answers are still sent, then a close
-    /// action follows.
+    /// The peer sends nothing more, though it may still read. Open answers are still sent, then a
+    /// close action follows.
     pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         if let Some(connection) = self.conns.get_mut(conn) {
             connection.handle_eof(now, out);
@@ -333,8 +337,8 @@ impl Shard {
         }
     }
 
-    /// Takes a connection out that is to move to another shard ([`Actions::rehome`]). Nothing is owed
-    /// to it at that moment.
+    /// Takes a connection out that is to move to another shard ([`Actions::rehome`]). Nothing is
+    /// owed to it at that moment.
     pub fn detach(&mut self, conn: ConnId) -> Option<Detached> {
         let mut connection = self.conns.remove(conn)?;
         self.room.leave(&mut connection);
@@ -342,8 +346,8 @@ impl Shard {
         Some(Detached(Box::new(connection)))
     }
 
-    /// Takes a connection in that came from another shard. [`handle_input`](Self::handle_input) with
-    /// its unread input has to follow, also if there is none.
+    /// Takes a connection in that came from another shard. [`handle_input`](Self::handle_input)
+    /// with its unread input has to follow, also if there is none.
     pub fn attach(&mut self, detached: Detached, now: Now, out: &mut Actions) -> ConnId {
         let mut connection = *detached.0;
         connection.moving = false;
@@ -409,14 +413,14 @@ impl Shard {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call; earlier or later calls do no
-    /// harm.
+    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call; earlier or later calls
+    /// do no harm.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
-    /// Stops: waiting publishers are refused, every connection is closed once what is owed is sent, and
-    /// nothing new is taken.
+    /// Stops: waiting publishers are refused, every connection is closed once what is owed is sent,
+    /// and nothing new is taken.
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.exiting = true;
         // What new topics hold back stays where it is; nobody is asked for their channels any more.
@@ -453,8 +457,8 @@ impl Shard {
         conn
     }
 
-    /// Brings the connections up to date that this call touched: those that end leave their channel,
-    /// those that wait to subscribe do so if they can, all are armed.
+    /// Brings the connections up to date that this call touched: those that end leave their
+    /// channel, those that wait to subscribe do so if they can, all are armed.
     fn settle_all(&mut self, now: Now, out: &mut Actions) {
         loop {
             while let Some(conn) = self.unsettled.pop() {

@@ -1,7 +1,7 @@
 //! The channels that a new topic has elsewhere (nsqd-protocol.md section 18.5).
 //!
-//! A new topic asks the nsqlookupds over HTTP which channels it has on other nsqds, and makes them before
-//! its first message goes out, so that none of them misses it.
+//! A new topic asks the nsqlookupds over HTTP which channels it has on other nsqds, and makes them
+//! before its first message goes out, so that none of them misses it.
 //!
 //! ```text
 //!           an nsqlookupd is still being reached          all have answered, or failed, or are late
@@ -9,14 +9,14 @@
 //!       └─────────────────────────────────▲
 //! ```
 //!
-//! Who makes the topic is answered when it has its channels, as with the reference: what that client does
-//! next, with an nsqlookupd say, comes after the question. But not later than after [`OPENING_WAIT`]: an
-//! nsqlookupd that is slow or gone must not keep publishers waiting for long (weakness W8). From then on
-//! publishes are accepted, and the topic holds their messages back.
+//! Who makes the topic is answered when it has its channels, as with the reference: what that
+//! client does next, with an nsqlookupd say, comes after the question. But not later than after
+//! [`OPENING_WAIT`]: an nsqlookupd that is slow or gone must not keep publishers waiting for long
+//! (weakness W8). From then on publishes are accepted, and the topic holds their messages back.
 //!
-//! After its start nsqd does not yet know where its nsqlookupds are reached over HTTP. A topic that comes
-//! into being in these first moments waits until the first attempt with each of them has succeeded or
-//! failed. One that cannot be reached is not waited for any more.
+//! After its start nsqd does not yet know where its nsqlookupds are reached over HTTP. A topic that
+//! comes into being in these first moments waits until the first attempt with each of them has
+//! succeeded or failed. One that cannot be reached is not waited for any more.
 //!
 //! Limits: [`LOOKUPD_WAIT`] for the waiting, `--http-client-request-timeout` for the asking, and
 //! [`CHANNELS_ANSWER_LEN_MAX`]. What is held counts to the topic's backlog, with its limit.
@@ -42,15 +42,15 @@ use crate::nsqd::topic::Stage;
 use crate::protocol::json::{self, Members};
 use crate::time::{Instant, Now};
 
-/// How long a new topic waits at most for an nsqlookupd that is being reached for the first time: as long
-/// as such an attempt can take, and a moment for the word to get from one shard to another.
+/// How long a new topic waits at most for an nsqlookupd that is being reached for the first time:
+/// as long as such an attempt can take, and a moment for the word to get from one shard to another.
 pub const LOOKUPD_WAIT: Duration = DIAL_TIMEOUT.saturating_add(ANSWER_TIMEOUT.saturating_mul(2));
 
 /// How long whoever makes a topic, or publishes to a new one, waits at most for its channels.
 pub const OPENING_WAIT: Duration = Duration::from_secs(1);
 
-/// How long an nsqlookupd's list of channels may be, in bytes: 15,000 of the longest names. A longer one
-/// is a failure.
+/// How long an nsqlookupd's list of channels may be, in bytes: 15,000 of the longest names. A
+/// longer one is a failure.
 pub const CHANNELS_ANSWER_LEN_MAX: usize = 1024 * 1024;
 
 /// Where a new topic's question has got to.
@@ -58,7 +58,8 @@ pub const CHANNELS_ANSWER_LEN_MAX: usize = 1024 * 1024;
 pub(super) struct Precreate {
     /// When the topic goes on without what is still missing.
     until: Instant,
-    /// Until when publishes, and whoever made the topic, are kept waiting; `None` when they are not any more.
+    /// Until when publishes, and whoever made the topic, are kept waiting; `None` when they are not
+    /// any more.
     opens: Option<Instant>,
     creator: Option<Creator>,
     /// Whether it waits for nsqlookupds that are being reached.
@@ -310,7 +311,8 @@ impl Shard {
         });
     }
 
-    /// Keeps whoever has just made this topic waiting, if there is anything to wait for and nobody else does.
+    /// Keeps whoever has just made this topic waiting, if there is anything to wait for and nobody
+    /// else does.
     pub(super) fn keep_creator(&mut self, id: TopicId, creator: Creator) -> bool {
         let precreate = self.topics.get_mut(id).and_then(|entry| entry.precreate.as_mut());
         let precreate =

@@ -1,20 +1,20 @@
 //! Room for what clients have sent and have no answer to yet, in bytes.
 //!
-//! A publish takes room from the moment its command is there until it is answered, wherever it waits
-//! meanwhile: on its way to another shard, for its topic, for the disk. The body of a command that is only
-//! half there takes the room of all of it. Who finds none is not read from.
+//! A publish takes room from the moment its command is there until it is answered, wherever it
+//! waits meanwhile: on its way to another shard, for its topic, for the disk. The body of a command
+//! that is only half there takes the room of all of it. Who finds none is not read from.
 //!
 //! ```text
 //!   of one client, up to ALLOWANCE_LEN ──► the small part, a quarter of a shard's room
 //!   whatever it has beyond that ─────────► the shared part, in the order of asking
 //! ```
 //!
-//! The parts are apart so that clients with small messages go on although others have filled the shared
-//! part with large ones. A client that has nothing unanswered may always send a small message; else what a
-//! disk holds up would stop those who do not need it.
+//! The parts are apart so that clients with small messages go on although others have filled the
+//! shared part with large ones. A client that has nothing unanswered may always send a small
+//! message; else what a disk holds up would stop those who do not need it.
 //!
-//! Nobody holds some room and waits for more: a body gets all of its room or none. So what is taken comes
-//! back: publishes are answered, and bodies are there in time, or their clients are closed
+//! Nobody holds some room and waits for more: a body gets all of its room or none. So what is taken
+//! comes back: publishes are answered, and bodies are there in time, or their clients are closed
 //! ([`BODY_PATIENCE`] while somebody waits).
 
 use alloc::collections::{BTreeSet, VecDeque};
@@ -96,8 +96,8 @@ impl Room {
         self.held.saturating_sub(self.small)
     }
 
-    /// Whether the connection, which is one of `conns`, may have its next command decoded, with which
-    /// `input` begins. If not, it waits from now on.
+    /// Whether the connection, which is one of `conns`, may have its next command decoded, with
+    /// which `input` begins. If not, it waits from now on.
     pub(super) fn admits(
         &mut self,
         connection: &mut Connection,
@@ -131,8 +131,8 @@ impl Room {
         self.small < self.small_max
     }
 
-    /// No command is complete any more: sees to room for the one whose body is half there, of which there
-    /// are `len` bytes. `is_next` says that it is another one than before.
+    /// No command is complete any more: sees to room for the one whose body is half there, of which
+    /// there are `len` bytes. `is_next` says that it is another one than before.
     pub(super) fn see_to_body(
         &mut self,
         connection: &mut Connection,
@@ -142,7 +142,8 @@ impl Room {
     ) {
         let need = connection.room_needed(len);
         if is_next || need == 0 {
-            // It had room, and so its next body does not have to wait for what is no more than that.
+            // It had room, and so its next body does not have to wait for what is no more than
+            // that.
             let had = self.release(connection);
             if need > 0 && need <= had {
                 return self.reserve(connection, need, now);
@@ -159,7 +160,8 @@ impl Room {
         }
     }
 
-    /// A publish of the connection takes `len` bytes, which it gives back by [`answered`](Self::answered).
+    /// A publish of the connection takes `len` bytes, which it gives back by
+    /// [`answered`](Self::answered).
     pub(super) fn take(&mut self, connection: &mut Connection, len: usize) {
         let before = connection.share.unanswered;
         connection.share.unanswered = before + len;
@@ -227,7 +229,8 @@ impl Room {
 }
 
 impl Shard {
-    /// Gives room that has come back to those who wait for it, and sees to the bodies that hold some.
+    /// Gives room that has come back to those who wait for it, and sees to the bodies that hold
+    /// some.
     pub(super) fn grant_room(&mut self, now: Now, out: &mut Actions) {
         let room = &mut self.room;
         if room.waiting.is_empty() && room.waiting_small.is_empty() {

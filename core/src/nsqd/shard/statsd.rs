@@ -18,7 +18,8 @@ pub(super) struct StatsdEntry {
 }
 
 impl Shard {
-    /// The process's memory, which [`StatsdAction::Measure`](crate::nsqd::StatsdAction::Measure) asked for.
+    /// The process's memory, which [`StatsdAction::Measure`](crate::nsqd::StatsdAction::Measure)
+    /// asked for.
     pub fn handle_memory(&mut self, memory: Memory, now: Now, out: &mut Actions) {
         self.on_statsd(out, |statsd, out| statsd.handle_memory(memory, now, &mut out.statsd));
     }

@@ -17,11 +17,12 @@ use crate::storage::{Answer, Done, Failure, File, Found, Metadata, Op, Owner, Re
 use crate::time::Now;
 
 impl Shard {
-    /// Makes the topics and channels of `metadata` that are at home on this shard. To be called at most
-    /// once, right before [`start`](Self::start), on every shard.
+    /// Makes the topics and channels of `metadata` that are at home on this shard. To be called at
+    /// most once, right before [`start`](Self::start), on every shard.
     ///
-    /// `look` says what a queue has on disk, if that is known: then the queue has it when this returns. One
-    /// of which it says `None` asks ([`Op::Open`]), and is taken for empty until the answer is in.
+    /// `look` says what a queue has on disk, if that is known: then the queue has it when this
+    /// returns. One of which it says `None` asks ([`Op::Open`]), and is taken for empty until the
+    /// answer is in.
     pub fn load(
         &mut self,
         metadata: &Metadata,
@@ -98,8 +99,8 @@ impl Shard {
         }
     }
 
-    /// A request in [`Actions::storage`](Actions) was carried out, or failed. Requests of one owner are
-    /// to be reported in the order in which they were made.
+    /// A request in [`Actions::storage`](Actions) was carried out, or failed. Requests of one owner
+    /// are to be reported in the order in which they were made.
     pub fn handle_storage(&mut self, done: Done, now: Now, out: &mut Actions) {
         let Done { owner, result } = done;
         self.ending.note_answer(now);

@@ -442,8 +442,8 @@ impl Shard {
         channels.binary_search_by(by_name).map(|at| channels[at])
     }
 
-    /// The channel of this name, made if there is none. A first channel gets what collected. `None` if the
-    /// topic is gone.
+    /// The channel of this name, made if there is none. A first channel gets what collected. `None`
+    /// if the topic is gone.
     ///
     /// # Errors
     /// [`TooMany`] at `--max-channels-per-topic`.
@@ -515,8 +515,8 @@ impl Shard {
         }
     }
 
-    /// Deletes a channel with its messages. Its consumers' connections end without a word; an ephemeral
-    /// topic goes with its last channel.
+    /// Deletes a channel with its messages. Its consumers' connections end without a word; an
+    /// ephemeral topic goes with its last channel.
     pub(super) fn delete_channel(&mut self, id: ChannelId, now: Now, out: &mut Actions) {
         downstream!(self, now, out).channel(id, |channel, _, out| channel.delete(out));
         let Some(ChannelEntry { channel, .. }) = self.channels.remove(id) else { return };
@@ -555,7 +555,8 @@ impl Shard {
         self.ailing.remove(&Owner::Topic(id));
         // A shard that stops does not wait for what is gone.
         self.unflushed.remove(&Owner::Topic(id));
-        // The topic is gone before its channels are, so that the last of them does not delete it again.
+        // The topic is gone before its channels are, so that the last of them does not delete it
+        // again.
         let Some(TopicEntry { topic, .. }) = self.topics.remove(id) else { return };
         self.topic_names.remove(topic.name());
         out.events.push(Event::TopicDeleted(*topic.name()));

@@ -1,5 +1,5 @@
-//! What is done when the last of its messages is in memory or on disk: publishes are answered, and a topic
-//! forgets what it handed on.
+//! What is done when the last of its messages is in memory or on disk: publishes are answered, and
+//! a topic forgets what it handed on.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,9 +10,9 @@ use crate::nsqd::actions::Origin;
 use crate::nsqd::topic::{NotPublished, Volume};
 use crate::storage::{Failure, Ticket};
 
-/// The publishes that wait for the disk, and the one that is being carried out: bounded by what clients
-/// may have unanswered. The messages that topics handed on and channels have not written: bounded by the
-/// room of the channels' disks.
+/// The publishes that wait for the disk, and the one that is being carried out: bounded by what
+/// clients may have unanswered. The messages that topics handed on and channels have not written:
+/// bounded by the room of the channels' disks.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     open: Arena<TicketId, Pending>,
@@ -60,8 +60,8 @@ impl Tickets {
         }
     }
 
-    /// A record of it is written, or all of it is put. If nothing is missing any more of a publish: whom
-    /// to tell what.
+    /// A record of it is written, or all of it is put. If nothing is missing any more of a publish:
+    /// whom to tell what.
     pub(super) fn release(
         &mut self,
         ticket: Ticket,
@@ -137,9 +137,9 @@ mod tests {
     }
 
     proptest! {
-        /// Everybody hears once, when the last of theirs is there, and of the first failure; what is asked
-        /// of a ticket that is done with changes nothing, whoever has its slot now. What was accepted is
-        /// counted, and nothing else.
+        /// Everybody hears once, when the last of theirs is there, and of the first failure; what
+        /// is asked of a ticket that is done with changes nothing, whoever has its slot now. What
+        /// was accepted is counted, and nothing else.
         #[test]
         fn each_is_told_once_and_in_the_end(steps in prop::collection::vec(step(), 0..150)) {
             let mut tickets = Tickets::default();

@@ -5,11 +5,13 @@
 //!                                   └──────────── without --statsd-mem-stats ─────►
 //! ```
 //!
-//! Each push is one text, cut into packets at the ends of lines. The packets are spread evenly over the
-//! interval less one second, so that statsd's socket is not flooded; at a stop the rest goes out at once.
+//! Each push is one text, cut into packets at the ends of lines. The packets are spread evenly over
+//! the interval less one second, so that statsd's socket is not flooded; at a stop the rest goes
+//! out at once.
 //!
-//! Limits: one push at a time; while one is under way, the next is left out. So there is at most the text
-//! of one push, which has some 500 bytes for each channel, and the counters of the one before it.
+//! Limits: one push at a time; while one is under way, the next is left out. So there is at most
+//! the text of one push, which has some 500 bytes for each channel, and the counters of the one
+//! before it.
 
 mod text;
 
@@ -36,7 +38,8 @@ pub struct StatsdOptions {
     pub interval: Duration,
     /// Whether figures of the process's memory are pushed.
     pub mem_stats: bool,
-    /// Bytes of a packet, up to [`PACKET_LEN_MAX`]; 0 for 4096. A line that is longer is a packet by itself.
+    /// Bytes of a packet, up to [`PACKET_LEN_MAX`]; 0 for 4096. A line that is longer is a packet
+    /// by itself.
     pub udp_packet_size: usize,
     /// Whether ephemeral topics and channels are left out.
     pub exclude_ephemeral: bool,
@@ -56,8 +59,8 @@ impl Default for StatsdOptions {
     }
 }
 
-/// The prefix that `pattern` stands for on the nsqd at `host` and `port`: `%s` is replaced by the two,
-/// with `_` for dots and colons, and a dot is added at the end if there is none.
+/// The prefix that `pattern` stands for on the nsqd at `host` and `port`: `%s` is replaced by the
+/// two, with `_` for dots and colons, and a dot is added at the end if there is none.
 pub fn statsd_prefix(pattern: &str, host: &str, port: u16) -> String {
     let address =
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
@@ -73,8 +76,8 @@ pub fn statsd_prefix(pattern: &str, host: &str, port: u16) -> String {
 pub enum StatsdAction {
     /// Call [`Shard::handle_memory`](super::Shard::handle_memory).
     Measure,
-    /// A push begins: find out where this `host:port` is, and send there what follows. If that fails,
-    /// say so in the log and drop what follows.
+    /// A push begins: find out where this `host:port` is, and send there what follows. If that
+    /// fails, say so in the log and drop what follows.
     Begin(Box<str>),
     /// Send this datagram.
     Send(Bytes),

@@ -259,8 +259,8 @@ fn options() -> impl Strategy<Value = StatsdOptions> {
 }
 
 proptest! {
-    /// Packets are the lines of a push in order, as many in each as there is room for; what grows between
-    /// pushes adds up, and without ephemeral names just their lines are missing.
+    /// Packets are the lines of a push in order, as many in each as there is room for; what grows
+    /// between pushes adds up, and without ephemeral names just their lines are missing.
     #[test]
     fn packets_hold_every_line(options in options(), counts in prop::collection::vec(0..1_u64 << 60, 1..5)) {
         let limit = match options.udp_packet_size {
@@ -305,8 +305,8 @@ proptest! {
         prop_assert_eq!(Some(&sum.cast_unsigned()), counts.last());
     }
 
-    /// Whatever comes late or not at all: one push at a time, each whole and announced once, never a
-    /// deadline that has passed already, and what is asked for is asked for once.
+    /// Whatever comes late or not at all: one push at a time, each whole and announced once, never
+    /// a deadline that has passed already, and what is asked for is asked for once.
     #[test]
     fn one_push_at_a_time(options in options(), steps in prop::collection::vec(step(), 0..60)) {
         let mut statsd = machine(options);

@@ -37,7 +37,8 @@ pub(super) fn packets(
     }
     for (name, figure) in memory.into_iter().flat_map(Memory::figures) {
         match name {
-            // The one that counts is called otherwise here, and there is nothing that it would count.
+            // The one that counts is called otherwise here, and there is nothing that it would
+            // count.
             "gc_total_runs" => lines.add("mem.gc_runs", figure, 'c'),
             _ => lines.add(format_args!("mem.{name}"), figure, 'g'),
         }

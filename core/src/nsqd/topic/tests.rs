@@ -160,7 +160,8 @@ fn a_full_topic_makes_publishers_wait_in_order_and_refuses_them_in_the_end() {
     assert_eq!(bench.out.outcomes[2..], [(3, Err(NotPublished::Full))]);
     bench.topic.insert_channel(0, id(A));
     bench.pump(6500);
-    // The channel took two and is full: the third stays, with one publish that was let in behind it.
+    // The channel took two and is full: the third stays, with one publish that was let in behind
+    // it.
     assert_eq!(bench.bodies(id(A)), ["1", "2"]);
     assert_eq!(bench.out.outcomes[3..], [(4, Ok(()))]);
     bench.pump(6600);

@@ -1,5 +1,5 @@
-//! What goes when there is no room: names that nobody produces, those first that are so for longest, then
-//! registrations of the producer that has the most.
+//! What goes when there is no room: names that nobody produces, those first that are so for
+//! longest, then registrations of the producer that has the most.
 //!
 //! So whoever fills an nsqlookupd up, on one connection or on many, keeps nobody out who wants less
 //! than it has itself.
@@ -25,8 +25,8 @@ impl Registrations {
         !self.leaving.is_empty()
     }
 
-    /// Takes at most [`SLICE`] registrations of a producer that is gone: its address, what is gone now,
-    /// and whether that was the last of it. `None` if there is none.
+    /// Takes at most [`SLICE`] registrations of a producer that is gone: its address, what is gone
+    /// now, and whether that was the last of it. `None` if there is none.
     pub(in crate::nsqlookupd) fn remove_slice(
         &mut self,
     ) -> Option<(SocketAddr, Vec<Category>, bool)> {
@@ -44,8 +44,8 @@ impl Registrations {
         Some((remote, gone, is_last))
     }
 
-    /// Counts a topic and channel that somebody wants as the last that became unused, if they are, and
-    /// returns what [`Self::forget_unused`] may go up to.
+    /// Counts a topic and channel that somebody wants as the last that became unused, if they are,
+    /// and returns what [`Self::forget_unused`] may go up to.
     pub(in crate::nsqlookupd) fn renew(&mut self, wanted: &Registration) -> u64 {
         let before = self.moments;
         let Some(topic) = self.topic(&wanted.topic) else { return before };
@@ -61,8 +61,8 @@ impl Registrations {
         before
     }
 
-    /// Forgets the topic or channel that has been without a producer for longest, if it became so at
-    /// `until` or before. Of a topic its channels go first.
+    /// Forgets the topic or channel that has been without a producer for longest, if it became so
+    /// at `until` or before. Of a topic its channels go first.
     pub(in crate::nsqlookupd) fn forget_unused(&mut self, until: u64) -> Option<Category> {
         let (_, (id, channel)) = self.unused.range(..=until).next()?;
         let (id, channel) = (*id, *channel);
@@ -142,5 +142,6 @@ impl Registrations {
     }
 }
 
-/// So many registrations of a producer that is gone are taken back in one turn: about a millisecond.
+/// So many registrations of a producer that is gone are taken back in one turn: about a
+/// millisecond.
 pub(in crate::nsqlookupd) const SLICE: usize = 1000;

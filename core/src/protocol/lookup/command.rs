@@ -11,8 +11,9 @@ use crate::name::{ChannelName, TopicName};
 /// The first bytes of a connection that speaks V1.
 pub const MAGIC: [u8; 4] = *b"  V1";
 
-/// The longest line in bytes, its LF included. The longest useful one, an UNREGISTER with two names,
-/// has 141; the reference has no limit and can be filled up (nsqlookupd-protocol.md section 5).
+/// The longest line in bytes, its LF included. The longest useful one, an UNREGISTER with two
+/// names, has 141; the reference has no limit and can be filled up (nsqlookupd-protocol.md section
+/// 5).
 pub const LINE_LEN_MAX: usize = 4096;
 
 /// The longest body of IDENTIFY in bytes. Real ones have some 200; the reference allocates whatever
@@ -83,8 +84,8 @@ fn encode_line(verb: Verb, registration: &Registration, out: &mut Vec<u8>) {
 
 /// Takes commands apart on nsqlookupd's side, one per connection.
 ///
-/// It keeps the protocol's state (nsqlookupd-protocol.md section 2), because what is refused depends
-/// on it before the bytes do: a second IDENTIFY is refused without reading its body.
+/// It keeps the protocol's state (nsqlookupd-protocol.md section 2), because what is refused
+/// depends on it before the bytes do: a second IDENTIFY is refused without reading its body.
 ///
 /// ```text
 /// Magic -> Line <-> BodyLen -> Body
@@ -122,8 +123,8 @@ impl CommandDecoder {
         self.has_magic
     }
 
-    /// Takes the next whole command out of `input`; `None` if more bytes are needed. What is left in
-    /// `input` stays there for the next call, and nothing else may touch it.
+    /// Takes the next whole command out of `input`; `None` if more bytes are needed. What is left
+    /// in `input` stays there for the next call, and nothing else may touch it.
     ///
     /// At most [`LINE_LEN_MAX`] or 4 + [`IDENTIFY_LEN_MAX`] bytes are waited for.
     ///
@@ -137,8 +138,8 @@ impl CommandDecoder {
         result
     }
 
-    /// Judges that nothing comes behind what was decoded: `Ok` where the reference just closes, also
-    /// inside a line.
+    /// Judges that nothing comes behind what was decoded: `Ok` where the reference just closes,
+    /// also inside a line.
     ///
     /// # Errors
     /// [`ProtocolError`] if the stream ended inside IDENTIFY's body or the length in front of it.

@@ -1,5 +1,5 @@
-//! What nsqlookupd tells a peer that broke the protocol, which ends the connection; and one for which
-//! it has no room, which goes on.
+//! What nsqlookupd tells a peer that broke the protocol, which ends the connection; and one for
+//! which it has no room, which goes on.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,8 +33,9 @@ impl Verb {
 /// (nsqlookupd-protocol.md section 4). Two are about room, and end nothing: see
 /// [`Self::is_fatal`].
 ///
-/// Names and commands are kept as the bytes that came, which need not be UTF-8: [`Self::text`] gives
-/// them back unchanged, `Display` replaces what is not UTF-8 and shows control characters as escapes.
+/// Names and commands are kept as the bytes that came, which need not be UTF-8: [`Self::text`]
+/// gives them back unchanged, `Display` replaces what is not UTF-8 and shows control characters as
+/// escapes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProtocolError {
     /// IDENTIFY was sent a second time.

@@ -1,4 +1,5 @@
-//! Protocol V1, between nsqd and nsqlookupd, in both directions (nsqlookupd-protocol.md sections 1 to 5).
+//! Protocol V1, between nsqd and nsqlookupd, in both directions (nsqlookupd-protocol.md sections 1
+//! to 5).
 //!
 //! ```text
 //! nsqd                                   nsqlookupd

@@ -107,7 +107,8 @@ impl LookupdInfo {
         })
     }
 
-    /// Where its HTTP interface is, as `host:port`; `None` if it did not tell its broadcast address.
+    /// Where its HTTP interface is, as `host:port`; `None` if it did not tell its broadcast
+    /// address.
     pub fn http_address(&self) -> Option<String> {
         let (host, port) = (&self.broadcast_address, self.http_port);
         match host.as_str() {

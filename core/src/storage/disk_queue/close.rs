@@ -16,9 +16,9 @@ use crate::message::MessageId;
 use crate::storage::{Answer, Failure, File, Found, Op};
 use crate::time::{Instant, Now, UnixNanos};
 
-/// How long queues that are being closed go on trying to write to a disk that refuses, before they try for
-/// the last time and then give up what is not written; and how long that last try may take. One that has
-/// nothing to lose gives up when the disk refuses for the first time.
+/// How long queues that are being closed go on trying to write to a disk that refuses, before they
+/// try for the last time and then give up what is not written; and how long that last try may take.
+/// One that has nothing to lose gives up when the disk refuses for the first time.
 pub const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A queue that is being closed.
@@ -113,8 +113,8 @@ impl DiskQueue {
 
     /// Writes out what is there, and `deferred`: which of the records are due when. Nothing may be
     /// pushed or popped any more; it is done when [`is_closed`](Self::is_closed). Records that were
-    /// popped and not finished come again after the next start. A disk that refuses is given up at `until`,
-    /// which is most often in [`CLOSE_PATIENCE`].
+    /// popped and not finished come again after the next start. A disk that refuses is given up at
+    /// `until`, which is most often in [`CLOSE_PATIENCE`].
     pub fn close(
         &mut self,
         deferred: &[(MessageId, Instant)],
@@ -230,8 +230,8 @@ impl DiskQueue {
         }
     }
 
-    /// Leaves what is not written where it is, if the disk refuses and all of it is on disk elsewhere: it
-    /// comes again from there, and nothing is lost.
+    /// Leaves what is not written where it is, if the disk refuses and all of it is on disk
+    /// elsewhere: it comes again from there, and nothing is lost.
     pub(super) fn leave_kept(&mut self, out: &mut impl DiskOutput) {
         let is_kept = !self.pending.is_empty() && self.pending.iter().all(Pending::is_kept);
         if !self.is_closing() || !is_kept {
@@ -245,15 +245,16 @@ impl DiskQueue {
         self.troubles.try_one_now(Work::Append);
     }
 
-    /// How many records would be lost if the disk took nothing any more: they were promised to somebody, and
-    /// nobody else has them.
+    /// How many records would be lost if the disk took nothing any more: they were promised to
+    /// somebody, and nobody else has them.
     fn unwritten(&self) -> usize {
         let is_lost = |pending: &&Pending| pending.ticket.is_none() && !pending.is_kept();
         self.pending.iter().filter(is_lost).count()
     }
 
-    /// Gives up closing if the disk refused for too long, and once more after that; if there is nothing to
-    /// lose, as soon as it refused. A disk that is only slow is waited for, as long as the owner does.
+    /// Gives up closing if the disk refused for too long, and once more after that; if there is
+    /// nothing to lose, as soon as it refused. A disk that is only slow is waited for, as long as
+    /// the owner does.
     pub(super) fn give_up(&mut self, now: Now, out: &mut impl DiskOutput) {
         let Some(closing) = self.closing.as_mut().filter(|closing| closing.until <= now.instant)
         else {
@@ -277,8 +278,8 @@ impl DiskQueue {
         if !has_positions || closing.step != Step::Write {
             return self.abandon(0, failure, out);
         }
-        // The positions at least, so that what is finished does not come again; one try. Whatever is
-        // behind the last record is cut off by who opens the queue.
+        // The positions at least, so that what is finished does not come again; one try. Whatever
+        // is behind the last record is cut off by who opens the queue.
         (closing.until, closing.is_given_up) = (now.instant + CLOSE_PATIENCE, true);
         let is_lost = self.drop_pending(0, failure, out);
         if let Some(closing) = &mut self.closing {
@@ -288,9 +289,9 @@ impl DiskQueue {
         self.troubles.try_now();
     }
 
-    /// Waits for the disk no longer, whatever is asked of it: [`is_closed`](Self::is_closed) from now on.
-    /// `others`: records that were never pushed and are lost as well. Without trouble the disk's `failure`
-    /// is what the log is told.
+    /// Waits for the disk no longer, whatever is asked of it: [`is_closed`](Self::is_closed) from
+    /// now on. `others`: records that were never pushed and are lost as well. Without trouble the
+    /// disk's `failure` is what the log is told.
     pub fn abandon(&mut self, others: usize, failure: Failure, out: &mut impl DiskOutput) {
         if matches!(self.phase, Phase::Closed | Phase::Deleted) {
             return;

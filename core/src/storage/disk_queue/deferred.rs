@@ -1,8 +1,8 @@
 //! The side file of deferrals: which records of a closed queue are due when.
 //!
-//! The reference has no place for a delay, so a message that is deferred at a stop comes at once after
-//! the start. This file keeps the time. It names the meta file that it was written for by its text: if
-//! the two differ, somebody else had the queue in between, and the file means nothing.
+//! The reference has no place for a delay, so a message that is deferred at a stop comes at once
+//! after the start. This file keeps the time. It names the meta file that it was written for by its
+//! text: if the two differ, somebody else had the queue in between, and the file means nothing.
 //!
 //! ```text
 //! sansq-deferred 1
@@ -13,11 +13,11 @@
 //! 18a45832e7629000 1795352174106671113
 //! ```
 //!
-//! Due times are by the wall clock, which may be set between a stop and the start, or while the process
-//! runs. So the file says when it was written, and how long a message could be deferred at that time. At
-//! the start a message is due no later than it was at the stop: five seconds before its time it waits for
-//! five seconds at most. From then on the monotonic clock counts. In a file without that line a message
-//! may wait as long as one that is deferred now.
+//! Due times are by the wall clock, which may be set between a stop and the start, or while the
+//! process runs. So the file says when it was written, and how long a message could be deferred at
+//! that time. At the start a message is due no later than it was at the stop: five seconds before
+//! its time it waits for five seconds at most. From then on the monotonic clock counts. In a file
+//! without that line a message may wait as long as one that is deferred now.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -42,9 +42,9 @@ pub(super) struct Dues {
 }
 
 impl Dues {
-    /// Reads a side file that goes with the meta file `meta`. Lines that are none are passed over; all
-    /// are, if the file is not ours or goes with another meta file. Nothing is due later than it was when
-    /// the file was written, nor, if that is not known, after `max_delay`.
+    /// Reads a side file that goes with the meta file `meta`. Lines that are none are passed over;
+    /// all are, if the file is not ours or goes with another meta file. Nothing is due later than
+    /// it was when the file was written, nor, if that is not known, after `max_delay`.
     pub(super) fn parse(
         text: &[u8],
         meta: &[u8],
@@ -109,8 +109,8 @@ fn line(line: &[u8]) -> Option<(MessageId, UnixNanos)> {
     Some((MessageId::parse(id)?, UnixNanos(due.parse().ok()?)))
 }
 
-/// The side file for a queue whose meta file holds `meta`, at a time when messages could be deferred for
-/// `max_delay`.
+/// The side file for a queue whose meta file holds `meta`, at a time when messages could be
+/// deferred for `max_delay`.
 pub(super) fn to_text(
     deferred: &[(MessageId, UnixNanos)],
     meta: &str,

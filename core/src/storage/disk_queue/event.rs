@@ -6,14 +6,15 @@ use super::record::Damage;
 use crate::log::Level;
 use crate::storage::Failure;
 
-/// Something happened to a queue on disk; the `Display` is what follows the queue's name in the log.
+/// Something happened to a queue on disk; the `Display` is what follows the queue's name in the
+/// log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum DiskEvent {
     /// The meta file cannot be read, or says what cannot be: all data files are taken for unread.
     BadMeta,
-    /// Something in a data file is no record. It is passed over, and the file is set aside when the rest
-    /// of it is finished.
+    /// Something in a data file is no record. It is passed over, and the file is set aside when the
+    /// rest of it is finished.
     Damaged {
         /// The data file's number.
         file: u64,
@@ -31,8 +32,8 @@ pub enum DiskEvent {
         /// How many.
         files: usize,
     },
-    /// Data files are not there that the meta file counts on. On a full disk those go first whose records
-    /// are all finished.
+    /// Data files are not there that the meta file counts on. On a full disk those go first whose
+    /// records are all finished.
     Missing {
         /// How many.
         files: u64,
@@ -42,8 +43,8 @@ pub enum DiskEvent {
         /// How many.
         files: usize,
     },
-    /// The disk was in trouble when the queue was closed. Nothing is lost, but what was finished since the
-    /// last sync may come again.
+    /// The disk was in trouble when the queue was closed. Nothing is lost, but what was finished
+    /// since the last sync may come again.
     NotClosed(Failure),
     /// The disk was in trouble for so long that the queue was closed with records unwritten.
     NotWritten {
@@ -63,8 +64,8 @@ pub enum DiskEvent {
         /// How long it is.
         len: u64,
     },
-    /// The data files go on behind the end that the meta file knows, as they do after a crash: they are
-    /// read to their true end.
+    /// The data files go on behind the end that the meta file knows, as they do after a crash: they
+    /// are read to their true end.
     StaleMeta {
         /// The number of the data file that was written to last, as far as the meta file knows.
         file: u64,
@@ -73,8 +74,8 @@ pub enum DiskEvent {
         /// How long it is.
         len: u64,
     },
-    /// A record at the end of a data file was not written to its end, and nobody was told that it was:
-    /// it is cut off.
+    /// A record at the end of a data file was not written to its end, and nobody was told that it
+    /// was: it is cut off.
     Torn {
         /// The data file's number.
         file: u64,

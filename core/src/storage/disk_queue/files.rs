@@ -31,8 +31,8 @@ pub(super) enum Next {
     Search(Box<Search>),
     /// Nothing more.
     End,
-    /// So many bytes are of no use, and why. `is_torn` means that they are the start of a record whose
-    /// writing was never reported as done.
+    /// So many bytes are of no use, and why. `is_torn` means that they are the start of a record
+    /// whose writing was never reported as done.
     Gap { len: u64, damage: Damage, is_torn: bool },
 }
 
@@ -43,10 +43,10 @@ impl DataFile {
 
     /// Looks at `bytes`, which lie at `offset`, with a hole right before them or not.
     ///
-    /// Behind something that is no record it goes on at the next place where one begins: where its size
-    /// leads, if only its id is wrong; else where the [search](super::search) ends, at the latest where the
-    /// meta file said that writing had ended, or where the file ends now, which is where this process
-    /// writes on.
+    /// Behind something that is no record it goes on at the next place where one begins: where its
+    /// size leads, if only its id is wrong; else where the [search](super::search) ends, at the
+    /// latest where the meta file said that writing had ended, or where the file ends now, which is
+    /// where this process writes on.
     pub(super) fn next(
         &self,
         bytes: &[u8],
@@ -89,8 +89,8 @@ impl DataFile {
         self.search(search, bytes, offset)
     }
 
-    /// Whether another record follows on the one of `len` bytes at `offset`, or the file ends there.
-    /// `None` if `bytes` do not tell.
+    /// Whether another record follows on the one of `len` bytes at `offset`, or the file ends
+    /// there. `None` if `bytes` do not tell.
     fn is_followed(&self, bytes: &[u8], offset: u64, len: usize) -> Option<bool> {
         let end = offset + len as u64;
         let left = usize::try_from(self.len.saturating_sub(end)).unwrap_or(usize::MAX);
@@ -142,7 +142,8 @@ impl DataFiles {
         }
     }
 
-    /// The same place, if it is the end of a file that is followed by another: the start of that one.
+    /// The same place, if it is the end of a file that is followed by another: the start of that
+    /// one.
     pub(super) fn normalize(&self, mut position: Position, write: Position) -> Position {
         while position.file < write.file {
             let mut files = self.0.range(self.at(position.file)..);

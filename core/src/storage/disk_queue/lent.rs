@@ -1,8 +1,9 @@
 //! Messages that were popped before they were written, because the disk does not take them, while
 //! somebody else has them on disk: a topic keeps what its channels have not written.
 //!
-//! Each has a number, as if it were a record. When that is finished, whoever keeps the message is told
-//! that it need not do so any longer. So what is on a full disk can be consumed without being copied.
+//! Each has a number, as if it were a record. When that is finished, whoever keeps the message is
+//! told that it need not do so any longer. So what is on a full disk can be consumed without being
+//! copied.
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
@@ -14,7 +15,8 @@ use crate::message::RecordId;
 /// What marks a lent record's number; those that lie on the disk of the queue do not have it.
 const MARK: NonZeroU32 = NonZeroU32::MIN.saturating_add((1 << 31) - 1);
 
-/// The tickets of those who keep the messages. They are bounded by what consumers may have in flight.
+/// The tickets of those who keep the messages. They are bounded by what consumers may have in
+/// flight.
 #[derive(Debug)]
 pub(super) struct Lent {
     tickets: BTreeMap<RecordId, Ticket>,
@@ -31,8 +33,8 @@ impl Lent {
         self.tickets.is_empty()
     }
 
-    /// Lends a message. Its number is not given again before two billion others were, so that one from
-    /// before [`take_all`](Self::take_all) finds nothing.
+    /// Lends a message. Its number is not given again before two billion others were, so that one
+    /// from before [`take_all`](Self::take_all) finds nothing.
     pub(super) fn lend(&mut self, ticket: Ticket) -> RecordId {
         loop {
             self.last = self.last.wrapping_add(1) & !MARK.get();

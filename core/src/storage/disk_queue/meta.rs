@@ -18,8 +18,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// The highest number of a data file that is taken for ours. A number is used up by a file of 100 MB;
-/// so the limit is never met, and the next number never too large for the reference's.
+/// The highest number of a data file that is taken for ours. A number is used up by a file of 100
+/// MB; so the limit is never met, and the next number never too large for the reference's.
 pub(super) const FILE_NUMBER_MAX: u64 = 1 << 62;
 
 /// What a meta file holds; by default that of a queue that was never used.
@@ -38,8 +38,8 @@ pub(super) struct Meta {
 pub(super) struct BadMeta;
 
 impl Meta {
-    /// Reads a meta file as leniently as the reference, so the last line end may be missing, and blanks
-    /// in front of numbers, plus signs, CRLF and more text behind the third line do no harm.
+    /// Reads a meta file as leniently as the reference, so the last line end may be missing, and
+    /// blanks in front of numbers, plus signs, CRLF and more text behind the third line do no harm.
     ///
     /// # Errors
     /// [`BadMeta`] also for positions that are negative, beyond all numbers, or out of order.

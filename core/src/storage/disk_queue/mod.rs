@@ -8,22 +8,24 @@
 //!   finished                                   an append, the others gather
 //! ```
 //!
-//! Records are in one order from the oldest that is popped and not *finished* to the youngest that is
-//! not written yet. What is kept on disk is the part up to the write position; the *meta file* says from
-//! the oldest outstanding record on, so that after a crash everything unfinished comes again.
+//! Records are in one order from the oldest that is popped and not *finished* to the youngest that
+//! is not written yet. What is kept on disk is the part up to the write position; the *meta file*
+//! says from the oldest outstanding record on, so that after a crash everything unfinished comes
+//! again.
 //!
-//! - **Writing** ([`writer`]): one append at a time; what is pushed meanwhile goes into the next one. A
-//!   failed append is answered to those publishers whose records it had, and tried again for ever with
-//!   the rest.
-//! - **Reading** ([`reader`]): ahead, in chunks, when somebody pops. What was just appended is taken from
-//!   memory if the reader has caught up and waits. Behind bytes that are no record it [searches](search)
-//!   for the next one.
-//! - **Syncing** ([`sync`]): after `sync_every` records written or finished, or `sync_timeout`; data
-//!   before the meta file; data files are removed after the meta file that no longer needs them.
-//! - **Trouble** ([`trouble`]): each kind of work is tried again on its own, after 100 ms and then after
-//!   twice the time as before, up to 5 s. Nothing that could be read some day is given up.
-//! - **Room** ([`relief`]): on a full disk data files go before the meta file says so, and what somebody
-//!   else keeps is handed out before it is written ([`lent`]).
+//! - **Writing** ([`writer`]): one append at a time; what is pushed meanwhile goes into the next
+//!   one. A failed append is answered to those publishers whose records it had, and tried again for
+//!   ever with the rest.
+//! - **Reading** ([`reader`]): ahead, in chunks, when somebody pops. What was just appended is
+//!   taken from memory if the reader has caught up and waits. Behind bytes that are no record it
+//!   [searches](search) for the next one.
+//! - **Syncing** ([`sync`]): after `sync_every` records written or finished, or `sync_timeout`;
+//!   data before the meta file; data files are removed after the meta file that no longer needs
+//!   them.
+//! - **Trouble** ([`trouble`]): each kind of work is tried again on its own, after 100 ms and then
+//!   after twice the time as before, up to 5 s. Nothing that could be read some day is given up.
+//! - **Room** ([`relief`]): on a full disk data files go before the meta file says so, and what
+//!   somebody else keeps is handed out before it is written ([`lent`]).
 //! - **Opening** ([`open`]): what is there counts, not what should be there.
 //!
 //! An idle queue has no timer, and no memory beyond the struct. The limits are [`PENDING_MAX`],
@@ -74,22 +76,22 @@ pub const PENDING_MAX: usize = 4096;
 /// Bytes of such records before [`DiskQueue::room`] is 0. One batch may go beyond.
 pub const PENDING_LEN_MAX: u64 = 4 * 1024 * 1024;
 
-/// Bytes of records that are kept in memory to be popped, their places in lists included. One record
-/// alone may be larger.
+/// Bytes of records that are kept in memory to be popped, their places in lists included. One
+/// record alone may be larger.
 pub const STAGED_LEN_MAX: usize = 256 * 1024;
 
 /// What an operator decides about queues on disk; see [`Config`](crate::nsqd::Config).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DiskOptions {
-    /// Before a data file would grow beyond this, in bytes, the next one is begun. A record that alone
-    /// is larger gets a file of its own.
+    /// Before a data file would grow beyond this, in bytes, the next one is begun. A record that
+    /// alone is larger gets a file of its own.
     pub max_bytes_per_file: u64,
     /// Sync after so many records written or finished; 0 means 1.
     pub sync_every: u64,
     /// Sync at the latest so long after a record was written or finished.
     pub sync_timeout: Duration,
-    /// The largest body that clients may publish now, in bytes. Larger records are read all the same; it
-    /// only tells the start of a record at the end of a file from garbage.
+    /// The largest body that clients may publish now, in bytes. Larger records are read all the
+    /// same; it only tells the start of a record at the end of a file from garbage.
     pub max_msg_size: usize,
     /// The longest time for which a message may be deferred.
     pub max_delay: Duration,
@@ -100,8 +102,9 @@ pub struct DiskOptions {
 pub struct Ticket(pub u64);
 
 impl Ticket {
-    /// In the number of a ticket: its records are not given up when the disk fails, but written some
-    /// day, as those without a ticket, and the outcome is told then. For what has been promised already.
+    /// In the number of a ticket: its records are not given up when the disk fails, but written
+    /// some day, as those without a ticket, and the outcome is told then. For what has been
+    /// promised already.
     pub const KEPT: u64 = 1 << 63;
 
     pub(crate) const fn is_kept(self) -> bool {
@@ -112,7 +115,8 @@ impl Ticket {
 /// A message that comes back from the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Popped {
-    /// The message, with its record; without one if the disk is in trouble and nobody has written it.
+    /// The message, with its record; without one if the disk is in trouble and nobody has written
+    /// it.
     pub message: Message,
     /// Not to be delivered before this time: it was deferred when the queue was closed.
     pub due: Option<Instant>,
@@ -133,9 +137,10 @@ pub struct DiskHeld {
 pub trait DiskOutput {
     /// Have this done; its outcome goes to [`DiskQueue::handle`], in the order of asking.
     fn ask(&mut self, op: Op);
-    /// What became of a record that was pushed with a ticket; once for each such record. If it failed,
-    /// the record is not in the queue (its bytes may still be found after a crash, as a publish that is
-    /// refused may have happened). A record that is removed by [`DiskQueue::empty`] was written.
+    /// What became of a record that was pushed with a ticket; once for each such record. If it
+    /// failed, the record is not in the queue (its bytes may still be found after a crash, as a
+    /// publish that is refused may have happened). A record that is removed by [`DiskQueue::empty`]
+    /// was written.
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>);
     /// For the log.
     fn event(&mut self, event: DiskEvent);
@@ -174,7 +179,8 @@ pub struct DiskQueue {
     /// The bytes that are needed at `fetched` to go on.
     fetch_len: usize,
     reading: Option<Reading>,
-    /// Behind `fetched`, or where records are counted, it is not known where the next record begins.
+    /// Behind `fetched`, or where records are counted, it is not known where the next record
+    /// begins.
     search: Option<Box<Search>>,
     /// The record here is one, as a search found.
     trusted: Option<Position>,
@@ -231,8 +237,8 @@ enum Asked {
 }
 
 impl DiskQueue {
-    /// Opens the queue; asks for [`Op::Open`]. Until that is answered nothing is popped, and what is
-    /// pushed gathers.
+    /// Opens the queue; asks for [`Op::Open`]. Until that is answered nothing is popped, and what
+    /// is pushed gathers.
     pub fn open(options: DiskOptions, out: &mut impl DiskOutput) -> Self {
         let mut queue = Self::unused(options);
         queue.phase = Phase::Opening;
@@ -240,8 +246,8 @@ impl DiskQueue {
         queue
     }
 
-    /// A queue that is known to have nothing on disk: one that [`is_unused`](Self::is_unused) was true
-    /// of.
+    /// A queue that is known to have nothing on disk: one that [`is_unused`](Self::is_unused) was
+    /// true of.
     pub fn unused(options: DiskOptions) -> Self {
         Self {
             options,
@@ -288,8 +294,9 @@ impl DiskQueue {
         self.options
     }
 
-    /// Whether there is nothing on disk, nor was, and nothing is being done: the queue need not be kept,
-    /// and [`unused`](Self::unused) makes it again. A meta file that says just that may be there.
+    /// Whether there is nothing on disk, nor was, and nothing is being done: the queue need not be
+    /// kept, and [`unused`](Self::unused) makes it again. A meta file that says just that may be
+    /// there.
     pub fn is_unused(&self) -> bool {
         matches!(self.phase, Phase::Open)
             && self.write == Position::default()
@@ -306,8 +313,8 @@ impl DiskQueue {
             && self.closing.is_none()
     }
 
-    /// Puts a message at the end. If it has a record of this queue, it takes the place of that, which is
-    /// finished when the message is written. Never fails at once: look at
+    /// Puts a message at the end. If it has a record of this queue, it takes the place of that,
+    /// which is finished when the message is written. Never fails at once: look at
     /// [`room`](Self::room) before, for messages that somebody else keeps as long as there is none.
     /// What becomes of it is told to `ticket`; without one it is written some day.
     pub fn push(
@@ -321,8 +328,8 @@ impl DiskQueue {
         self.advance(now, out);
     }
 
-    /// Puts a message at the end that was popped from this queue: its record is needed until the new one
-    /// is written, if that ever happens.
+    /// Puts a message at the end that was popped from this queue: its record is needed until the
+    /// new one is written, if that ever happens.
     pub fn push_again(&mut self, message: &Message, now: Now, out: &mut impl DiskOutput) {
         let ticket = message.record.and_then(|record| self.lent.take(record));
         let replaces = message.record.filter(|_| ticket.is_none());
@@ -330,8 +337,8 @@ impl DiskQueue {
         self.advance(now, out);
     }
 
-    /// Takes out the first message. `None` if there is none, or if it has to be read or written first:
-    /// then try again after the next [`handle`](Self::handle).
+    /// Takes out the first message. `None` if there is none, or if it has to be read or written
+    /// first: then try again after the next [`handle`](Self::handle).
     pub fn pop(&mut self, now: Now, out: &mut impl DiskOutput) -> Option<Popped> {
         let popped = self.take(out);
         if popped.is_none() {
@@ -341,8 +348,8 @@ impl DiskQueue {
         popped
     }
 
-    /// The message of `record` needs the disk no longer: it is finished, dropped, or pushed anew. To be
-    /// called once for each record. One from before [`empty`](Self::empty) is ignored.
+    /// The message of `record` needs the disk no longer: it is finished, dropped, or pushed anew.
+    /// To be called once for each record. One from before [`empty`](Self::empty) is ignored.
     pub fn finish(&mut self, record: RecordId, now: Now, out: &mut impl DiskOutput) {
         if let Some(ticket) = self.lent.take(record) {
             out.written(ticket, Ok(()));
@@ -369,8 +376,8 @@ impl DiskQueue {
             Asked::Open => self.handle_open(result, now, out),
             Asked::Read => self.handle_read(result, now, out),
             Asked::RemoveAll => {
-                // What could not be removed is out of reach as soon as the meta file says so. If it was
-                // removed, there is no meta file, and none has to be written.
+                // What could not be removed is out of reach as soon as the meta file says so. If it
+                // was removed, there is no meta file, and none has to be written.
                 if result.is_ok() {
                     self.clear(Work::Meta, out);
                 } else {
@@ -404,15 +411,16 @@ impl DiskQueue {
         [self.sync_at, self.troubles.next(), close].into_iter().flatten().min()
     }
 
-    /// How many records are not popped, those that are not yet written among them. While the queue is
-    /// being opened only the latter are known. An estimate after damage, until it is read to its end.
+    /// How many records are not popped, those that are not yet written among them. While the queue
+    /// is being opened only the latter are known. An estimate after damage, until it is read to its
+    /// end.
     pub fn depth(&self) -> u64 {
         let in_sight = self.staged.len() as u64 + u64::from(self.has_unfetched());
         self.unread.max(in_sight) + self.pending.len() as u64
     }
 
-    /// Whether there is nothing to pop, now or after reading or writing. While the queue is being opened:
-    /// whether nothing was pushed.
+    /// Whether there is nothing to pop, now or after reading or writing. While the queue is being
+    /// opened: whether nothing was pushed.
     pub fn is_empty(&self) -> bool {
         self.staged.is_empty() && self.pending.is_empty() && !self.has_unfetched()
     }
@@ -438,8 +446,8 @@ impl DiskQueue {
         PENDING_MAX.saturating_sub(self.pending.len())
     }
 
-    /// How many messages it takes now that somebody else keeps until they are written or finished: more
-    /// than [`room`](Self::room) has, while the disk refuses.
+    /// How many messages it takes now that somebody else keeps until they are written or finished:
+    /// more than [`room`](Self::room) has, while the disk refuses.
     pub fn room_for_kept(&self) -> usize {
         if self.pending_len >= PENDING_LEN_MAX || self.troubles.has(Work::Open) {
             return 0;
@@ -462,19 +470,21 @@ impl DiskQueue {
         if matches!(self.phase, Phase::Counting(_)) {
             self.phase = Phase::Open;
         }
-        // One that nothing was asked behind does for this one too: a disk that hangs does not pile them up.
+        // One that nothing was asked behind does for this one too: a disk that hangs does not pile
+        // them up.
         if self.asked.back() != Some(&Asked::RemoveAll) {
             self.ask(Asked::RemoveAll, Op::RemoveAll, out);
         }
-        // What failed is not tried again, since it is not wanted any more, and a queue that is held because
-        // of it would get nothing new to try it with.
+        // What failed is not tried again, since it is not wanted any more, and a queue that is held
+        // because of it would get nothing new to try it with.
         for work in [Work::Append, Work::Read, Work::Sync] {
             self.clear(work, out);
         }
         self.advance(now, out);
     }
 
-    /// Removes everything. The owner forgets the queue; answers that are still to come mean nothing.
+    /// Removes everything. The owner forgets the queue; answers that are still to come mean
+    /// nothing.
     pub fn delete(&mut self, out: &mut impl DiskOutput) {
         self.forget(out);
         self.phase = Phase::Deleted;
@@ -544,8 +554,8 @@ impl DiskQueue {
         }
     }
 
-    /// Where the first record lies that is needed after a crash, and how many records lie from there
-    /// to the read position.
+    /// Where the first record lies that is needed after a crash, and how many records lie from
+    /// there to the read position.
     fn needed(&self) -> (Position, u64) {
         match self.outstanding.oldest() {
             Some((position, count)) => (position, self.popped.saturating_sub(count)),

@@ -1,11 +1,11 @@
 //! What is made of the files that are found (storage-formats.md sections 5, 7, 8 and 12).
 //!
-//! A meta file in step with the data files is believed. If the write file is longer, or there are files
-//! behind it, a crash came between writing and the meta file: everything is read to its true end, and
-//! writing goes on in the next file. If a file is shorter than it should be, or missing, or there is no
-//! meta file, or it says what cannot be, then what is there is what counts. Files that are missing are
-//! no damage: on a full disk those that are finished go before the meta file says so. Nothing is ever
-//! appended to a file that is not exactly as long as its meta file says.
+//! A meta file in step with the data files is believed. If the write file is longer, or there are
+//! files behind it, a crash came between writing and the meta file: everything is read to its true
+//! end, and writing goes on in the next file. If a file is shorter than it should be, or missing,
+//! or there is no meta file, or it says what cannot be, then what is there is what counts. Files
+//! that are missing are no damage: on a full disk those that are finished go before the meta file
+//! says so. Nothing is ever appended to a file that is not exactly as long as its meta file says.
 
 use alloc::vec::Vec;
 

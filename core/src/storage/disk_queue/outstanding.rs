@@ -1,4 +1,5 @@
-//! The records that were popped and are not finished: the oldest is where reading begins after a crash.
+//! The records that were popped and are not finished: the oldest is where reading begins after a
+//! crash.
 //!
 //! ```text
 //!   slots:  [ position | count | earlier | later ]     a record's id leads to its slot in O(1)
@@ -17,8 +18,9 @@ pub(super) const OUTSTANDING_MAX: u32 = INDEX_MASK - 1;
 /// Slots beyond which the table is given back once it is empty.
 const SLOTS_KEPT: usize = 1024;
 
-/// An id is the slot's index plus 1 in the lower bits, and above them how often the table was cleared, so
-/// that records from before find nothing. The highest bit is that of [lent](super::lent) records.
+/// An id is the slot's index plus 1 in the lower bits, and above them how often the table was
+/// cleared, so that records from before find nothing. The highest bit is that of
+/// [lent](super::lent) records.
 const INDEX_BITS: u32 = 24;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 const EPOCH_MASK: u8 = 0x7F;

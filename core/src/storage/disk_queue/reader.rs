@@ -20,8 +20,8 @@ use crate::time::Now;
 /// How much is read at once, in bytes; more only for a record that is longer.
 pub(super) const CHUNK_LEN: usize = STAGED_LEN_MAX / 2;
 
-/// How many bytes before what is read are read as well. A hole, which is a sector or more, fills them with
-/// zeros; what ends with a few of its own, like a string, does not.
+/// How many bytes before what is read are read as well. A hole, which is a sector or more, fills
+/// them with zeros; what ends with a few of its own, like a string, does not.
 const LEAD_LEN: usize = 16;
 
 /// Reading on begins when no more than this is staged, in bytes.
@@ -215,8 +215,8 @@ impl DiskQueue {
         }
     }
 
-    /// Whether the record at a place, so far into a chunk, is not to be believed before it is known what
-    /// follows: a hole is right before it.
+    /// Whether the record at a place, so far into a chunk, is not to be believed before it is known
+    /// what follows: a hole is right before it.
     fn is_in_doubt(&self, chunk: &[u8], from: usize, at: Position) -> bool {
         let lead = from.checked_sub(LEAD_LEN).and_then(|lead| chunk.get(lead..from));
         let is_behind_hole = lead.is_some_and(|lead| lead.iter().rev().all(|byte| *byte == 0));
@@ -236,8 +236,8 @@ impl DiskQueue {
         }
     }
 
-    /// Counts the records of a chunk that has `at` so far into it. The start of a record at the end of a file is cut
-    /// off, so that neither we nor the reference ever meet it again.
+    /// Counts the records of a chunk that has `at` so far into it. The start of a record at the end
+    /// of a file is cut off, so that neither we nor the reference ever meet it again.
     fn count(
         &mut self,
         chunk: &[u8],

@@ -5,8 +5,9 @@
 //!   | size   | timestamp   | attempts| id, 16 hex digits | body …
 //! ```
 //!
-//! All integers are big-endian; the size is that of everything behind its field. There is no checksum:
-//! what tells a record from garbage is a size that fits into the file and an id that is one.
+//! All integers are big-endian; the size is that of everything behind its field. There is no
+//! checksum: what tells a record from garbage is a size that fits into the file and an id that is
+//! one.
 
 use core::fmt;
 
@@ -21,8 +22,8 @@ pub(super) const HEADER_LEN: usize = 30;
 /// The length of the size field.
 pub(super) const SIZE_LEN: usize = 4;
 
-/// The first byte of times from the year 2080 on, and of all digits and letters: text has hex digits as
-/// well as an id, but no such time.
+/// The first byte of times from the year 2080 on, and of all digits and letters: text has hex
+/// digits as well as an id, but no such time.
 const TIME_END: u8 = b'0';
 
 /// Where the id begins.
@@ -105,9 +106,9 @@ pub(super) fn step(bytes: &[u8], left: u64) -> Step {
     }
 }
 
-/// How long the record is that begins with `bytes`, of which there are [`HEADER_LEN`] at least, where
-/// nobody knows that one begins. `None` if its size is not one, leads beyond the `left` bytes that there
-/// are, its id is not one, or its time is later than [`TIME_END`].
+/// How long the record is that begins with `bytes`, of which there are [`HEADER_LEN`] at least,
+/// where nobody knows that one begins. `None` if its size is not one, leads beyond the `left` bytes
+/// that there are, its id is not one, or its time is later than [`TIME_END`].
 pub(super) fn len_of(bytes: &[u8], left: u64) -> Option<u64> {
     let (size, rest) = bytes.split_first_chunk::<SIZE_LEN>()?;
     let size = u64::try_from(i32::from_be_bytes(*size)).ok()?;
@@ -116,15 +117,17 @@ pub(super) fn len_of(bytes: &[u8], left: u64) -> Option<u64> {
     (size >= SIZE_MIN as u64 && len <= left && is_time && has_id(bytes)).then_some(len)
 }
 
-/// Whether `bytes` begin with a record or, at the end of the file, with the start of one that was not
-/// written to its end. They are all that the file has from there on, or its first [`HEADER_LEN`] bytes.
+/// Whether `bytes` begin with a record or, at the end of the file, with the start of one that was
+/// not written to its end. They are all that the file has from there on, or its first
+/// [`HEADER_LEN`] bytes.
 pub(super) fn begins(bytes: &[u8]) -> bool {
     let Some((size, rest)) = bytes.split_first_chunk::<SIZE_LEN>() else { return true };
     let id = rest.iter().skip(ID_AT - SIZE_LEN).take(MESSAGE_ID_LEN);
     i32::from_be_bytes(*size) >= SIZE_MIN as i32 && id.copied().all(MessageId::is_digit)
 }
 
-/// Whether the size at the start of `bytes` is that of a message that may be published, if it is there.
+/// Whether the size at the start of `bytes` is that of a message that may be published, if it is
+/// there.
 pub(super) fn fits(bytes: &[u8], max_msg_size: usize) -> bool {
     let size = bytes.first_chunk().map(|size| i32::from_be_bytes(*size));
     size.is_none_or(|size| usize::try_from(size).is_ok_and(|size| size <= SIZE_MIN + max_msg_size))
@@ -135,8 +138,8 @@ pub(super) fn has_id(bytes: &[u8]) -> bool {
     bytes.get(ID_AT..HEADER_LEN).is_some_and(|id| MessageId::parse(id).is_some())
 }
 
-/// The message of `record`, which [`step`] found to be one: a small body is copied, a large one is a
-/// slice. `None` if it is no record.
+/// The message of `record`, which [`step`] found to be one: a small body is copied, a large one is
+/// a slice. `None` if it is no record.
 pub(super) fn decode(record: &Bytes, bodies: &mut Bodies) -> Option<Message> {
     let (_, rest) = record.split_first_chunk::<SIZE_LEN>()?;
     let (timestamp, rest) = rest.split_first_chunk::<8>()?;

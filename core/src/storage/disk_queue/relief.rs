@@ -1,14 +1,14 @@
 //! How a queue gets out of a full disk: nothing on the way to freeing room needs any.
 //!
-//! In good times a data file goes after the meta file that no longer needs it. Replacing that takes a
-//! block, which a full disk does not have. So there the order is turned round: data files whose records
-//! are all finished go first, in the middle too, and the meta file is written when there is room. Until
-//! then it names files that are gone; whoever opens the queue begins with those that are there
-//! ([`open`](super::open)).
+//! In good times a data file goes after the meta file that no longer needs it. Replacing that takes
+//! a block, which a full disk does not have. So there the order is turned round: data files whose
+//! records are all finished go first, in the middle too, and the meta file is written when there is
+//! room. Until then it names files that are gone; whoever opens the queue begins with those that
+//! are there ([`open`](super::open)).
 //!
-//! The file that is written to must not stay because nobody writes on: if nothing in the queue is needed
-//! any more, writing goes on in the next file, and this one goes as well. In good times that is done with
-//! files of some length only ([`sync`](super::sync)).
+//! The file that is written to must not stay because nobody writes on: if nothing in the queue is
+//! needed any more, writing goes on in the next file, and this one goes as well. In good times that
+//! is done with files of some length only ([`sync`](super::sync)).
 
 use super::meta::Position;
 use super::trouble::Work;
@@ -16,9 +16,9 @@ use super::{Asked, DiskOutput, DiskQueue, Phase};
 use crate::storage::{File, Op};
 
 impl DiskQueue {
-    /// Removes what is not needed if the disk is full, as far as that can be told at once: data files
-    /// before the first record that is needed. One that had no room for a long message has some for short
-    /// ones: it counts as full until everything is finished.
+    /// Removes what is not needed if the disk is full, as far as that can be told at once: data
+    /// files before the first record that is needed. One that had no room for a long message has
+    /// some for short ones: it counts as full until everything is finished.
     pub(super) fn make_room(&mut self, out: &mut impl DiskOutput) {
         if !self.had_no_room {
             return;
@@ -30,8 +30,8 @@ impl DiskQueue {
         }
     }
 
-    /// Removes each data file whose records are all finished, if the disk is full. Looks at every record
-    /// that is not finished: to be called when something failed, not for each message.
+    /// Removes each data file whose records are all finished, if the disk is full. Looks at every
+    /// record that is not finished: to be called when something failed, not for each message.
     pub(super) fn make_more_room(&mut self, out: &mut impl DiskOutput) {
         if self.troubles.wants_room() && matches!(self.phase, Phase::Open) {
             self.leave_finished_file();

@@ -1,25 +1,26 @@
 //! The way from bytes that are no record to the next record.
 //!
-//! Nothing but its size, its time and its id tells a record, so any place may be one. The search takes the
-//! first place that has them and whose record ends before the search does:
+//! Nothing but its size, its time and its id tells a record, so any place may be one. The search
+//! takes the first place that has them and whose record ends before the search does:
 //!
-//! - Bytes that only happen to be there do not pass: sixteen hex digits in a row have a chance of 2^-64.
-//!   Text does not either, because it is no time before 2080.
-//! - Behind something with an id lies its body, which may hold records, copies of data files for example.
-//!   There a place counts only if another record follows, or if it ends where the search does. What is
-//!   made to look like that up to the end of its body cannot be told from records.
+//! - Bytes that only happen to be there do not pass: sixteen hex digits in a row have a chance of
+//!   2^-64. Text does not either, because it is no time before 2080.
+//! - Behind something with an id lies its body, which may hold records, copies of data files for
+//!   example. There a place counts only if another record follows, or if it ends where the search
+//!   does. What is made to look like that up to the end of its body cannot be told from records.
 //!
-//! Each byte is looked at once, and at most one other place for each place that could be a record; so the
-//! time is linear, and the memory that of one chunk.
+//! Each byte is looked at once, and at most one other place for each place that could be a record;
+//! so the time is linear, and the memory that of one chunk.
 //!
-//! A record itself can be in doubt. If the power goes, what was not synced may have holes, which are
-//! zeros; if one of them ends within a size, the size is too small, and everything behind it is in order:
-//! a message with a part of its body. Such a record is right behind a hole, and the bytes behind it are
-//! the rest of its body: as many as the upper bytes of the size said, a multiple of 256. So a record
-//! behind a hole is believed if the next one follows in its place, or the file ends there, or nothing
-//! but zeros are between; or else if what is between can't be such a rest. That is asked of every record,
-//! not only of those that the meta file does not vouch for: a file whose sync failed has holes as well,
-//! and at the next start the meta file vouches for all of them.
+//! A record itself can be in doubt. If the power goes, what was not synced may have holes, which
+//! are zeros; if one of them ends within a size, the size is too small, and everything behind it is
+//! in order: a message with a part of its body. Such a record is right behind a hole, and the bytes
+//! behind it are the rest of its body: as many as the upper bytes of the size said, a multiple of
+//! 256. So a record behind a hole is believed if the next one follows in its place, or the file
+//!      ends there, or nothing but zeros are between; or else if what is between can't be such a
+//!      rest. That is asked of every record, not only of those that the meta file does not vouch
+//!      for: a file whose sync failed has holes as well, and at the next start the meta file
+//!      vouches for all of them.
 
 use bytes::Bytes;
 
@@ -99,7 +100,8 @@ impl Search {
         self.look(&bytes, offset, file_len)
     }
 
-    /// Looks at `bytes`, which lie at `offset` of a file of `file_len` bytes. `None` if more are wanted.
+    /// Looks at `bytes`, which lie at `offset` of a file of `file_len` bytes. `None` if more are
+    /// wanted.
     pub(super) fn look(&mut self, bytes: &[u8], offset: u64, file_len: u64) -> Option<Found> {
         let from = |at: u64| bytes.get(usize::try_from(at.checked_sub(offset)?).ok()?..);
         loop {
@@ -163,7 +165,8 @@ impl Search {
     }
 }
 
-/// Whether `size` can be what is left of the size of a record of `len` bytes whose first bytes are zero.
+/// Whether `size` can be what is left of the size of a record of `len` bytes whose first bytes are
+/// zero.
 fn may_be_cut(size: i32, len: u64) -> bool {
     let size = u64::try_from(size).unwrap_or(0);
     let kept = [1 << 8, 1 << 16, 1 << 24].into_iter().find(|upper| size < *upper);

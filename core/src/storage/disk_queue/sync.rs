@@ -1,11 +1,11 @@
-//! Making it last: data files are synced, then the meta file is replaced, then what it no longer needs
-//! is removed (storage-formats.md section 6).
+//! Making it last: data files are synced, then the meta file is replaced, then what it no longer
+//! needs is removed (storage-formats.md section 6).
 //!
 //! If a data file cannot be synced, nobody knows what the disk has of it, and a repeated sync that
-//! succeeds proves nothing. Then writing goes on in a new file, what the old one has is read from there
-//! as long as it can be, and the trouble lasts until something that was written later is synced, or
-//! until the old file is not needed any more. No publisher is told anything: an answer never meant that
-//! a message is synced.
+//! succeeds proves nothing. Then writing goes on in a new file, what the old one has is read from
+//! there as long as it can be, and the trouble lasts until something that was written later is
+//! synced, or until the old file is not needed any more. No publisher is told anything: an answer
+//! never meant that a message is synced.
 
 use bytes::Bytes;
 
@@ -15,9 +15,9 @@ use super::{Asked, DiskOutput, DiskQueue};
 use crate::storage::{Answer, Failure, File, Op};
 use crate::time::Now;
 
-/// Bytes of finished records that a queue keeps because it writes on behind them. With that many it goes
-/// on in the next file, if nothing else is in this one: what is left lying about in one queue is room
-/// that another one may need.
+/// Bytes of finished records that a queue keeps because it writes on behind them. With that many it
+/// goes on in the next file, if nothing else is in this one: what is left lying about in one queue
+/// is room that another one may need.
 const LEFT_LEN_MAX: u64 = 64 * 1024;
 
 /// How far a sync is.

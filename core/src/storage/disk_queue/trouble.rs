@@ -57,16 +57,16 @@ impl Troubles {
         self.retry(work).is_some_and(|retry| retry.at.is_some())
     }
 
-    /// Whether it is for want of room that the disk does not take what is written: then the queue's own
-    /// files are what can make room.
+    /// Whether it is for want of room that the disk does not take what is written: then the queue's
+    /// own files are what can make room.
     pub(super) fn wants_room(&self) -> bool {
         [Work::Append, Work::Sync, Work::Meta].into_iter().any(|work| self.has(work))
             && self.failure().is_some_and(|failure| failure.kind.is_want_of_room())
     }
 
-    /// Whether nothing new should come in: not while anything waits, nor before appends and meta files
-    /// have worked again. A failed sync holds nothing up for longer than it waits, because only data
-    /// that is written later can prove that the disk syncs again.
+    /// Whether nothing new should come in: not while anything waits, nor before appends and meta
+    /// files have worked again. A failed sync holds nothing up for longer than it waits, because
+    /// only data that is written later can prove that the disk syncs again.
     pub(super) fn holds(&self) -> bool {
         self.0
             .as_ref()

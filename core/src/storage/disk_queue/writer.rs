@@ -1,4 +1,5 @@
-//! The end of a queue: what is pushed gathers while an append is under way, then goes out as the next.
+//! The end of a queue: what is pushed gathers while an append is under way, then goes out as the
+//! next.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -16,8 +17,8 @@ use crate::time::Now;
 /// Bytes of records in one append. One record alone may be larger.
 pub(super) const APPEND_LEN_MAX: u64 = 1024 * 1024;
 
-/// What is written to see whether a disk has room again: a block, so that room at the end of one does not
-/// pass for it. No reader takes zeros for a record.
+/// What is written to see whether a disk has room again: a block, so that room at the end of one
+/// does not pass for it. No reader takes zeros for a record.
 static PROBE: [u8; 4096] = [0; 4096];
 
 /// A record that is not written yet.
@@ -44,8 +45,8 @@ pub(super) struct Append {
     records: usize,
     /// The queue was emptied meanwhile.
     pub(super) is_dropped: bool,
-    /// It counts for nothing, and is to be cut off: it went behind something of which nobody knows whether
-    /// the disk has it and is done again in another file, or it is a probe.
+    /// It counts for nothing, and is to be cut off: it went behind something of which nobody knows
+    /// whether the disk has it and is done again in another file, or it is a probe.
     pub(super) is_void: bool,
 }
 
@@ -71,9 +72,9 @@ impl DiskQueue {
         self.pending.push_back(Pending { message, ticket, replaces });
     }
 
-    /// Whether the first record that is not written may be popped all the same: it is the first of all,
-    /// the disk does not take it, and nobody was promised that it lasts here: either nobody was promised
-    /// anything, or somebody else keeps it.
+    /// Whether the first record that is not written may be popped all the same: it is the first of
+    /// all, the disk does not take it, and nobody was promised that it lasts here: either nobody
+    /// was promised anything, or somebody else keeps it.
     pub(super) fn can_take_pending(&self) -> bool {
         self.troubles.has(Work::Append)
             && self.append.is_none()
@@ -170,8 +171,8 @@ impl DiskQueue {
         self.ask(Asked::Append, op, out);
     }
 
-    /// Writes something behind the write position that is no record: only that shows that a full disk
-    /// has room again. It is cut off, or written over, by what comes next.
+    /// Writes something behind the write position that is no record: only that shows that a full
+    /// disk has room again. It is cut off, or written over, by what comes next.
     fn probe(&mut self, out: &mut impl DiskOutput) {
         let Position { file, offset } = self.write;
         self.append =

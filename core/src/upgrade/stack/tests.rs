@@ -336,7 +336,8 @@ fn bytes(len: usize, kind: u8) -> Bytes {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// What goes in at one end comes out at the other, in both directions, however it is cut on the way.
+    /// What goes in at one end comes out at the other, in both directions, however it is cut on the
+    /// way.
     #[test]
     fn both_ways(
         (with_tls, packing) in some_layers(),
@@ -366,8 +367,8 @@ proptest! {
         }
     }
 
-    /// Bytes that come to harm end in an error, or are seen for what they are; nothing panics, and no
-    /// more is kept than the limits allow.
+    /// Bytes that come to harm end in an error, or are seen for what they are; nothing panics, and
+    /// no more is kept than the limits allow.
     #[test]
     fn garbage(
         (with_tls, packing) in some_layers(),

@@ -206,8 +206,8 @@ impl World {
         living.get(number.checked_rem(living.len())?).copied()
     }
 
-    /// A client that is subscribed, did not say CLS, and is listened to: so it is known when what it says
-    /// takes effect.
+    /// A client that is subscribed, did not say CLS, and is listened to: so it is known when what
+    /// it says takes effect.
     pub(super) fn consumer(&self, number: usize) -> Option<usize> {
         let at = self.living(number)?;
         let client = &self.clients[at];

@@ -42,8 +42,8 @@ impl World {
         assert!(self.shards.iter().all(|shard| shard.connections() == 0), "connections are left");
     }
 
-    /// A connection is on a channel exactly if its client was told so and neither has ended; and nothing
-    /// waits that a consumer could have.
+    /// A connection is on a channel exactly if its client was told so and neither has ended; and
+    /// nothing waits that a consumer could have.
     fn check_consumers(&mut self) {
         let mut expected: BTreeMap<Place, u64> = BTreeMap::new();
         for client in &self.clients {

@@ -1,12 +1,14 @@
-//! A whole node and its clients, in any order of events: several shards, lanes and moves between them
-//! that take their time, and a bookkeeper who knows what each client was promised.
+//! A whole node and its clients, in any order of events: several shards, lanes and moves between
+//! them that take their time, and a bookkeeper who knows what each client was promised.
 //!
-//! Checked on the way: answers come in the order of the commands, with the right words; attempts rise by
-//! one per delivery; nothing is delivered that was not published, nor on a channel of another topic.
+//! Checked on the way: answers come in the order of the commands, with the right words; attempts
+//! rise by one per delivery; nothing is delivered that was not published, nor on a channel of
+//! another topic.
 //!
-//! Checked in the end, when everybody's patience is over: no client waits for an answer, no connection is
-//! left on a channel that is gone, everything drains, and every message that was acknowledged was
-//! finished on each channel that existed when it was published, unless somebody emptied or deleted that.
+//! Checked in the end, when everybody's patience is over: no client waits for an answer, no
+//! connection is left on a channel that is gone, everything drains, and every message that was
+//! acknowledged was finished on each channel that existed when it was published, unless somebody
+//! emptied or deleted that.
 
 mod clients;
 mod driver;
@@ -24,8 +26,8 @@ use sansq_core::nsqd::{
 };
 use sansq_core::time::{Instant, Now};
 
-/// What happens next. Clients, lanes and the like are named by any number, taken modulo how many there
-/// are; times are in milliseconds.
+/// What happens next. Clients, lanes and the like are named by any number, taken modulo how many
+/// there are; times are in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
     Connect {
@@ -187,8 +189,8 @@ enum Asked {
 
 /// The node, its clients, and the bookkeeper.
 pub struct World {
-    /// Whether all clients read what they are sent at once. If not, bodies are large, and deliveries
-    /// are seen later than they happen, in any order.
+    /// Whether all clients read what they are sent at once. If not, bodies are large, and
+    /// deliveries are seen later than they happen, in any order.
     all_read: bool,
     now: Now,
     shards: Vec<Shard>,
@@ -204,8 +206,8 @@ pub struct World {
     ephemeral: BTreeSet<usize>,
     /// How often something was deleted or emptied.
     destructions: u64,
-    /// Admin requests that are not answered, and how many destructions there had been; `None` if one
-    /// was under way.
+    /// Admin requests that are not answered, and how many destructions there had been; `None` if
+    /// one was under way.
     asked: BTreeMap<u64, (Asked, Option<u64>)>,
     tokens: u64,
     stats: Option<ServerStats>,
@@ -388,8 +390,8 @@ impl World {
         self.ask(shard, AdminRequest::Channel(topic, name, op), asked);
     }
 
-    /// Something is deleted or emptied: nothing that was published before is owed there any more, and
-    /// nobody knows whether those channels exist if it is a deletion.
+    /// Something is deleted or emptied: nothing that was published before is owed there any more,
+    /// and nobody knows whether those channels exist if it is a deletion.
     fn disturb(&mut self, is_meant: impl Fn(Place) -> bool, topic: usize, deletes: bool) {
         self.destructions += 1;
         for message in self.messages.iter_mut().filter(|message| message.topic == topic) {

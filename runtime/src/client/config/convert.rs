@@ -131,8 +131,8 @@ impl Config {
         Ok(options)
     }
 
-    /// What these settings say about sockets, and about nsqlookupds that are asked over HTTPS: whom nsqds
-    /// are believed by TLS, they are too.
+    /// What these settings say about sockets, and about nsqlookupds that are asked over HTTPS: whom
+    /// nsqds are believed by TLS, they are too.
     ///
     /// # Errors
     /// As [`connection_options`](Self::connection_options).

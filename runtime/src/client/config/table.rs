@@ -19,12 +19,13 @@ impl Config {
         OPTIONS.iter().map(|option| option.name)
     }
 
-    /// Sets one option from text, as go-nsq does; in `name` hyphens count as underscores. Durations are in
-    /// Go's form or in whole milliseconds, `true` is also `1` and `t`, an empty text is "none" where there
-    /// is such a thing.
+    /// Sets one option from text, as go-nsq does; in `name` hyphens count as underscores. Durations
+    /// are in Go's form or in whole milliseconds, `true` is also `1` and `t`, an empty text is
+    /// "none" where there is such a thing.
     ///
     /// # Errors
-    /// [`ConfigError`] if there is no such option, or it can't have this value; nothing is changed then.
+    /// [`ConfigError`] if there is no such option, or it can't have this value; nothing is changed
+    /// then.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let canonical = name.replace('-', "_");
         match OPTIONS.iter().find(|option| option.name == canonical) {

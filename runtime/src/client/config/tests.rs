@@ -11,8 +11,8 @@ fn plain() -> Config {
     Config { hostname: String::new(), ..Config::default() }
 }
 
-/// Name, default, and values that are taken and refused (clients.md part 4). Those of the defaults that are
-/// empty are not written.
+/// Name, default, and values that are taken and refused (clients.md part 4). Those of the defaults
+/// that are empty are not written.
 const TABLE: &[(&str, &str, &[&str], &[&str])] = &[
     ("dial_timeout", "1s", &["1ms", "5", "1h"], &["0", "-1", "x", ""]),
     ("read_timeout", "1m0s", &["100ms", "5m"], &["99ms", "300001", "1"]),

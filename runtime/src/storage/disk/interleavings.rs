@@ -8,7 +8,8 @@ use crate::lanes::Mail;
 
 const SHARD: ShardId = ShardId(0);
 
-/// A shard asks twice and drops its end. The thread does all of it, in order, reports each, and ends.
+/// A shard asks twice and drops its end. The thread does all of it, in order, reports each, and
+/// ends.
 #[test]
 fn what_is_submitted_is_done_in_order_before_the_thread_ends() {
     explore(|| {
@@ -21,7 +22,8 @@ fn what_is_submitted_is_done_in_order_before_the_thread_ends() {
     });
 }
 
-/// It looks into its mailbox while it is at work, too, and then sleeps without having been told of what it found.
+/// It looks into its mailbox while it is at work, too, and then sleeps without having been told of
+/// what it found.
 #[test]
 fn what_arrives_while_the_thread_works_is_done_once() {
     explore(|| {

@@ -1,5 +1,5 @@
-//! Certificates, keys and files that are not what they usually are. `testdata/make.sh` made those that
-//! rcgen can't make.
+//! Certificates, keys and files that are not what they usually are. `testdata/make.sh` made those
+//! that rcgen can't make.
 
 use std::sync::Arc;
 
@@ -253,7 +253,8 @@ fn a_bad_block_among_ones_own_certificates_and_keys() {
         let line = format!("{}: {block} can't be used: ", path.display());
         assert!(warning.starts_with(&line), "{warning}");
     }
-    // Without its own certificate what is left belongs to another key, and the line says what is missing.
+    // Without its own certificate what is left belongs to another key, and the line says what is
+    // missing.
     fs::write(&cert, format!("{}{}", spoiled(&text("v1.pem")), text("ca.pem"))).unwrap();
     let said = said_of(&cert, &key);
     assert!(said.starts_with(&format!("{}: the key does not belong", key.display())), "{said}");

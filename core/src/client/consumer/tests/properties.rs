@@ -1,4 +1,5 @@
-//! Random worlds: nsqds that keep to the protocol, some that do not, and a program that answers or not.
+//! Random worlds: nsqds that keep to the protocol, some that do not, and a program that answers or
+//! not.
 
 use super::*;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -262,8 +263,8 @@ impl World {
         }
     }
 
-    /// Goes on to the next timeout, and one after the other as long as the machine wants one right now:
-    /// that has to end.
+    /// Goes on to the next timeout, and one after the other as long as the machine wants one right
+    /// now: that has to end.
     fn timeout(&mut self) {
         for _ in 0..1000 {
             let Some(at) = self.consumer.poll_timeout() else { return };

@@ -130,7 +130,8 @@ fn figures_of_an_nsqd() {
     assert_eq!(stats.errors.last.as_deref(), Some("refused"));
 }
 
-/// Two nsqds of which the second has one message: it comes and fails while the first one's wait begins.
+/// Two nsqds of which the second has one message: it comes and fails while the first one's wait
+/// begins.
 fn one_busy_one_idle() -> (Rig, [DialId; 2]) {
     let mut rig = Rig::new(backoff(Duration::from_secs(1), 4));
     let [busy, idle] = [rig.connect("a:1"), rig.connect("b:1")];

@@ -13,7 +13,8 @@ const SERVERS: [&str; 3] = ["l1:1", "l2:1", "l3:1"];
 enum Step {
     Add(usize),
     Remove(usize),
-    /// The n-th request under way gets an answer: which of four nsqds it lists, or `None` for a failure.
+    /// The n-th request under way gets an answer: which of four nsqds it lists, or `None` for a
+    /// failure.
     Answer(usize, Option<u8>),
     AskSoon,
     Elapse(u64),
@@ -125,8 +126,8 @@ fn body(bits: u8) -> String {
 }
 
 proptest! {
-    /// What is listed is found, once, and vanishes only when nobody lists it; nobody is asked twice at
-    /// once; and what nobody lists any more vanishes in time.
+    /// What is listed is found, once, and vanishes only when nobody lists it; nobody is asked twice
+    /// at once; and what nobody lists any more vanishes in time.
     #[test]
     fn what_is_known_is_what_is_listed(steps in steps()) {
         let mut world = World {

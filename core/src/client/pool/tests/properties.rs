@@ -242,8 +242,8 @@ impl World {
 }
 
 proptest! {
-    /// Whatever happens, each publish completes exactly once unless it was abandoned, with an outcome
-    /// that is true, and at its deadline at the latest; and a closed pool stops.
+    /// Whatever happens, each publish completes exactly once unless it was abandoned, with an
+    /// outcome that is true, and at its deadline at the latest; and a closed pool stops.
     #[test]
     fn every_publish_completes_exactly_once_and_truly(steps in steps(), policy in policies()) {
         let mut world = World::new(policy);

@@ -292,8 +292,8 @@ fn answer_all(rig: &mut Rig, stored: &mut Vec<String>) {
 }
 
 proptest! {
-    /// Each message completes once, with the truth; nothing overtakes, nothing comes twice, and a bad
-    /// message takes down at most what was sent behind it.
+    /// Each message completes once, with the truth; nothing overtakes, nothing comes twice, and a
+    /// bad message takes down at most what was sent behind it.
     #[test]
     fn every_message_completes_once_and_in_order(
         plan in proptest::collection::vec(planned(), 1..60),

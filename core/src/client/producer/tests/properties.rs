@@ -91,7 +91,8 @@ fn apply(rig: &mut Rig, step: &Step, taken: &mut u64) {
 }
 
 proptest! {
-    /// Whatever happens, each publish completes exactly once and in order, and a closed producer stops.
+    /// Whatever happens, each publish completes exactly once and in order, and a closed producer
+    /// stops.
     #[test]
     fn every_publish_completes_exactly_once_in_order(steps in steps()) {
         let options = ProducerOptions {
