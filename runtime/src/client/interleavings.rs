@@ -3,23 +3,26 @@
 //! can be.
 
 use core::future::{pending, ready};
+use core::net::IpAddr;
 use core::task::{Context, Poll};
 use core::time::Duration;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 use sansq_core::client::{
     CallId, ClientMachine, Dial, DialId, NetActions, PoolOptions, ProducerPool,
 };
-use sansq_core::http::call::{Call, CallResult};
+use sansq_core::http::call::CallResult;
 use sansq_core::time::{Instant, Now};
 
 use super::drive::drive;
 use super::machine::{Client, Wakers};
+use super::setup::NetConfig;
 use super::shared::Shared;
 use super::waiters::{Wait, Waiters};
 use crate::interleavings::{explore, start};
+use crate::runtime::{Runtime, Socket};
 use crate::sync::Mutex;
 
 /// One handle has the client connect while another has something to say; everything that is said is
