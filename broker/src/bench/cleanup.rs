@@ -1,8 +1,10 @@
 //! The topics that a run has made go with it, also when it is interrupted.
 
+use core::cell::Cell;
 use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::io::{self, Write as _};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -17,6 +19,8 @@ use super::echo::ECHO;
 /// Deletes topics when it is dropped.
 pub(super) struct Cleanup {
     made: Option<Made>,
+    /// Whether there ever was a connection, so that there may be something.
+    connected: Rc<Cell<bool>>,
     signals: Vec<SigId>,
 }
 
@@ -35,7 +39,7 @@ impl Cleanup {
         options: &BenchOptions,
         tcp_address: &str,
         topics: &[String],
-        stop: &Arc<AtomicBool>,
+        (stop, connected): (&Arc<AtomicBool>, &Rc<Cell<bool>>),
     ) -> Self {
         let is_ours = options.topic.is_none() && !options.keep && options.nsqd_tcp_address != ECHO;
         let made = is_ours.then(|| Made {
@@ -44,13 +48,14 @@ impl Cleanup {
             topics: topics.to_vec(),
         });
         let register = |signal| flag::register(signal, Arc::clone(stop)).ok();
-        Self { made, signals: [SIGINT, SIGTERM].into_iter().filter_map(register).collect() }
+        let signals = [SIGINT, SIGTERM].into_iter().filter_map(register).collect();
+        Self { made, connected: Rc::clone(connected), signals }
     }
 }
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        if let Some(made) = &self.made
+        if let Some(made) = self.made.as_ref().filter(|_| self.connected.get())
             && let Err(why) = made.delete()
         {
             let first = made.topics.first().map_or("", String::as_str);

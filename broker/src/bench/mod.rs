@@ -12,10 +12,12 @@
 //!
 //! What is measured, and how to read it, is in `docs/BENCH.md`.
 
+use core::cell::Cell;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -77,7 +79,8 @@ pub fn measure(options: &BenchOptions) -> Result<Report, BenchError> {
     };
     let setup = Setup::new(options, address)?;
     // Behind everything else, however that ends.
-    let _cleanup = Cleanup::new(options, &setup.address, &setup.topics, &setup.stop);
+    let _cleanup =
+        Cleanup::new(options, &setup.address, &setup.topics, (&setup.stop, &setup.connected));
     // Consumers first: a message that finds no channel would wait on the topic.
     let mut server = Server::default();
     let consumers = match options.mode {
@@ -186,6 +189,8 @@ struct Setup<'a> {
     marker: [u8; 8],
     /// Set by a signal.
     stop: Arc<AtomicBool>,
+    /// Set by the first connection.
+    connected: Rc<Cell<bool>>,
 }
 
 impl<'a> Setup<'a> {
@@ -208,12 +213,14 @@ impl<'a> Setup<'a> {
             topics,
             channels,
             stop: Arc::default(),
+            connected: Rc::default(),
             marker: (nanos ^ (u64::from(std::process::id()) << 48)).to_be_bytes(),
         })
     }
 
     fn open(&self, server: &mut Server) -> Result<Opened, BenchError> {
         let opened = Opened::new(&self.address, &self.connection)?;
+        self.connected.set(true);
         if server.version.is_empty() {
             server.version.clone_from(&opened.version);
         }

