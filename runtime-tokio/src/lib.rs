@@ -108,7 +108,7 @@ mod net;
 mod runtime;
 
 pub use client::{consumer, producer};
-pub use net::{Listener, Socket};
+pub use net::{Dialled, Listener, Socket};
 pub use runtime::{Tokio, TokioTask, TokioThread};
 pub use sansq_runtime::client::{
     AnswerError, BackoffScope, BackoffStrategy, Config, ConfigError, ConnectionError,

@@ -65,7 +65,9 @@ impl runtime::Socket for Socket {
         either!(self, socket => socket.poll_write_ready(context))
     }
 
-    /// A short read says that the socket is empty; tokio is told, or it would not wait for more.
+    /// A short read says that the socket is empty; tokio is told, or it would not wait for more. That
+    /// is right only while the runtime looks at its sockets on this very thread: what another thread
+    /// heard of in between would be forgotten.
     fn try_read(&self, input: &mut BytesMut) -> io::Result<(usize, bool)> {
         let room = input.capacity() - input.len();
         let count = either!(self, socket => socket.try_read_buf(input))?;
@@ -86,6 +88,32 @@ impl runtime::Socket for Socket {
 
     fn shut_down_writing(&self) -> io::Result<()> {
         either!(self, socket => SockRef::from(socket).shutdown(Shutdown::Write))
+    }
+}
+
+/// A connection that was dialled, on whatever runtime the program has.
+#[derive(Debug)]
+pub struct Dialled(pub(crate) TcpStream);
+
+impl runtime::Socket for Dialled {
+    fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(context)
+    }
+
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_write_ready(context)
+    }
+
+    fn try_read(&self, input: &mut BytesMut) -> io::Result<(usize, bool)> {
+        Ok((self.0.try_read_buf(input)?, false))
+    }
+
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(parts)
+    }
+
+    fn shut_down_writing(&self) -> io::Result<()> {
+        SockRef::from(&self.0).shutdown(Shutdown::Write)
     }
 }
 

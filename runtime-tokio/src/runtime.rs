@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, sleep_until};
 
-use crate::net::{Listener, Socket};
+use crate::net::{Dialled, Listener, Socket};
 
 /// tokio: the program's runtime for its clients, and one of its own for each thread of a server.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,7 @@ fn is_complete() -> bool {
 }
 
 impl Runtime for Tokio {
-    type Socket = Socket;
+    type Socket = Dialled;
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         match &self.handle {
@@ -75,7 +75,7 @@ impl Runtime for Tokio {
         sleep(time)
     }
 
-    async fn connect(&self, address: &str, from: Option<IpAddr>) -> io::Result<Socket> {
+    async fn connect(&self, address: &str, from: Option<IpAddr>) -> io::Result<Dialled> {
         let mut result = Err(ErrorKind::AddrNotAvailable.into());
         for candidate in lookup_host(address).await? {
             let Some(socket) = open(candidate, from)? else { continue };
@@ -86,7 +86,7 @@ impl Runtime for Tokio {
         }
         let stream = result?;
         set_options(&stream);
-        Ok(Socket::Tcp(stream))
+        Ok(Dialled(stream))
     }
 }
 
