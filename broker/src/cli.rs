@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use sansq_core::log::Level;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
@@ -229,22 +229,29 @@ fn tool<P: Parser, E: Into<Failure>>(
         },
         Err(error) if error.kind() == ErrorKind::DisplayVersion => print(&version(name)),
         Err(error) => {
+            let error = as_written(error, &args);
             // Help goes to standard output, anything else to standard error.
-            if error.use_stderr() {
-                return refuse(&as_written(error.to_string(), &args).trim_end(), 2);
-            }
             let _ = error.print();
-            0
+            u8::try_from(error.exit_code()).unwrap_or(2)
         }
     }
 }
 
-/// A message of clap's, which sees two dashes, with the flags as they were written: with one,
-/// perhaps.
-fn as_written(text: String, args: &[OsString]) -> String {
-    let flags = args.iter().filter_map(|arg| arg.to_str()).filter_map(|arg| arg.split('=').next());
-    let single = flags.filter(|flag| flag.starts_with('-') && !flag.starts_with("--"));
-    single.fold(text, |text, flag| text.replace(&format!("'-{flag}'"), &format!("'{flag}'")))
+/// A message of clap's, which sees two dashes, with the flags that it is about as they were
+/// written: with one, perhaps.
+fn as_written(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let args = args.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--");
+    let flags: Vec<&str> = args.filter_map(|arg| arg.split('=').next()).collect();
+    for kind in [ContextKind::InvalidArg, ContextKind::PriorArg] {
+        let Some(ContextValue::String(shown)) = error.get(kind) else { continue };
+        // With the name of its value behind it, as in `--rate <RATE>`.
+        let flag = shown.split(' ').next().unwrap_or_default();
+        if let Some(single) = flag.strip_prefix('-').filter(|single| flags.contains(single)) {
+            let shown = format!("{single}{}", &shown[flag.len()..]);
+            error.insert(kind, ContextValue::String(shown));
+        }
+    }
+    error
 }
 
 /// What a tool leaves behind if it fails.
@@ -297,7 +304,9 @@ fn run_bench(options: bench::BenchOptions) -> Result<(), Failure> {
         let report = bench::measure(&options).map_err(|error| failed((address, error)))?;
         (report.to_string(), report.to_json(), report.shortfall())
     };
-    print(&if options.json { format!("{json:#}") } else { text });
+    if print(&if options.json { format!("{json:#}") } else { text }) != 0 {
+        return Err(Failure::new("the figures could not be printed".into(), 1));
+    }
     shortfall.map_or(Ok(()), |text| Err(Failure::new(text, 3)))
 }
 
@@ -311,8 +320,13 @@ fn version(program: &str) -> String {
 
 /// Prints on standard output; success even if nobody reads it.
 fn print(text: &str) -> u8 {
-    let _ = writeln!(io::stdout(), "{text}");
-    0
+    let mut out = io::stdout();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != BROKEN => {
+            refuse(&format_args!("writing to standard output failed: {error}"), 1)
+        }
+        _ => 0,
+    }
 }
 
 fn refuse(error: &dyn core::fmt::Display, status: u8) -> u8 {

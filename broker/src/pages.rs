@@ -74,7 +74,7 @@ impl Name {
 /// # Errors
 /// If standard output does not take them.
 pub fn run_completions(options: CompletionsOptions) -> io::Result<()> {
-    io::stdout().write_all(&completions(options.shell, options.program))
+    print(&completions(options.shell, options.program))
 }
 
 /// Writes the man pages.
@@ -83,7 +83,7 @@ pub fn run_completions(options: CompletionsOptions) -> io::Result<()> {
 /// If a page can't be written.
 pub fn run_man(options: ManOptions) -> io::Result<()> {
     let Some(folder) = options.folder else {
-        return io::stdout().write_all(&page(sansq())?);
+        return print(&page(sansq())?);
     };
     let named = |error: io::Error, path: &Path| {
         io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -94,6 +94,11 @@ pub fn run_man(options: ManOptions) -> io::Result<()> {
         fs::write(&path, page).map_err(|error| named(error, &path))?;
     }
     Ok(())
+}
+
+fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(bytes).and_then(|()| out.flush())
 }
 
 fn completions(shell: Shell, program: Name) -> Vec<u8> {

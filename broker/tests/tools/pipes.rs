@@ -98,6 +98,30 @@ fn flags_are_named_as_they_were_written() {
     let (status, _, log) = sansq(&["tail", "-t", "x"]);
     assert_eq!(status, Some(2), "{log}");
     assert!(log.contains("unexpected argument '-t'") && log.contains("'--topic'"), "{log}");
-    let (_, _, log) = sansq(&["tail", "--t", "x"]);
-    assert!(log.contains("unexpected argument '--t'"), "{log}");
+    for (args, text) in [
+        (&["tail", "--t", "x"][..], "unexpected argument '--t'"),
+        (&["pub", "-topic=t", "-rate=x"], "for '-rate <RATE>'"),
+        (&["pub", "-topic=t", "--rate=x"], "for '--rate <RATE>'"),
+        (
+            &["pub", "-topic=t", "-nsqd-tcp-address=a:1", "--lookupd-http-address=b:1"],
+            "'-nsqd-tcp-address <ADDRESS>' cannot be used with '--lookupd-http-address <ADDRESS>'",
+        ),
+    ] {
+        let (status, _, log) = sansq(args);
+        assert_eq!(status, Some(2), "{log}");
+        assert!(log.contains(text), "{log}");
+    }
+}
+
+/// A full disk is another matter than a reader that has gone.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_can_not_be_written_is_an_error() {
+    for args in [&["--version"][..], &["completions", "bash"], &["man"], &["nsqd", "--help"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(SANSQ).args(args).stdout(full).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {log}");
+        assert!(log.contains("No space left on device"), "{args:?}: {log}");
+    }
 }
