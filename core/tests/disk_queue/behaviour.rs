@@ -435,3 +435,56 @@ fn a_record_larger_than_a_chunk_is_read() {
     assert_eq!(ids(&drained), [0, 10, 1, 11, 2, 12]);
     assert!(drained[0].body == body && &drained[5].body[..] == b"small");
 }
+
+/// The simulator's seed 183528374474123: a sync failed that was under way when the queue was closed, and
+/// what was written meanwhile was not synced at all.
+#[test]
+fn a_sync_from_before_does_not_end_a_close() {
+    let mut rig = Rig::new(OPTIONS);
+    rig.put(1, b"one");
+    rig.wait();
+    assert_eq!(rig.out.asked.front(), Some(&Op::Sync { file: 0 }));
+    rig.push(&message(2, b"two"), None);
+    let until = rig.now.instant + CLOSE_PATIENCE;
+    rig.queue.close(&[], until, rig.now, &mut rig.out);
+    rig.files.faults.sync = Some(FailureKind::Other);
+    rig.step();
+    rig.files.faults.sync = None;
+    rig.settle();
+    assert!(rig.queue.is_closed());
+    assert_eq!(rig.out.events.last(), Some(&DiskEvent::Recovered));
+    // Nobody knows what the first file has on the disk.
+    assert_eq!(rig.meta().as_deref(), Some("2 0,0 1,33"));
+    // If it goes on refusing, that is the end, at once.
+    let mut rig = Rig::new(OPTIONS);
+    rig.put(1, b"one");
+    rig.wait();
+    rig.push(&message(2, b"two"), None);
+    rig.queue.close(&[], until, rig.now, &mut rig.out);
+    rig.files.faults.sync = Some(FailureKind::Other);
+    rig.settle();
+    assert!(rig.queue.is_closed());
+    assert!(matches!(rig.out.events.last(), Some(DiskEvent::NotClosed(_))));
+}
+
+/// The simulator's seed 183528374479349: the meta file knew nothing of a file that was written behind one
+/// that is gone.
+#[test]
+fn what_the_last_process_left_is_synced_although_nothing_is_amiss() {
+    let mut rig = Rig::new(OPTIONS);
+    rig.put(1, b"one");
+    let one = popped(&mut rig).message;
+    rig.finish(one.record.expect("it was popped from disk"));
+    rig.rest();
+    assert_eq!(rig.meta().as_deref(), Some("0 0,33 0,33"));
+    let mut files = rig.files.clone();
+    let contents = files.get("t:c.diskqueue.000000.dat").map(<[u8]>::to_vec).unwrap_or_default();
+    files.remove("t:c.diskqueue.000000.dat");
+    files.insert("t:c.diskqueue.000001.dat", &contents);
+    let mut rig = rig.reopen(files);
+    assert_eq!((rig.queue.depth(), rig.out.events.len()), (1, 0));
+    rig.wait();
+    assert!(rig.out.asked.contains(&Op::Sync { file: 1 }), "{:?}", rig.out.asked);
+    rig.settle();
+    assert_eq!(rig.meta().as_deref(), Some("1 1,0 2,0"));
+}

@@ -27,6 +27,8 @@ pub(super) struct Closing {
     pub(super) until: Instant,
     /// If the disk refuses once more, that was it.
     is_last_try: bool,
+    /// How many answers are to come to what was asked before. A refusal among them is none of the close.
+    earlier: usize,
     /// What is not written was given up; the positions are still tried.
     is_given_up: bool,
     /// Something was lost with it, and the log was told.
@@ -93,10 +95,12 @@ impl DiskQueue {
             let dues = Dues::parse(deferred, meta, until, self.options.max_delay, now);
             self.dues = (!dues.is_empty()).then(|| Box::new(dues));
         }
-        if let Some(event) = layout.event {
-            out.event(event);
+        if layout.event.is_some() || layout.count_from.is_some() {
             // So that the next start finds it in order.
             self.touch(1, now);
+        }
+        if let Some(event) = layout.event {
+            out.event(event);
         }
         if !layout.left_over.is_empty() {
             out.event(DiskEvent::LeftOver { files: layout.left_over.len() });
@@ -132,6 +136,7 @@ impl DiskQueue {
         self.closing = Some(Box::new(Closing {
             until,
             is_last_try,
+            earlier: self.asked.len(),
             is_given_up: false,
             is_lost: false,
             deferred,
@@ -220,13 +225,23 @@ impl DiskQueue {
         }
     }
 
-    /// The disk refused once more.
+    /// The disk refused once more. What it refused before the close is tried again at once: meanwhile there
+    /// may be more to sync.
     pub(super) fn note_refusal(&mut self, now: Now) {
         let is_empty = self.pending.is_empty();
-        if let Some(closing) = &mut self.closing
-            && (closing.is_last_try || is_empty)
-        {
-            (closing.until, closing.is_last_try) = (now.instant, true);
+        if let Some(closing) = &mut self.closing {
+            if closing.earlier > 0 {
+                self.troubles.try_now();
+            } else if closing.is_last_try || is_empty {
+                (closing.until, closing.is_last_try) = (now.instant, true);
+            }
+        }
+    }
+
+    /// A request is answered.
+    pub(super) fn note_answer(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.earlier = closing.earlier.saturating_sub(1);
         }
     }
 

@@ -387,6 +387,7 @@ impl DiskQueue {
             Asked::SideFile => self.handle_side_file(result, now, out),
             Asked::Sync => self.handle_sync(result, now, out),
         }
+        self.note_answer();
         self.give_up(now, out);
         self.advance(now, out);
     }
