@@ -10,7 +10,7 @@
 //! Both sides mirror each other, so that a look-up and a disconnect cost what they name and never
 //! a scan (nsqlookupd-protocol.md section 12, W10). Names are held once: a thousand nsqds with a
 //! thousand topics of five channels are six million registrations, of some 60 bytes each on both
-//! sides. A topic or channel with one producer costs some 400 bytes, however long its name is.
+//! sides. A topic or channel with one producer costs some 430 bytes, however long its name is.
 //! Invariants:
 //!
 //! - `topics[t].producers` has `conn` exactly if `producers[conn]` has `(t, none)`; the same for
