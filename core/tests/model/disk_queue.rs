@@ -122,7 +122,9 @@ pub(crate) const OPTIONS: DiskOptions = DiskOptions {
     max_bytes_per_file: 600,
     sync_every: 8,
     sync_timeout: core::time::Duration::from_secs(2),
-    max_msg_size: 2000,
+    // What the steps push is shorter: only records of messages that may be published are taken for
+    // torn ones.
+    max_msg_size: 2048,
     max_delay: core::time::Duration::from_secs(3600),
 };
 
@@ -195,6 +197,7 @@ impl Model {
         if self.queue.room() == 0 && ticket {
             return;
         }
+        assert!(usize::from(len) < self.options.max_msg_size, "too long to be published");
         let id = self.next_id;
         self.next_id += 1;
         self.waiting.push_back(id);

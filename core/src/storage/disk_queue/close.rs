@@ -27,7 +27,8 @@ pub(super) struct Closing {
     pub(super) until: Instant,
     /// If the disk refuses once more, that was it.
     is_last_try: bool,
-    /// How many answers are to come to what was asked before. A refusal among them is none of the close.
+    /// How many answers are to come to what was asked before. A refusal among them is none of the
+    /// close.
     earlier: usize,
     /// What is not written was given up; the positions are still tried.
     is_given_up: bool,
@@ -225,8 +226,8 @@ impl DiskQueue {
         }
     }
 
-    /// The disk refused once more. What it refused before the close is tried again at once: meanwhile there
-    /// may be more to sync.
+    /// The disk refused once more. What it refused before the close is tried again at once:
+    /// meanwhile there may be more to sync.
     pub(super) fn note_refusal(&mut self, now: Now) {
         let is_empty = self.pending.is_empty();
         if let Some(closing) = &mut self.closing {
