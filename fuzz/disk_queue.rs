@@ -38,7 +38,7 @@ fn step(what: u8, number: u8, seed: u8) -> Step {
         8..=13 => Step::Pop,
         14..=18 => Step::Finish(number),
         19..=25 => Step::Disk(number % 8),
-        26 => Step::Wait,
+        26 => Step::Ahead(number),
         27 => Step::Fault(number),
         28 => Step::Reopen,
         29 => Step::Kill { torn, seed },

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use sansq_core::name::TopicName;
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Store, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, RequestId,
+    RequestIds, Store, Ticket,
 };
 use sansq_core::time::Now;
 
@@ -21,13 +22,16 @@ const OPTIONS: DiskOptions = DiskOptions {
 
 #[derive(Debug, Default)]
 struct Out {
-    asked: VecDeque<Op>,
+    requests: RequestIds,
+    asked: VecDeque<(RequestId, Op)>,
     is_damaged: bool,
 }
 
 impl DiskOutput for Out {
-    fn ask(&mut self, op: Op) {
-        self.asked.push_back(op);
+    fn ask(&mut self, op: Op) -> RequestId {
+        let id = self.requests.next_id();
+        self.asked.push_back((id, op));
+        id
     }
     fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
     fn event(&mut self, event: DiskEvent) {
@@ -91,14 +95,14 @@ fn drain(store: &Store, files: &mut MemoryFiles, finishes: bool) -> (Records, bo
                 queue.finish(record, now, &mut out);
             }
         } else {
-            let Some(op) = out.asked.pop_front() else { break };
-            queue.handle(files.execute(store, &op), now, &mut out);
+            let Some((id, op)) = out.asked.pop_front() else { break };
+            queue.handle(id, files.execute(store, &op), now, &mut out);
         }
     }
     assert!(queue.is_empty() && queue.depth() == 0, "{queue:?}");
     queue.close(&[], now.instant + CLOSE_PATIENCE, now, &mut out);
-    while let Some(op) = out.asked.pop_front() {
-        queue.handle(files.execute(store, &op), now, &mut out);
+    while let Some((id, op)) = out.asked.pop_front() {
+        queue.handle(id, files.execute(store, &op), now, &mut out);
     }
     assert!(queue.is_closed());
     (records, out.is_damaged)

@@ -13,7 +13,7 @@ use sansq_core::nsqd::{
     BacklogOutput, Batch, Beyond, NotPublished, Origin, Publish, ReplyToken, ShardId, Topic,
     TopicOutput, Volume,
 };
-use sansq_core::storage::{DiskEvent, DiskOutput, Failure, Op as DiskOp, Ticket};
+use sansq_core::storage::{DiskEvent, DiskOutput, Failure, Op as DiskOp, RequestId, Ticket};
 use sansq_core::time::{Instant, Now, UnixNanos};
 
 /// What happens to a topic. Times are in milliseconds.
@@ -69,7 +69,7 @@ struct Sink {
 
 /// There is no disk.
 impl DiskOutput for Sink {
-    fn ask(&mut self, op: DiskOp) {
+    fn ask(&mut self, op: DiskOp) -> RequestId {
         panic!("{op:?} without a disk");
     }
     fn written(&mut self, ticket: Ticket, _: Result<(), &Failure>) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::BytesMut;
 use sansq_core::nsqd::{Detached, Peer, ShardId, ShardMessage};
-use sansq_core::storage::Done;
+use sansq_core::storage::Completion;
 
 use crate::bell::Bell;
 use crate::meter::{Meter, Turns};
@@ -46,7 +46,7 @@ pub struct Mail {
     /// Sockets.
     pub arrivals: Vec<Arrival>,
     /// From the shard's storage thread.
-    pub done: Vec<Done>,
+    pub completions: Vec<Completion>,
 }
 
 /// A socket on its way to a shard.
@@ -85,7 +85,7 @@ impl Lanes {
         self.meters.iter().map(|meter| meter.turns())
     }
 
-    /// Of each shard: requests that its storage thread has got, and those that are not done.
+    /// Of each shard: requests that its storage thread has got, and those that are not completed.
     pub(crate) fn requests(&self) -> impl Iterator<Item = (u64, u64)> {
         self.meters.iter().map(|meter| meter.requests())
     }
@@ -112,8 +112,8 @@ impl Lanes {
 
     /// Hands completions of storage requests over, and leaves none. [`ring`](Self::ring)
     /// afterwards.
-    pub fn post_done(&self, target: ShardId, done: &mut Vec<Done>) {
-        self.with_mail(target, |mail| mail.done.append(done));
+    pub fn post_completions(&self, target: ShardId, completions: &mut Vec<Completion>) {
+        self.with_mail(target, |mail| mail.completions.append(completions));
     }
 
     /// Hands a socket over.

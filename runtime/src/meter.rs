@@ -12,7 +12,7 @@ pub struct Meter {
     buckets: [AtomicU64; BUCKETS],
     nanos: AtomicU64,
     requested: AtomicU64,
-    done: AtomicU64,
+    completed: AtomicU64,
     visitors: AtomicU64,
     evictions: AtomicU64,
 }
@@ -42,17 +42,17 @@ impl Meter {
         add(&self.requested, count as u64);
     }
 
-    /// So many of them are done. To be called by the storage thread only.
-    pub(crate) fn note_done(&self, count: usize) {
-        add(&self.done, count as u64);
+    /// So many of them are completed. To be called by the storage thread only.
+    pub(crate) fn note_completed(&self, count: usize) {
+        add(&self.completed, count as u64);
     }
 
-    /// Requests that the storage thread has got, and those of them that are not done.
+    /// Requests that the storage thread has got, and those of them that are not completed.
     pub(crate) fn requests(&self) -> (u64, u64) {
-        // In this order, so that none is done before it was asked for.
-        let done = self.done.load(Ordering::Acquire);
+        // In this order, so that none is completed before it was asked for.
+        let completed = self.completed.load(Ordering::Acquire);
         let requested = self.requested.load(Ordering::Acquire);
-        (requested, requested.saturating_sub(done))
+        (requested, requested.saturating_sub(completed))
     }
 
     /// So many connections to the HTTP API are open. To be called by their thread only.
@@ -143,7 +143,7 @@ mod tests {
         let counts = turns.buckets.map(|(_, count)| count);
         assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         meter.note_requested(3);
-        meter.note_done(2);
+        meter.note_completed(2);
         assert_eq!(meter.requests(), (3, 1));
         assert_eq!((turns.count(), turns.sum), (4, Duration::from_nanos(2_000_009_097)));
     }

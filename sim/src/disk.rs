@@ -12,7 +12,7 @@ use bytes::Bytes;
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
 use sansq_core::storage::{
-    Answer, Done, FailureKind, File, Found, Metadata, MetadataError, Op, Request, Store,
+    Completion, FailureKind, File, Found, Metadata, MetadataError, Op, Request, Store, Success,
 };
 use sansq_core::time::Instant;
 
@@ -69,7 +69,7 @@ impl Disk {
         let mut known = BTreeMap::new();
         for store in queues {
             if self.rng.percent(70)
-                && let Ok(Answer::Opened(found)) = self.files.execute(&store, &Op::Open)
+                && let Ok(Success::Opened(found)) = self.files.execute(&store, &Op::Open)
             {
                 known.insert(store, *found);
             }
@@ -93,19 +93,20 @@ impl Disk {
     }
 
     /// Carries out what a shard asked for first.
-    pub(crate) fn carry_out(&mut self, shard: usize, env: &mut Env) -> Option<Done> {
+    pub(crate) fn carry_out(&mut self, shard: usize, env: &mut Env) -> Option<Completion> {
         let thread = &mut self.threads[shard];
         if thread.stale > 0 {
             thread.stale -= 1;
             return None;
         }
         let request = thread.requests.pop_front()?;
-        let done = self.files.carry_out(&request);
-        self.has_failed |= done.result.is_err();
-        self.syncs.done(&request, done.result.is_ok(), env.now.instant);
-        let what = if done.result.is_ok() { "done" } else { "failed" };
+        let completion = self.files.carry_out(&request);
+        let is_ok = completion.result.is_ok();
+        self.has_failed |= !is_ok;
+        self.syncs.done(&request, is_ok, env.now.instant);
+        let what = if is_ok { "done" } else { "failed" };
         env.line(format_args!("  disk of nsqd {} {what}: {:?}", self.node, Brief(&request)));
-        Some(done)
+        Some(completion)
     }
 
     /// The names of the files.

@@ -30,8 +30,8 @@ use self::memory::Memory;
 pub use self::memory::Run;
 use crate::message::{Bodies, Message, MessageId, RecordId};
 use crate::storage::{
-    Answer, DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, Op, PENDING_MAX,
-    Popped, Ticket,
+    DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, Op, PENDING_MAX, Popped,
+    RequestId, Success, Ticket,
 };
 use crate::time::{Instant, Now};
 
@@ -283,17 +283,18 @@ impl Backlog {
         }
     }
 
-    /// A request of the disk's part is answered. Returns how many messages are certain now that
-    /// might have been refused ([`put`](Self::put)).
+    /// A request of the disk's part was carried out, or failed. Returns how many messages are
+    /// certain now that might have been refused ([`put`](Self::put)).
     pub(super) fn handle(
         &mut self,
-        result: Result<Answer, Failure>,
+        id: RequestId,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) -> u64 {
         let mut out = Certain::new(&self.due_times, out);
         if let Rest::Disk(disk) = &mut self.rest {
-            disk.handle(result, now, &mut out);
+            disk.handle(id, result, now, &mut out);
             if disk.is_unused() {
                 self.rest = Rest::Unused(disk.options());
             }
@@ -381,7 +382,7 @@ impl Backlog {
         }
     }
 
-    /// Whether everything that [`flush`](Self::flush) asked for is answered.
+    /// Whether everything that [`flush`](Self::flush) asked for is done.
     pub(super) fn is_flushed(&self) -> bool {
         if let Rest::Disk(disk) = &self.rest { disk.is_closed() } else { true }
     }
@@ -450,8 +451,8 @@ impl<'a, O> Certain<'a, O> {
 }
 
 impl<O: DiskOutput> DiskOutput for Certain<'_, O> {
-    fn ask(&mut self, op: Op) {
-        self.out.ask(op);
+    fn ask(&mut self, op: Op) -> RequestId {
+        self.out.ask(op)
     }
 
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {

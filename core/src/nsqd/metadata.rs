@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use super::actions::{ReplyToken, ShardId};
 use super::registry::Registry;
-use crate::storage::Failure;
+use crate::storage::{Failure, RequestId, RequestIds};
 use crate::time::{Instant, Now};
 
 /// How long the next write waits after one, for each byte of the file: making and copying a byte
@@ -43,8 +43,7 @@ pub(super) struct MetadataFile {
     changes: u64,
     /// How many of them the file has.
     saved: u64,
-    /// How many of them the write under way has, and its length.
-    writing: Option<(u64, usize)>,
+    writing: Option<Writing>,
     not_before: Instant,
     retry: Duration,
     failure: Option<Failure>,
@@ -52,6 +51,16 @@ pub(super) struct MetadataFile {
     waiting: VecDeque<Waiting>,
     /// The earliest time at which the shard will look at it.
     pub(super) armed: Option<Instant>,
+}
+
+/// The write that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Writing {
+    id: RequestId,
+    /// How many changes it has.
+    change: u64,
+    /// Its length in bytes.
+    len: usize,
 }
 
 /// The broker stops.
@@ -111,8 +120,13 @@ impl MetadataFile {
         true
     }
 
-    /// Makes the file's contents if it is time to write them.
-    pub(super) fn begin(&mut self, registry: &Registry, now: Now) -> Option<Bytes> {
+    /// Makes the file's contents if it is time to write them, and the id of the request.
+    pub(super) fn begin(
+        &mut self,
+        registry: &Registry,
+        requests: &mut RequestIds,
+        now: Now,
+    ) -> Option<(RequestId, Bytes)> {
         if self.is_done() || self.writing.is_some() {
             return None;
         }
@@ -120,18 +134,23 @@ impl MetadataFile {
             return None;
         }
         let contents = Bytes::from(registry.to_json());
-        self.writing = Some((self.changes, contents.len()));
-        Some(contents)
+        let id = requests.next_id();
+        self.writing = Some(Writing { id, change: self.changes, len: contents.len() });
+        Some((id, contents))
     }
 
     /// The write came to its end. Whose answers waited for it is told to `answer`.
     pub(super) fn handle_written(
         &mut self,
+        id: RequestId,
         result: Result<(), Failure>,
         now: Now,
         mut answer: impl FnMut(ShardId, ReplyToken),
     ) -> Written {
-        let Some((change, len)) = self.writing.take() else { return Written::Same };
+        let Some(Writing { change, len, .. }) = self.writing.take_if(|writing| writing.id == id)
+        else {
+            return Written::Same;
+        };
         while let Some(waiting) = self.waiting.front()
             && waiting.change <= change
         {
@@ -268,7 +287,7 @@ mod tests {
                     Step::Begin => {
                         let due = bench.file.poll_timeout();
                         let is_due = due.is_some_and(|at| at <= Instant::from_millis(now));
-                        let contents = bench.file.begin(&bench.registry, Now::from_millis(now));
+                        let contents = bench.contents(now);
                         let is_awaited = due.is_some() && !waiting.is_empty();
                         prop_assert_eq!(contents.is_some(), is_due || is_awaited);
                         if let Some(contents) = contents {
@@ -319,23 +338,34 @@ mod tests {
     struct Bench {
         file: MetadataFile,
         registry: Registry,
+        requests: RequestIds,
+        /// The last request, whose completion is that of the write.
+        request: RequestId,
         answered: Vec<u64>,
     }
 
     impl Bench {
         fn new() -> Self {
             let (file, registry) = (MetadataFile::new(), Registry::new());
-            Self { file, registry, answered: Vec::new() }
+            let (requests, request) = (RequestIds::default(), RequestId(0));
+            Self { file, registry, requests, request, answered: Vec::new() }
+        }
+
+        fn contents(&mut self, millis: u64) -> Option<Bytes> {
+            let now = Now::from_millis(millis);
+            let (id, contents) = self.file.begin(&self.registry, &mut self.requests, now)?;
+            self.request = id;
+            Some(contents)
         }
 
         fn begin(&mut self, millis: u64) -> bool {
-            self.file.begin(&self.registry, Now::from_millis(millis)).is_some()
+            self.contents(millis).is_some()
         }
 
         fn end(&mut self, result: Result<(), Failure>, millis: u64) -> Written {
             let answered = &mut self.answered;
             let now = Now::from_millis(millis);
-            self.file.handle_written(result, now, |_, token| answered.push(token.0))
+            self.file.handle_written(self.request, result, now, |_, token| answered.push(token.0))
         }
 
         fn wait(&mut self, token: u64) -> bool {

@@ -29,7 +29,7 @@ use super::shard::TooMany;
 use crate::arena::ChannelId;
 use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
-use crate::storage::{Answer, Failure, Ticket};
+use crate::storage::{Failure, RequestId, Success, Ticket};
 use crate::time::{Instant, Now};
 
 /// What a topic asks of its owner. Infallible, and never enters the topic again.
@@ -208,15 +208,15 @@ impl Topic {
         }
     }
 
-    /// A request of its queue on disk is answered, in the order of asking. The owner pumps
-    /// afterwards.
+    /// A request of its queue on disk was carried out, or failed. The owner pumps afterwards.
     pub fn handle_storage(
         &mut self,
-        result: Result<Answer, Failure>,
+        id: RequestId,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl TopicOutput,
     ) {
-        self.backlog.handle(result, now, out);
+        self.backlog.handle(id, result, now, out);
     }
 
     /// A message that had this record is where it belongs, in every channel.
@@ -307,7 +307,7 @@ impl Topic {
         self.backlog.abandon(failure, out);
     }
 
-    /// Whether everything that [`flush`](Self::flush) asked for is answered.
+    /// Whether everything that [`flush`](Self::flush) asked for is done.
     pub fn is_flushed(&self) -> bool {
         self.backlog.is_flushed()
     }

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Answer, Done, Failure, FailureKind, File, Found, Op, Request, Store};
+use super::{Completion, Failure, FailureKind, File, Found, Op, Request, Store, Success};
 use crate::rng::Rng;
 
 /// How much of a file is kept or lost together, in bytes.
@@ -87,8 +87,9 @@ impl MemoryFiles {
     }
 
     /// Carries a request out.
-    pub fn carry_out(&mut self, request: &Request) -> Done {
-        Done { owner: request.owner, result: self.execute(&request.store, &request.op) }
+    pub fn carry_out(&mut self, request: &Request) -> Completion {
+        let Request { id, owner, store, op } = request;
+        Completion { id: *id, owner: *owner, result: self.execute(store, op) }
     }
 
     /// Carries an operation out.
@@ -96,11 +97,11 @@ impl MemoryFiles {
     /// # Errors
     /// As [`faults`](Self::faults) and [`capacity`](Self::capacity) have it, or if it is about a
     /// file that is not there or is too short.
-    pub fn execute(&mut self, store: &Store, op: &Op) -> Result<Answer, Failure> {
+    pub fn execute(&mut self, store: &Store, op: &Op) -> Result<Success, Failure> {
         match op {
             Op::Open => {
                 check(self.faults.open, store)?;
-                Ok(Answer::Opened(Box::new(self.found(store))))
+                Ok(Success::Opened(Box::new(self.found(store))))
             }
             Op::Append { file, offset, data } => self.append(store, *file, *offset, data),
             Op::Read { file, offset, len } => {
@@ -109,7 +110,7 @@ impl MemoryFiles {
                 let data = &self.files.get(&name).ok_or_else(|| missing(&name))?.data;
                 let from = usize::try_from(*offset).unwrap_or(usize::MAX).min(data.len());
                 let to = from.saturating_add(*len).min(data.len());
-                Ok(Answer::Read(Bytes::copy_from_slice(&data[from..to])))
+                Ok(Success::Read(Bytes::copy_from_slice(&data[from..to])))
             }
             Op::Sync { file } => self.sync(store, *file),
             Op::Replace { file, contents } => {
@@ -117,12 +118,12 @@ impl MemoryFiles {
                 let name = store.file(*file).to_string();
                 self.fits(&name, contents.len(), self.reserve)?;
                 self.insert(&name, contents);
-                Ok(Answer::Replaced)
+                Ok(Success::Synced)
             }
             Op::Remove { file } => {
                 check(self.faults.remove, store)?;
                 self.files.remove(&store.file(*file).to_string());
-                Ok(Answer::Removed)
+                Ok(Success::Removed)
             }
             Op::RemoveAll => {
                 check(self.faults.remove, store)?;
@@ -131,14 +132,14 @@ impl MemoryFiles {
                 }
                 self.files.remove(&store.file(File::Meta).to_string());
                 self.files.remove(&store.file(File::Deferred).to_string());
-                Ok(Answer::Removed)
+                Ok(Success::Removed)
             }
             Op::SetAside { file } => {
                 check(self.faults.remove, store)?;
                 let name = store.file(File::Data(*file)).to_string();
                 let content = self.files.remove(&name).ok_or_else(|| missing(&name))?;
                 self.files.insert(store.file(File::Bad(*file)).to_string(), content);
-                Ok(Answer::SetAside)
+                Ok(Success::Removed)
             }
         }
     }
@@ -193,7 +194,7 @@ impl MemoryFiles {
         file: u64,
         offset: u64,
         data: &[Bytes],
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Success, Failure> {
         let name = store.file(File::Data(file)).to_string();
         let mut data = data.concat();
         let mut result = check(self.faults.append, store);
@@ -213,10 +214,10 @@ impl MemoryFiles {
         let content = self.files.entry(name).or_default();
         content.data.truncate(offset);
         content.data.extend_from_slice(&data);
-        result.map(|()| Answer::Appended)
+        result.map(|()| Success::Written)
     }
 
-    fn sync(&mut self, store: &Store, file: u64) -> Result<Answer, Failure> {
+    fn sync(&mut self, store: &Store, file: u64) -> Result<Success, Failure> {
         let name = store.file(File::Data(file)).to_string();
         let content = self.files.get_mut(&name).ok_or_else(|| missing(&name))?;
         if let Err(failure) = check(self.faults.sync, store) {
@@ -230,7 +231,7 @@ impl MemoryFiles {
             durable[from.min(to)..to].fill(0);
         }
         content.durable = Some(durable);
-        Ok(Answer::Synced)
+        Ok(Success::Synced)
     }
 
     fn found(&self, store: &Store) -> Found {

@@ -1,13 +1,18 @@
 //! Files, as requests and completions (storage-formats.md).
 //!
 //! A machine never waits for a disk. It asks for an [`Op`] in a [`Request`], and goes on; whoever
-//! drives it carries the request out, on a thread of its own, and hands the [`Done`] back in a
-//! later turn. The contract:
+//! drives it carries the request out, on a thread of its own, and hands the [`Completion`] back in
+//! a later turn. The contract:
 //!
-//! - requests of one [`Store`] are carried out in the order in which they were made, one at a time;
-//! - each gets exactly one completion, also if it fails;
-//! - requests of different stores may be carried out side by side and in any order;
-//! - what an operation promises about a crash is said at [`Op`].
+//! - Each request gets exactly one completion, also if it fails. The completion has the request's
+//!   id; a machine knows by that what was completed, and by nothing else.
+//! - Requests of one [`Store`] that are about the same file take effect and are completed in the
+//!   order in which they were made ([`Op::depends_on`]).
+//! - All others, of different stores or about different files of one, may be carried out side by
+//!   side and completed in any order. A machine that needs one before the other asks for the second
+//!   when the first is completed.
+//! - What an operation promises about a crash is said at [`Op`], and what was promised by its
+//!   [`Success`].
 //!
 //! The simulator answers with torn writes, lost syncs and full disks; the runtimes with files.
 
@@ -43,9 +48,29 @@ pub enum Owner {
     Topic(TopicId),
 }
 
+/// Names a request among those of one shard, for as long as the process lives.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RequestId(pub u64);
+
+/// Numbers the requests of one shard, in the order of asking.
+#[derive(Debug, Default)]
+pub struct RequestIds {
+    last: u64,
+}
+
+impl RequestIds {
+    /// The next one, larger than all before.
+    pub const fn next_id(&mut self) -> RequestId {
+        self.last += 1;
+        RequestId(self.last)
+    }
+}
+
 /// Something that is to be done on the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
+    /// Its name, for the completion.
+    pub id: RequestId,
     /// Who asks.
     pub owner: Owner,
     /// Whose files it is about.
@@ -57,7 +82,7 @@ pub struct Request {
 /// An operation on the files of one [`Store`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Op {
-    /// Look at what there is; answered by [`Answer::Opened`]. Changes nothing.
+    /// Look at what there is. Changes nothing.
     Open,
     /// Write `data` at `offset`, which is the end of what is known to be good: whatever the file
     /// holds behind it is cut off before. The file is made if there is none (then `offset` is 0).
@@ -72,8 +97,7 @@ pub enum Op {
         /// What to write, in order: one buffer would cost a copy of each large body.
         data: Vec<Bytes>,
     },
-    /// Read up to `len` bytes from `offset`; answered by [`Answer::Read`]. Fewer come at the end of
-    /// the file only.
+    /// Read up to `len` bytes from `offset`. Fewer come at the end of the file only.
     Read {
         /// The data file's number.
         file: u64,
@@ -113,32 +137,53 @@ pub enum Op {
     },
 }
 
-/// The outcome of a [`Request`].
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Done {
-    /// Who asked.
-    pub owner: Owner,
-    /// What became of it.
-    pub result: Result<Answer, Failure>,
+impl Op {
+    /// Whether this operation may not take effect, nor be completed, before `earlier`, which was
+    /// asked for before it on the same store: both are about one file.
+    pub fn depends_on(&self, earlier: &Self) -> bool {
+        match (self.file(), earlier.file()) {
+            (Some(file), Some(earlier)) => file == earlier,
+            (None, _) | (_, None) => true,
+        }
+    }
+
+    /// The one file that it is about; `None` if it is about all of the store.
+    const fn file(&self) -> Option<File> {
+        match *self {
+            Self::Append { file, .. }
+            | Self::Read { file, .. }
+            | Self::Sync { file }
+            | Self::SetAside { file } => Some(File::Data(file)),
+            Self::Replace { file, .. } | Self::Remove { file } => Some(file),
+            Self::Open | Self::RemoveAll => None,
+        }
+    }
 }
 
-/// What a successful operation brought.
+/// What became of a [`Request`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Answer {
-    /// Of [`Op::Append`].
-    Appended,
-    /// Of [`Op::Open`].
+pub struct Completion {
+    /// The request's.
+    pub id: RequestId,
+    /// Who asked.
+    pub owner: Owner,
+    /// What came of it.
+    pub result: Result<Success, Failure>,
+}
+
+/// What a successful operation has done, or brought.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Success {
+    /// Of [`Op::Open`]: what there is.
     Opened(Box<Found>),
-    /// Of [`Op::Read`].
+    /// Of [`Op::Read`]: what was read.
     Read(Bytes),
-    /// Of [`Op::Remove`] and [`Op::RemoveAll`].
+    /// Of [`Op::Remove`], [`Op::RemoveAll`] and [`Op::SetAside`]: nothing has these names any more.
     Removed,
-    /// Of [`Op::Replace`].
-    Replaced,
-    /// Of [`Op::SetAside`].
-    SetAside,
-    /// Of [`Op::Sync`].
+    /// Of [`Op::Sync`] and [`Op::Replace`]: it survives the loss of power.
     Synced,
+    /// Of [`Op::Append`]: it survives the end of the process.
+    Written,
 }
 
 /// The files of a [`Store`] that is a queue, as they were found.

@@ -75,8 +75,8 @@ impl Node {
             }
             let requests: Vec<_> = self.actions.storage.drain(..).collect();
             for request in requests {
-                let done = self.files.carry_out(&request);
-                self.shard.handle_storage(done, self.now, &mut self.actions);
+                let completion = self.files.carry_out(&request);
+                self.shard.handle_storage(completion, self.now, &mut self.actions);
             }
             self.actions.trim();
         }

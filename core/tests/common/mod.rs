@@ -15,7 +15,7 @@ use sansq_core::nsqd::{
     ReplyToken, Shard, ShardId, StatsdAction,
 };
 use sansq_core::storage::memory::MemoryFiles;
-use sansq_core::storage::{Done, Metadata, Request};
+use sansq_core::storage::{Completion, Metadata, Request};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
@@ -124,8 +124,8 @@ impl Node {
     }
 
     /// The disk answers.
-    pub fn storage_done(&mut self, shard: usize, done: Done) {
-        self.shards[shard].handle_storage(done, self.now, &mut self.actions[shard]);
+    pub fn complete(&mut self, shard: usize, completion: Completion) {
+        self.shards[shard].handle_storage(completion, self.now, &mut self.actions[shard]);
         self.run();
     }
 
@@ -348,8 +348,8 @@ impl Node {
                     return;
                 }
                 let Some((shard, request)) = self.requests.pop_front() else { return };
-                let done = self.files.carry_out(&request);
-                self.shards[shard].handle_storage(done, self.now, &mut self.actions[shard]);
+                let completion = self.files.carry_out(&request);
+                self.shards[shard].handle_storage(completion, self.now, &mut self.actions[shard]);
                 continue;
             };
             let fresh = Actions::new(self.shards.len() as u16);

@@ -19,7 +19,7 @@ fn one_append_at_a_time_and_the_rest_gathers() {
     for id in 0..10 {
         rig.push(&message(id, b"body"), Some(id));
     }
-    let Some(Op::Append { file: 0, offset: 0, data }) = rig.out.asked.front() else {
+    let Some(Op::Append { file: 0, offset: 0, data }) = rig.asked().next() else {
         panic!("{:?}", rig.out.asked);
     };
     assert_eq!((rig.out.asked.len(), data.concat().len()), (1, 34));
@@ -27,7 +27,7 @@ fn one_append_at_a_time_and_the_rest_gathers() {
     assert_eq!((rig.queue.depth(), rig.queue.has_ready()), (10, false));
     rig.step();
     assert_eq!(rig.out.written.len(), 1);
-    let Some(Op::Append { file: 0, offset: 34, data }) = rig.out.asked.front() else {
+    let Some(Op::Append { file: 0, offset: 34, data }) = rig.asked().next() else {
         panic!("{:?}", rig.out.asked);
     };
     assert_eq!(data.concat().len(), 9 * 34);
@@ -50,7 +50,7 @@ fn who_waits_gets_a_record_without_reading() {
     rig.put(1, b"one");
     assert!(!rig.queue.has_ready() && !rig.queue.is_empty());
     assert_eq!(rig.pop(), None);
-    assert_eq!(rig.out.asked.front(), Some(&Op::Read { file: 0, offset: 0, len: 33 }));
+    assert_eq!(rig.asked().next(), Some(&Op::Read { file: 0, offset: 0, len: 33 }));
     rig.step();
     assert!(rig.queue.has_ready());
     assert_eq!(ids(&rig.drain()), [1]);
@@ -64,7 +64,7 @@ fn an_idle_queue_has_no_deadline_and_writes_nothing() {
     rig.put(1, b"one");
     assert_eq!(rig.queue.poll_timeout(), Some(rig.now.after(OPTIONS.sync_timeout).instant));
     rig.wait();
-    assert_eq!(rig.out.asked.front(), Some(&Op::Sync { file: 0 }));
+    assert_eq!(rig.asked().next(), Some(&Op::Sync { file: 0 }));
     rig.settle();
     assert_eq!(rig.meta().as_deref(), Some("1 0,0 0,33"));
     assert_eq!(rig.queue.poll_timeout(), None);
@@ -74,7 +74,7 @@ fn an_idle_queue_has_no_deadline_and_writes_nothing() {
     rig.finish(one.message.record.expect("it was popped from disk"));
     rig.wait();
     // Nothing was written, so there is nothing to sync.
-    assert!(matches!(rig.out.asked.front(), Some(Op::Replace { file: File::Meta, .. })));
+    assert!(matches!(rig.asked().next(), Some(Op::Replace { file: File::Meta, .. })));
     rig.settle();
     assert_eq!(rig.meta().as_deref(), Some("0 0,33 0,33"));
 }
@@ -443,7 +443,7 @@ fn a_sync_from_before_does_not_end_a_close() {
     let mut rig = Rig::new(OPTIONS);
     rig.put(1, b"one");
     rig.wait();
-    assert_eq!(rig.out.asked.front(), Some(&Op::Sync { file: 0 }));
+    assert_eq!(rig.asked().next(), Some(&Op::Sync { file: 0 }));
     rig.push(&message(2, b"two"), None);
     let until = rig.now.instant + CLOSE_PATIENCE;
     rig.queue.close(&[], until, rig.now, &mut rig.out);
@@ -484,7 +484,7 @@ fn what_the_last_process_left_is_synced_although_nothing_is_amiss() {
     let mut rig = rig.reopen(files);
     assert_eq!((rig.queue.depth(), rig.out.events.len()), (1, 0));
     rig.wait();
-    assert!(rig.out.asked.contains(&Op::Sync { file: 1 }), "{:?}", rig.out.asked);
+    assert!(rig.asked().any(|op| *op == Op::Sync { file: 1 }), "{:?}", rig.out.asked);
     rig.settle();
     assert_eq!(rig.meta().as_deref(), Some("1 1,0 2,0"));
 }

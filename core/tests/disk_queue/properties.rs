@@ -16,6 +16,7 @@ fn work() -> impl Strategy<Value = Step> {
         8 => Just(Step::Pop),
         8 => any::<u8>().prop_map(Step::Finish),
         10 => (1_u8..4).prop_map(Step::Disk),
+        3 => any::<u8>().prop_map(Step::Ahead),
         3 => Just(Step::Wait),
         1 => prop_oneof![3 => Just(Step::Disk(50)), 1 => Just(Step::Empty)],
         1 => Just(Step::Reopen),

@@ -7,8 +7,8 @@ use sansq_core::message::{Message, MessageId, RecordId};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    Answer, CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Popped,
-    Store, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Popped, RequestId,
+    RequestIds, Store, Success, Ticket,
 };
 use sansq_core::time::{Instant, Now, UnixNanos};
 
@@ -23,14 +23,17 @@ pub(crate) const OPTIONS: DiskOptions = DiskOptions {
 /// What a queue asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    pub(crate) asked: VecDeque<Op>,
+    requests: RequestIds,
+    pub(crate) asked: VecDeque<(RequestId, Op)>,
     pub(crate) written: Vec<(Ticket, bool)>,
     pub(crate) events: Vec<DiskEvent>,
 }
 
 impl DiskOutput for Out {
-    fn ask(&mut self, op: Op) {
-        self.asked.push_back(op);
+    fn ask(&mut self, op: Op) -> RequestId {
+        let id = self.requests.next_id();
+        self.asked.push_back((id, op));
+        id
     }
 
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
@@ -73,14 +76,19 @@ impl Rig {
 
     /// Carries the next request out. `false` if there is none.
     pub(crate) fn step(&mut self) -> bool {
-        let Some(op) = self.out.asked.pop_front() else { return false };
+        let Some((id, op)) = self.out.asked.pop_front() else { return false };
         let result = self.files.execute(&self.store, &op);
-        self.answer(result);
+        self.complete(id, result);
         true
     }
 
-    pub(crate) fn answer(&mut self, result: Result<Answer, Failure>) {
-        self.queue.handle(result, self.now, &mut self.out);
+    pub(crate) fn complete(&mut self, id: RequestId, result: Result<Success, Failure>) {
+        self.queue.handle(id, result, self.now, &mut self.out);
+    }
+
+    /// What is asked for and not carried out, in order.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = &Op> {
+        self.out.asked.iter().map(|(_, op)| op)
     }
 
     /// Carries all requests out.

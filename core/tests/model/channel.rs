@@ -149,7 +149,7 @@ struct Sink {
 }
 
 impl DiskOutput for Sink {
-    fn ask(&mut self, _: storage::Op) {
+    fn ask(&mut self, _: storage::Op) -> storage::RequestId {
         panic!("there is no disk");
     }
 

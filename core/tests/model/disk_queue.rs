@@ -13,8 +13,8 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    Answer, CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, FailureKind,
-    Op, Popped, Store, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, FailureKind, Op,
+    Popped, RequestId, RequestIds, Store, Success, Ticket,
 };
 use sansq_core::time::{Now, UnixNanos};
 
@@ -29,6 +29,8 @@ pub(crate) enum Step {
     Finish(u8),
     /// The disk does so many of the things it was asked for.
     Disk(u8),
+    /// The disk does something before what it was asked for earlier.
+    Ahead(u8),
     /// The next deadline comes.
     Wait,
     /// Everything is dropped.
@@ -45,16 +47,19 @@ pub(crate) enum Step {
 
 #[derive(Debug, Default)]
 struct Out {
-    asked: VecDeque<Op>,
+    requests: RequestIds,
+    asked: VecDeque<(RequestId, Op)>,
     written: Vec<(u64, bool)>,
     damage: usize,
     log: Vec<String>,
 }
 
 impl DiskOutput for Out {
-    fn ask(&mut self, op: Op) {
+    fn ask(&mut self, op: Op) -> RequestId {
         self.log.push(format!("{op:?}"));
-        self.asked.push_back(op);
+        let id = self.requests.next_id();
+        self.asked.push_back((id, op));
+        id
     }
 
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
@@ -174,6 +179,7 @@ impl Model {
                     self.disk();
                 }
             }
+            Step::Ahead(which) => self.disk_ahead(which),
             Step::Wait => {
                 self.wait();
             }
@@ -242,19 +248,36 @@ impl Model {
         self.tell();
     }
 
+    /// The disk does one of the things that need not wait for an earlier one.
+    fn disk_ahead(&mut self, which: u8) {
+        let asked = &self.out.asked;
+        let is_free = |at: &usize| {
+            let op = &asked[*at].1;
+            asked.iter().take(*at).all(|(_, earlier)| !op.depends_on(earlier))
+        };
+        let free: Vec<_> = (0..asked.len()).filter(is_free).collect();
+        if !free.is_empty() {
+            self.disk_at(free[usize::from(which) % free.len()]);
+        }
+    }
+
     /// The disk does the next thing. `false` if there is none.
     fn disk(&mut self) -> bool {
+        self.disk_at(0)
+    }
+
+    fn disk_at(&mut self, at: usize) -> bool {
         self.has_probed |= self.queue.failure().is_some();
-        let Some(op) = self.out.asked.pop_front() else { return false };
+        let Some((id, op)) = self.out.asked.remove(at) else { return false };
         let result = self.files.execute(&self.store, &op);
         self.note(&op, &result);
-        self.queue.handle(result, self.now, &mut self.out);
+        self.queue.handle(id, result, self.now, &mut self.out);
         self.tell();
         true
     }
 
     /// What the outcome of an operation means for what has to be found.
-    fn note(&mut self, op: &Op, result: &Result<Answer, Failure>) {
+    fn note(&mut self, op: &Op, result: &Result<Success, Failure>) {
         match op {
             Op::Append { file, offset, data } => {
                 // What lies behind goes in any case: nobody knows how far one that fails came.
@@ -334,7 +357,7 @@ impl Model {
         self.popped.clear();
         self.appended.clear();
         self.promised.clear();
-        let asked = |out: &Out| out.asked.iter().filter(|op| **op == Op::RemoveAll).count();
+        let asked = |out: &Out| out.asked.iter().filter(|(_, op)| *op == Op::RemoveAll).count();
         let before = asked(&self.out);
         self.queue.empty(self.now, &mut self.out);
         match self.emptied.last_mut() {
@@ -377,12 +400,12 @@ impl Model {
     fn crash(&mut self, torn: bool, seed: u8) -> Rng {
         let mut rng = Rng::new(seed.into());
         self.has_crashed = true;
-        if torn && let Some(op) = self.out.asked.pop_front() {
+        if torn && let Some((_, op)) = self.out.asked.pop_front() {
             self.files.tear(&self.store, &op, &mut rng);
             if let Op::Append { file, offset, .. } = op {
                 // What lies behind is cut off in any case.
                 let cut = Op::Append { file, offset, data: Vec::new() };
-                self.note(&cut, &Ok(Answer::Appended));
+                self.note(&cut, &Ok(Success::Written));
             }
         }
         self.files.faults = Default::default();
@@ -446,8 +469,8 @@ impl Model {
         let mut files = self.files.clone();
         let mut out = Out::default();
         let mut queue = DiskQueue::open(self.options, &mut out);
-        while let Some(op) = out.asked.pop_front() {
-            queue.handle(files.execute(&self.store, &op), self.now, &mut out);
+        while let Some((id, op)) = out.asked.pop_front() {
+            queue.handle(id, files.execute(&self.store, &op), self.now, &mut out);
         }
         let (mut found, depth) = (Vec::new(), queue.depth());
         loop {
@@ -455,8 +478,8 @@ impl Model {
                 found.push(popped.message.id.0);
                 continue;
             }
-            let Some(op) = out.asked.pop_front() else { break };
-            queue.handle(files.execute(&self.store, &op), self.now, &mut out);
+            let Some((id, op)) = out.asked.pop_front() else { break };
+            queue.handle(id, files.execute(&self.store, &op), self.now, &mut out);
         }
         assert!(queue.is_empty() && queue.depth() == 0);
         (found, depth, out.damage > 0)

@@ -307,7 +307,7 @@ impl Run {
             let result = self.node.files.carry_out(&request);
             // Half of the time it hears of it.
             if self.below(2) == 0 {
-                self.node.storage_done(shard, result);
+                self.node.complete(shard, result);
             } else {
                 break;
             }

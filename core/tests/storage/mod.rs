@@ -274,8 +274,8 @@ fn a_topic_keeps_what_its_channels_have_not_written() {
         topic_op(&mut node, "t", TopicOp::Unpause);
         while let Some(at) = node.requests.iter().position(|(_, request)| !channel(request)) {
             let (shard, request) = node.requests.remove(at).unwrap();
-            let done = node.files.carry_out(&request);
-            node.storage_done(shard, done);
+            let completion = node.files.carry_out(&request);
+            node.complete(shard, completion);
             node.wait(Duration::from_secs(3));
         }
         assert_eq!(channel_stats(&mut node, "t", "b").backend_depth, 10);
@@ -565,8 +565,8 @@ fn requests_are_few() {
     }
     assert_eq!(node.requests.len(), 1);
     let (_, first) = node.requests.pop_front().unwrap();
-    let done = node.files.carry_out(&first);
-    node.storage_done(0, done);
+    let completion = node.files.carry_out(&first);
+    node.complete(0, completion);
     // The others go out together, and nobody reads what was just written.
     assert!(matches!(&node.requests[0].1.op, Op::Append { .. }));
     assert_eq!(node.requests.len(), 1);

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use sansq_core::nsqd::ReplyToken;
-use sansq_core::storage::{Answer, Owner};
+use sansq_core::storage::{Owner, RequestId, Success};
 
 use super::*;
 use crate::interleavings::{explore, explore_to, start};
@@ -64,7 +64,7 @@ fn no_ring_is_lost_when_a_wait_is_given_up() {
         let poster = {
             let lanes = Arc::clone(&lanes);
             start(async move {
-                lanes.post_done(HOME, &mut vec![done()]);
+                lanes.post_completions(HOME, &mut vec![completion()]);
                 lanes.ring(HOME);
             })
         };
@@ -72,12 +72,12 @@ fn no_ring_is_lost_when_a_wait_is_given_up() {
         loom::future::block_on(async {
             let _ = futures_lite::future::poll_once(lanes.wait(HOME)).await;
             lanes.collect(HOME, &mut mail);
-            while mail.done.is_empty() {
+            while mail.completions.is_empty() {
                 lanes.wait(HOME).await;
                 lanes.collect(HOME, &mut mail);
             }
         });
-        assert_eq!(mail.done, [done()]);
+        assert_eq!(mail.completions, [completion()]);
         poster.join().unwrap();
     });
 }
@@ -219,6 +219,6 @@ fn note(number: u16) -> ShardMessage {
     ShardMessage::Persist { from: ShardId(number), token: ReplyToken(0) }
 }
 
-fn done() -> Done {
-    Done { owner: Owner::Metadata, result: Ok(Answer::Synced) }
+fn completion() -> Completion {
+    Completion { id: RequestId(1), owner: Owner::Metadata, result: Ok(Success::Synced) }
 }

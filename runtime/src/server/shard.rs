@@ -225,10 +225,10 @@ impl Driven for Shard {
         if !mail.batch.is_empty() {
             driver.turn(|shard, now, out| shard.handle_shard(&mut mail.batch, now, out));
         }
-        if !mail.done.is_empty() {
+        if !mail.completions.is_empty() {
             driver.turn(|shard, now, out| {
-                for done in mail.done.drain(..) {
-                    shard.handle_storage(done, now, out);
+                for completion in mail.completions.drain(..) {
+                    shard.handle_storage(completion, now, out);
                 }
             });
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use sansq_core::nsqd::ShardId;
-use sansq_core::storage::{Done, Request, Store};
+use sansq_core::storage::{Completion, Request, Store};
 
 use super::data_path::DataPath;
 use super::executor::{Executor, Mailbox};
@@ -162,9 +162,9 @@ impl Mailbox for Desk {
         requests.append(&mut self.inbox.lock().requests);
     }
 
-    fn report(&self, done: &mut Vec<Done>) {
-        self.meter.note_done(done.len());
-        self.lanes.post_done(self.shard, done);
+    fn report(&self, completions: &mut Vec<Completion>) {
+        self.meter.note_completed(completions.len());
+        self.lanes.post_completions(self.shard, completions);
         self.lanes.ring(self.shard);
     }
 }

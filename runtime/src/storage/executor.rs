@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io, thread};
 
-use sansq_core::storage::{Answer, Done, Failure, File, Op, Owner, Request, Store};
+use sansq_core::storage::{
+    Completion, Failure, File, Op, Owner, Request, RequestId, Store, Success,
+};
 
 use super::folder::{Aside, Folder};
 
@@ -22,7 +24,20 @@ pub(super) trait Mailbox {
     /// Appends what was asked for meanwhile; never waits.
     fn fetch(&self, requests: &mut Vec<Request>);
     /// Takes completions, and leaves none.
-    fn report(&self, done: &mut Vec<Done>);
+    fn report(&self, completions: &mut Vec<Completion>);
+}
+
+/// Where a completion goes.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    id: RequestId,
+    owner: Owner,
+}
+
+impl Asker {
+    const fn completion(self, result: Result<Success, Failure>) -> Completion {
+        Completion { id: self.id, owner: self.owner, result }
+    }
 }
 
 /// Carries out the requests of a shard.
@@ -32,13 +47,13 @@ pub(super) struct Executor<M> {
     mailbox: M,
     /// Files that are written aside, or synced, in one round: each is a descriptor.
     asides_max: usize,
-    done: Vec<Done>,
+    completions: Vec<Completion>,
     /// What waits for its fsync in this round.
-    slow: Vec<(Owner, Slow)>,
+    slow: Vec<(Asker, Slow)>,
     /// What waits for the fsync of the folder.
-    named: Vec<(Owner, Answer)>,
+    named: Vec<Asker>,
     /// Queues with something in this round or in line, and what waits of each, in order.
-    waiting: BTreeMap<Store, VecDeque<(Owner, Op)>>,
+    waiting: BTreeMap<Store, VecDeque<(Asker, Op)>>,
     /// Queues whose first waiting request needs an fsync, in the order of asking.
     line: VecDeque<Store>,
     /// Queues in this round.
@@ -82,7 +97,7 @@ impl<M: Mailbox> Executor<M> {
             folder,
             mailbox,
             asides_max,
-            done: Vec::new(),
+            completions: Vec::new(),
             slow: Vec::new(),
             named: Vec::new(),
             waiting: BTreeMap::new(),
@@ -121,14 +136,15 @@ impl<M: Mailbox> Executor<M> {
 
     /// Does what can be done at once; what can't waits.
     fn take(&mut self, request: Request) {
-        let Request { owner, store, op } = request;
+        let Request { id, owner, store, op } = request;
+        let asker = Asker { id, owner };
         if let Some(waiting) = self.waiting.get_mut(&store) {
-            waiting.push_back((owner, op));
+            waiting.push_back((asker, op));
         } else if is_slow(&op) {
-            self.waiting.insert(store, VecDeque::from([(owner, op)]));
+            self.waiting.insert(store, VecDeque::from([(asker, op)]));
             self.line.push_back(store);
         } else {
-            self.begin(owner, store, op);
+            self.begin(asker, store, op);
         }
     }
 
@@ -138,8 +154,8 @@ impl<M: Mailbox> Executor<M> {
             && let Some(store) = self.line.pop_front()
         {
             let first = self.waiting.get_mut(&store).and_then(VecDeque::pop_front);
-            let Some((owner, op)) = first else { continue };
-            self.begin(owner, store, op);
+            let Some((asker, op)) = first else { continue };
+            self.begin(asker, store, op);
             self.in_round.push(store);
         }
     }
@@ -147,32 +163,32 @@ impl<M: Mailbox> Executor<M> {
     /// Goes on with a queue whose fsync is done.
     fn go_on(&mut self, store: Store) {
         let Some(mut waiting) = self.waiting.remove(&store) else { return };
-        while let Some((owner, op)) = waiting.pop_front() {
+        while let Some((asker, op)) = waiting.pop_front() {
             if is_slow(&op) {
-                waiting.push_front((owner, op));
+                waiting.push_front((asker, op));
                 self.waiting.insert(store, waiting);
                 self.line.push_back(store);
                 return;
             }
-            self.begin(owner, store, op);
+            self.begin(asker, store, op);
         }
     }
 
     /// Does what needs no fsync, and what comes before one.
-    fn begin(&mut self, owner: Owner, store: Store, op: Op) {
+    fn begin(&mut self, asker: Asker, store: Store, op: Op) {
         self.unreported_len += written_len(&op);
         let result = match op {
             Op::Sync { file } => {
-                self.slow.push((owner, Slow::Sync(store, file)));
+                self.slow.push((asker, Slow::Sync(store, file)));
                 return;
             }
             Op::Replace { file, contents } => {
                 match self.folder.write_aside(&store, file, contents) {
                     Ok(Some(aside)) => {
-                        self.slow.push((owner, Slow::Replace(aside)));
+                        self.slow.push((asker, Slow::Replace(aside)));
                         return;
                     }
-                    Ok(None) => Ok(Answer::Replaced),
+                    Ok(None) => Ok(Success::Synced),
                     Err(failure) => Err(failure),
                 }
             }
@@ -183,9 +199,9 @@ impl<M: Mailbox> Executor<M> {
             | Op::RemoveAll
             | Op::SetAside { .. } => self.folder.carry_out(&store, op),
         };
-        self.done.push(Done { owner, result });
+        self.completions.push(asker.completion(result));
         // Who stops must see that the disk is at work, also if it has a hundred thousand requests.
-        if self.done.len() >= REPORT_AFTER || self.unreported_len >= REPORT_AFTER_LEN {
+        if self.completions.len() >= REPORT_AFTER || self.unreported_len >= REPORT_AFTER_LEN {
             self.report();
         }
     }
@@ -195,8 +211,8 @@ impl<M: Mailbox> Executor<M> {
     fn finish_slow(&mut self, spare: &mut Vec<Request>) {
         let (jobs, outcomes) = (Mutex::new(self.prepare()), Mutex::new(Vec::new()));
         let take = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let work = |(owner, job): (Owner, Job)| {
-            let outcome = (owner, job.carry_out());
+        let work = |(asker, job): (Asker, Job)| {
+            let outcome = (asker, job.carry_out());
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         };
         let helpers = jobs.lock().map_or(0, |jobs| jobs.len().saturating_sub(1)).min(HELPERS_MAX);
@@ -227,22 +243,23 @@ impl<M: Mailbox> Executor<M> {
         self.note_slow(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner));
         if !self.named.is_empty() {
             let synced = self.folder.sync_names();
-            for (owner, answer) in self.named.drain(..) {
-                self.done.push(Done { owner, result: synced.clone().map(|()| answer) });
+            for asker in self.named.drain(..) {
+                let result = synced.clone().map(|()| Success::Synced);
+                self.completions.push(asker.completion(result));
             }
         }
         self.report();
     }
 
     /// What the fsyncs of a round are about, in a form that any thread can have.
-    fn prepare(&mut self) -> VecDeque<(Owner, Job)> {
+    fn prepare(&mut self) -> VecDeque<(Asker, Job)> {
         let mut jobs = VecDeque::with_capacity(self.slow.len());
-        for (owner, slow) in mem::take(&mut self.slow) {
+        for (asker, slow) in mem::take(&mut self.slow) {
             match slow {
-                Slow::Replace(aside) => jobs.push_back((owner, Job::Replace(aside))),
+                Slow::Replace(aside) => jobs.push_back((asker, Job::Replace(aside))),
                 Slow::Sync(store, file) => match self.folder.handle(&store, file) {
-                    Ok(handle) => jobs.push_back((owner, Job::Sync(store, file, handle))),
-                    Err(failure) => self.done.push(Done { owner, result: Err(failure) }),
+                    Ok(handle) => jobs.push_back((asker, Job::Sync(store, file, handle))),
+                    Err(failure) => self.completions.push(asker.completion(Err(failure))),
                 },
             }
         }
@@ -250,27 +267,27 @@ impl<M: Mailbox> Executor<M> {
     }
 
     /// Takes in what became of fsyncs.
-    fn note_slow(&mut self, outcomes: Vec<(Owner, Outcome)>) {
-        for (owner, outcome) in outcomes {
+    fn note_slow(&mut self, outcomes: Vec<(Asker, Outcome)>) {
+        for (asker, outcome) in outcomes {
             let result = match outcome {
-                Outcome::Replaced(result) => result
-                    .map(|(store, file)| self.folder.note_replaced(&store, file))
-                    .map(|()| Answer::Replaced),
+                Outcome::Replaced(result) => {
+                    result.map(|(store, file)| self.folder.note_replaced(&store, file))
+                }
                 Outcome::Synced(store, file, result) => {
-                    self.folder.note_synced(&store, file, result).map(|()| Answer::Synced)
+                    self.folder.note_synced(&store, file, result)
                 }
             };
             match result {
-                Ok(answer) => self.named.push((owner, answer)),
-                Err(failure) => self.done.push(Done { owner, result: Err(failure) }),
+                Ok(()) => self.named.push(asker),
+                Err(failure) => self.completions.push(asker.completion(Err(failure))),
             }
         }
     }
 
     fn report(&mut self) {
         self.unreported_len = 0;
-        if !self.done.is_empty() {
-            self.mailbox.report(&mut self.done);
+        if !self.completions.is_empty() {
+            self.mailbox.report(&mut self.completions);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sansq_core::nsqd::ShardId;
-use sansq_core::storage::{Answer, Failure, FailureKind, File, Found, Op, Store};
+use sansq_core::storage::{Failure, FailureKind, File, Found, Op, Store, Success};
 
 use super::failure::failure;
 use super::in_place;
@@ -80,27 +80,29 @@ impl Folder {
 
     /// Carries out an operation that does not wait for the disk; [`Op::Sync`] and [`Op::Replace`]
     /// are taken in parts by who groups them, and here one by one.
-    pub(super) fn carry_out(&mut self, store: &Store, op: Op) -> Result<Answer, Failure> {
+    pub(super) fn carry_out(&mut self, store: &Store, op: Op) -> Result<Success, Failure> {
         match op {
-            Op::Open => self.look(store).map(|found| Answer::Opened(Box::new(found))),
+            Op::Open => self.look(store).map(|found| Success::Opened(Box::new(found))),
             Op::Append { file, offset, data } => {
-                self.append(store, file, offset, &data).map(|()| Answer::Appended)
+                self.append(store, file, offset, &data).map(|()| Success::Written)
             }
-            Op::Read { file, offset, len } => self.read(store, file, offset, len).map(Answer::Read),
-            Op::Remove { file } => self.remove(store, file).map(|()| Answer::Removed),
-            Op::RemoveAll => self.remove_all(store).map(|()| Answer::Removed),
-            Op::SetAside { file } => self.set_aside(store, file).map(|()| Answer::SetAside),
+            Op::Read { file, offset, len } => {
+                self.read(store, file, offset, len).map(Success::Read)
+            }
+            Op::Remove { file } => self.remove(store, file).map(|()| Success::Removed),
+            Op::RemoveAll => self.remove_all(store).map(|()| Success::Removed),
+            Op::SetAside { file } => self.set_aside(store, file).map(|()| Success::Removed),
             Op::Sync { file } => {
                 let result = self.handle(store, file)?.sync_data();
                 self.note_synced(store, file, result)?;
-                self.sync_names().map(|()| Answer::Synced)
+                self.sync_names().map(|()| Success::Synced)
             }
             Op::Replace { file, contents } => {
                 if let Some(aside) = self.write_aside(store, file, contents)? {
                     aside.put_in_place()?;
                     self.note_replaced(store, file);
                 }
-                self.sync_names().map(|()| Answer::Replaced)
+                self.sync_names().map(|()| Success::Synced)
             }
         }
     }

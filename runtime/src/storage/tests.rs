@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::ShardId;
 use sansq_core::storage::{
-    Answer, Done, Failure, FailureKind, File, Found, Op, Owner, Request, Store,
+    Completion, Failure, FailureKind, File, Found, Op, Owner, Request, RequestId, RequestIds,
+    Store, Success,
 };
 
 use super::executor::{Executor, Mailbox};
@@ -25,7 +26,7 @@ fn queue(name: &str) -> Store {
 }
 
 fn request(store: Store, op: Op) -> Request {
-    Request { owner: Owner::Metadata, store, op }
+    Request { id: RequestId(1), owner: Owner::Metadata, store, op }
 }
 
 fn append(file: u64, offset: u64, data: &'static str) -> Op {
@@ -55,7 +56,7 @@ fn names(folder: &Path) -> Vec<String> {
 #[derive(Default)]
 struct Script {
     mail: RefCell<VecDeque<Request>>,
-    done: RefCell<Vec<Done>>,
+    completions: RefCell<Vec<Completion>>,
 }
 
 impl Mailbox for &Script {
@@ -63,8 +64,8 @@ impl Mailbox for &Script {
         requests.extend(self.mail.borrow_mut().pop_front());
     }
 
-    fn report(&self, done: &mut Vec<Done>) {
-        self.done.borrow_mut().append(done);
+    fn report(&self, completions: &mut Vec<Completion>) {
+        self.completions.borrow_mut().append(completions);
     }
 }
 
@@ -73,7 +74,7 @@ impl Mailbox for &Script {
 struct Model(BTreeMap<String, Vec<u8>>);
 
 impl Model {
-    fn carry_out(&mut self, store: &Store, op: Op) -> Result<Answer, FailureKind> {
+    fn carry_out(&mut self, store: &Store, op: Op) -> Result<Success, FailureKind> {
         let name = |file| store.file(file).to_string();
         match op {
             Op::Open => {
@@ -89,7 +90,7 @@ impl Model {
                         File::Bad(_) | File::Metadata => {}
                     }
                 }
-                Ok(Answer::Opened(Box::new(found)))
+                Ok(Success::Opened(Box::new(found)))
             }
             Op::Append { file, offset, data } => {
                 let name = name(File::Data(file));
@@ -103,25 +104,25 @@ impl Model {
                 }
                 contents.truncate(offset);
                 contents.extend_from_slice(&data.concat());
-                Ok(Answer::Appended)
+                Ok(Success::Written)
             }
             Op::Read { file, offset, len } => {
                 let contents = self.0.get(&name(File::Data(file))).ok_or(FailureKind::Missing)?;
                 let from = contents.len().min(offset as usize);
                 let to = contents.len().min(from + len);
-                Ok(Answer::Read(Bytes::copy_from_slice(&contents[from..to])))
+                Ok(Success::Read(Bytes::copy_from_slice(&contents[from..to])))
             }
             Op::Sync { file } => {
                 self.0.get(&name(File::Data(file))).ok_or(FailureKind::Missing)?;
-                Ok(Answer::Synced)
+                Ok(Success::Synced)
             }
             Op::Replace { file, contents } => {
                 self.0.insert(name(file), contents.to_vec());
-                Ok(Answer::Replaced)
+                Ok(Success::Synced)
             }
             Op::Remove { file } => {
                 self.0.remove(&name(file));
-                Ok(Answer::Removed)
+                Ok(Success::Removed)
             }
             Op::RemoveAll => {
                 self.0.retain(|name, _| {
@@ -129,13 +130,13 @@ impl Model {
                         owner != *store || matches!(file, File::Bad(_))
                     })
                 });
-                Ok(Answer::Removed)
+                Ok(Success::Removed)
             }
             Op::SetAside { file } => {
                 let contents = self.0.remove(&name(File::Data(file)));
                 let contents = contents.ok_or(FailureKind::Missing)?;
                 self.0.insert(name(File::Bad(file)), contents);
-                Ok(Answer::SetAside)
+                Ok(Success::Removed)
             }
         }
     }
@@ -179,19 +180,17 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().unwrap();
         let queues = ["a", "b", "c"].map(queue);
-        let mut model = Model::default();
+        let (mut model, mut ids) = (Model::default(), RequestIds::default());
         let mut expected = [const { Vec::new() }; 3];
-        for (index, op) in &requests {
-            expected[*index].push(model.carry_out(&queues[*index], op.clone()));
+        let mut batch = Vec::new();
+        for (index, op) in requests {
+            let request = Request { id: ids.next_id(), ..request(queues[index], op) };
+            let result = model.carry_out(&request.store, request.op.clone());
+            expected[index].push((request.id, result));
+            batch.push(request);
         }
 
         let script = Script::default();
-        let mut batch: Vec<_> =
-            requests.iter().map(|(index, op)| request(queues[*index], op.clone())).collect();
-        let owners: Vec<_> = owners();
-        for (request, (index, _)) in batch.iter_mut().zip(&requests) {
-            request.owner = owners[*index];
-        }
         script.mail.borrow_mut().extend(batch.split_off(at_once.min(batch.len())));
         let mut executor = Executor::new(open(folder.path()), &script, asides_max);
         loop {
@@ -203,9 +202,10 @@ proptest! {
         }
 
         let mut results = [const { Vec::new() }; 3];
-        for done in script.done.take() {
-            let index = owners.iter().position(|owner| *owner == done.owner).unwrap();
-            results[index].push(done.result.map_err(|failure| failure.kind));
+        for Completion { id, result, .. } in script.completions.take() {
+            let is_its = |expected: &Vec<_>| expected.iter().any(|(of, _)| *of == id);
+            let index = expected.iter().position(is_its).unwrap();
+            results[index].push((id, result.map_err(|failure| failure.kind)));
         }
         prop_assert_eq!(results, expected);
         let mut contents = BTreeMap::new();
@@ -223,12 +223,6 @@ proptest! {
     }
 }
 
-/// Three owners that differ.
-fn owners() -> Vec<Owner> {
-    let mut topics = sansq_core::arena::Arena::<sansq_core::arena::TopicId, ()>::new();
-    (0..3).map(|_| Owner::Topic(topics.insert(()))).collect()
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn however_many_queues_are_synced_few_files_are_open() {
@@ -241,8 +235,9 @@ fn however_many_queues_are_synced_few_files_are_open() {
             self.1.replace_with(|most| count.max(*most));
         }
 
-        fn report(&self, done: &mut Vec<Done>) {
-            *self.2.borrow_mut() += done.drain(..).filter(|done| done.result.is_ok()).count();
+        fn report(&self, completions: &mut Vec<Completion>) {
+            let good = completions.drain(..).filter(|completion| completion.result.is_ok());
+            *self.2.borrow_mut() += good.count();
         }
     }
 
@@ -272,32 +267,38 @@ fn what_needs_no_fsync_does_not_wait_for_anothers() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b, c) = (queue("a"), queue("b"), queue("c"));
     let script = Script::default();
-    script.mail.borrow_mut().extend([request(b, append(0, 0, "b")), request(a, Op::Open)]);
+    let numbered = |id, store, op| Request { id: RequestId(id), ..request(store, op) };
+    let mail = [numbered(6, b, append(0, 0, "b")), numbered(7, a, Op::Open)];
+    script.mail.borrow_mut().extend(mail);
     let mut executor = Executor::new(open(folder.path()), &script, 8);
     executor.run(&mut vec![
-        request(a, append(0, 0, "a")),
-        request(a, Op::Sync { file: 0 }),
-        request(a, replace(File::Meta, "1")),
-        request(c, replace(File::Meta, "2")),
-        request(c, Op::Remove { file: File::Data(0) }),
+        numbered(1, a, append(0, 0, "a")),
+        numbered(2, a, Op::Sync { file: 0 }),
+        numbered(3, a, replace(File::Meta, "1")),
+        numbered(4, c, replace(File::Meta, "2")),
+        numbered(5, c, Op::Remove { file: File::Data(0) }),
     ]);
-    let mut order: Vec<_> =
-        script.done.take().into_iter().map(|done| done.result.unwrap()).collect();
+    let mut order: Vec<_> = script
+        .completions
+        .take()
+        .into_iter()
+        .map(|completion| (completion.id.0, completion.result.unwrap()))
+        .collect();
     // These are done side by side.
-    order[2..4].sort_by_key(|answer| *answer != Answer::Synced);
+    order[2..4].sort_by_key(|(id, _)| *id);
     let found = Found { meta: Some(Bytes::from_static(b"1")), files: vec![(0, 1)], deferred: None };
     assert_eq!(
         order,
         [
-            Answer::Appended,
+            (1, Success::Written),
             // `b` came when the first fsyncs were under way, and went before they were over.
-            Answer::Appended,
-            Answer::Synced,
-            Answer::Replaced,
-            Answer::Removed,
+            (6, Success::Written),
+            (2, Success::Synced),
+            (4, Success::Synced),
+            (5, Success::Removed),
             // `a` was put off until its meta file was in place.
-            Answer::Replaced,
-            Answer::Opened(Box::new(found)),
+            (3, Success::Synced),
+            (7, Success::Opened(Box::new(found))),
         ]
     );
 }
@@ -329,7 +330,7 @@ fn a_failure_names_the_file_and_changes_nothing() {
     let mut files = open(folder.path());
     let queue = queue("t");
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let failed = |result: Result<Answer, Failure>| result.unwrap_err();
+    let failed = |result: Result<Success, Failure>| result.unwrap_err();
 
     let missing = failed(files.carry_out(&queue, append(3, 7, "x")));
     let text = format!("open {}: no such file or directory", path("t:c.diskqueue.000003.dat"));
@@ -397,12 +398,13 @@ fn a_storage_thread_does_all_that_it_was_given() {
 
     // One completion is waited for as a shard does.
     disks[0].submit(&mut vec![request(queue("a"), append(0, 0, "x"))]);
-    while mail[0].done.is_empty() {
+    while mail[0].completions.is_empty() {
         futures_lite::future::block_on(lanes.wait(ShardId(0)));
         lanes.collect(ShardId(0), &mut mail[0]);
     }
-    let done = mem::take(&mut mail[0].done);
-    assert_eq!(done, [Done { owner: Owner::Metadata, result: Ok(Answer::Appended) }]);
+    let completions = mem::take(&mut mail[0].completions);
+    let (id, owner) = (RequestId(1), Owner::Metadata);
+    assert_eq!(completions, [Completion { id, owner, result: Ok(Success::Written) }]);
 
     for (disk, name) in disks.iter().zip(["a", "b"]) {
         for _ in 0..100 {
@@ -421,8 +423,8 @@ fn a_storage_thread_does_all_that_it_was_given() {
     assert!(!folder.path().join("sansq-reserve.0").exists(), "it is of use while it runs");
     for (shard, mail) in (0..).map(ShardId).zip(&mut mail) {
         lanes.collect(shard, mail);
-        assert_eq!(mail.done.len(), 300);
-        assert!(mail.done.iter().all(|done| done.result.is_ok()));
+        assert_eq!(mail.completions.len(), 300);
+        assert!(mail.completions.iter().all(|completion| completion.result.is_ok()));
     }
     assert_eq!(
         names(folder.path()),

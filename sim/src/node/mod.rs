@@ -246,8 +246,8 @@ impl Node {
 
     /// The disk is done with something.
     pub(crate) fn disk_done(&mut self, shard: usize, env: &mut Env) {
-        let Some(done) = self.disk.carry_out(shard, env) else { return };
-        self.turn(shard, env, |shard, now, out| shard.handle_storage(done, now, out));
+        let Some(completion) = self.disk.carry_out(shard, env) else { return };
+        self.turn(shard, env, |shard, now, out| shard.handle_storage(completion, now, out));
     }
 
     /// Goes on with a stop in good order. Returns whether it can be started again.

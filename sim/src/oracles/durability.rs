@@ -313,7 +313,7 @@ const ID_LEN: usize = 16;
 mod tests {
     use bytes::Bytes;
     use sansq_core::name::TopicName;
-    use sansq_core::storage::Owner;
+    use sansq_core::storage::{Owner, RequestId};
 
     use super::*;
 
@@ -340,7 +340,7 @@ mod tests {
 
         fn request(op: Op) -> Request {
             let store = Store::Queue(TopicName::new("t").unwrap(), None);
-            Request { owner: Owner::Metadata, store, op }
+            Request { id: RequestId(1), owner: Owner::Metadata, store, op }
         }
 
         fn appends(&mut self, at: Instant) {

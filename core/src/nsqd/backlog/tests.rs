@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::name::TopicName;
 use crate::storage::memory::MemoryFiles;
-use crate::storage::{DiskEvent, Op, Store};
+use crate::storage::{DiskEvent, Op, RequestIds, Store};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -26,7 +26,7 @@ enum Step {
     Finish(Index),
     DropExcess,
     /// The disk answers one request, or all.
-    Answer,
+    Complete,
     Settle,
     Pass(u16),
     Empty,
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<Index>().prop_map(Step::PutBack),
         2 => any::<Index>().prop_map(Step::Finish),
         2 => Just(Step::DropExcess),
-        6 => Just(Step::Answer),
+        6 => Just(Step::Complete),
         1 => Just(Step::Settle),
         1 => (0..3000_u16).prop_map(Step::Pass),
         1 => prop::bool::weighted(0.2).prop_map(|is| if is { Step::Empty } else { Step::Settle }),
@@ -58,15 +58,18 @@ enum Kind {
 
 #[derive(Debug, Default)]
 struct Out {
-    asked: VecDeque<Op>,
+    requests: RequestIds,
+    asked: VecDeque<(RequestId, Op)>,
     held: Vec<Ticket>,
     written: Vec<Ticket>,
     bodies: Bodies,
 }
 
 impl DiskOutput for Out {
-    fn ask(&mut self, op: Op) {
-        self.asked.push_back(op);
+    fn ask(&mut self, op: Op) -> RequestId {
+        let id = self.requests.next_id();
+        self.asked.push_back((id, op));
+        id
     }
 
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
@@ -210,10 +213,10 @@ impl World {
                     }
                 }
             }
-            Step::Answer => {
-                self.answer();
+            Step::Complete => {
+                self.complete();
             }
-            Step::Settle => while self.answer() {},
+            Step::Settle => while self.complete() {},
             Step::Pass(millis) => {
                 self.now = now.after(Duration::from_millis(millis.into()));
                 self.backlog.handle_timeout(self.now, &mut self.out);
@@ -250,11 +253,11 @@ impl World {
     }
 
     /// Whether there was a request.
-    fn answer(&mut self) -> bool {
-        let Some(op) = self.out.asked.pop_front() else { return false };
+    fn complete(&mut self) -> bool {
+        let Some((id, op)) = self.out.asked.pop_front() else { return false };
         let store = Store::Queue(TopicName::new("t").expect("a name"), None);
         let result = self.files.execute(&store, &op);
-        self.backlog.handle(result, self.now, &mut self.out);
+        self.backlog.handle(id, result, self.now, &mut self.out);
         true
     }
 
@@ -290,7 +293,7 @@ proptest! {
         }
         while !world.waiting.is_empty() {
             let before = world.waiting.len();
-            while world.answer() {}
+            while world.complete() {}
             while world.pop() {}
             world.check();
             prop_assert!(world.waiting.len() < before || !world.out.asked.is_empty(), "it is stuck");

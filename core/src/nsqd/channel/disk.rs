@@ -1,18 +1,19 @@
 //! A channel's dealings with the disk.
 
 use super::{Channel, ChannelOutput};
-use crate::storage::{Answer, Failure};
+use crate::storage::{Failure, RequestId, Success};
 use crate::time::{Instant, Now};
 
 impl Channel {
-    /// A request of its queue on disk is answered, in the order of asking.
+    /// A request of its queue on disk was carried out, or failed.
     pub fn handle_storage(
         &mut self,
-        result: Result<Answer, Failure>,
+        id: RequestId,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl ChannelOutput,
     ) {
-        self.counters.messages += self.backlog.handle(result, now, out);
+        self.counters.messages += self.backlog.handle(id, result, now, out);
         self.dispatch(now, out);
     }
 
@@ -43,7 +44,7 @@ impl Channel {
         self.backlog.abandon(failure, out);
     }
 
-    /// Whether everything that [`flush`](Self::flush) asked for is answered.
+    /// Whether everything that [`flush`](Self::flush) asked for is done.
     pub fn is_flushed(&self) -> bool {
         self.backlog.is_flushed()
     }

@@ -26,7 +26,10 @@ impl BacklogOutput for Sink {
 }
 
 impl DiskOutput for Sink {
-    fn ask(&mut self, _: storage::Op) {}
+    fn ask(&mut self, _: storage::Op) -> storage::RequestId {
+        storage::RequestId(0)
+    }
+
     fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
     fn event(&mut self, _: DiskEvent) {}
 }

@@ -62,7 +62,7 @@ use crate::input::READ_LEN_MAX;
 use crate::message::{Bodies, IdGenerator};
 use crate::name::TopicName;
 use crate::rng::Rng;
-use crate::storage::Owner;
+use crate::storage::{Owner, RequestIds};
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -107,6 +107,7 @@ pub struct Shard {
     collecting: BTreeMap<Collector, Collecting>,
     /// Publishes whose messages are not all where they belong.
     tickets: Tickets,
+    requests: RequestIds,
     /// Shard 0 only: what the metadata file has of the registry.
     metadata: MetadataFile,
     /// Queues whose disk is in trouble, and which.
@@ -158,6 +159,7 @@ impl Shard {
             patterns: Patterns::default(),
             started: false,
             tickets: Tickets::default(),
+            requests: RequestIds::default(),
             metadata: MetadataFile::new(),
             ailing: BTreeMap::new(),
             exiting: false,

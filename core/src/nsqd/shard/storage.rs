@@ -13,7 +13,9 @@ use crate::nsqd::backlog::Beyond;
 use crate::nsqd::event::Event;
 use crate::nsqd::metadata::Written;
 use crate::nsqd::registry::Registry;
-use crate::storage::{Answer, Done, Failure, File, Found, Metadata, Op, Owner, Request, Store};
+use crate::storage::{
+    Completion, Failure, File, Found, Metadata, Op, Owner, Request, RequestId, Store, Success,
+};
 use crate::time::Now;
 
 impl Shard {
@@ -93,30 +95,30 @@ impl Shard {
         let Some(found) = found else { return };
         let is_its = |request: &Request| request.owner == owner && request.op == Op::Open;
         if let Some(at) = out.storage.iter().rposition(is_its) {
-            out.storage.remove(at);
-            let result = Ok(Answer::Opened(Box::new(found)));
-            self.handle_storage(Done { owner, result }, now, out);
+            let Request { id, .. } = out.storage.remove(at);
+            let result = Ok(Success::Opened(Box::new(found)));
+            self.handle_storage(Completion { id, owner, result }, now, out);
         }
     }
 
-    /// A request in [`Actions::storage`](Actions) was carried out, or failed. Requests of one owner
-    /// are to be reported in the order in which they were made.
-    pub fn handle_storage(&mut self, done: Done, now: Now, out: &mut Actions) {
-        let Done { owner, result } = done;
+    /// A request in [`Actions::storage`](Actions) was carried out, or failed. In which order is
+    /// said in [`storage`](crate::storage).
+    pub fn handle_storage(&mut self, completion: Completion, now: Now, out: &mut Actions) {
+        let Completion { id: request, owner, result } = completion;
         self.ending.note_answer(now);
         match owner {
             Owner::Channel(id) => {
                 self.on_channel(id, now, out, |channel, now, out| {
-                    channel.handle_storage(result, now, out);
+                    channel.handle_storage(request, result, now, out);
                 });
                 self.note_health(owner);
                 self.channel_flushed(id, now, out);
             }
-            Owner::Metadata => self.metadata_written(result, now, out),
+            Owner::Metadata => self.metadata_written(request, result, now, out),
             Owner::Topic(id) => {
                 let flushing = self.flushing;
                 self.on_topic(id, now, out, |topic, ids, now, out| {
-                    topic.handle_storage(result, now, out);
+                    topic.handle_storage(request, result, now, out);
                     if !flushing {
                         topic.pump(now, ids, out);
                     }
@@ -161,18 +163,24 @@ impl Shard {
         if self.metadata.is_saved() {
             return;
         }
-        if let Some(contents) = self.metadata.begin(&self.registry, now) {
+        if let Some((id, contents)) = self.metadata.begin(&self.registry, &mut self.requests, now) {
             let op = Op::Replace { file: File::Metadata, contents };
-            out.storage.push(Request { owner: Owner::Metadata, store: Store::Metadata, op });
+            out.storage.push(Request { id, owner: Owner::Metadata, store: Store::Metadata, op });
         }
         let due = self.metadata.poll_timeout();
         self.deadlines.arm_by(due, &mut self.metadata.armed, Timer::Metadata);
     }
 
-    fn metadata_written(&mut self, result: Result<Answer, Failure>, now: Now, out: &mut Actions) {
+    fn metadata_written(
+        &mut self,
+        id: RequestId,
+        result: Result<Success, Failure>,
+        now: Now,
+        out: &mut Actions,
+    ) {
         let mut waiting = Vec::new();
         let failure = result.as_ref().err().cloned();
-        let written = self.metadata.handle_written(result.map(|_| ()), now, |shard, token| {
+        let written = self.metadata.handle_written(id, result.map(|_| ()), now, |shard, token| {
             waiting.push((shard, token));
         });
         if let (Written::FailedNow, Some(failure)) = (written, failure) {

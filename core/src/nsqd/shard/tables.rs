@@ -23,7 +23,8 @@ use crate::nsqd::registry::Announcement;
 use crate::nsqd::topic::{NotPublished, Topic, TopicOutput, Volume};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::storage::{
-    DiskEvent, DiskOptions, DiskOutput, Failure, Op, Owner, Request, Store, Ticket,
+    DiskEvent, DiskOptions, DiskOutput, Failure, Op, Owner, Request, RequestId, RequestIds, Store,
+    Ticket,
 };
 use crate::time::{Instant, Now};
 
@@ -79,6 +80,7 @@ pub(super) struct World<'a> {
     unsettled: &'a mut Vec<ConnId>,
     room: &'a mut Room,
     tickets: &'a mut Tickets,
+    requests: &'a mut RequestIds,
     bodies: &'a mut Bodies,
     ending: &'a mut Ending,
     now: Now,
@@ -94,6 +96,7 @@ macro_rules! world {
             unsettled: &mut $shard.unsettled,
             room: &mut $shard.room,
             tickets: &mut $shard.tickets,
+            requests: &mut $shard.requests,
             bodies: &mut $shard.bodies,
             ending: &mut $shard.ending,
             now: $now,
@@ -146,8 +149,8 @@ impl BacklogOutput for ChannelSink<'_, '_> {
 }
 
 impl DiskOutput for ChannelSink<'_, '_> {
-    fn ask(&mut self, op: Op) {
-        self.world.ask(Owner::Channel(self.owner), self.store, op);
+    fn ask(&mut self, op: Op) -> RequestId {
+        self.world.ask(Owner::Channel(self.owner), self.store, op)
     }
 
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
@@ -224,8 +227,8 @@ impl BacklogOutput for TopicSink<'_, '_> {
 }
 
 impl DiskOutput for TopicSink<'_, '_> {
-    fn ask(&mut self, op: Op) {
-        self.downstream.world.ask(Owner::Topic(self.owner), self.store, op);
+    fn ask(&mut self, op: Op) -> RequestId {
+        self.downstream.world.ask(Owner::Topic(self.owner), self.store, op)
     }
 
     fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
@@ -255,8 +258,10 @@ impl<'a> Downstream<'a> {
 }
 
 impl World<'_> {
-    fn ask(&mut self, owner: Owner, store: &Store, op: Op) {
-        self.out.storage.push(Request { owner, store: *store, op });
+    fn ask(&mut self, owner: Owner, store: &Store, op: Op) -> RequestId {
+        let id = self.requests.next_id();
+        self.out.storage.push(Request { id, owner, store: *store, op });
+        id
     }
 
     fn disk_event(&mut self, store: &Store, event: DiskEvent) {

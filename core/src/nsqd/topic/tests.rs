@@ -28,7 +28,10 @@ impl BacklogOutput for Sink {
 }
 
 impl DiskOutput for Sink {
-    fn ask(&mut self, _: Op) {}
+    fn ask(&mut self, _: Op) -> RequestId {
+        RequestId(0)
+    }
+
     fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
     fn event(&mut self, _: DiskEvent) {}
 }

@@ -13,7 +13,7 @@ use super::trouble::Work;
 use super::writer::Pending;
 use super::{Asked, DiskEvent, DiskOutput, DiskQueue, Phase, unexpected};
 use crate::message::MessageId;
-use crate::storage::{Answer, Failure, File, Found, Op};
+use crate::storage::{Failure, File, Found, Op, Success};
 use crate::time::{Instant, Now, UnixNanos};
 
 /// How long queues that are being closed go on trying to write to a disk that refuses, before they
@@ -27,9 +27,11 @@ pub(super) struct Closing {
     pub(super) until: Instant,
     /// If the disk refuses once more, that was it.
     is_last_try: bool,
-    /// How many answers are to come to what was asked before. A refusal among them is none of the
-    /// close.
+    /// How many requests were asked for before, and are not completed.
     earlier: usize,
+    /// What is being handled is the completion of one of them. If it is a refusal, it is none of
+    /// the close.
+    is_earlier: bool,
     /// What is not written was given up; the positions are still tried.
     is_given_up: bool,
     /// Something was lost with it, and the log was told.
@@ -54,7 +56,7 @@ impl DiskQueue {
     pub(super) fn open_again(&mut self, out: &mut impl DiskOutput) {
         if self.troubles.has(Work::Open)
             && !self.troubles.waits(Work::Open)
-            && !self.asked.contains(&Asked::Open)
+            && !self.has_asked(Asked::Open)
         {
             self.ask(Asked::Open, Op::Open, out);
         }
@@ -62,12 +64,12 @@ impl DiskQueue {
 
     pub(super) fn handle_open(
         &mut self,
-        result: Result<Answer, Failure>,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) {
         match result {
-            Ok(Answer::Opened(found)) => {
+            Ok(Success::Opened(found)) => {
                 self.clear(Work::Open, out);
                 self.lay_out(&found, now, out);
             }
@@ -82,7 +84,7 @@ impl DiskQueue {
         }
         let layout = Layout::new(found);
         self.phase = Phase::Open;
-        if self.asked.contains(&Asked::RemoveAll) {
+        if self.has_asked(Asked::RemoveAll) {
             // It was emptied before anybody knew what there was; only the numbers go on.
             self.write = Position { file: layout.write.file + 1, offset: 0 };
             self.fetched = self.write;
@@ -138,6 +140,7 @@ impl DiskQueue {
             until,
             is_last_try,
             earlier: self.asked.len(),
+            is_earlier: false,
             is_given_up: false,
             is_lost: false,
             deferred,
@@ -149,7 +152,7 @@ impl DiskQueue {
         self.advance(now, out);
     }
 
-    /// Whether everything that [`close`](Self::close) asked for is answered, or was given up.
+    /// Whether everything that [`close`](Self::close) asked for is completed, or was given up.
     pub const fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
@@ -210,7 +213,7 @@ impl DiskQueue {
 
     pub(super) fn handle_side_file(
         &mut self,
-        result: Result<Answer, Failure>,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) {
@@ -231,7 +234,7 @@ impl DiskQueue {
     pub(super) fn note_refusal(&mut self, now: Now) {
         let is_empty = self.pending.is_empty();
         if let Some(closing) = &mut self.closing {
-            if closing.earlier > 0 {
+            if closing.is_earlier {
                 self.troubles.try_now();
             } else if closing.is_last_try || is_empty {
                 (closing.until, closing.is_last_try) = (now.instant, true);
@@ -239,10 +242,11 @@ impl DiskQueue {
         }
     }
 
-    /// A request is answered.
-    pub(super) fn note_answer(&mut self) {
+    /// The request is completed that stood at this place among those that were under way.
+    pub(super) fn note_completion(&mut self, at: usize) {
         if let Some(closing) = &mut self.closing {
-            closing.earlier = closing.earlier.saturating_sub(1);
+            closing.is_earlier = at < closing.earlier;
+            closing.earlier -= usize::from(closing.is_earlier);
         }
     }
 

@@ -14,7 +14,7 @@
 //! again.
 //!
 //! - **Writing** ([`writer`]): one append at a time; what is pushed meanwhile goes into the next
-//!   one. A failed append is answered to those publishers whose records it had, and tried again for
+//!   one. A failed append is told to those publishers whose records it had, and tried again for
 //!   ever with the rest.
 //! - **Reading** ([`reader`]): ahead, in chunks, when somebody pops. What was just appended is
 //!   taken from memory if the reader has caught up and waits. Behind bytes that are no record it
@@ -66,7 +66,7 @@ use self::search::Search;
 use self::sync::Sync;
 use self::trouble::{Troubles, Work};
 use self::writer::{Append, Pending};
-use super::{Answer, Failure, FailureKind, Op};
+use super::{Failure, FailureKind, Op, RequestId, Success};
 use crate::message::{Bodies, Message, RecordId};
 use crate::time::{Instant, Now};
 
@@ -135,8 +135,9 @@ pub struct DiskHeld {
 
 /// What a queue asks of its owner.
 pub trait DiskOutput {
-    /// Have this done; its outcome goes to [`DiskQueue::handle`], in the order of asking.
-    fn ask(&mut self, op: Op);
+    /// Have this done. Returns the id of the request, with which its outcome goes to
+    /// [`DiskQueue::handle`].
+    fn ask(&mut self, op: Op) -> RequestId;
     /// What became of a record that was pushed with a ticket; once for each such record. If it
     /// failed, the record is not in the queue (its bytes may still be found after a crash, as a
     /// publish that is refused may have happened). A record that is removed by [`DiskQueue::empty`]
@@ -151,8 +152,8 @@ pub trait DiskOutput {
 pub struct DiskQueue {
     options: DiskOptions,
     phase: Phase,
-    /// What is asked and not answered, in order.
-    asked: VecDeque<Asked>,
+    /// What is asked and not completed, in the order of asking.
+    asked: VecDeque<(RequestId, Asked)>,
     troubles: Troubles,
 
     /// The data files that are needed, or not removed yet.
@@ -220,7 +221,7 @@ enum Phase {
     Deleted,
 }
 
-/// A request whose answer is to come.
+/// A request whose completion is to come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Asked {
     Append,
@@ -237,7 +238,7 @@ enum Asked {
 }
 
 impl DiskQueue {
-    /// Opens the queue; asks for [`Op::Open`]. Until that is answered nothing is popped, and what
+    /// Opens the queue; asks for [`Op::Open`]. Until that is completed nothing is popped, and what
     /// is pushed gathers.
     pub fn open(options: DiskOptions, out: &mut impl DiskOutput) -> Self {
         let mut queue = Self::unused(options);
@@ -362,12 +363,21 @@ impl DiskQueue {
         }
     }
 
-    /// The earliest request that is not answered yet was carried out, or failed.
-    pub fn handle(&mut self, result: Result<Answer, Failure>, now: Now, out: &mut impl DiskOutput) {
-        let Some(asked) = self.asked.pop_front() else { return };
+    /// A request was carried out, or failed. One that is none of this queue's is ignored.
+    pub fn handle(
+        &mut self,
+        id: RequestId,
+        result: Result<Success, Failure>,
+        now: Now,
+        out: &mut impl DiskOutput,
+    ) {
+        // Most often the first.
+        let Some(at) = self.asked.iter().position(|(other, _)| *other == id) else { return };
+        let Some((_, asked)) = self.asked.remove(at) else { return };
         if matches!(self.phase, Phase::Closed | Phase::Deleted) {
             return;
         }
+        self.note_completion(at);
         match asked {
             Asked::Append => self.handle_append(result, now, out),
             Asked::Discard => {}
@@ -387,7 +397,6 @@ impl DiskQueue {
             Asked::SideFile => self.handle_side_file(result, now, out),
             Asked::Sync => self.handle_sync(result, now, out),
         }
-        self.note_answer();
         self.give_up(now, out);
         self.advance(now, out);
     }
@@ -473,7 +482,7 @@ impl DiskQueue {
         }
         // One that nothing was asked behind does for this one too: a disk that hangs does not pile
         // them up.
-        if self.asked.back() != Some(&Asked::RemoveAll) {
+        if !matches!(self.asked.back(), Some((_, Asked::RemoveAll))) {
             self.ask(Asked::RemoveAll, Op::RemoveAll, out);
         }
         // What failed is not tried again, since it is not wanted any more, and a queue that is held
@@ -484,7 +493,7 @@ impl DiskQueue {
         self.advance(now, out);
     }
 
-    /// Removes everything. The owner forgets the queue; answers that are still to come mean
+    /// Removes everything. The owner forgets the queue; completions that are still to come mean
     /// nothing.
     pub fn delete(&mut self, out: &mut impl DiskOutput) {
         self.forget(out);
@@ -570,8 +579,13 @@ impl DiskQueue {
     }
 
     fn ask(&mut self, asked: Asked, op: Op, out: &mut impl DiskOutput) {
-        self.asked.push_back(asked);
-        out.ask(op);
+        let id = out.ask(op);
+        self.asked.push_back((id, asked));
+    }
+
+    /// Whether something of this kind is under way.
+    fn has_asked(&self, asked: Asked) -> bool {
+        self.asked.iter().any(|(_, other)| *other == asked)
     }
 
     /// Notes that something failed, and when it is tried again.
@@ -591,7 +605,7 @@ impl DiskQueue {
     }
 }
 
-/// What to make of an answer to another question.
+/// What to make of the success of another operation.
 fn unexpected() -> Failure {
-    Failure { kind: FailureKind::Other, text: Box::from("an answer to another question") }
+    Failure { kind: FailureKind::Other, text: Box::from("another operation was carried out") }
 }

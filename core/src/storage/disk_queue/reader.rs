@@ -14,7 +14,7 @@ use super::{
     Asked, DiskEvent, DiskOutput, DiskQueue, Phase, Popped, STAGED_LEN_MAX, record, unexpected,
 };
 use crate::message::Message;
-use crate::storage::{Answer, Failure, FailureKind, Op};
+use crate::storage::{Failure, FailureKind, Op, Success};
 use crate::time::Now;
 
 /// How much is read at once, in bytes; more only for a record that is longer.
@@ -128,13 +128,13 @@ impl DiskQueue {
 
     pub(super) fn handle_read(
         &mut self,
-        result: Result<Answer, Failure>,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) {
         let Some(reading) = self.reading.take() else { return };
         let result = match result {
-            Ok(Answer::Read(chunk)) => Ok(chunk),
+            Ok(Success::Read(chunk)) => Ok(chunk),
             Ok(_) => Err(unexpected()),
             Err(failure) if failure.kind == FailureKind::Missing => Ok(Bytes::new()),
             Err(failure) => Err(failure),

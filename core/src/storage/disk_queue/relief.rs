@@ -51,8 +51,8 @@ impl DiskQueue {
             if file.number >= end || file.is_damaged || needed.peek() == Some(&file.number) {
                 return true;
             }
-            asked.push_back(Asked::Relief);
-            out.ask(Op::Remove { file: File::Data(file.number) });
+            let id = out.ask(Op::Remove { file: File::Data(file.number) });
+            asked.push_back((id, Asked::Relief));
             false
         });
         // What is on disk is less now than the meta file says.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::meta::{Meta, Position};
 use super::trouble::Work;
 use super::{Asked, DiskOutput, DiskQueue};
-use crate::storage::{Answer, Failure, File, Op};
+use crate::storage::{Failure, File, Op, Success};
 use crate::time::Now;
 
 /// Bytes of finished records that a queue keeps because it writes on behind them. With that many it
@@ -26,7 +26,7 @@ pub(super) enum Sync {
     Idle,
     /// Data files are being synced.
     Data {
-        /// How many answers are to come.
+        /// How many completions are to come.
         left: usize,
         /// How many came that were good.
         synced: usize,
@@ -74,8 +74,8 @@ impl DiskQueue {
             // What is finished need not last.
             let first = first.max(self.first_needed().file);
             for file in self.files.range(first, self.write.file) {
-                self.asked.push_back(Asked::Sync);
-                out.ask(Op::Sync { file: file.number });
+                let id = out.ask(Op::Sync { file: file.number });
+                self.asked.push_back((id, Asked::Sync));
                 left += 1;
             }
         }
@@ -85,7 +85,7 @@ impl DiskQueue {
 
     pub(super) fn handle_sync(
         &mut self,
-        result: Result<Answer, Failure>,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) {
@@ -143,7 +143,7 @@ impl DiskQueue {
 
     pub(super) fn handle_meta(
         &mut self,
-        result: Result<Answer, Failure>,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) {

@@ -11,7 +11,7 @@ use super::reader::Staged;
 use super::trouble::Work;
 use super::{Asked, DiskOutput, DiskQueue, Popped, STAGED_LEN_MAX, Ticket, record};
 use crate::message::{COPY_LEN_MAX, Message, RecordId};
-use crate::storage::{Answer, Failure, FailureKind, File, Op};
+use crate::storage::{Failure, FailureKind, File, Op, Success};
 use crate::time::Now;
 
 /// Bytes of records in one append. One record alone may be larger.
@@ -183,7 +183,7 @@ impl DiskQueue {
 
     pub(super) fn handle_append(
         &mut self,
-        result: Result<Answer, Failure>,
+        result: Result<Success, Failure>,
         now: Now,
         out: &mut impl DiskOutput,
     ) {

@@ -1,6 +1,6 @@
 //! The way to a storage thread and back, under every interleaving: run by `.ci/run interleavings`.
 
-use sansq_core::storage::{Answer, Op, Owner};
+use sansq_core::storage::{Op, Owner, RequestId, Success};
 
 use super::*;
 use crate::interleavings::{explore, start};
@@ -55,11 +55,11 @@ fn each_completion_wakes_the_shard() {
             let mut mail = Mail::default();
             for number in 1..=2 {
                 disk.submit(&mut vec![request(number)]);
-                while mail.done.is_empty() {
+                while mail.completions.is_empty() {
                     lanes.wait(SHARD).await;
                     lanes.collect(SHARD, &mut mail);
                 }
-                assert_eq!(mail.done.drain(..).count(), 1);
+                assert_eq!(mail.completions.drain(..).count(), 1);
             }
             lanes.requests().next()
         });
@@ -83,8 +83,8 @@ fn work(desk: &Desk, meanwhile: impl Fn(&mut Vec<u64>)) -> Vec<u64> {
     while desk.wait(&mut batch) {
         for request in batch.drain(..) {
             files.push(file(&request));
-            let result = Ok(Answer::Synced);
-            desk.report(&mut vec![Done { owner: request.owner, result }]);
+            let Request { id, owner, .. } = request;
+            desk.report(&mut vec![Completion { id, owner, result: Ok(Success::Synced) }]);
         }
         meanwhile(&mut files);
     }
@@ -92,7 +92,8 @@ fn work(desk: &Desk, meanwhile: impl Fn(&mut Vec<u64>)) -> Vec<u64> {
 }
 
 fn request(file: u64) -> Request {
-    Request { owner: Owner::Metadata, store: Store::Metadata, op: Op::Sync { file } }
+    let (id, owner, store) = (RequestId(file), Owner::Metadata, Store::Metadata);
+    Request { id, owner, store, op: Op::Sync { file } }
 }
 
 fn file(request: &Request) -> u64 {
