@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use sansq_core::name::TopicName;
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, RequestId,
-    RequestIds, Store, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Durability, Failure, Op,
+    RequestId, RequestIds, Store, Ticket,
 };
 use sansq_core::time::Now;
 
@@ -33,7 +33,7 @@ impl DiskOutput for Out {
         self.asked.push_back((id, op));
         id
     }
-    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn stored(&mut self, _: Ticket, _: Result<Durability, &Failure>) {}
     fn event(&mut self, event: DiskEvent) {
         assert!(!event.to_string().is_empty());
         self.is_damaged |= matches!(event, DiskEvent::Damaged { .. });

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use sansq_core::arena::{ChannelId, Key as _};
+use sansq_core::arena::{ChannelId, Key as _, TicketId};
 use sansq_core::message::{Bodies, IdGenerator, Message, MessageId, RecordId};
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{
     BacklogOutput, Batch, Beyond, NotPublished, Origin, Publish, ReplyToken, ShardId, Topic,
     TopicOutput, Volume,
 };
-use sansq_core::storage::{DiskEvent, DiskOutput, Failure, Op as DiskOp, RequestId, Ticket};
+use sansq_core::storage::{
+    DiskEvent, DiskOutput, Durability, Failure, Op as DiskOp, RequestId, Ticket,
+};
 use sansq_core::time::{Instant, Now, UnixNanos};
 
 /// What happens to a topic. Times are in milliseconds.
@@ -72,7 +74,7 @@ impl DiskOutput for Sink {
     fn ask(&mut self, op: DiskOp) -> RequestId {
         panic!("{op:?} without a disk");
     }
-    fn written(&mut self, ticket: Ticket, _: Result<(), &Failure>) {
+    fn stored(&mut self, ticket: Ticket, _: Result<Durability, &Failure>) {
         panic!("{ticket:?} without a disk");
     }
     fn event(&mut self, event: DiskEvent) {
@@ -109,11 +111,11 @@ impl TopicOutput for Sink {
 
     fn begin(&mut self, origin: Origin, _: Volume) -> Ticket {
         self.begun.push(number(origin));
-        Ticket(self.begun.len() as u64 - 1)
+        Ticket::publish(TicketId::new(self.begun.len() as u32 - 1, 0))
     }
 
     fn end(&mut self, ticket: Ticket) {
-        self.outcomes.push((self.begun[ticket.0 as usize], Ok(())));
+        self.outcomes.push((self.begun[ticket.id.index() as usize], Ok(())));
     }
 
     fn begin_move(&mut self, record: RecordId) -> Ticket {

@@ -30,8 +30,8 @@ use self::memory::Memory;
 pub use self::memory::Run;
 use crate::message::{Bodies, Message, MessageId, RecordId};
 use crate::storage::{
-    DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Failure, Op, PENDING_MAX, Popped,
-    RequestId, Success, Ticket,
+    DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Durability, Failure, Op, PENDING_MAX,
+    Popped, RequestId, Success, Ticket,
 };
 use crate::time::{Instant, Now};
 
@@ -455,12 +455,12 @@ impl<O: DiskOutput> DiskOutput for Certain<'_, O> {
         self.out.ask(op)
     }
 
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
         self.count += u64::from(result.is_ok() && !ticket.is_kept());
         if result.is_err() && self.is_wanted && self.refused.last() != Some(&ticket) {
             self.refused.push(ticket);
         }
-        self.out.written(ticket, result);
+        self.out.stored(ticket, result);
     }
 
     fn event(&mut self, event: DiskEvent) {

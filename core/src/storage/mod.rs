@@ -20,6 +20,7 @@ mod disk_queue;
 mod file;
 pub mod memory;
 mod metadata;
+mod ticket;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -29,12 +30,13 @@ use bytes::Bytes;
 
 pub use self::disk_queue::{
     CLOSE_PATIENCE, Damage, DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue,
-    PENDING_LEN_MAX, PENDING_MAX, Popped, STAGED_LEN_MAX, Ticket,
+    PENDING_LEN_MAX, PENDING_MAX, Popped, STAGED_LEN_MAX,
 };
 pub use self::file::{File, FileName, Store};
 pub use self::metadata::{
     ChannelRecord, Metadata, MetadataError, MetadataText, ParsedMetadata, SkippedName, TopicRecord,
 };
+pub use self::ticket::{Durability, Keeper, Ticket};
 use crate::arena::{ChannelId, TopicId};
 
 /// Whose request it is: the completion goes back there, and is ignored if that is gone.

@@ -6,7 +6,7 @@ use sansq_core::storage::{
     CLOSE_PATIENCE, DiskEvent, DiskOptions, FailureKind, File, Op, PENDING_MAX, Popped,
 };
 
-use crate::rig::{OPTIONS, Rig, ids, message, meta, queue};
+use crate::rig::{OPTIONS, Rig, ids, message, meta, published, queue};
 
 /// Pops one message and gives it as it came.
 fn popped(rig: &mut Rig) -> Popped {
@@ -17,7 +17,7 @@ fn popped(rig: &mut Rig) -> Popped {
 fn one_append_at_a_time_and_the_rest_gathers() {
     let mut rig = Rig::new(OPTIONS);
     for id in 0..10 {
-        rig.push(&message(id, b"body"), Some(id));
+        rig.push(&message(id, b"body"), Some(published(id)));
     }
     let Some(Op::Append { file: 0, offset: 0, data }) = rig.asked().next() else {
         panic!("{:?}", rig.out.asked);
@@ -160,7 +160,7 @@ fn emptying_moves_on_to_the_next_file() {
     rig.put(1, b"one");
     rig.put(2, b"two");
     let one = popped(&mut rig).message;
-    rig.push(&message(3, b"three"), Some(3));
+    rig.push(&message(3, b"three"), Some(published(3)));
     rig.queue.empty(rig.now, &mut rig.out);
     assert_eq!((rig.queue.depth(), rig.queue.is_empty()), (0, true));
     rig.settle();
@@ -224,7 +224,7 @@ fn a_queue_can_be_emptied_and_deleted_before_it_is_opened() {
     assert_eq!(rig.files.names().collect::<Vec<_>>(), ["t:c.diskqueue.000001.dat"]);
 
     let mut rig = Rig::unopened(store, OPTIONS, files);
-    rig.push(&message(2, b"two"), Some(2));
+    rig.push(&message(2, b"two"), Some(published(2)));
     rig.queue.delete(&mut rig.out);
     rig.settle();
     assert_eq!((rig.files.names().count(), rig.out.written.len()), (0, 1));
@@ -235,14 +235,11 @@ fn a_full_disk_refuses_who_waits_and_keeps_what_nobody_else_has() {
     let mut rig = Rig::new(OPTIONS);
     rig.put(1, b"one");
     rig.files.capacity = Some(40);
-    rig.push(&message(2, b"two"), Some(2));
+    rig.push(&message(2, b"two"), Some(published(2)));
     rig.push(&message(3, b"three"), None);
-    rig.push(&message(4, b"four"), Some(4));
+    rig.push(&message(4, b"four"), Some(published(4)));
     rig.settle();
-    assert_eq!(
-        rig.out.written,
-        [(sansq_core::storage::Ticket(2), false), (sansq_core::storage::Ticket(4), false)]
-    );
+    assert_eq!(rig.out.written, [(published(2), false), (published(4), false)]);
     assert_eq!((rig.queue.room(), rig.queue.depth()), (0, 2));
     assert!(
         matches!(rig.out.events[..], [DiskEvent::Failing(ref f)] if f.kind == FailureKind::Full)
@@ -282,7 +279,7 @@ fn a_failed_append_leaves_no_bytes_behind_a_closed_queue() {
     let mut rig = Rig::new(OPTIONS);
     rig.put(1, b"one");
     rig.files.faults.append = Some(FailureKind::Other);
-    rig.push(&message(2, b"two"), Some(2));
+    rig.push(&message(2, b"two"), Some(published(2)));
     rig.settle();
     assert_eq!(rig.files.get("t:c.diskqueue.000000.dat").map(<[u8]>::len), Some(33 + 16));
     rig.files.faults.append = None;
@@ -320,7 +317,7 @@ fn a_queue_that_can_not_be_opened_is_opened_later() {
     let mut files = MemoryFiles::new();
     files.faults.open = Some(FailureKind::Other);
     let mut rig = Rig::over(queue("t", None), OPTIONS, files);
-    rig.push(&message(1, b"one"), Some(1));
+    rig.push(&message(1, b"one"), Some(published(1)));
     assert_eq!((rig.queue.room(), rig.pop()), (0, None));
     rig.files.faults.open = None;
     rig.rest();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use sansq_core::log::Level;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
-use sansq_core::storage::{CLOSE_PATIENCE, DiskEvent, DiskOptions, FailureKind, Ticket};
+use sansq_core::storage::{CLOSE_PATIENCE, DiskEvent, DiskOptions, FailureKind};
 
-use super::rig::{OPTIONS, Rig, ids, message, queue};
+use super::rig::{OPTIONS, Rig, ids, kept, message, published, queue};
 
 /// Four records to a file.
 const SMALL: DiskOptions = DiskOptions { max_bytes_per_file: 4 * RECORD, ..OPTIONS };
@@ -24,12 +24,12 @@ fn filled(options: DiskOptions, capacity: u64) -> (Rig, u64) {
     let mut rig = Rig::over(queue("t", Some("c")), options, files);
     let mut accepted = 0;
     loop {
-        rig.push(&message(accepted, &BODY), Some(accepted));
+        rig.push(&message(accepted, &BODY), Some(published(accepted)));
         rig.settle();
         match rig.out.written.pop() {
             Some((_, true)) => accepted += 1,
             told => {
-                assert_eq!(told, Some((Ticket(accepted), false)));
+                assert_eq!(told, Some((published(accepted), false)));
                 // What is left of the refused one takes the last room.
                 rig.files.capacity = Some(rig.files.used());
                 rig.files.faults.replace = None;
@@ -82,9 +82,9 @@ fn what_is_finished_makes_room_without_any() {
         used += 5000;
         rig.files.capacity = Some(used);
         wait_until_well(&mut rig);
-        rig.push(&message(1000, &BODY), Some(1000));
+        rig.push(&message(1000, &BODY), Some(published(1000)));
         rig.settle();
-        assert_eq!(rig.out.written.pop(), Some((Ticket(1000), true)));
+        assert_eq!(rig.out.written.pop(), Some((published(1000), true)));
         // Nothing that was finished comes again, and nobody calls it damage.
         rig.rest();
         let events = rig.out.events.len();
@@ -259,7 +259,7 @@ fn what_is_kept_elsewhere_is_lent() {
     let mut rig = Rig::new(SMALL);
     rig.files.faults.append = Some(FailureKind::Full);
     for id in 0..4 {
-        rig.push(&message(id, &BODY), Some(Ticket::KEPT | id));
+        rig.push(&message(id, &BODY), Some(kept(id)));
     }
     rig.settle();
     assert_eq!((rig.queue.room(), rig.queue.room_for_kept()), (0, 4096 - 4));
@@ -268,13 +268,13 @@ fn what_is_kept_elsewhere_is_lent() {
     assert!(!rig.queue.is_unused() && rig.out.written.is_empty());
     rig.finish(lent[1].record.unwrap());
     rig.finish(lent[1].record.unwrap());
-    assert_eq!(rig.out.written, [(Ticket(Ticket::KEPT | 1), true)]);
+    assert_eq!(rig.out.written, [(kept(1), true)]);
     // One is written after all, at the stop; the other one was dropped with the queue's messages
     // before.
     rig.queue.push_again(&lent[0], rig.now, &mut rig.out);
     rig.files.faults.append = None;
     rig.rest();
-    let told = |n: u64| (Ticket(Ticket::KEPT | n), true);
+    let told = |n: u64| (kept(n), true);
     assert_eq!(rig.out.written, [told(1), told(3), told(0)]);
     assert_eq!(ids(&rig.drain()), [3, 0]);
     rig.queue.empty(rig.now, &mut rig.out);
@@ -289,8 +289,8 @@ fn what_is_kept_elsewhere_is_lent() {
 fn what_is_kept_elsewhere_is_not_lost_at_a_stop() {
     let mut rig = Rig::new(SMALL);
     rig.files.faults.append = Some(FailureKind::Full);
-    rig.push(&message(1, &BODY), Some(Ticket::KEPT));
-    rig.push(&message(2, &BODY), Some(Ticket::KEPT | 2));
+    rig.push(&message(1, &BODY), Some(kept(0)));
+    rig.push(&message(2, &BODY), Some(kept(2)));
     rig.settle();
     let lent = rig.pop().unwrap().message;
     rig.queue.push_again(&lent, rig.now, &mut rig.out);
@@ -299,7 +299,7 @@ fn what_is_kept_elsewhere_is_not_lost_at_a_stop() {
     assert!(rig.queue.is_closed());
     let mut told = rig.out.written.clone();
     told.sort_unstable();
-    assert_eq!(told, [(Ticket(Ticket::KEPT), false), (Ticket(Ticket::KEPT | 2), false)]);
+    assert_eq!(told, [(kept(0), false), (kept(2), false)]);
     let lost = |event: &DiskEvent| matches!(event, DiskEvent::NotWritten { .. });
     assert!(!rig.out.events.iter().any(lost), "{:?}", rig.out.events);
 }
@@ -329,19 +329,19 @@ fn room_for_a_block_is_not_room_for_all() {
     let mut rig = Rig::new(OPTIONS);
     rig.files.capacity = Some(20_000);
     let long = [b'x'; 10_000];
-    rig.push(&message(1, &long), Some(1));
-    rig.push(&message(2, &long), Some(2));
+    rig.push(&message(1, &long), Some(published(1)));
+    rig.push(&message(2, &long), Some(published(2)));
     rig.settle();
-    rig.push(&message(3, &long), Some(3));
+    rig.push(&message(3, &long), Some(published(3)));
     rig.settle();
     wait_until_well(&mut rig);
-    let told = |n: u64, is_ok| (Ticket(n), is_ok);
+    let told = |n: u64, is_ok| (published(n), is_ok);
     let mut written = core::mem::take(&mut rig.out.written);
     written.sort_unstable();
     assert_eq!(written, [told(1, true), told(2, false), told(3, false)]);
     assert_eq!(ids(&rig.drain()), [1]);
     assert_eq!(data_files(&rig.files), [""; 0]);
-    rig.push(&message(4, &long), Some(4));
+    rig.push(&message(4, &long), Some(published(4)));
     rig.settle();
     assert_eq!(rig.out.written, [told(4, true)]);
 }

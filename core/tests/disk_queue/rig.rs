@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use sansq_core::arena::{Key as _, TicketId};
 use sansq_core::message::{Message, MessageId, RecordId};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, Op, Popped, RequestId,
-    RequestIds, Store, Success, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Durability, Failure, Op, Popped,
+    RequestId, RequestIds, Store, Success, Ticket,
 };
 use sansq_core::time::{Instant, Now, UnixNanos};
 
@@ -36,7 +37,7 @@ impl DiskOutput for Out {
         id
     }
 
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
         self.written.push((ticket, result.is_ok()));
     }
 
@@ -117,8 +118,8 @@ impl Rig {
         panic!("it never comes to rest: {:?}", self.queue);
     }
 
-    pub(crate) fn push(&mut self, message: &Message, ticket: Option<u64>) {
-        self.queue.push(message, ticket.map(Ticket), self.now, &mut self.out);
+    pub(crate) fn push(&mut self, message: &Message, ticket: Option<Ticket>) {
+        self.queue.push(message, ticket, self.now, &mut self.out);
     }
 
     /// Pushes a message with this body, and has it written.
@@ -183,6 +184,16 @@ pub(crate) fn meta(files: &MemoryFiles, store: &Store) -> Option<String> {
     let name = store.file(sansq_core::storage::File::Meta).to_string();
     let text = core::str::from_utf8(files.get(&name)?).expect("it is text");
     Some(text.trim_end().replace('\n', " "))
+}
+
+/// The ticket of a publish.
+pub(crate) fn published(number: u64) -> Ticket {
+    Ticket::publish(TicketId::new(number as u32, 0))
+}
+
+/// The ticket of a message that another queue keeps.
+pub(crate) fn kept(number: u64) -> Ticket {
+    Ticket::handed_on(TicketId::new(number as u32, 0))
 }
 
 pub(crate) fn queue(topic: &str, channel: Option<&str>) -> Store {

@@ -153,7 +153,7 @@ impl DiskOutput for Sink {
         panic!("there is no disk");
     }
 
-    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {
+    fn stored(&mut self, _: Ticket, _: Result<storage::Durability, &Failure>) {
         panic!("there is no disk");
     }
 

@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use sansq_core::arena::{Key as _, TicketId};
 use sansq_core::message::{Message, MessageId, RecordId};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{
-    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Failure, FailureKind, Op,
-    Popped, RequestId, RequestIds, Store, Success, Ticket,
+    CLOSE_PATIENCE, DiskEvent, DiskOptions, DiskOutput, DiskQueue, Durability, Failure,
+    FailureKind, Op, Popped, RequestId, RequestIds, Store, Success, Ticket,
 };
 use sansq_core::time::{Now, UnixNanos};
 
@@ -62,8 +63,8 @@ impl DiskOutput for Out {
         id
     }
 
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
-        self.written.push((ticket.0, result.is_ok()));
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
+        self.written.push((ticket.id.index().into(), result.is_ok()));
     }
 
     fn event(&mut self, event: DiskEvent) {
@@ -211,7 +212,7 @@ impl Model {
         if ticket {
             self.tickets.insert(id);
         }
-        let ticket = ticket.then_some(Ticket(id));
+        let ticket = ticket.then(|| Ticket::publish(TicketId::new(id as u32, 0)));
         self.queue.push(&message(id, len), ticket, self.now, &mut self.out);
         self.tell();
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::arena::{Key, TicketId};
 use crate::name::TopicName;
 use crate::storage::memory::MemoryFiles;
 use crate::storage::{DiskEvent, Op, RequestIds, Store};
@@ -72,8 +73,8 @@ impl DiskOutput for Out {
         id
     }
 
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
-        assert_eq!(result, Ok(()));
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
+        assert!(result.is_ok_and(|reached| reached >= ticket.until));
         self.written.push(ticket);
     }
 
@@ -149,7 +150,13 @@ impl World {
                 let message = Message { id, timestamp, attempts: 0, record: None, body };
                 let due = delay.map(|delay| now.after(Duration::from_millis(delay.into())).instant);
                 let (room, asked) = (self.backlog.memory_room(), self.out.asked.len());
-                self.backlog.put(message, due, Some(Ticket(id.0)), now, &mut self.out);
+                self.backlog.put(
+                    message,
+                    due,
+                    Some(Ticket::publish(TicketId::new(id.0 as u32, 0))),
+                    now,
+                    &mut self.out,
+                );
                 assert!(room == 0 || self.out.asked.len() == asked, "there was room in memory");
                 self.waiting.push_back(id);
                 self.fresh.insert(id);
@@ -299,8 +306,7 @@ proptest! {
             prop_assert!(world.waiting.len() < before || !world.out.asked.is_empty(), "it is stuck");
         }
         world.step(Step::Settle);
-        let tickets = |all: &[Ticket]| all.iter().map(|ticket| ticket.0).collect::<Vec<_>>();
-        let (mut held, mut written) = (tickets(&world.out.held), tickets(&world.out.written));
+        let (mut held, mut written) = (world.out.held, world.out.written);
         held.sort_unstable();
         written.sort_unstable();
         prop_assert_eq!(held, written);

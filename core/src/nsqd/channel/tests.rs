@@ -30,7 +30,7 @@ impl DiskOutput for Sink {
         storage::RequestId(0)
     }
 
-    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn stored(&mut self, _: Ticket, _: Result<storage::Durability, &Failure>) {}
     fn event(&mut self, _: DiskEvent) {}
 }
 

@@ -23,8 +23,8 @@ use crate::nsqd::registry::Announcement;
 use crate::nsqd::topic::{NotPublished, Topic, TopicOutput, Volume};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::storage::{
-    DiskEvent, DiskOptions, DiskOutput, Failure, Op, Owner, Request, RequestId, RequestIds, Store,
-    Ticket,
+    DiskEvent, DiskOptions, DiskOutput, Durability, Failure, Op, Owner, Request, RequestId,
+    RequestIds, Store, Ticket,
 };
 use crate::time::{Instant, Now};
 
@@ -153,7 +153,7 @@ impl DiskOutput for ChannelSink<'_, '_> {
         self.world.ask(Owner::Channel(self.owner), self.store, op)
     }
 
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
         self.world.release(ticket, result);
     }
 
@@ -204,7 +204,7 @@ impl TopicOutput for TopicSink<'_, '_> {
     }
 
     fn end(&mut self, ticket: Ticket) {
-        self.downstream.world.release(ticket, Ok(()));
+        self.downstream.world.release(ticket, Ok(ticket.until));
     }
 
     fn accepted(&mut self, origin: Origin) {
@@ -231,7 +231,7 @@ impl DiskOutput for TopicSink<'_, '_> {
         self.downstream.world.ask(Owner::Topic(self.owner), self.store, op)
     }
 
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
         self.downstream.world.release(ticket, result);
     }
 
@@ -271,8 +271,8 @@ impl World<'_> {
         self.out.events.push(Event::Disk(Box::new((*store, event))));
     }
 
-    /// A record of a publish is written, or all of it is put.
-    fn release(&mut self, ticket: Ticket, result: Result<(), &Failure>) {
+    /// A record of a publish is safer than before, or all of it is put.
+    fn release(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
         if let Some((origin, outcome)) = self.tickets.release(ticket, result) {
             self.published(origin, outcome);
         }

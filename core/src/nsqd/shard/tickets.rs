@@ -4,11 +4,11 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::arena::{Arena, Key, TicketId, TopicId};
+use crate::arena::{Arena, TicketId, TopicId};
 use crate::message::RecordId;
 use crate::nsqd::actions::Origin;
 use crate::nsqd::topic::{NotPublished, Volume};
-use crate::storage::{Failure, Ticket};
+use crate::storage::{Durability, Failure, Ticket};
 
 /// The publishes that wait for the disk, and the one that is being carried out: bounded by what
 /// clients may have unanswered. The messages that topics handed on and channels have not written:
@@ -39,35 +39,36 @@ enum Whose {
 impl Tickets {
     /// A publish to a topic begins.
     pub(super) fn begin(&mut self, origin: Origin, topic: TopicId, volume: Volume) -> Ticket {
-        Ticket(self.insert(Whose::Publisher(origin, topic, volume)))
+        Ticket::publish(self.insert(Whose::Publisher(origin, topic, volume)))
     }
 
     /// A topic hands on a message that it has a record of.
     pub(super) fn begin_move(&mut self, topic: TopicId, record: RecordId) -> Ticket {
-        Ticket(self.insert(Whose::Topic(topic, record)) | Ticket::KEPT)
+        Ticket::handed_on(self.insert(Whose::Topic(topic, record)))
     }
 
-    fn insert(&mut self, whose: Whose) -> u64 {
-        let id = self.open.insert(Pending { whose, missing: 1, failure: None });
-        // The highest bit stays free. That many tickets are never open.
-        (u64::from(id.generation()) << INDEX_BITS | u64::from(id.index())) & !Ticket::KEPT
+    fn insert(&mut self, whose: Whose) -> TicketId {
+        self.open.insert(Pending { whose, missing: 1, failure: None })
     }
 
     /// One record of it goes to disk.
     pub(super) fn hold(&mut self, ticket: Ticket) {
-        if let Some(pending) = self.open.get_mut(id(ticket)) {
+        if let Some(pending) = self.open.get_mut(ticket.id) {
             pending.missing += 1;
         }
     }
 
-    /// A record of it is written, or all of it is put. If nothing is missing any more of a publish:
-    /// whom to tell what.
+    /// A record of it is as safe as that, or is given up; or all of it is put. If nothing is
+    /// missing any more of a publish: whom to tell what.
     pub(super) fn release(
         &mut self,
         ticket: Ticket,
-        result: Result<(), &Failure>,
+        result: Result<Durability, &Failure>,
     ) -> Option<(Origin, Result<(), NotPublished>)> {
-        let pending = self.open.get_mut(id(ticket))?;
+        if result.is_ok_and(|reached| reached < ticket.until) {
+            return None;
+        }
+        let pending = self.open.get_mut(ticket.id)?;
         if let Err(failure) = result {
             pending.failure.get_or_insert_with(|| failure.in_words());
         }
@@ -75,7 +76,7 @@ impl Tickets {
         if pending.missing > 0 {
             return None;
         }
-        let Pending { whose, failure, .. } = self.open.remove(id(ticket))?;
+        let Pending { whose, failure, .. } = self.open.remove(ticket.id)?;
         match whose {
             Whose::Publisher(origin, topic, volume) => {
                 let outcome = failure.map_or(Ok(()), |text| Err(NotPublished::Disk(text)));
@@ -94,17 +95,10 @@ impl Tickets {
     }
 }
 
-/// A ticket's number has its slot in so many bits, and above how often that was used.
-const INDEX_BITS: u32 = 31;
-
-fn id(ticket: Ticket) -> TicketId {
-    let number = ticket.0 & !Ticket::KEPT;
-    TicketId::new((number & ((1 << INDEX_BITS) - 1)) as u32, (number >> INDEX_BITS) as u32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Key;
     use crate::nsqd::actions::{ReplyToken, ShardId};
     use crate::storage::FailureKind;
     use alloc::format;
@@ -167,7 +161,7 @@ mod tests {
                         let open = at.get_mut(&mut all);
                         let text = format!("failure {n}");
                         let failure = Failure { kind: FailureKind::Full, text: text.as_str().into() };
-                        let result = if is_ok { Ok(()) } else { Err(&failure) };
+                        let result = if is_ok { Ok(Durability::Written) } else { Err(&failure) };
                         let told = tickets.release(open.ticket, result);
                         let mut expected = None;
                         if open.missing > 0 {
@@ -218,17 +212,32 @@ mod tests {
         let (first, second) = (begin(&mut tickets, 1), begin(&mut tickets, 2));
         tickets.hold(first);
         tickets.hold(first);
-        assert_eq!(tickets.release(first, Ok(())), None);
-        assert_eq!(tickets.release(second, Ok(())), Some((origin(2), Ok(()))));
+        assert_eq!(tickets.release(first, Ok(Durability::Written)), None);
+        assert_eq!(tickets.release(second, Ok(Durability::Written)), Some((origin(2), Ok(()))));
         let failure = Failure { kind: FailureKind::Full, text: "full".into() };
         assert_eq!(tickets.release(first, Err(&failure)), None);
         let refused = Err(NotPublished::Disk("disk full - full".into()));
-        assert_eq!(tickets.release(first, Ok(())), Some((origin(1), refused)));
+        assert_eq!(tickets.release(first, Ok(Durability::Written)), Some((origin(1), refused)));
         // It is gone, and its slot used anew.
         let third = begin(&mut tickets, 3);
-        assert_eq!(tickets.release(first, Ok(())), None);
-        assert_eq!(tickets.release(third, Ok(())), Some((origin(3), Ok(()))));
+        assert_eq!(tickets.release(first, Ok(Durability::Written)), None);
+        assert_eq!(tickets.release(third, Ok(Durability::Written)), Some((origin(3), Ok(()))));
         assert_eq!(tickets.accepted, [(topic, volume(2)), (topic, volume(3))]);
+    }
+
+    #[test]
+    fn what_is_less_safe_than_it_has_to_be_is_waited_for() {
+        let mut tickets = Tickets::default();
+        let topic = TopicId::new(1, 1);
+        let levels =
+            [Durability::Memory, Durability::Written, Durability::Synced, Durability::Remote];
+        for (n, until) in (0..).zip(levels) {
+            for reached in levels {
+                let ticket = Ticket { until, ..tickets.begin(origin(n), topic, volume(n)) };
+                let told = tickets.release(ticket, Ok(reached));
+                assert_eq!(told.is_some(), reached >= until, "{reached:?} for {until:?}");
+            }
+        }
     }
 
     #[test]
@@ -237,8 +246,11 @@ mod tests {
         let (topic, record) = (TopicId::new(3, 4), RecordId(core::num::NonZeroU32::MIN));
         let ticket = tickets.begin_move(topic, record);
         tickets.hold(ticket);
-        assert_eq!((tickets.release(ticket, Ok(())), tickets.moved.len()), (None, 0));
-        assert_eq!(tickets.release(ticket, Ok(())), None);
+        assert_eq!(
+            (tickets.release(ticket, Ok(Durability::Written)), tickets.moved.len()),
+            (None, 0)
+        );
+        assert_eq!(tickets.release(ticket, Ok(Durability::Written)), None);
         assert_eq!(tickets.moved, [(topic, record)]);
     }
 }

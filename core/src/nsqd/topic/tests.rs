@@ -3,10 +3,10 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 
 use super::*;
-use crate::arena::Key;
+use crate::arena::{Key, TicketId};
 use crate::message::Bodies;
 use crate::nsqd::actions::{ReplyToken, ShardId};
-use crate::storage::{DiskEvent, DiskOutput, Op};
+use crate::storage::{DiskEvent, DiskOutput, Durability, Op};
 
 /// Channels that hold what they get, and the outcomes that were told.
 #[derive(Default)]
@@ -32,7 +32,7 @@ impl DiskOutput for Sink {
         RequestId(0)
     }
 
-    fn written(&mut self, _: Ticket, _: Result<(), &Failure>) {}
+    fn stored(&mut self, _: Ticket, _: Result<Durability, &Failure>) {}
     fn event(&mut self, _: DiskEvent) {}
 }
 
@@ -61,7 +61,7 @@ impl TopicOutput for Sink {
 
     fn begin(&mut self, origin: Origin, _: Volume) -> Ticket {
         self.begun.push(token(origin));
-        Ticket(self.begun.len() as u64 - 1)
+        Ticket::publish(TicketId::new(self.begun.len() as u32 - 1, 0))
     }
 
     fn begin_move(&mut self, _: RecordId) -> Ticket {
@@ -69,7 +69,7 @@ impl TopicOutput for Sink {
     }
 
     fn end(&mut self, ticket: Ticket) {
-        self.outcomes.push((self.begun[ticket.0 as usize], Ok(())));
+        self.outcomes.push((self.begun[ticket.id.index() as usize], Ok(())));
     }
 
     fn memory_room(&self, _: ChannelId) -> usize {

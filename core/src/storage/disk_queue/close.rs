@@ -259,7 +259,7 @@ impl DiskQueue {
         }
         let Some(failure) = self.troubles.failure() else { return };
         for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
-            out.written(ticket, Err(failure));
+            out.stored(ticket, Err(failure));
         }
         self.pending_len = 0;
         self.troubles.try_one_now(Work::Append);
@@ -328,7 +328,7 @@ impl DiskQueue {
     fn drop_pending(&mut self, others: usize, failure: Failure, out: &mut impl DiskOutput) -> bool {
         let records = self.unwritten() + others;
         for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
-            out.written(ticket, Err(&failure));
+            out.stored(ticket, Err(&failure));
         }
         self.pending_len = 0;
         if records > 0 {

@@ -9,8 +9,8 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use core::num::NonZeroU32;
 
-use super::Ticket;
 use crate::message::RecordId;
+use crate::storage::Ticket;
 
 /// What marks a lent record's number; those that lie on the disk of the queue do not have it.
 const MARK: NonZeroU32 = NonZeroU32::MIN.saturating_add((1 << 31) - 1);
@@ -63,22 +63,27 @@ impl Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::{Key, TicketId};
+
+    fn ticket(number: u32) -> Ticket {
+        Ticket::handed_on(TicketId::new(number, 0))
+    }
 
     #[test]
     fn a_number_is_taken_back_once_and_is_none_of_a_record_on_disk() {
         let mut lent = Lent::new();
-        let (one, two) = (lent.lend(Ticket(1)), lent.lend(Ticket(2)));
+        let (one, two) = (lent.lend(ticket(1)), lent.lend(ticket(2)));
         let on_disk = RecordId(NonZeroU32::new(one.0.get() & !MARK.get()).unwrap());
         assert_eq!(lent.take(on_disk), None);
-        assert_eq!((lent.take(one), lent.take(one)), (Some(Ticket(1)), None));
-        assert!(lent.take_all().eq([Ticket(2)]));
+        assert_eq!((lent.take(one), lent.take(one)), (Some(ticket(1)), None));
+        assert!(lent.take_all().eq([ticket(2)]));
         assert_eq!((lent.take(two), lent.is_empty()), (None, true));
         // Numbers go round, past those that are in use.
         lent.last = !MARK.get() - 1;
-        let last = lent.lend(Ticket(3));
+        let last = lent.lend(ticket(3));
         lent.last = !MARK.get() - 1;
-        let next = lent.lend(Ticket(4));
+        let next = lent.lend(ticket(4));
         assert_ne!(last, next);
-        assert_eq!((lent.take(last), lent.take(next)), (Some(Ticket(3)), Some(Ticket(4))));
+        assert_eq!((lent.take(last), lent.take(next)), (Some(ticket(3)), Some(ticket(4))));
     }
 }

@@ -66,7 +66,7 @@ use self::search::Search;
 use self::sync::Sync;
 use self::trouble::{Troubles, Work};
 use self::writer::{Append, Pending};
-use super::{Failure, FailureKind, Op, RequestId, Success};
+use super::{Durability, Failure, FailureKind, Op, RequestId, Success, Ticket};
 use crate::message::{Bodies, Message, RecordId};
 use crate::time::{Instant, Now};
 
@@ -97,21 +97,6 @@ pub struct DiskOptions {
     pub max_delay: Duration,
 }
 
-/// What the owner calls a publish whose outcome depends on the disk.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Ticket(pub u64);
-
-impl Ticket {
-    /// In the number of a ticket: its records are not given up when the disk fails, but written
-    /// some day, as those without a ticket, and the outcome is told then. For what has been
-    /// promised already.
-    pub const KEPT: u64 = 1 << 63;
-
-    pub(crate) const fn is_kept(self) -> bool {
-        self.0 & Self::KEPT != 0
-    }
-}
-
 /// A message that comes back from the disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Popped {
@@ -138,11 +123,12 @@ pub trait DiskOutput {
     /// Have this done. Returns the id of the request, with which its outcome goes to
     /// [`DiskQueue::handle`].
     fn ask(&mut self, op: Op) -> RequestId;
-    /// What became of a record that was pushed with a ticket; once for each such record. If it
-    /// failed, the record is not in the queue (its bytes may still be found after a crash, as a
-    /// publish that is refused may have happened). A record that is removed by [`DiskQueue::empty`]
-    /// was written.
-    fn written(&mut self, ticket: Ticket, result: Result<(), &Failure>);
+    /// How safe a record is now that was pushed with a ticket; once for each such record. A queue
+    /// on disk never says more than [`Durability::Written`], unless nobody needs the record any
+    /// more: one that is finished, or removed by [`DiskQueue::empty`], is as safe as its ticket
+    /// asks. If it failed, the record is not in the queue (its bytes may still be found after a
+    /// crash, as a publish that is refused may have happened).
+    fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>);
     /// For the log.
     fn event(&mut self, event: DiskEvent);
 }
@@ -353,7 +339,7 @@ impl DiskQueue {
     /// To be called once for each record. One from before [`empty`](Self::empty) is ignored.
     pub fn finish(&mut self, record: RecordId, now: Now, out: &mut impl DiskOutput) {
         if let Some(ticket) = self.lent.take(record) {
-            out.written(ticket, Ok(()));
+            out.stored(ticket, Ok(ticket.until));
         } else if self.outstanding.remove(record) {
             self.touch(1, now);
             if self.files.0.front().is_some_and(|file| file.number < self.first_needed().file) {
@@ -510,10 +496,10 @@ impl DiskQueue {
     /// Drops all records, from memory. What is being done goes on; its outcome no longer matters.
     fn forget(&mut self, out: &mut impl DiskOutput) {
         for ticket in self.pending.drain(..).filter_map(|pending| pending.ticket) {
-            out.written(ticket, Ok(()));
+            out.stored(ticket, Ok(ticket.until));
         }
         for ticket in self.lent.take_all() {
-            out.written(ticket, Ok(()));
+            out.stored(ticket, Ok(ticket.until));
         }
         self.pending_len = 0;
         if let Some(append) = &mut self.append {

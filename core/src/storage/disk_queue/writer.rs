@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use super::meta::Position;
 use super::reader::Staged;
 use super::trouble::Work;
-use super::{Asked, DiskOutput, DiskQueue, Popped, STAGED_LEN_MAX, Ticket, record};
+use super::{Asked, DiskOutput, DiskQueue, Popped, STAGED_LEN_MAX, record};
 use crate::message::{COPY_LEN_MAX, Message, RecordId};
-use crate::storage::{Failure, FailureKind, File, Op, Success};
+use crate::storage::{Durability, Failure, FailureKind, File, Op, Success, Ticket};
 use crate::time::Now;
 
 /// Bytes of records in one append. One record alone may be larger.
@@ -63,7 +63,7 @@ impl DiskQueue {
             // No frame can carry it either.
             if let Some(ticket) = ticket {
                 let text = alloc::boxed::Box::from("the message is too big for a record");
-                out.written(ticket, Err(&Failure { kind: FailureKind::Other, text }));
+                out.stored(ticket, Err(&Failure { kind: FailureKind::Other, text }));
             }
             return;
         }
@@ -213,7 +213,7 @@ impl DiskQueue {
                     let Some(ticket) = ticket.filter(|ticket| !ticket.is_kept()) else {
                         return true;
                     };
-                    out.written(ticket, Err(&failure));
+                    out.stored(ticket, Err(&failure));
                     *pending_len -= record::len(message);
                     false
                 });
@@ -247,7 +247,7 @@ impl DiskQueue {
                 replaced += 1;
             }
             if let Some(ticket) = ticket {
-                out.written(ticket, Ok(()));
+                out.stored(ticket, Ok(Durability::Written));
             }
             if is_staged {
                 let len = record::len(&message);
