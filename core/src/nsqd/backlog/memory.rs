@@ -2,6 +2,8 @@
 
 use alloc::boxed::Box;
 
+use bytes::Bytes;
+
 use crate::fifo::Fifo;
 use crate::list::MessageList;
 use crate::message::{Bodies, Message, MessageId};
@@ -30,12 +32,31 @@ pub(super) struct Memory {
 /// than it would alone.
 #[derive(Debug)]
 enum Entry {
-    Message(Message),
+    /// A message that has no record.
+    Plain {
+        id: MessageId,
+        timestamp: UnixNanos,
+        attempts: u16,
+        body: Bytes,
+    },
+    /// One that came from the disk and back from a consumer.
+    Recorded(Box<Message>),
     Run(Box<Run>),
 }
 
 // A million queued messages should cost little more than their bodies.
-const _: () = assert!(size_of::<Entry>() <= size_of::<Message>());
+const _: () = assert!(size_of::<Entry>() <= 56);
+
+impl From<Message> for Entry {
+    fn from(message: Message) -> Self {
+        match message {
+            Message { id, timestamp, attempts, record: None, body } => {
+                Self::Plain { id, timestamp, attempts, body }
+            }
+            message => Self::Recorded(Box::new(message)),
+        }
+    }
+}
 
 impl Memory {
     pub(super) const fn new() -> Self {
@@ -52,12 +73,12 @@ impl Memory {
 
     pub(super) fn push_back(&mut self, message: Message) {
         self.len += 1;
-        self.entries.push_back(Entry::Message(message));
+        self.entries.push_back(message.into());
     }
 
     pub(super) fn push_front(&mut self, message: Message) {
         self.len += 1;
-        self.entries.push_front(Entry::Message(message));
+        self.entries.push_front(message.into());
     }
 
     pub(super) fn push_run(&mut self, run: Run) {
@@ -75,7 +96,10 @@ impl Memory {
         let entry = self.entries.pop_front()?;
         self.len -= 1;
         match entry {
-            Entry::Message(message) => Some(message),
+            Entry::Plain { id, timestamp, attempts, body } => {
+                Some(Message { id, timestamp, attempts, record: None, body })
+            }
+            Entry::Recorded(message) => Some(*message),
             Entry::Run(mut run) => run.pop_front(bodies),
         }
     }
@@ -97,7 +121,11 @@ impl Memory {
             && let Some(last) = self.entries.pop_back()
         {
             match last {
-                Entry::Message(message) => {
+                Entry::Plain { id, .. } => {
+                    self.len -= 1;
+                    dropped(id);
+                }
+                Entry::Recorded(message) => {
                     self.len -= 1;
                     dropped(message.id);
                 }
@@ -115,7 +143,8 @@ impl Memory {
     /// How many messages were never delivered.
     pub(super) fn fresh(&self) -> usize {
         let fresh = |entry: &Entry| match entry {
-            Entry::Message(message) => usize::from(message.attempts == 0),
+            Entry::Plain { attempts, .. } => usize::from(*attempts == 0),
+            Entry::Recorded(message) => usize::from(message.attempts == 0),
             Entry::Run(run) => run.list.len(),
         };
         self.entries.iter().map(fresh).sum()
@@ -141,15 +170,17 @@ impl Run {
 mod tests {
     use alloc::collections::VecDeque;
     use alloc::vec::Vec;
+    use core::num::NonZeroU64;
 
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::message::RecordId;
 
     #[derive(Clone, Debug)]
     enum Step {
         Message,
+        Back,
         Front,
         Run(usize),
         Pop(usize),
@@ -160,6 +191,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             Just(Step::Message),
+            Just(Step::Back),
             Just(Step::Front),
             (1_usize..6).prop_map(Step::Run),
             (0_usize..8).prop_map(Step::Pop),
@@ -171,6 +203,11 @@ mod tests {
     fn message(id: u64) -> Message {
         let body = Bytes::from(id.to_be_bytes().to_vec());
         Message { id: MessageId(id), timestamp: UnixNanos(1), attempts: 0, record: None, body }
+    }
+
+    /// One that came back; some of them have a record.
+    fn returned(id: u64) -> Message {
+        Message { record: NonZeroU64::new(id % 3).map(RecordId), ..message(id) }
     }
 
     proptest! {
@@ -186,9 +223,14 @@ mod tests {
                         model.push_back(message(next));
                         next += 1;
                     }
+                    Step::Back => {
+                        memory.push_back(returned(next));
+                        model.push_back(returned(next));
+                        next += 1;
+                    }
                     Step::Front => {
-                        memory.push_front(message(next));
-                        model.push_front(message(next));
+                        memory.push_front(returned(next));
+                        model.push_front(returned(next));
                         next += 1;
                     }
                     Step::Run(count) => {

@@ -146,7 +146,7 @@ mod tests {
                         all.push(Open { ticket, whose: Ok(n), missing: 1, failure: None });
                     }
                     Step::Move => {
-                        let record = RecordId(core::num::NonZeroU32::new(n as u32).unwrap());
+                        let record = RecordId(core::num::NonZeroU64::new(n).unwrap());
                         let topic = TopicId::new(n as u32, 0);
                         let ticket = tickets.begin_move(topic, record);
                         let whose = Err((topic, record));
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_record_that_was_handed_on_is_reported_in_the_end() {
         let mut tickets = Tickets::default();
-        let (topic, record) = (TopicId::new(3, 4), RecordId(core::num::NonZeroU32::MIN));
+        let (topic, record) = (TopicId::new(3, 4), RecordId(core::num::NonZeroU64::MIN));
         let ticket = tickets.begin_move(topic, record);
         tickets.hold(ticket);
         assert_eq!(

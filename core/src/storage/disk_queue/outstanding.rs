@@ -7,13 +7,14 @@
 //! ```
 
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
+use core::num::NonZeroU64;
 
 use super::meta::Position;
 use crate::message::RecordId;
 
-/// Records of one queue that may be popped and not finished. At the limit nothing is popped.
-pub(super) const OUTSTANDING_MAX: u32 = INDEX_MASK - 1;
+/// Records of one queue that may be popped and not finished, of 32 bytes each. At the limit nothing
+/// is popped.
+pub(super) const OUTSTANDING_MAX: u32 = 1 << 24;
 
 /// Slots beyond which the table is given back once it is empty.
 const SLOTS_KEPT: usize = 1024;
@@ -21,9 +22,8 @@ const SLOTS_KEPT: usize = 1024;
 /// An id is the slot's index plus 1 in the lower bits, and above them how often the table was
 /// cleared, so that records from before find nothing. The highest bit is that of
 /// [lent](super::lent) records.
-const INDEX_BITS: u32 = 24;
-const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
-const EPOCH_MASK: u8 = 0x7F;
+const INDEX_BITS: u32 = 32;
+const EPOCH_MASK: u32 = u32::MAX >> 1;
 
 const NONE: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
@@ -46,7 +46,7 @@ pub(super) struct Outstanding {
     first: u32,
     last: u32,
     len: u32,
-    epoch: u8,
+    epoch: u32,
 }
 
 impl Outstanding {
@@ -97,14 +97,14 @@ impl Outstanding {
         }
         self.last = index;
         self.len += 1;
-        NonZeroU32::new(u32::from(self.epoch) << INDEX_BITS | (index + 1)).map(RecordId)
+        NonZeroU64::new(u64::from(self.epoch) << INDEX_BITS | u64::from(index + 1)).map(RecordId)
     }
 
     /// Takes a record out; `false` if it is not in.
     pub(super) fn remove(&mut self, record: RecordId) -> bool {
         let id = record.0.get();
-        let index = (id & INDEX_MASK).wrapping_sub(1);
-        if id >> INDEX_BITS != u32::from(self.epoch) {
+        let index = (id as u32).wrapping_sub(1);
+        if id >> INDEX_BITS != u64::from(self.epoch) {
             return false;
         }
         let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| slot.earlier != FREE)
