@@ -30,8 +30,8 @@ use self::memory::Memory;
 pub use self::memory::Run;
 use crate::message::{Bodies, Message, MessageId, RecordId};
 use crate::storage::{
-    DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Durability, Failure, Op, PENDING_MAX,
-    Popped, RequestId, Success, Ticket,
+    DiskEvent, DiskHeld, DiskOptions, DiskOutput, DiskQueue, Durability, Failure, Found, Op,
+    PENDING_MAX, Popped, RequestId, Success, Ticket,
 };
 use crate::time::{Instant, Now};
 
@@ -52,8 +52,10 @@ pub trait BacklogOutput: DiskOutput {
 pub enum Beyond {
     /// Nowhere: they are dropped, as befits an ephemeral queue.
     Dropped,
-    /// To the disk.
+    /// To the disk, which is asked what there is.
     Disk(DiskOptions),
+    /// To the disk; what there is somebody has looked at, and says next.
+    LookedAt(DiskOptions),
     /// There is no disk: whoever publishes waits.
     Nowhere,
     /// To the disk, where nothing is yet, as somebody knows who has looked.
@@ -106,11 +108,12 @@ struct Due {
 }
 
 impl Backlog {
-    /// An empty backlog; one with a disk looks what is there. `limit` is `--mem-queue-size`.
+    /// An empty backlog; one with a disk learns what is there. `limit` is `--mem-queue-size`.
     pub(super) fn new(limit: usize, beyond: Beyond, out: &mut impl DiskOutput) -> Self {
         let rest = match beyond {
             Beyond::Dropped => Rest::Dropped,
             Beyond::Disk(options) => Rest::Disk(Box::new(DiskQueue::open(options, out))),
+            Beyond::LookedAt(options) => Rest::Disk(Box::new(DiskQueue::looked_at(options))),
             Beyond::Nowhere => Rest::Nowhere,
             Beyond::Unused(options) => Rest::Unused(options),
         };
@@ -295,15 +298,30 @@ impl Backlog {
         let mut out = Certain::new(&self.due_times, out);
         if let Rest::Disk(disk) = &mut self.rest {
             disk.handle(id, result, now, &mut out);
-            if disk.is_unused() {
-                self.rest = Rest::Unused(disk.options());
-            }
         }
         let Certain { count, refused, .. } = out;
         if !refused.is_empty() {
             self.due_times.retain(|_, due| due.ticket.is_none_or(|of| !refused.contains(&of)));
         }
+        self.leave_unused();
         count
+    }
+
+    /// What the disk has, if it was looked at before ([`Beyond::LookedAt`]).
+    pub(super) fn handle_found(&mut self, found: &Found, now: Now, out: &mut impl DiskOutput) {
+        if let Rest::Disk(disk) = &mut self.rest {
+            disk.handle_found(found, now, out);
+        }
+        self.leave_unused();
+    }
+
+    /// Gives the memory back of a disk's part that is as if it had never been used.
+    fn leave_unused(&mut self) {
+        if let Rest::Disk(disk) = &self.rest
+            && disk.is_unused()
+        {
+            self.rest = Rest::Unused(disk.options());
+        }
     }
 
     /// Time has passed.

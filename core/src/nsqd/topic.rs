@@ -29,7 +29,7 @@ use super::shard::TooMany;
 use crate::arena::ChannelId;
 use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
-use crate::storage::{Failure, RequestId, Success, Ticket};
+use crate::storage::{Failure, Found, RequestId, Success, Ticket};
 use crate::time::{Instant, Now};
 
 /// What a topic asks of its owner. Infallible, and never enters the topic again.
@@ -217,6 +217,12 @@ impl Topic {
         out: &mut impl TopicOutput,
     ) {
         self.backlog.handle(id, result, now, out);
+    }
+
+    /// What its disk has, if it was looked at before ([`Beyond::LookedAt`]). The owner pumps
+    /// afterwards.
+    pub fn handle_found(&mut self, found: &Found, now: Now, out: &mut impl TopicOutput) {
+        self.backlog.handle_found(found, now, out);
     }
 
     /// A message that had this record is where it belongs, in every channel.

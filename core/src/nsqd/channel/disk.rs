@@ -1,7 +1,7 @@
 //! A channel's dealings with the disk.
 
 use super::{Channel, ChannelOutput};
-use crate::storage::{Failure, RequestId, Success};
+use crate::storage::{Failure, Found, RequestId, Success};
 use crate::time::{Instant, Now};
 
 impl Channel {
@@ -14,6 +14,14 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) {
         self.counters.messages += self.backlog.handle(id, result, now, out);
+        self.dispatch(now, out);
+    }
+
+    /// What its disk has, if it was looked at before ([`Beyond::LookedAt`]).
+    ///
+    /// [`Beyond::LookedAt`]: crate::nsqd::Beyond::LookedAt
+    pub fn handle_found(&mut self, found: &Found, now: Now, out: &mut impl ChannelOutput) {
+        self.backlog.handle_found(found, now, out);
         self.dispatch(now, out);
     }
 

@@ -1,6 +1,5 @@
 //! What is on disk: taken over at the start, followed while running, completed at the end.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -61,16 +60,27 @@ impl Shard {
                         entry.set_paused(true, now, out);
                     });
                 }
-                self.opened(Owner::Channel(id), found, now, out);
+                if let Some(found) = found {
+                    self.on_channel(id, now, out, |channel, now, out| {
+                        channel.handle_found(&found, now, out);
+                    });
+                }
             }
             // Last: what it has goes to all its channels.
-            self.opened(Owner::Topic(topic), topic_found, now, out);
+            if let Some(found) = topic_found {
+                self.on_topic(topic, now, out, |topic, ids, now, out| {
+                    topic.handle_found(&found, now, out);
+                    topic.pump(now, ids, out);
+                });
+                self.forget_moved(now, out);
+            }
         }
         self.topic_names = names.into_iter().collect();
         self.loading = false;
     }
 
-    /// Where the messages of a queue go, and what it has there, if that is known.
+    /// Where the messages of a queue go, and what it has there, if somebody has looked and there is
+    /// something.
     fn beyond_known(
         &self,
         store: Store,
@@ -84,20 +94,13 @@ impl Shard {
         match self.beyond(is_ephemeral) {
             Beyond::Disk(options) => match look(&store) {
                 Some(found) if found.is_empty() => (Beyond::Unused(options), None),
-                found => (Beyond::Disk(options), found),
+                Some(found) => (Beyond::LookedAt(options), Some(found)),
+                None => (Beyond::Disk(options), None),
             },
-            beyond @ (Beyond::Dropped | Beyond::Nowhere | Beyond::Unused(_)) => (beyond, None),
-        }
-    }
-
-    /// Answers the question of a queue that was just made, as the disk would.
-    fn opened(&mut self, owner: Owner, found: Option<Found>, now: Now, out: &mut Actions) {
-        let Some(found) = found else { return };
-        let is_its = |request: &Request| request.owner == owner && request.op == Op::Open;
-        if let Some(at) = out.storage.iter().rposition(is_its) {
-            let Request { id, .. } = out.storage.remove(at);
-            let result = Ok(Success::Opened(Box::new(found)));
-            self.handle_storage(Completion { id, owner, result }, now, out);
+            beyond @ (Beyond::Dropped
+            | Beyond::LookedAt(_)
+            | Beyond::Nowhere
+            | Beyond::Unused(_)) => (beyond, None),
         }
     }
 

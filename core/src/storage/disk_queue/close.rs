@@ -78,7 +78,7 @@ impl DiskQueue {
         }
     }
 
-    fn lay_out(&mut self, found: &Found, now: Now, out: &mut impl DiskOutput) {
+    pub(super) fn lay_out(&mut self, found: &Found, now: Now, out: &mut impl DiskOutput) {
         if !matches!(self.phase, Phase::Opening) {
             return;
         }

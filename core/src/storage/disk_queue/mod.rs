@@ -66,7 +66,7 @@ use self::search::Search;
 use self::sync::Sync;
 use self::trouble::{Troubles, Work};
 use self::writer::{Append, Pending};
-use super::{Durability, Failure, FailureKind, Op, RequestId, Success, Ticket};
+use super::{Durability, Failure, FailureKind, Found, Op, RequestId, Success, Ticket};
 use crate::message::{Bodies, Message, RecordId};
 use crate::time::{Instant, Now};
 
@@ -227,10 +227,15 @@ impl DiskQueue {
     /// Opens the queue; asks for [`Op::Open`]. Until that is completed nothing is popped, and what
     /// is pushed gathers.
     pub fn open(options: DiskOptions, out: &mut impl DiskOutput) -> Self {
-        let mut queue = Self::unused(options);
-        queue.phase = Phase::Opening;
+        let mut queue = Self::looked_at(options);
         queue.ask(Asked::Open, Op::Open, out);
         queue
+    }
+
+    /// A queue of which somebody has looked at what there is: it asks for nothing and is as if it
+    /// were being opened, until [`handle_found`](Self::handle_found) says it.
+    pub fn looked_at(options: DiskOptions) -> Self {
+        Self { phase: Phase::Opening, ..Self::unused(options) }
     }
 
     /// A queue that is known to have nothing on disk: one that [`is_unused`](Self::is_unused) was
@@ -384,6 +389,12 @@ impl DiskQueue {
             Asked::Sync => self.handle_sync(result, now, out),
         }
         self.give_up(now, out);
+        self.advance(now, out);
+    }
+
+    /// What there is, for a queue that was [`looked_at`](Self::looked_at).
+    pub fn handle_found(&mut self, found: &Found, now: Now, out: &mut impl DiskOutput) {
+        self.lay_out(found, now, out);
         self.advance(now, out);
     }
 
