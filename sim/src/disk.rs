@@ -237,7 +237,7 @@ impl core::fmt::Debug for Brief<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let store = &self.0.store;
         match &self.0.op {
-            Op::Append { file, offset, data } => {
+            Op::Append { file, offset, data, .. } => {
                 let (len, digest) =
                     (data.iter().map(Bytes::len).sum::<usize>(), digest(&data.concat()));
                 write!(f, "{store} append {len} bytes {digest:x} at {offset} of file {file}")

@@ -14,7 +14,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Completion, Failure, FailureKind, File, Found, Op, Request, Store, Success};
+use super::{
+    Completion, Durability, Failure, FailureKind, File, Found, Op, Request, Store, Success,
+};
 use crate::rng::Rng;
 
 /// How much of a file is kept or lost together, in bytes.
@@ -103,7 +105,13 @@ impl MemoryFiles {
                 check(self.faults.open, store)?;
                 Ok(Success::Opened(Box::new(self.found(store))))
             }
-            Op::Append { file, offset, data } => self.append(store, *file, *offset, data),
+            Op::Append { file, offset, data, sync } => {
+                self.append(store, *file, *offset, data)?;
+                if *sync {
+                    return self.sync(store, *file);
+                }
+                Ok(Success::Stored(Durability::Written))
+            }
             Op::Read { file, offset, len } => {
                 check(self.faults.read, store)?;
                 let name = store.file(File::Data(*file)).to_string();
@@ -118,7 +126,7 @@ impl MemoryFiles {
                 let name = store.file(*file).to_string();
                 self.fits(&name, contents.len(), self.reserve)?;
                 self.insert(&name, contents);
-                Ok(Success::Synced)
+                Ok(Success::Stored(Durability::Synced))
             }
             Op::Remove { file } => {
                 check(self.faults.remove, store)?;
@@ -147,7 +155,7 @@ impl MemoryFiles {
     /// Carries a part of an operation out, as if the process died within it. Only an append has
     /// parts.
     pub fn tear(&mut self, store: &Store, op: &Op, rng: &mut Rng) {
-        if let Op::Append { file, offset, data } = op {
+        if let Op::Append { file, offset, data, .. } = op {
             let mut data = data.concat();
             data.truncate(rng.below(data.len() as u64 + 1) as usize);
             // It dies whether that works or not.
@@ -194,7 +202,7 @@ impl MemoryFiles {
         file: u64,
         offset: u64,
         data: &[Bytes],
-    ) -> Result<Success, Failure> {
+    ) -> Result<(), Failure> {
         let name = store.file(File::Data(file)).to_string();
         let mut data = data.concat();
         let mut result = check(self.faults.append, store);
@@ -214,7 +222,7 @@ impl MemoryFiles {
         let content = self.files.entry(name).or_default();
         content.data.truncate(offset);
         content.data.extend_from_slice(&data);
-        result.map(|()| Success::Written)
+        result
     }
 
     fn sync(&mut self, store: &Store, file: u64) -> Result<Success, Failure> {
@@ -231,7 +239,7 @@ impl MemoryFiles {
             durable[from.min(to)..to].fill(0);
         }
         content.durable = Some(durable);
-        Ok(Success::Synced)
+        Ok(Success::Stored(Durability::Synced))
     }
 
     fn found(&self, store: &Store) -> Found {
@@ -289,7 +297,7 @@ mod tests {
     use crate::name::TopicName;
 
     fn append(offset: u64, data: &'static [u8]) -> Op {
-        Op::Append { file: 0, offset, data: alloc::vec![Bytes::from_static(data)] }
+        Op::Append { file: 0, offset, data: alloc::vec![Bytes::from_static(data)], sync: false }
     }
 
     #[test]
@@ -310,6 +318,30 @@ mod tests {
             kept += usize::from(data == b"onetwo");
         }
         assert!(lost > 0 && kept > 0 && lost + kept < 64);
+    }
+
+    #[test]
+    fn an_append_with_a_sync_is_both() {
+        let store = Store::Queue(TopicName::new("t").unwrap(), None);
+        let with_sync = |offset, data| {
+            let Op::Append { file, offset, data, .. } = append(offset, data) else { panic!() };
+            Op::Append { file, offset, data, sync: true }
+        };
+        let mut files = MemoryFiles::new();
+        files.execute(&store, &append(0, b"one")).unwrap();
+        let stored = files.execute(&store, &with_sync(3, b"two"));
+        assert_eq!(stored, Ok(Success::Stored(Durability::Synced)));
+        for (seed, fault) in (0..).zip([Some(FailureKind::Other), None]) {
+            let mut files = files.clone();
+            files.faults.sync = fault;
+            assert_eq!(files.execute(&store, &with_sync(6, b"three")).is_ok(), fault.is_none());
+            files.faults.append = Some(FailureKind::Full);
+            let full = files.execute(&store, &with_sync(11, b"four")).unwrap_err();
+            assert_eq!(full.kind, FailureKind::Full);
+            files.lose_power(&mut Rng::new(seed));
+            let lasts = if fault.is_none() { &b"onetwothree"[..] } else { b"onetwo" };
+            assert!(files.get("t.diskqueue.000000.dat").unwrap().starts_with(lasts));
+        }
     }
 
     #[test]

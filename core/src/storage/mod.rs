@@ -88,9 +88,12 @@ pub enum Op {
     Open,
     /// Write `data` at `offset`, which is the end of what is known to be good: whatever the file
     /// holds behind it is cut off before. The file is made if there is none (then `offset` is 0).
-    /// Survives the end of the process; survives the loss of power, all or in parts, only after
-    /// [`Op::Sync`]. If there is no room for all of it, nothing is left of it: on a full disk
-    /// others may need what it took.
+    /// It is [`Written`](Durability::Written) then; it survives the loss of power, all or in parts,
+    /// only after [`Op::Sync`]. If there is no room for all of it, nothing is left of it: on a full
+    /// disk others may need what it took.
+    ///
+    /// With `sync` that is part of it, and it is [`Synced`](Durability::Synced) in the end. If it
+    /// fails, so did the sync, whichever of the two it was.
     Append {
         /// The data file's number.
         file: u64,
@@ -98,6 +101,8 @@ pub enum Op {
         offset: u64,
         /// What to write, in order: one buffer would cost a copy of each large body.
         data: Vec<Bytes>,
+        /// Whether to sync the file behind it.
+        sync: bool,
     },
     /// Read up to `len` bytes from `offset`. Fewer come at the end of the file only.
     Read {
@@ -108,16 +113,16 @@ pub enum Op {
         /// How much, in bytes.
         len: usize,
     },
-    /// Make sure that what was appended to this data file survives the loss of power. If it fails,
-    /// what was appended since the last success has to be taken for lost: a repeated sync that
-    /// succeeds proves nothing.
+    /// Make sure that what was appended to this data file is [`Synced`](Durability::Synced). If it
+    /// fails, what was appended since the last success has to be taken for lost: a repeated sync
+    /// that succeeds proves nothing.
     Sync {
         /// The data file's number.
         file: u64,
     },
     /// Put `contents` in the place of a file: it is written aside, synced, renamed, and the folder
-    /// is synced. After a crash there is the old file or the new one, whole. One fsync of the
-    /// folder may serve several requests.
+    /// is synced. It is [`Synced`](Durability::Synced) then; after a crash there is the old file or
+    /// the new one, whole. One fsync of the folder may serve several requests.
     Replace {
         /// Which file; [`File::Meta`], [`File::Metadata`] or [`File::Deferred`].
         file: File,
@@ -182,10 +187,8 @@ pub enum Success {
     Read(Bytes),
     /// Of [`Op::Remove`], [`Op::RemoveAll`] and [`Op::SetAside`]: nothing has these names any more.
     Removed,
-    /// Of [`Op::Sync`] and [`Op::Replace`]: it survives the loss of power.
-    Synced,
-    /// Of [`Op::Append`]: it survives the end of the process.
-    Written,
+    /// Of [`Op::Append`], [`Op::Sync`] and [`Op::Replace`]: what it is about is as safe as that.
+    Stored(Durability),
 }
 
 /// The files of a [`Store`] that is a queue, as they were found.

@@ -19,7 +19,7 @@ fn one_append_at_a_time_and_the_rest_gathers() {
     for id in 0..10 {
         rig.push(&message(id, b"body"), Some(published(id)));
     }
-    let Some(Op::Append { file: 0, offset: 0, data }) = rig.asked().next() else {
+    let Some(Op::Append { file: 0, offset: 0, data, sync: false }) = rig.asked().next() else {
         panic!("{:?}", rig.out.asked);
     };
     assert_eq!((rig.out.asked.len(), data.concat().len()), (1, 34));
@@ -27,7 +27,7 @@ fn one_append_at_a_time_and_the_rest_gathers() {
     assert_eq!((rig.queue.depth(), rig.queue.has_ready()), (10, false));
     rig.step();
     assert_eq!(rig.out.written.len(), 1);
-    let Some(Op::Append { file: 0, offset: 34, data }) = rig.asked().next() else {
+    let Some(Op::Append { file: 0, offset: 34, data, .. }) = rig.asked().next() else {
         panic!("{:?}", rig.out.asked);
     };
     assert_eq!(data.concat().len(), 9 * 34);

@@ -280,7 +280,7 @@ impl Model {
     /// What the outcome of an operation means for what has to be found.
     fn note(&mut self, op: &Op, result: &Result<Success, Failure>) {
         match op {
-            Op::Append { file, offset, data } => {
+            Op::Append { file, offset, data, .. } => {
                 // What lies behind goes in any case: nobody knows how far one that fails came.
                 let promised = &self.promised;
                 self.appended.retain(|id, place| {
@@ -405,8 +405,8 @@ impl Model {
             self.files.tear(&self.store, &op, &mut rng);
             if let Op::Append { file, offset, .. } = op {
                 // What lies behind is cut off in any case.
-                let cut = Op::Append { file, offset, data: Vec::new() };
-                self.note(&cut, &Ok(Success::Written));
+                let cut = Op::Append { file, offset, data: Vec::new(), sync: false };
+                self.note(&cut, &Ok(Success::Stored(Durability::Written)));
             }
         }
         self.files.faults = Default::default();

@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use sansq_core::nsqd::ReplyToken;
-use sansq_core::storage::{Owner, RequestId, Success};
+use sansq_core::storage::{Durability, Owner, RequestId, Success};
 
 use super::*;
 use crate::interleavings::{explore, explore_to, start};
@@ -220,5 +220,9 @@ fn note(number: u16) -> ShardMessage {
 }
 
 fn completion() -> Completion {
-    Completion { id: RequestId(1), owner: Owner::Metadata, result: Ok(Success::Synced) }
+    Completion {
+        id: RequestId(1),
+        owner: Owner::Metadata,
+        result: Ok(Success::Stored(Durability::Synced)),
+    }
 }

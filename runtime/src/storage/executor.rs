@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io, thread};
 
 use sansq_core::storage::{
-    Completion, Failure, File, Op, Owner, Request, RequestId, Store, Success,
+    Completion, Durability, Failure, File, Op, Owner, Request, RequestId, Store, Success,
 };
 
 use super::folder::{Aside, Folder};
@@ -182,17 +182,26 @@ impl<M: Mailbox> Executor<M> {
                 self.slow.push((asker, Slow::Sync(store, file)));
                 return;
             }
+            Op::Append { file, offset, data, sync: true } => {
+                match self.folder.append(&store, file, offset, &data) {
+                    Ok(()) => {
+                        self.slow.push((asker, Slow::Sync(store, file)));
+                        return;
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
             Op::Replace { file, contents } => {
                 match self.folder.write_aside(&store, file, contents) {
                     Ok(Some(aside)) => {
                         self.slow.push((asker, Slow::Replace(aside)));
                         return;
                     }
-                    Ok(None) => Ok(Success::Synced),
+                    Ok(None) => Ok(Success::Stored(Durability::Synced)),
                     Err(failure) => Err(failure),
                 }
             }
-            Op::Append { .. }
+            Op::Append { sync: false, .. }
             | Op::Open
             | Op::Read { .. }
             | Op::Remove { .. }
@@ -244,7 +253,7 @@ impl<M: Mailbox> Executor<M> {
         if !self.named.is_empty() {
             let synced = self.folder.sync_names();
             for asker in self.named.drain(..) {
-                let result = synced.clone().map(|()| Success::Synced);
+                let result = synced.clone().map(|()| Success::Stored(Durability::Synced));
                 self.completions.push(asker.completion(result));
             }
         }
@@ -304,7 +313,7 @@ fn written_len(op: &Op) -> usize {
 
 /// Whether it waits for the disk.
 const fn is_slow(op: &Op) -> bool {
-    matches!(op, Op::Sync { .. } | Op::Replace { .. })
+    matches!(op, Op::Append { sync: true, .. } | Op::Sync { .. } | Op::Replace { .. })
 }
 
 /// Threads that help with the fsyncs of a round, and live as long as it. One fsync takes a

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sansq_core::nsqd::ShardId;
-use sansq_core::storage::{Failure, FailureKind, File, Found, Op, Store, Success};
+use sansq_core::storage::{Durability, Failure, FailureKind, File, Found, Op, Store, Success};
 
 use super::failure::failure;
 use super::in_place;
@@ -78,13 +78,17 @@ impl Folder {
         }
     }
 
-    /// Carries out an operation that does not wait for the disk; [`Op::Sync`] and [`Op::Replace`]
-    /// are taken in parts by who groups them, and here one by one.
+    /// Carries out an operation that does not wait for the disk; those with an fsync are taken in
+    /// parts by who groups them, and here one by one.
     pub(super) fn carry_out(&mut self, store: &Store, op: Op) -> Result<Success, Failure> {
         match op {
             Op::Open => self.look(store).map(|found| Success::Opened(Box::new(found))),
-            Op::Append { file, offset, data } => {
-                self.append(store, file, offset, &data).map(|()| Success::Written)
+            Op::Append { file, offset, data, sync } => {
+                self.append(store, file, offset, &data)?;
+                if sync {
+                    return self.carry_out(store, Op::Sync { file });
+                }
+                Ok(Success::Stored(Durability::Written))
             }
             Op::Read { file, offset, len } => {
                 self.read(store, file, offset, len).map(Success::Read)
@@ -95,14 +99,14 @@ impl Folder {
             Op::Sync { file } => {
                 let result = self.handle(store, file)?.sync_data();
                 self.note_synced(store, file, result)?;
-                self.sync_names().map(|()| Success::Synced)
+                self.sync_names().map(|()| Success::Stored(Durability::Synced))
             }
             Op::Replace { file, contents } => {
                 if let Some(aside) = self.write_aside(store, file, contents)? {
                     aside.put_in_place()?;
                     self.note_replaced(store, file);
                 }
-                self.sync_names().map(|()| Success::Synced)
+                self.sync_names().map(|()| Success::Stored(Durability::Synced))
             }
         }
     }
@@ -114,7 +118,8 @@ impl Folder {
         Ok(found)
     }
 
-    fn append(
+    /// Writes at the end of a data file.
+    pub(super) fn append(
         &mut self,
         store: &Store,
         number: u64,

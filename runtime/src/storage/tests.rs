@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::ShardId;
 use sansq_core::storage::{
-    Completion, Failure, FailureKind, File, Found, Op, Owner, Request, RequestId, RequestIds,
-    Store, Success,
+    Completion, Durability, Failure, FailureKind, File, Found, Op, Owner, Request, RequestId,
+    RequestIds, Store, Success,
 };
 
 use super::executor::{Executor, Mailbox};
@@ -20,6 +20,9 @@ use super::folder::Folder;
 use super::listing::Listing;
 use super::{DataPath, Storage};
 use crate::lanes::{Lanes, Mail};
+
+const WRITTEN: Success = Success::Stored(Durability::Written);
+const SYNCED: Success = Success::Stored(Durability::Synced);
 
 fn queue(name: &str) -> Store {
     Store::Queue(TopicName::new(name).unwrap(), Some(ChannelName::new("c").unwrap()))
@@ -30,7 +33,7 @@ fn request(store: Store, op: Op) -> Request {
 }
 
 fn append(file: u64, offset: u64, data: &'static str) -> Op {
-    Op::Append { file, offset, data: vec![Bytes::from_static(data.as_bytes())] }
+    Op::Append { file, offset, data: vec![Bytes::from_static(data.as_bytes())], sync: false }
 }
 
 fn replace(file: File, contents: &'static str) -> Op {
@@ -92,7 +95,7 @@ impl Model {
                 }
                 Ok(Success::Opened(Box::new(found)))
             }
-            Op::Append { file, offset, data } => {
+            Op::Append { file, offset, data, sync } => {
                 let name = name(File::Data(file));
                 let offset = offset as usize;
                 if offset > 0 && !self.0.contains_key(&name) {
@@ -104,7 +107,7 @@ impl Model {
                 }
                 contents.truncate(offset);
                 contents.extend_from_slice(&data.concat());
-                Ok(Success::Written)
+                Ok(if sync { SYNCED } else { WRITTEN })
             }
             Op::Read { file, offset, len } => {
                 let contents = self.0.get(&name(File::Data(file))).ok_or(FailureKind::Missing)?;
@@ -114,11 +117,11 @@ impl Model {
             }
             Op::Sync { file } => {
                 self.0.get(&name(File::Data(file))).ok_or(FailureKind::Missing)?;
-                Ok(Success::Synced)
+                Ok(SYNCED)
             }
             Op::Replace { file, contents } => {
                 self.0.insert(name(file), contents.to_vec());
-                Ok(Success::Synced)
+                Ok(SYNCED)
             }
             Op::Remove { file } => {
                 self.0.remove(&name(file));
@@ -151,8 +154,8 @@ fn any_op() -> impl Strategy<Value = Op> {
     let file = prop_oneof![Just(File::Meta), Just(File::Deferred), (0_u64..3).prop_map(File::Data)];
     prop_oneof![
         Just(Op::Open),
-        (number.clone(), prop_oneof![Just(0), 0_u64..100], data)
-            .prop_map(|(file, offset, data)| Op::Append { file, offset, data }),
+        (number.clone(), prop_oneof![Just(0), 0_u64..100], data, any::<bool>())
+            .prop_map(|(file, offset, data, sync)| Op::Append { file, offset, data, sync }),
         (number.clone(), 0_u64..100, 0_usize..100).prop_map(|(file, offset, len)| Op::Read {
             file,
             offset,
@@ -290,14 +293,14 @@ fn what_needs_no_fsync_does_not_wait_for_anothers() {
     assert_eq!(
         order,
         [
-            (1, Success::Written),
+            (1, WRITTEN),
             // `b` came when the first fsyncs were under way, and went before they were over.
-            (6, Success::Written),
-            (2, Success::Synced),
-            (4, Success::Synced),
+            (6, WRITTEN),
+            (2, SYNCED),
+            (4, SYNCED),
             (5, Success::Removed),
             // `a` was put off until its meta file was in place.
-            (3, Success::Synced),
+            (3, SYNCED),
             (7, Success::Opened(Box::new(found))),
         ]
     );
@@ -404,7 +407,7 @@ fn a_storage_thread_does_all_that_it_was_given() {
     }
     let completions = mem::take(&mut mail[0].completions);
     let (id, owner) = (RequestId(1), Owner::Metadata);
-    assert_eq!(completions, [Completion { id, owner, result: Ok(Success::Written) }]);
+    assert_eq!(completions, [Completion { id, owner, result: Ok(WRITTEN) }]);
 
     for (disk, name) in disks.iter().zip(["a", "b"]) {
         for _ in 0..100 {

@@ -90,7 +90,7 @@ impl Syncs {
         }
         let store = self.stores.entry(request.store).or_default();
         match &request.op {
-            Op::Append { file, offset, data } if is_ok => {
+            Op::Append { file, offset, data, .. } if is_ok => {
                 let data = data.concat();
                 let records = records_in(&data).len() as u64;
                 let is_suspect = store.suspect.is_some_and(|suspect| *file <= suspect);
@@ -349,8 +349,12 @@ mod tests {
 
         fn writes(&mut self, offset: u64, data: Vec<u8>, at: Instant) {
             self.1 = offset + data.len() as u64;
-            let request =
-                Self::request(Op::Append { file: 3, offset, data: vec![Bytes::from(data)] });
+            let request = Self::request(Op::Append {
+                file: 3,
+                offset,
+                data: vec![Bytes::from(data)],
+                sync: false,
+            });
             self.0.asked(&request);
             self.0.done(&request, true, at);
         }

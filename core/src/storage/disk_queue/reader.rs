@@ -263,7 +263,11 @@ impl DiskQueue {
                     }
                     out.event(DiskEvent::Torn { file: number, offset, len });
                     let data = Vec::new();
-                    self.ask(Asked::Discard, Op::Append { file: number, offset, data }, out);
+                    self.ask(
+                        Asked::Discard,
+                        Op::Append { file: number, offset, data, sync: false },
+                        out,
+                    );
                     return;
                 }
                 Next::Gap { len, .. } => len,

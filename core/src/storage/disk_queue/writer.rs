@@ -137,7 +137,7 @@ impl DiskQueue {
         let Position { file, offset } = self.write;
         self.append =
             Some(Append { at: self.write, len, records, is_dropped: false, is_void: false });
-        self.ask(Asked::Append, Op::Append { file, offset, data }, out);
+        self.ask(Asked::Append, Op::Append { file, offset, data, sync: false }, out);
     }
 
     /// Begins a new file if that has to be, as soon as the old one is whole.
@@ -166,7 +166,7 @@ impl DiskQueue {
         let op = if offset == 0 {
             Op::Remove { file: File::Data(file) }
         } else {
-            Op::Append { file, offset, data: Vec::new() }
+            Op::Append { file, offset, data: Vec::new(), sync: false }
         };
         self.ask(Asked::Append, op, out);
     }
@@ -178,7 +178,7 @@ impl DiskQueue {
         self.append =
             Some(Append { at: self.write, len: 0, records: 0, is_dropped: false, is_void: true });
         let data = vec![Bytes::from_static(&PROBE)];
-        self.ask(Asked::Append, Op::Append { file, offset, data }, out);
+        self.ask(Asked::Append, Op::Append { file, offset, data, sync: false }, out);
     }
 
     pub(super) fn handle_append(

@@ -1,6 +1,6 @@
 //! The way to a storage thread and back, under every interleaving: run by `.ci/run interleavings`.
 
-use sansq_core::storage::{Op, Owner, RequestId, Success};
+use sansq_core::storage::{Durability, Op, Owner, RequestId, Success};
 
 use super::*;
 use crate::interleavings::{explore, start};
@@ -84,7 +84,11 @@ fn work(desk: &Desk, meanwhile: impl Fn(&mut Vec<u64>)) -> Vec<u64> {
         for request in batch.drain(..) {
             files.push(file(&request));
             let Request { id, owner, .. } = request;
-            desk.report(&mut vec![Completion { id, owner, result: Ok(Success::Synced) }]);
+            desk.report(&mut vec![Completion {
+                id,
+                owner,
+                result: Ok(Success::Stored(Durability::Synced)),
+            }]);
         }
         meanwhile(&mut files);
     }
