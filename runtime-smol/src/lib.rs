@@ -121,10 +121,12 @@ pub use sansq_runtime::client::{
 };
 pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;
-pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
+pub use sansq_runtime::storage::{
+    DataPath, DataPathError, Desk, Engine, Files, Inventory, MetadataError, Storage,
+};
 
 /// nsqd on smol or async-std.
-pub type Nsqd = sansq_runtime::server::Nsqd<Executor>;
+pub type Nsqd<S = Files> = sansq_runtime::server::Nsqd<Executor, S>;
 
 /// nsqlookupd on smol or async-std.
 pub type Lookupd = sansq_runtime::server::Lookupd<Executor>;

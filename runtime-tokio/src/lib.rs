@@ -119,10 +119,12 @@ pub use sansq_runtime::client::{
 };
 pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;
-pub use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
+pub use sansq_runtime::storage::{
+    DataPath, DataPathError, Desk, Engine, Files, Inventory, MetadataError, Storage,
+};
 
 /// nsqd on tokio.
-pub type Nsqd = sansq_runtime::server::Nsqd<Tokio>;
+pub type Nsqd<S = Files> = sansq_runtime::server::Nsqd<Tokio, S>;
 
 /// nsqlookupd on tokio.
 pub type Lookupd = sansq_runtime::server::Lookupd<Tokio>;

@@ -10,7 +10,7 @@ use crate::lanes::Lanes;
 use crate::listen::Listener;
 use crate::log::Program;
 use crate::socket::Address;
-use crate::storage::DiskThread;
+use crate::storage::{DiskThread, Engine};
 
 /// A running server. Dropping it asks the server to end, without waiting for that.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl ServerHandle {
     ///
     /// # Errors
     /// If the operating system refuses it. The handle is to be dropped then, which ends the others.
-    pub fn start_disk(&mut self, disk: DiskThread) -> io::Result<()> {
+    pub(crate) fn start_disk(&mut self, disk: DiskThread<impl Engine>) -> io::Result<()> {
         let name = disk.name();
         let at_work = self.disks_at_work.0.clone();
         let run = move || {

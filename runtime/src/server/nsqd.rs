@@ -24,14 +24,14 @@ use crate::places::{Places, REFUSING_MAX, Refusals};
 use crate::runtime::{ServerRuntime, Socket, Task, Thread, writable};
 use crate::site::NsqdSite;
 use crate::socket::{Address, Stream};
-use crate::storage::{DataPath, Disk, Inventory, Storage};
+use crate::storage::{DataPath, Disk, Files, Inventory, Storage};
 use crate::visitors::Visitors;
 
 /// An nsqd whose listeners are open and which does not run yet.
 #[derive(Debug)]
-pub struct Nsqd<R> {
+pub struct Nsqd<R, S = Files> {
     bound: Bound<NsqdOptions>,
-    storage: Storage,
+    storage: S,
     runtime: PhantomData<R>,
 }
 
@@ -46,8 +46,18 @@ impl<R: ServerRuntime> Nsqd<R> {
     pub fn bind(options: NsqdOptions, data_path: DataPath) -> io::Result<Self> {
         let bound = Bound::nsqd(options)?;
         let NsqdOptions { shards, data_files, .. } = bound.options;
-        let storage = Storage::open(data_path, shards, data_files)?;
+        let storage = Files::open(data_path, shards, data_files)?;
         Ok(Self { bound, storage, runtime: PhantomData })
+    }
+}
+
+impl<R: ServerRuntime, S: Storage> Nsqd<R, S> {
+    /// Opens the listeners, over another storage than the files of a data path.
+    ///
+    /// # Errors
+    /// If an option is out of range, or an address cannot be listened on; the text names it.
+    pub fn bind_over(options: NsqdOptions, storage: S) -> io::Result<Self> {
+        Ok(Self { bound: Bound::nsqd(options)?, storage, runtime: PhantomData })
     }
 
     /// Where clients connect.
@@ -85,7 +95,8 @@ impl<R: ServerRuntime> Nsqd<R> {
         let clock = Clock::start();
         let mut front = Some(Front { tcp, http, https });
         for id in (0..options.shards).map(ShardId) {
-            let (disk, disk_thread) = storage.disk(id, &lanes);
+            let (engine, list_path) = (storage.engine(id), storage.list_path());
+            let (disk, disk_thread) = Disk::new(engine, list_path, id, Arc::clone(&lanes));
             let seat = Seat {
                 id,
                 clock,

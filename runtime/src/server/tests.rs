@@ -6,21 +6,25 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use sansq_core::nsqd::{Peer, ShardId};
-use sansq_core::options::LookupdOptions;
+use sansq_core::nsqd::{Config, Peer, ShardId};
+use sansq_core::options::{LookupdOptions, NsqdOptions};
+use sansq_core::storage::memory::MemoryFiles;
+use sansq_core::storage::{Metadata, Store};
 use smol::{Async, LocalExecutor, Timer, future};
 
 use super::handle::ServerHandle;
-use super::{Lookupd, life};
+use super::{Lookupd, Nsqd, life};
 use crate::lanes::Lanes;
 use crate::log::Program;
 use crate::runtime::{self, Runtime, ServerRuntime, Task, Thread};
 use crate::socket::{ListenSocket, Stream};
+use crate::storage::{Desk, Engine, Inventory, Storage};
 
 #[derive(Clone, Debug, Default)]
 struct Plain;
@@ -157,14 +161,91 @@ fn another_runtime_is_a_page() {
     let mut answer = [0; 6];
     client.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"\0\0\0\x02OK");
-    let http = handle.http_addr().unwrap().to_string();
-    let mut client = TcpStream::connect(http).unwrap();
-    client.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
+    let answer = get(&handle, "/ping");
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("OK"), "{answer}");
     handle.shut_down();
     handle.join().unwrap();
+}
+
+fn get(server: &ServerHandle, path: &str) -> String {
+    let mut client = TcpStream::connect(server.http_addr().unwrap().to_string()).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// The storage of one nsqd after the other, in memory.
+#[derive(Clone, Debug, Default)]
+struct Shelf(Arc<Mutex<MemoryFiles>>);
+
+impl Storage for Shelf {
+    type Engine = Self;
+
+    fn list_path(&self) -> PathBuf {
+        PathBuf::from("nowhere")
+    }
+
+    fn inventory(&mut self, _: ShardId) -> Inventory {
+        let files = self.0.lock().unwrap();
+        let list = files.get("nsqd.dat").map(|list| Metadata::parse(list).unwrap().metadata);
+        let metadata = list.unwrap_or_default();
+        // What the queues have they are to ask.
+        let topics = metadata.topics.iter();
+        let queues = topics.map(|topic| (Store::Queue(topic.name, None), None)).collect();
+        Inventory::new(Arc::new(metadata), queues)
+    }
+
+    fn engine(&mut self, _: ShardId) -> Self {
+        self.clone()
+    }
+}
+
+impl Engine for Shelf {
+    /// Carries them out in order, and reports each from another thread.
+    fn run(self, desk: Desk) {
+        let mut batch = Vec::new();
+        while desk.wait(&mut batch) {
+            for request in batch.drain(..) {
+                let mut completions = vec![self.0.lock().unwrap().carry_out(&request)];
+                let desk = desk.clone();
+                std::thread::spawn(move || desk.report(&mut completions)).join().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn another_storage_keeps_what_is_published() {
+    let shelf = Shelf::default();
+    let start = || {
+        let options = NsqdOptions {
+            tcp_address: String::from("127.0.0.1:0"),
+            http_address: Some(String::from("127.0.0.1:0")),
+            shards: 2,
+            config: Config { mem_queue_size: 0, ..Config::default() },
+            ..NsqdOptions::default()
+        };
+        Nsqd::<Plain, _>::bind_over(options, shelf.clone()).unwrap().spawn().unwrap()
+    };
+    let nsqd = start();
+    let mut client = TcpStream::connect(nsqd.tcp_addr().to_string()).unwrap();
+    client.write_all(b"  V2PUB orders\n\0\0\0\x06apples").unwrap();
+    let mut answer = [0; 10];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer[8..], b"OK");
+    nsqd.shut_down();
+    nsqd.join().unwrap();
+
+    let nsqd = start();
+    let stats = get(&nsqd, "/stats?format=json");
+    assert!(
+        stats.contains(r#""topic_name":"orders""#) && stats.contains(r#""depth":1"#),
+        "{stats}"
+    );
+    nsqd.shut_down();
+    nsqd.join().unwrap();
 }
 
 #[test]

@@ -10,9 +10,8 @@ use std::sync::{Arc, PoisonError};
 use sansq_core::nsqd::ShardId;
 use sansq_core::storage::{Completion, Request, Store};
 
-use super::data_path::DataPath;
-use super::executor::{Executor, Mailbox};
-use super::folder::Folder;
+use super::engine::Engine;
+use super::executor::Mailbox;
 use crate::lanes::Lanes;
 use crate::log::Program;
 use crate::meter::Meter;
@@ -22,48 +21,44 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// A shard's end of its storage thread. Dropping it lets the thread end when it has done all that
 /// it was given.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     inbox: Arc<Inbox>,
     meter: Arc<Meter>,
-    /// Where the metadata is, for the log.
-    metadata: PathBuf,
+    /// Where the list of topics and channels is kept, for the log.
+    list_path: PathBuf,
 }
 
 /// A storage thread that is still to be started.
 #[derive(Debug)]
-pub struct DiskThread {
-    executor: Executor<Desk>,
-    data_path: Arc<DataPath>,
+pub(crate) struct DiskThread<E> {
+    engine: E,
+    desk: Desk,
 }
 
 impl Disk {
-    /// A disk and its thread.
-    pub(super) fn new(
-        folder: Folder,
-        asides_max: usize,
-        data_path: Arc<DataPath>,
+    /// The two ends of the storage thread of a shard, on which `engine` is to run.
+    pub(crate) fn new<E: Engine>(
+        engine: E,
+        list_path: PathBuf,
         shard: ShardId,
         lanes: Arc<Lanes>,
-    ) -> (Self, DiskThread) {
-        let inbox = Arc::new(Inbox::default());
-        let metadata = data_path.path().join(Store::Metadata.to_string());
-        let meter = lanes.meter(shard);
+    ) -> (Self, DiskThread<E>) {
+        let (inbox, meter) = (Arc::new(Inbox::default()), lanes.meter(shard));
         let desk = Desk { inbox: Arc::clone(&inbox), meter: Arc::clone(&meter), lanes, shard };
-        let executor = Executor::new(folder, desk, asides_max);
-        (Self { inbox, meter, metadata }, DiskThread { executor, data_path })
+        (Self { inbox, meter, list_path }, DiskThread { engine, desk })
     }
 
     /// Hands requests over, and leaves none. Their completions come with the shard's mail.
     ///
     /// The number that waits has no limit of its own: a queue asks for one thing after the other,
     /// and for no more while that is not done.
-    pub fn submit(&self, requests: &mut Vec<Request>) {
+    pub(crate) fn submit(&self, requests: &mut Vec<Request>) {
         if requests.is_empty() {
             return;
         }
         for request in requests.iter() {
             if request.store == Store::Metadata {
-                let path = self.metadata.display();
+                let path = self.list_path.display();
                 let line = format_args!("NSQ: persisting topic/channel metadata to {path}");
                 Program::Nsqd.info(line);
             }
@@ -84,26 +79,19 @@ impl Drop for Disk {
     }
 }
 
-impl DiskThread {
+impl<E: Engine> DiskThread<E> {
     /// Its name.
-    pub fn name(&self) -> String {
-        format!("nsqd-{}-disk", self.executor.mailbox().shard.0)
+    pub(crate) fn name(&self) -> String {
+        format!("nsqd-{}-disk", self.desk.shard.0)
     }
 
     /// Works until the shard has dropped its end and everything is done. If it panics, the server
     /// ends.
-    pub fn run(self) {
-        let Self { mut executor, data_path } = self;
-        let ending = Ending::new(Arc::clone(&executor.mailbox().lanes));
-        let mut batch = Vec::new();
-        while executor.mailbox().wait(&mut batch) {
-            executor.run(&mut batch);
-        }
-        executor.end();
+    pub(crate) fn run(self) {
+        let Self { engine, desk } = self;
+        let ending = Ending::new(Arc::clone(&desk.lanes));
+        engine.run(desk);
         ending.well();
-        // Last: whoever locks the folder next finds everything finished.
-        drop(executor);
-        drop(data_path);
     }
 }
 
@@ -130,9 +118,9 @@ impl Inbox {
     }
 }
 
-/// The storage thread's end.
-#[derive(Debug)]
-pub(super) struct Desk {
+/// An engine's end of a storage thread: where requests come from, and completions go to.
+#[derive(Clone, Debug)]
+pub struct Desk {
     inbox: Arc<Inbox>,
     meter: Arc<Meter>,
     lanes: Arc<Lanes>,
@@ -141,8 +129,8 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Waits for requests, and swaps them with `batch`, which is empty. `false` if there will be
-    /// none.
-    fn wait(&self, batch: &mut Vec<Request>) -> bool {
+    /// none. Only one thread may wait at a time.
+    pub fn wait(&self, batch: &mut Vec<Request>) -> bool {
         let mut orders = self.inbox.lock();
         while orders.requests.is_empty() {
             if orders.is_closed {
@@ -155,16 +143,26 @@ impl Desk {
         mem::swap(&mut orders.requests, batch);
         true
     }
+
+    /// Appends what was asked for meanwhile; never waits.
+    pub fn fetch(&self, requests: &mut Vec<Request>) {
+        requests.append(&mut self.inbox.lock().requests);
+    }
+
+    /// Hands completions over, and leaves none.
+    pub fn report(&self, completions: &mut Vec<Completion>) {
+        self.meter.note_completed(completions.len());
+        self.lanes.post_completions(self.shard, completions);
+        self.lanes.ring(self.shard);
+    }
 }
 
 impl Mailbox for Desk {
     fn fetch(&self, requests: &mut Vec<Request>) {
-        requests.append(&mut self.inbox.lock().requests);
+        self.fetch(requests);
     }
 
     fn report(&self, completions: &mut Vec<Completion>) {
-        self.meter.note_completed(completions.len());
-        self.lanes.post_completions(self.shard, completions);
-        self.lanes.ring(self.shard);
+        self.report(completions);
     }
 }

@@ -20,12 +20,14 @@ pub struct Inventory {
     queues: Queues,
 }
 
-/// The queues that have files and are at home on one shard, by name; `None` for one that could not
-/// be read.
+/// The queues that have files and are at home on one shard; `None` for one that could not be read.
 pub(super) type Queues = Vec<(Store, Option<Found>)>;
 
 impl Inventory {
-    pub(super) const fn new(metadata: Arc<Metadata>, queues: Queues) -> Self {
+    /// The list of topics and channels, of whatever shard, and what the queues have that are at
+    /// home on this one; `None` for one that has to ask, and one that is left out has nothing.
+    pub fn new(metadata: Arc<Metadata>, mut queues: Vec<(Store, Option<Found>)>) -> Self {
+        queues.sort_unstable_by_key(|(store, _)| *store);
         Self { metadata, queues }
     }
 

@@ -1,11 +1,13 @@
-//! The storage of an nsqd: the files of its data path, behind the core's requests and completions.
+//! The storage of an nsqd, behind the core's requests and completions: the files of its data path
+//! ([`Files`]), or whatever else implements [`Storage`].
 //!
-//! Each shard has a storage thread beside its own. What the shard asks for in a turn is handed over
-//! whole and carried out there; the completions come back with the shard's mail ([`Lanes`]). So a
-//! disk that is slow, or does not answer at all, never holds up a shard.
+//! Each shard has a storage thread beside its own, on which an [`Engine`] runs. What the shard asks
+//! for in a turn is handed over whole and carried out there; the completions come back with the
+//! shard's mail. So a disk that is slow, or does not answer at all, never holds up a shard.
 
 mod data_path;
 mod disk;
+mod engine;
 mod executor;
 mod failure;
 mod folder;
@@ -19,25 +21,27 @@ mod reserve;
 mod tests;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use sansq_core::nsqd::ShardId;
-use sansq_core::storage::Metadata;
+use sansq_core::storage::{Metadata, Store};
 
 pub use self::data_path::{DataPath, DataPathError};
-pub use self::disk::{Disk, DiskThread};
+pub use self::disk::Desk;
+pub(crate) use self::disk::{Disk, DiskThread};
+pub use self::engine::{Engine, Storage};
+use self::executor::Executor;
 use self::folder::Folder;
 pub use self::inventory::Inventory;
 use self::inventory::Queues;
 use self::listing::Listing;
 pub use self::metadata::MetadataError;
-use crate::lanes::Lanes;
 
-/// A data path whose files are known; each shard of the node takes its part.
+/// A data path whose files are known.
 #[derive(Debug)]
-pub struct Storage {
+pub struct Files {
     data_path: Arc<DataPath>,
     /// By shard.
     listings: Vec<Listing>,
@@ -47,7 +51,7 @@ pub struct Storage {
     data_files: usize,
 }
 
-impl Storage {
+impl Files {
     /// Reads which files there are, for a node with `shards` shards, the metadata, and what the
     /// queues that it lists have on disk. A queue that can't be read is left alone until it asks.
     /// `data_files` is [`NsqdOptions::data_files`](sansq_core::options::NsqdOptions::data_files).
@@ -83,20 +87,50 @@ impl Storage {
     pub fn path(&self) -> &Path {
         self.data_path.path()
     }
+}
 
-    /// What a shard begins with, to be called once for each.
-    pub fn inventory(&mut self, shard: ShardId) -> Inventory {
+impl Storage for Files {
+    type Engine = FileEngine;
+
+    fn list_path(&self) -> PathBuf {
+        self.path().join(Store::Metadata.to_string())
+    }
+
+    fn inventory(&mut self, shard: ShardId) -> Inventory {
         let queues = self.queues.get_mut(usize::from(shard.0)).map(core::mem::take);
         Inventory::new(Arc::clone(&self.metadata), queues.unwrap_or_default())
     }
 
-    /// The disk of a shard and its thread, to be called once for each. The lock on the data path is
-    /// held until the last of the threads has ended.
-    pub fn disk(&mut self, shard: ShardId, lanes: &Arc<Lanes>) -> (Disk, DiskThread) {
+    fn engine(&mut self, shard: ShardId) -> FileEngine {
+        let share = (self.data_files / self.listings.len().max(1)).max(1);
         let listing = self.listings.get_mut(usize::from(shard.0)).map(core::mem::take);
-        let share = (self.data_files / usize::from(lanes.shards().max(1))).max(1);
-        let path = self.data_path.path().to_owned();
+        let path = self.path().to_owned();
         let folder = Folder::new(path, listing.unwrap_or_default(), share, shard);
-        Disk::new(folder, share, Arc::clone(&self.data_path), shard, Arc::clone(lanes))
+        FileEngine { folder, share, data_path: Arc::clone(&self.data_path) }
+    }
+}
+
+/// Works on the files of a shard. The lock on the data path is held until the last of a node's has
+/// ended.
+#[derive(Debug)]
+pub struct FileEngine {
+    folder: Folder,
+    /// How many data files may be open.
+    share: usize,
+    data_path: Arc<DataPath>,
+}
+
+impl Engine for FileEngine {
+    fn run(self, desk: Desk) {
+        let Self { folder, share, data_path } = self;
+        let mut executor = Executor::new(folder, desk, share);
+        let mut batch = Vec::new();
+        while executor.mailbox().wait(&mut batch) {
+            executor.run(&mut batch);
+        }
+        executor.end();
+        // Last: whoever locks the folder next finds everything finished.
+        drop(executor);
+        drop(data_path);
     }
 }

@@ -15,10 +15,11 @@ use sansq_core::storage::{
     RequestIds, Store, Success,
 };
 
+use super::disk::Disk;
 use super::executor::{Executor, Mailbox};
 use super::folder::Folder;
 use super::listing::Listing;
-use super::{DataPath, Storage};
+use super::{DataPath, Files, Storage as _};
 use crate::lanes::{Lanes, Mail};
 
 const WRITTEN: Success = Success::Stored(Durability::Written);
@@ -388,11 +389,12 @@ fn a_storage_thread_does_all_that_it_was_given() {
     let folder = tempfile::tempdir().unwrap();
     let lanes = Arc::new(Lanes::new(2));
     let data_path = DataPath::open(folder.path(), false).unwrap();
-    let mut storage = Storage::open(data_path, 2, 16).unwrap();
+    let mut storage = Files::open(data_path, 2, 16).unwrap();
     let mut mail = [Mail::default(), Mail::default()];
     let (disks, threads): (Vec<_>, Vec<_>) = [0, 1]
         .map(|shard| {
-            let (disk, thread) = storage.disk(ShardId(shard), &lanes);
+            let (shard, path) = (ShardId(shard), storage.list_path());
+            let (disk, thread) = Disk::new(storage.engine(shard), path, shard, Arc::clone(&lanes));
             (disk, std::thread::spawn(|| thread.run()))
         })
         .into_iter()

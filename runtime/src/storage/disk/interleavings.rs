@@ -73,7 +73,7 @@ fn ends() -> (Disk, Desk) {
     let (inbox, lanes) = (Arc::new(Inbox::default()), Arc::new(Lanes::new(1)));
     let meter = lanes.meter(SHARD);
     let disk =
-        Disk { inbox: Arc::clone(&inbox), meter: Arc::clone(&meter), metadata: PathBuf::new() };
+        Disk { inbox: Arc::clone(&inbox), meter: Arc::clone(&meter), list_path: PathBuf::new() };
     (disk, Desk { inbox, meter, lanes, shard: SHARD })
 }
 
