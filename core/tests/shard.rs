@@ -9,6 +9,7 @@ mod limits;
 mod operations;
 mod precreate;
 mod room;
+mod statistics;
 mod storage;
 #[cfg(feature = "upgrade")]
 mod upgrade;

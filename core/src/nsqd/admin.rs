@@ -69,7 +69,7 @@ pub enum ChannelOp {
 }
 
 /// Which part of the statistics is wanted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StatsFilter {
     /// This topic only. A text that is no valid name matches nothing, which the HTTP mapping sees
     /// to.
@@ -83,13 +83,42 @@ pub struct StatsFilter {
     pub page: Option<StatsPage>,
 }
 
-/// A place in the statistics: topics come by name, then producers.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// Where a page of the statistics begins: topics come by name, then producers.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum StatsPage {
-    /// Topics behind this one, or from the first one on.
-    Topics(Option<TopicName>),
-    /// Producers, without topics, from this slot of each shard's table on.
+    /// Behind this place, or at the first topic.
+    Topics(Option<Box<StatsPlace>>),
+    /// At this slot of each shard's table of producers, without topics.
     Producers(u32),
+}
+
+/// The place at which a page of the statistics ends. Places on different shards are in the order of
+/// their topics.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct StatsPlace {
+    pub(super) topic: TopicName,
+    pub(super) within: Within,
+}
+
+/// A place in the statistics of a topic.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Within {
+    /// Behind this channel.
+    Channel(ChannelName),
+    /// At the consumers of this channel, from this slot of its table on.
+    Consumers(ChannelName, u32),
+    /// Behind the topic.
+    End,
+}
+
+impl StatsPage {
+    /// Whether a part of a topic is still to come.
+    pub(super) fn is_within_topic(&self) -> bool {
+        match self {
+            Self::Topics(Some(place)) => !matches!(place.within, Within::End),
+            Self::Topics(None) | Self::Producers(_) => false,
+        }
+    }
 }
 
 /// The answer to an [`AdminRequest`].

@@ -150,22 +150,34 @@ impl Latencies {
 impl Histogram {
     fn add(&mut self, value: u64, count: u32) {
         self.max = self.max.max(value);
-        self.add_to_bucket(bucket(value), count);
-    }
-
-    fn add_to_bucket(&mut self, bucket: u16, count: u32) {
         self.count += u64::from(count);
+        let bucket = bucket(value);
         match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
             Ok(at) => self.buckets[at].1 = self.buckets[at].1.saturating_add(count),
             Err(at) => self.buckets.insert(at, (bucket, count)),
         }
     }
 
-    fn merge(&mut self, other: &Self) {
+    /// Adds another one's samples.
+    pub(super) fn merge(&mut self, other: &Self) {
         self.max = self.max.max(other.max);
-        for (bucket, count) in &other.buckets {
-            self.add_to_bucket(*bucket, *count);
+        self.count += other.count;
+        let mut merged = Vec::with_capacity(self.buckets.len() + other.buckets.len());
+        let mut theirs = other.buckets.iter().peekable();
+        for (bucket, count) in &self.buckets {
+            while let Some(before) = theirs.next_if(|(other, _)| other < bucket) {
+                merged.push(*before);
+            }
+            let more = theirs.next_if(|(other, _)| other == bucket).map_or(0, |(_, count)| *count);
+            merged.push((*bucket, count.saturating_add(more)));
         }
+        merged.extend(theirs);
+        self.buckets = merged;
+    }
+
+    /// How many buckets there are: what it costs to look at it.
+    pub(super) const fn len(&self) -> usize {
+        self.buckets.len()
     }
 
     /// Shows these percentiles.

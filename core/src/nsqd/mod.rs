@@ -25,7 +25,8 @@ pub use self::actions::{
     PublishKind, ReadState, ReplyToken, ShardId, ShardMessage,
 };
 pub use self::admin::{
-    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, StatsPage, TopicOp,
+    AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, StatsPage, StatsPlace,
+    TopicOp,
 };
 pub use self::backlog::{BacklogOutput, Beyond, DUE_TIMES_MAX, Run};
 pub use self::channel::{
@@ -42,6 +43,8 @@ pub use self::shard::{
     CHANNELS_ANSWER_LEN_MAX, FlushFailure, Held, LOOKUPD_WAIT, OPENING_WAIT, Refusals, Shard,
     TooMany,
 };
-pub use self::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TlsInfo, TopicStats};
+pub use self::stats::{
+    ChannelStats, ClientStats, Parts, ServerStats, ShardStats, TlsInfo, TopicStats,
+};
 pub use self::statsd::{PACKET_LEN_MAX, StatsdAction, StatsdOptions, statsd_prefix};
 pub use self::topic::{NotPublished, Stage, Topic, TopicOutput, Volume};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::actions::{Peer, ShardId};
 use super::admin::StatsPage;
-use super::latency::LatencyStats;
+use super::latency::{Histogram, LatencyStats};
 use super::shard::Refusals;
 use crate::name::{ChannelName, TopicName};
 
@@ -24,8 +24,11 @@ pub struct ServerStats {
     pub refusals: Refusals,
     /// The shards, by number.
     pub shards: Vec<ShardStats>,
-    /// Where to go on, if this is a page and not the last one.
+    /// Where to go on, if this is a page and not the last one. A page may end within a topic, and
+    /// within a channel's clients; the next one then begins with that topic, and that channel.
     pub next: Option<StatsPage>,
+    /// What [`append`](Self::append) needs to know of topics that are on several pages.
+    pub parts: Parts,
     /// REGISTER commands that nsqlookupds had no room for, of those that are in use.
     pub refused_registrations: u64,
 }
@@ -49,6 +52,7 @@ impl ServerStats {
     pub fn merge(&mut self, part: Self) {
         self.topics.extend(part.topics);
         self.topics.sort_by_key(|topic| topic.name);
+        self.parts.0.extend(part.parts.0);
         self.topic_known |= part.topic_known;
         self.producers.extend(part.producers);
         self.refusals.topics += part.refusals.topics;
@@ -59,25 +63,54 @@ impl ServerStats {
         if self.failure.is_none() {
             self.failure = part.failure;
         }
-        self.next = self.next.into_iter().chain(part.next).min();
+        self.next = self.next.take().into_iter().chain(part.next).min();
     }
 
-    /// All shards' parts of a page are merged: drops the topics behind the first one after which a
+    /// All shards' parts of a page are merged: drops the topics behind the first one at which a
     /// shard broke off, for the next page has them in order.
     pub(super) fn end_page(&mut self) {
-        if let Some(StatsPage::Topics(Some(last))) = self.next {
-            self.topics.retain(|topic| topic.name <= last);
+        if let Some(StatsPage::Topics(Some(last))) = &self.next {
+            self.topics.retain(|topic| topic.name <= last.topic);
+            self.parts.0.retain(|(name, _)| *name <= last.topic);
         }
     }
 
     /// Adds the next page behind this one.
-    pub fn append(&mut self, page: Self) {
-        self.topics.extend(page.topics);
+    pub fn append(&mut self, mut page: Self) {
+        let mut topics = page.topics.into_iter().peekable();
+        if let Some(last) = self.topics.last_mut()
+            && let Some(rest) = topics.next_if(|topic| topic.name == last.name)
+        {
+            let mut samples = self.parts.take(&last.name);
+            samples.merge(&page.parts.take(&last.name));
+            last.append(rest, &samples);
+            page.parts.add(last.name, samples);
+        }
+        self.topics.extend(topics);
+        self.parts = match &page.next {
+            Some(next) if next.is_within_topic() => page.parts,
+            _ => Parts::default(),
+        };
         self.topic_known |= page.topic_known;
         self.producers.extend(page.producers);
         (self.shards, self.failure, self.next) = (page.shards, page.failure, page.next);
         self.refusals = page.refusals;
         self.refused_registrations = page.refused_registrations;
+    }
+}
+
+/// Of topics that are on a page in part: the latencies that this part has.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Parts(Vec<(TopicName, Histogram)>);
+
+impl Parts {
+    pub(super) fn add(&mut self, topic: TopicName, samples: Histogram) {
+        self.0.push((topic, samples));
+    }
+
+    fn take(&mut self, topic: &TopicName) -> Histogram {
+        let at = self.0.iter().position(|(name, _)| name == topic);
+        at.map(|at| self.0.swap_remove(at).1).unwrap_or_default()
     }
 }
 
@@ -100,6 +133,22 @@ pub struct TopicStats {
     pub paused: bool,
     /// The latencies of all its channels, also of those that do not match.
     pub latency: LatencyStats,
+}
+
+impl TopicStats {
+    /// Adds what another page has of the topic, of which there are these latencies on both.
+    fn append(&mut self, rest: Self, samples: &Histogram) {
+        let mut channels = rest.channels.into_iter().peekable();
+        if let Some(last) = self.channels.last_mut()
+            && let Some(same) = channels.next_if(|channel| channel.name == last.name)
+            && let (Some(clients), Some(more)) = (&mut last.clients, same.clients)
+        {
+            clients.extend(more);
+        }
+        self.channels.extend(channels);
+        let shares = rest.latency.percentiles.iter().map(|(share, _)| *share);
+        self.latency = samples.stats(&shares.collect::<Vec<_>>());
+    }
 }
 
 /// A channel.

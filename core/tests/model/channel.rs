@@ -609,6 +609,9 @@ impl Model {
         assert_eq!(channel.counters(), self.counters);
         assert_eq!(channel.consumer_count(), self.consumers.len(), "consumers");
         assert_eq!(channel.is_paused(), self.paused, "paused");
+        let idle = self.consumers.iter().filter(|consumer| consumer.stats.ready == 0).count();
+        let ready = self.consumers.iter().filter(|consumer| consumer.can_take()).count();
+        assert_eq!(channel.idle_and_ready(), (idle as u64, ready as u64), "idle and ready");
         let mut expected: Vec<_> = self.consumers.iter().map(|c| (c.id, c.conn)).collect();
         let mut consumers: Vec<_> = channel.consumers().collect();
         expected.sort_unstable();

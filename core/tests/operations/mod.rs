@@ -1,8 +1,9 @@
 //! What operators see and change while a node runs, over one shard and over several.
 use core::time::Duration;
 
+use sansq_core::name::TopicName;
 use sansq_core::nsqd::{
-    AdminError, AdminReply, AdminRequest, Config, PeerAction, StatsdAction, StatsdOptions,
+    AdminError, AdminReply, AdminRequest, Config, PeerAction, StatsdAction, StatsdOptions, TopicOp,
 };
 
 use crate::common::{Frame, Node};
@@ -134,6 +135,38 @@ fn statsd_hears_of_all_shards_every_interval() {
         assert!(node.events.iter().any(|event| event.to_string() == "STATSD: closing"));
         node.wait(Duration::from_secs(60));
         assert_eq!(lines(&mut node), [""; 0]);
+    }
+}
+
+/// No turn gathers more than a page of all shards' topics.
+#[test]
+fn statsd_hears_of_many_topics_page_by_page() {
+    for shards in [1, 4] {
+        let statsd = StatsdOptions {
+            address: "statsd:8125".into(),
+            mem_stats: false,
+            // Of a line each.
+            udp_packet_size: 1,
+            ..StatsdOptions::default()
+        };
+        let mut node = Node::new(shards, Config { statsd, ..Config::default() });
+        let names: Vec<_> = (0..3000).map(|n| format!("t{n:04}")).collect();
+        for name in &names {
+            let create = AdminRequest::Topic(TopicName::new(name).unwrap(), TopicOp::Create);
+            assert_eq!(node.admin(0, create), Some(AdminReply::Done));
+        }
+        node.wait(Duration::from_secs(60));
+        let pages = names.len() / 256 / usize::from(shards);
+        node.wait(Duration::from_millis(pages as u64 - 1));
+        assert_eq!(node.statsd, []);
+        node.wait(Duration::from_secs(59));
+        let lines: Vec<_> = node.statsd.drain(..).collect();
+        assert_eq!(lines[0], StatsdAction::Begin("statsd:8125".into()));
+        let count = |name| format!("nsq.topic.{name}.message_count:0|c\n");
+        let counts: Vec<_> = lines[1..].iter().step_by(4).cloned().collect();
+        let expected = names.iter().map(|name| StatsdAction::Send(count(name).into()));
+        assert_eq!(lines.len(), 1 + 4 * names.len());
+        assert!(counts.into_iter().eq(expected));
     }
 }
 

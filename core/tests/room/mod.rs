@@ -2,12 +2,11 @@
 
 use core::time::Duration;
 
-use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::config::{
     ALLOWANCE_LEN, BODY_PATIENCE, COMMAND_DEADLINE_WITHOUT_HEARTBEAT, IDENTITY_LEN_MAX,
     PUB_COUNTS_MAX,
 };
-use sansq_core::nsqd::{AdminReply, AdminRequest, Config, ServerStats, StatsFilter, StatsPage};
+use sansq_core::nsqd::{AdminReply, AdminRequest, Config, StatsFilter};
 
 use crate::common::{Client, Frame, Node, pub_command};
 
@@ -249,54 +248,4 @@ fn a_client_that_publishes_to_many_topics_has_a_limit_of_counts() {
     };
     assert_eq!(stats.producers[0].pub_counts.len(), PUB_COUNTS_MAX);
     assert_eq!(stats.topics.len(), PUB_COUNTS_MAX + 10);
-}
-
-/// Page by page there is the same in the same order, and no page is large.
-#[test]
-fn statistics_come_in_pages() {
-    for shards in SHARDS {
-        let mut node = Node::new(shards, Config { disk: false, mem_queue_size: 1000, ..config() });
-        let client = node.client(0);
-        for n in 0..2000 {
-            node.publish(client, &format!("t{n}"), "x");
-        }
-        for n in 0..700 {
-            let client = node.client(n % usize::from(shards));
-            node.publish(client, "t0", "x");
-        }
-        let consumers: Vec<_> =
-            (0..9).map(|n| node.consumer(0, "t1", &format!("c{n}"), 0)).collect();
-        let whole = StatsFilter { include_clients: true, ..StatsFilter::default() };
-        let mut ask = |filter: StatsFilter| match node.admin(0, AdminRequest::Stats(filter)) {
-            Some(AdminReply::Stats(stats)) => *stats,
-            other => panic!("statistics are expected, not {other:?}"),
-        };
-        for filter in [
-            whole,
-            StatsFilter { include_clients: false, ..whole },
-            StatsFilter { topic: TopicName::new("t1").ok(), ..whole },
-            StatsFilter { topic: TopicName::new("none").ok(), ..whole },
-            StatsFilter { channel: ChannelName::new("c3").ok(), ..whole },
-        ] {
-            let mut all = ServerStats::default();
-            let (mut next, mut pages) = (Some(StatsPage::Topics(None)), 0);
-            while let Some(page) = next {
-                let part = ask(StatsFilter { page: Some(page), ..filter });
-                assert!(part.topics.len() + part.producers.len() <= 300 * usize::from(shards));
-                all.append(part);
-                next = all.next.take();
-                pages += 1;
-            }
-            let mut expected = ask(filter);
-            // Connections come by slot and then by shard.
-            let by_peer = |stats: &mut ServerStats| {
-                stats.producers.sort_by_key(|client| client.peer.to_string());
-            };
-            by_peer(&mut all);
-            by_peer(&mut expected);
-            assert_eq!(all, expected);
-            assert!(pages > 2 || !filter.include_clients || filter.topic.is_some());
-        }
-        drop(consumers);
-    }
 }

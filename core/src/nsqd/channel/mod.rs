@@ -119,6 +119,10 @@ pub struct Channel {
     /// Who gets the next message. Contains every consumer that can take one, and perhaps some that
     /// no longer can; those are dropped when their turn comes.
     ready: Line,
+    /// Consumers with RDY 0.
+    idle: usize,
+    /// Consumers that can take a message, between two calls.
+    able: usize,
     /// Each consumer's earliest in-flight deadline, or an earlier time.
     deadlines: Deadlines<ConsumerId>,
     counters: ChannelCounters,
@@ -139,6 +143,8 @@ struct Consumer {
     blocked: bool,
     /// Whether it stands in `Channel::ready`.
     queued: bool,
+    /// Whether it is one of `Channel::able`.
+    is_able: bool,
     /// The earliest time at which it stands in `Channel::deadlines`.
     armed: Option<Instant>,
 }
@@ -146,6 +152,14 @@ struct Consumer {
 impl Consumer {
     const fn can_take(&self) -> bool {
         !self.blocked && self.list.len() < self.stats.ready
+    }
+
+    /// Whether it can take a message, after something happened to it; `able` counts it if so.
+    fn note_ability(&mut self, able: &mut usize) -> bool {
+        let (was, is) = (self.is_able, self.can_take());
+        self.is_able = is;
+        *able = *able + usize::from(is) - usize::from(was);
+        is
     }
 }
 
@@ -171,6 +185,8 @@ impl Channel {
             deferrals: 0,
             consumers: Arena::new(),
             ready: Line::new(),
+            idle: 0,
+            able: 0,
             deadlines: Deadlines::new(),
             counters: ChannelCounters {
                 messages: 0,
@@ -266,6 +282,7 @@ impl Channel {
         if max > 0 && self.consumers.len() >= max {
             return Err(TooManyConsumers);
         }
+        self.idle += 1;
         Ok(self.consumers.insert(Consumer {
             conn,
             stats: ConsumerStats::default(),
@@ -275,6 +292,7 @@ impl Channel {
             nearness: Nearness::default(),
             blocked: false,
             queued: false,
+            is_able: false,
             armed: None,
         }))
     }
@@ -295,6 +313,8 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) {
         if let Some(entry) = self.consumers.get_mut(consumer) {
+            self.idle -= usize::from(entry.stats.ready == 0);
+            self.idle += usize::from(count == 0);
             entry.stats.ready = count;
             self.queue_if_ready(consumer);
             self.dispatch(now, out);
@@ -420,6 +440,8 @@ impl Channel {
         out: &mut impl ChannelOutput,
     ) -> bool {
         let Some(mut entry) = self.consumers.remove(consumer) else { return false };
+        self.idle -= usize::from(entry.stats.ready == 0);
+        self.able -= usize::from(entry.is_able);
         // On a channel without messages nobody's turn comes, and those who left would never be
         // dropped.
         if self.ready.len() > 2 * self.consumers.len() + READY_KEPT {
@@ -452,7 +474,7 @@ impl Channel {
         self.in_flight.clear();
         for (id, consumer) in self.consumers.iter_mut() {
             consumer.list = List::default();
-            if consumer.can_take() && !consumer.queued {
+            if consumer.note_ability(&mut self.able) && !consumer.queued {
                 consumer.queued = true;
                 self.ready.push_back(id, consumer.nearness.rank);
             }
@@ -543,17 +565,19 @@ impl Channel {
         self.consumers.iter().map(|(id, consumer)| (id, consumer.conn))
     }
 
+    /// Those from this slot of its table on.
+    pub(super) fn consumers_from(&self, slot: u32) -> impl Iterator<Item = (ConsumerId, ConnId)> {
+        self.consumers.iter_from(slot).map(|(id, consumer)| (id, consumer.conn))
+    }
+
     /// How many consumers it has.
     pub fn consumer_count(&self) -> usize {
         self.consumers.len()
     }
 
     /// How many consumers have RDY 0, and how many would take a message now.
-    pub fn idle_and_ready(&self) -> (u64, u64) {
-        let count = |is: fn(&Consumer) -> bool| {
-            self.consumers.iter().filter(|(_, consumer)| is(consumer)).count() as u64
-        };
-        (count(|consumer| consumer.stats.ready == 0), count(Consumer::can_take))
+    pub const fn idle_and_ready(&self) -> (u64, u64) {
+        (self.idle as u64, self.able as u64)
     }
 
     /// The numbers of one consumer.
@@ -636,7 +660,7 @@ impl Channel {
             } else {
                 self.backlog.finish(message.record, now, out);
             }
-            if consumer.can_take() {
+            if consumer.note_ability(&mut self.able) {
                 consumer.queued = true;
                 self.ready.push_back(id, consumer.nearness.rank);
             }
@@ -651,7 +675,7 @@ impl Channel {
 
     fn queue_if_ready(&mut self, id: ConsumerId) {
         if let Some(consumer) = self.consumers.get_mut(id)
-            && consumer.can_take()
+            && consumer.note_ability(&mut self.able)
             && !consumer.queued
         {
             consumer.queued = true;

@@ -390,23 +390,23 @@ fn stats_arguments() {
     let json = StatsForm { is_json: true, ..text };
     let t = Some(topic("t"));
     for (query, filter, form) in [
-        ("", all, text),
-        ("?format=JSON", all, text),
-        ("?format=xml&format=json", all, text),
-        ("?format=json&topic=&channel=", all, json),
+        ("", all.clone(), text),
+        ("?format=JSON", all.clone(), text),
+        ("?format=xml&format=json", all.clone(), text),
+        ("?format=json&topic=&channel=", all.clone(), json),
         (
             "?include_mem=false&include_clients=0",
-            StatsFilter { include_clients: false, ..all },
+            StatsFilter { include_clients: false, ..all.clone() },
             StatsForm { has_memory: false, ..text },
         ),
-        ("?include_mem=FALSE&include_clients=", all, text),
-        ("?include_mem=0&include_clients=1", all, StatsForm { has_memory: false, ..text }),
-        ("?include_mem=1&include_clients=true", all, text),
-        ("?topic=t", StatsFilter { topic: t, ..all }, StatsForm { topic: t, ..text }),
-        ("?channel=c", StatsFilter { channel: Some(channel("c")), ..all }, text),
+        ("?include_mem=FALSE&include_clients=", all.clone(), text),
+        ("?include_mem=0&include_clients=1", all.clone(), StatsForm { has_memory: false, ..text }),
+        ("?include_mem=1&include_clients=true", all.clone(), text),
+        ("?topic=t", StatsFilter { topic: t, ..all.clone() }, StatsForm { topic: t, ..text }),
+        ("?channel=c", StatsFilter { channel: Some(channel("c")), ..all.clone() }, text),
         (
             "?topic=t!",
-            StatsFilter { include_clients: false, ..all },
+            StatsFilter { include_clients: false, ..all.clone() },
             StatsForm { no_topic: true, ..text },
         ),
         (

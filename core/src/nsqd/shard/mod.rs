@@ -22,6 +22,7 @@ mod limits;
 mod lookup;
 mod precreate;
 mod room;
+mod stats;
 mod statsd;
 mod storage;
 mod tables;
@@ -35,7 +36,6 @@ use core::fmt;
 
 use bytes::BytesMut;
 
-use self::admin::Collecting;
 use self::calls::Calls;
 use self::ending::Ending;
 pub use self::ending::FlushFailure;
@@ -46,6 +46,7 @@ pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
 use self::lookup::PeerEntry;
 use self::room::Room;
+use self::stats::Collecting;
 use self::statsd::StatsdEntry;
 use self::tables::{ChannelEntry, Timer, TopicEntry};
 use self::tickets::Tickets;

@@ -45,12 +45,14 @@ impl Shard {
             return;
         };
         entry.armed = None;
-        let begins = self.on_statsd(out, |statsd, out| statsd.handle_timeout(now, &mut out.statsd));
-        if begins == Some(true) {
-            self.collect(Some(StatsFilter::default()), Collector::Statsd, now, out);
+        let page = self.on_statsd(out, |statsd, out| statsd.handle_timeout(now, &mut out.statsd));
+        if let Some(page) = page.flatten() {
+            let filter = StatsFilter { page: Some(page), ..StatsFilter::default() };
+            self.collect(Some(filter), Collector::Statsd, now, out);
         }
     }
 
+    /// A page that statsd asked for is gathered.
     pub(super) fn push_stats(&mut self, stats: ServerStats, now: Now, out: &mut Actions) {
         self.on_statsd(out, |statsd, out| statsd.handle_stats(stats, now, &mut out.statsd));
     }
@@ -63,7 +65,7 @@ impl Shard {
     ) -> Option<R> {
         let entry = self.statsd.as_mut()?;
         let result = call(&mut entry.statsd, out);
-        let due = Some(entry.statsd.poll_timeout());
+        let due = entry.statsd.poll_timeout();
         self.deadlines.arm_by(due, &mut entry.armed, Timer::Statsd);
         Some(result)
     }

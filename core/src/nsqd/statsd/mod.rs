@@ -1,17 +1,20 @@
 //! Statistics pushed to statsd over UDP (http-and-ops.md section 8), on shard 0.
 //!
 //! ```text
-//!   Waiting ──interval──► Gathering ──stats of all shards──► Measuring ──memory──► Sending ──► Waiting
-//!                                   └──────────── without --statsd-mem-stats ─────►
+//!   Waiting ──interval──► Gathering ──last page──► Measuring ──memory──► Sending ──► Waiting
+//!                          │     ▲               └─ without --statsd-mem-stats ─►
+//!                          └─page┘
 //! ```
 //!
-//! Each push is one text, cut into packets at the ends of lines. The packets are spread evenly over
-//! the interval less one second, so that statsd's socket is not flooded; at a stop the rest goes
-//! out at once.
+//! The statistics of all shards are gathered page by page, a page in a turn, and each page becomes
+//! text at once. The text of a push is cut into packets at the ends of lines. The packets are
+//! spread evenly over the interval less one second, so that statsd's socket is not flooded; at a
+//! stop the rest goes out at once.
 //!
-//! Limits: one push at a time; while one is under way, the next is left out. So there is at most
-//! the text of one push, which has some 500 bytes for each channel, and the counters of the one
-//! before it.
+//! Limits: one push at a time; if one is still under way when the next is due, the next begins as
+//! soon as it is done, and those that are missed meanwhile are left out. So there is at most the
+//! text of one push, which has some 500 bytes for each channel, and the counters of the one before
+//! it, some 200 bytes for each topic and each channel.
 
 mod text;
 
@@ -19,10 +22,13 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use core::mem;
 use core::time::Duration;
 
 use bytes::Bytes;
 
+use self::text::{Counters, Text};
+use super::admin::StatsPage;
 use super::http::Memory;
 use super::stats::ServerStats;
 use crate::time::{Instant, Now};
@@ -91,66 +97,94 @@ pub(super) struct Statsd {
     due: Instant,
     state: State,
     /// What the last push said, for the differences.
-    last: ServerStats,
+    counters: Counters,
 }
 
 #[derive(Debug)]
 enum State {
     Waiting,
-    Gathering,
-    Measuring(Box<ServerStats>),
-    Sending { packets: VecDeque<Bytes>, pause: Duration, next: Instant },
+    /// With the text of the pages so far, and the page to ask for next and when; `None` while an
+    /// answer is awaited.
+    Gathering {
+        text: Text,
+        next: Option<(StatsPage, Instant)>,
+    },
+    Measuring(Text),
+    Sending {
+        packets: VecDeque<Bytes>,
+        pause: Duration,
+        next: Instant,
+        /// Not before that time, if many were due at once.
+        not_before: Instant,
+    },
 }
 
 impl Statsd {
     /// The first push comes one interval from now.
     pub(super) fn new(options: StatsdOptions, now: Now) -> Self {
         let due = now.instant + options.interval;
-        Self { options, due, state: State::Waiting, last: ServerStats::default() }
+        Self { options, due, state: State::Waiting, counters: Counters::default() }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is next worth a call.
-    pub(super) fn poll_timeout(&self) -> Instant {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Sending { next, .. } => self.due.min(*next),
-            State::Waiting | State::Gathering | State::Measuring(_) => self.due,
+            State::Waiting => Some(self.due),
+            State::Gathering { next, .. } => next.as_ref().map(|(_, at)| *at),
+            State::Measuring(_) => None,
+            State::Sending { next, not_before, .. } => Some(*next.max(not_before)),
         }
     }
 
-    /// Sends what is due. Returns whether a push begins: statistics have to be gathered for
-    /// [`handle_stats`](Self::handle_stats) then.
-    pub(super) fn handle_timeout(&mut self, now: Now, out: &mut impl Extend<StatsdAction>) -> bool {
+    /// Sends what is due. Returns the page of the statistics that has to be gathered for
+    /// [`handle_stats`](Self::handle_stats), if it is time for one.
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Now,
+        out: &mut impl Extend<StatsdAction>,
+    ) -> Option<StatsPage> {
         self.send(now, out);
-        if self.due > now.instant {
-            return false;
+        match &mut self.state {
+            State::Waiting if self.due <= now.instant => {
+                self.due = self.due + self.options.interval;
+                if self.due <= now.instant {
+                    // Several were missed, and nothing is gained by catching up.
+                    self.due = now.instant + self.options.interval;
+                }
+                self.state = State::Gathering { text: Text::default(), next: None };
+                Some(StatsPage::Topics(None))
+            }
+            State::Gathering { next, .. } => {
+                next.take_if(|(_, at)| *at <= now.instant).map(|(page, _)| page)
+            }
+            State::Waiting | State::Measuring(_) | State::Sending { .. } => None,
         }
-        self.due = self.due + self.options.interval;
-        if self.due <= now.instant {
-            // Several were missed, and nothing is gained by catching up.
-            self.due = now.instant + self.options.interval;
-        }
-        if !matches!(self.state, State::Waiting) {
-            return false;
-        }
-        self.state = State::Gathering;
-        true
     }
 
-    /// The statistics are here, without clients.
+    /// A page of the statistics is here, without clients.
     pub(super) fn handle_stats(
         &mut self,
         stats: ServerStats,
         now: Now,
         out: &mut impl Extend<StatsdAction>,
     ) {
-        if !matches!(self.state, State::Gathering) {
+        let State::Gathering { text, next } = &mut self.state else { return };
+        if next.is_some() {
             return;
         }
+        let page = stats.next.clone();
+        text.add_page(stats, &mut self.counters, &self.options);
+        if let Some(page) = page {
+            *next = Some((page, now.instant + PAUSE));
+            return;
+        }
+        let text = mem::take(text);
+        self.counters.end_push();
         if self.options.mem_stats {
-            self.state = State::Measuring(Box::new(stats));
+            self.state = State::Measuring(text);
             out.extend([StatsdAction::Measure]);
         } else {
-            self.push(stats, None, now, out);
+            self.push(text, now, out);
         }
     }
 
@@ -161,45 +195,45 @@ impl Statsd {
         now: Now,
         out: &mut impl Extend<StatsdAction>,
     ) {
-        if let State::Measuring(stats) = &mut self.state {
-            let stats = core::mem::take(&mut **stats);
-            self.push(stats, Some(memory), now, out);
+        if let State::Measuring(text) = &mut self.state {
+            let mut text = mem::take(text);
+            text.add_memory(memory, &self.options);
+            self.push(text, now, out);
         }
     }
 
     /// Sends what is left of a push, and pushes nothing more.
     pub(super) fn stop(&mut self, out: &mut impl Extend<StatsdAction>) {
-        if let State::Sending { packets, .. } = core::mem::replace(&mut self.state, State::Waiting)
-        {
+        if let State::Sending { packets, .. } = mem::replace(&mut self.state, State::Waiting) {
             out.extend(packets.into_iter().map(StatsdAction::Send));
         }
     }
 
-    fn push(
-        &mut self,
-        stats: ServerStats,
-        memory: Option<Memory>,
-        now: Now,
-        out: &mut impl Extend<StatsdAction>,
-    ) {
-        let packets = text::packets(&self.options, &stats, &self.last, memory);
-        self.last = stats;
+    fn push(&mut self, text: Text, now: Now, out: &mut impl Extend<StatsdAction>) {
+        let packets = text.into_packets();
         let count = u32::try_from(packets.len()).unwrap_or(u32::MAX);
         let spread = self.options.interval.saturating_sub(SPARED);
         let pause = spread.checked_div(count).unwrap_or_default();
         out.extend([StatsdAction::Begin(self.options.address.as_str().into())]);
-        self.state = State::Sending { packets, pause, next: now.instant };
+        let next = now.instant;
+        self.state = State::Sending { packets, pause, next, not_before: next };
         self.send(now, out);
     }
 
     fn send(&mut self, now: Now, out: &mut impl Extend<StatsdAction>) {
-        let State::Sending { packets, pause, next } = &mut self.state else { return };
-        while *next <= now.instant
-            && let Some(packet) = packets.pop_front()
-        {
+        let State::Sending { packets, pause, next, not_before } = &mut self.state else { return };
+        if *not_before > now.instant {
+            return;
+        }
+        for _ in 0..PACKETS_MAX {
+            if *next > now.instant {
+                break;
+            }
+            let Some(packet) = packets.pop_front() else { break };
             out.extend([StatsdAction::Send(packet)]);
             *next = *next + *pause;
         }
+        *not_before = now.instant + PAUSE;
         if packets.is_empty() {
             self.state = State::Waiting;
         }
@@ -211,6 +245,13 @@ pub const PACKET_LEN_MAX: usize = 65_507;
 
 /// How much earlier than the next push the last packet goes out.
 const SPARED: Duration = Duration::from_secs(1);
+
+/// Between two pages, and between packets that are due and more than a turn sends: others have
+/// their turns meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Packets that a turn sends: well below what may wait for the thread that sends them.
+const PACKETS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::name::{ChannelName, TopicName};
+use crate::nsqd::admin::{StatsPlace, Within};
 use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, TopicStats};
 
@@ -76,10 +77,27 @@ fn machine(options: StatsdOptions) -> Statsd {
     Statsd::new(StatsdOptions { address, interval, ..options }, at(0))
 }
 
+const FIRST: Option<StatsPage> = Some(StatsPage::Topics(None));
+
+/// The packets of one push.
+fn packets(
+    options: &StatsdOptions,
+    stats: &ServerStats,
+    counters: &mut Counters,
+    memory: Option<Memory>,
+) -> VecDeque<Bytes> {
+    let mut text = Text::default();
+    text.add_page(stats.clone(), counters, options);
+    counters.end_push();
+    memory.into_iter().for_each(|memory| text.add_memory(memory, options));
+    text.into_packets()
+}
+
 /// One push whose packets go out to the last.
 fn push(statsd: &mut Statsd, now: u64, count: u64) -> Vec<String> {
     let mut out = Vec::new();
-    assert!(statsd.handle_timeout(at(now), &mut out) && out.is_empty());
+    assert_eq!(statsd.handle_timeout(at(now), &mut out), FIRST);
+    assert!(out.is_empty());
     statsd.handle_stats(stats(count), at(now), &mut out);
     if out == [StatsdAction::Measure] {
         out.clear();
@@ -155,17 +173,16 @@ fn packets_are_spread_over_the_interval() {
         StatsdOptions { mem_stats: false, udp_packet_size: 200, ..StatsdOptions::default() };
     let mut statsd = machine(options);
     let mut out = Vec::new();
-    assert_eq!(statsd.poll_timeout(), at(10_000).instant);
-    assert!(!statsd.handle_timeout(at(9_999), &mut out));
-    assert!(statsd.handle_timeout(at(10_000), &mut out));
+    assert_eq!(statsd.poll_timeout(), Some(at(10_000).instant));
+    assert_eq!(statsd.handle_timeout(at(9_999), &mut out), None);
+    assert_eq!(statsd.handle_timeout(at(10_000), &mut out), FIRST);
     statsd.handle_stats(stats(1), at(10_500), &mut out);
     assert_eq!((out.len(), sent(&out).1), (2, 1));
     let (mut times, mut now) = (vec![at(10_500).instant], at(10_500));
-    while statsd.poll_timeout() < at(20_000).instant {
-        let due = statsd.poll_timeout();
+    while let Some(due) = statsd.poll_timeout().filter(|due| *due < at(20_000).instant) {
         now = now.after(due.saturating_since(now.instant));
         let before = out.len();
-        assert!(!statsd.handle_timeout(now, &mut out));
+        assert_eq!(statsd.handle_timeout(now, &mut out), None);
         assert_eq!(out.len(), before + 1);
         times.push(now.instant);
     }
@@ -177,27 +194,133 @@ fn packets_are_spread_over_the_interval() {
         let StatsdAction::Send(packet) = action else { panic!("{action:?}") };
         assert!(packet.len() <= 200);
     }
-    assert!(statsd.handle_timeout(at(20_000), &mut out));
+    assert_eq!(statsd.handle_timeout(at(20_000), &mut out), FIRST);
 }
 
 #[test]
 fn a_push_that_is_under_way_is_not_overtaken_and_missed_ones_are_not_made_up_for() {
-    let mut statsd = machine(StatsdOptions::default());
+    let mut statsd = machine(StatsdOptions { udp_packet_size: 9999, ..StatsdOptions::default() });
     let mut out = Vec::new();
-    assert!(statsd.handle_timeout(at(10_000), &mut out));
-    assert!(!statsd.handle_timeout(at(20_000), &mut out));
+    assert_eq!(statsd.handle_timeout(at(10_000), &mut out), FIRST);
+    assert_eq!((statsd.handle_timeout(at(20_000), &mut out), statsd.poll_timeout()), (None, None));
     statsd.handle_stats(stats(1), at(20_001), &mut out);
-    assert!(!statsd.handle_timeout(at(30_000), &mut out));
-    statsd.handle_memory(Memory::default(), at(30_001), &mut out);
+    assert_eq!((statsd.handle_timeout(at(21_000), &mut out), statsd.poll_timeout()), (None, None));
+    statsd.handle_memory(Memory::default(), at(21_001), &mut out);
+    assert_eq!(sent(&out).1, 1);
     let before = out.len();
     // Neither asked for nor in time.
-    statsd.handle_memory(Memory::default(), at(30_001), &mut out);
-    statsd.handle_stats(stats(1), at(30_001), &mut out);
+    statsd.handle_memory(Memory::default(), at(21_001), &mut out);
+    statsd.handle_stats(stats(1), at(21_001), &mut out);
     assert_eq!(out.len(), before);
-    // Long overdue: the rest of the last push, then one new push.
-    assert!(statsd.handle_timeout(at(95_000), &mut out));
-    assert_eq!(statsd.poll_timeout(), at(105_000).instant);
-    assert!(!statsd.handle_timeout(at(104_999), &mut out));
+    // The next one is late. It begins at once, and the one behind it when that is due.
+    assert_eq!(statsd.poll_timeout(), Some(at(20_000).instant));
+    assert_eq!(statsd.handle_timeout(at(21_001), &mut out), FIRST);
+    statsd.handle_stats(stats(1), at(21_001), &mut out);
+    statsd.handle_memory(Memory::default(), at(21_001), &mut out);
+    assert_eq!(statsd.poll_timeout(), Some(at(30_000).instant));
+    // Long overdue: one new push.
+    assert_eq!(statsd.handle_timeout(at(95_000), &mut out), FIRST);
+    statsd.handle_stats(stats(1), at(95_000), &mut out);
+    statsd.handle_memory(Memory::default(), at(95_000), &mut out);
+    assert_eq!(statsd.poll_timeout(), Some(at(105_000).instant));
+    assert_eq!(statsd.handle_timeout(at(104_999), &mut out), None);
+}
+
+/// A page in a turn, and all that belongs to the push as a whole once.
+#[test]
+fn pages_are_gathered_one_by_one() {
+    let options = || StatsdOptions { udp_packet_size: 0, ..StatsdOptions::default() };
+    let expected = push(&mut machine(options()), 10_000, 1);
+    let (mut statsd, mut out) = (machine(options()), Vec::new());
+    let ServerStats { topics, .. } = stats(1);
+    let last = topics.len() - 1;
+    let mut asked = statsd.handle_timeout(at(10_000), &mut out);
+    for (n, topic) in topics.into_iter().enumerate() {
+        let now = at(10_000 + 10 * n as u64);
+        assert_eq!((asked, out.as_slice()), (Some(page_behind(n)), &[][..]));
+        let next = (n < last).then(|| page_behind(n + 1));
+        let due = next.as_ref().map(|_| now.after(PAUSE).instant);
+        let page = ServerStats { topics: vec![topic], next, ..ServerStats::default() };
+        statsd.handle_stats(page, now, &mut out);
+        // Not in the same turn, and not twice.
+        assert_eq!(statsd.handle_timeout(now, &mut out), None);
+        assert_eq!(statsd.poll_timeout(), due);
+        asked = statsd.handle_timeout(now.after(PAUSE), &mut out);
+        assert_eq!(statsd.handle_timeout(now.after(2 * PAUSE), &mut out), None);
+    }
+    assert_eq!(mem::take(&mut out), [StatsdAction::Measure]);
+    let memory = Memory { heap_objects: 17, ..Memory::default() };
+    statsd.handle_memory(memory, at(11_000), &mut out);
+    statsd.stop(&mut out);
+    assert_eq!(sent(&out).0, expected);
+}
+
+/// Where the page of number `n` begins, if each has one topic.
+fn page_behind(n: usize) -> StatsPage {
+    let place = |before: usize| {
+        Box::new(StatsPlace { topic: stats(1).topics[before].name, within: Within::End })
+    };
+    StatsPage::Topics(n.checked_sub(1).map(place))
+}
+
+/// Of a topic that is on several pages there are the same lines, and what is of the topic comes
+/// once.
+#[test]
+fn a_page_may_end_within_a_topic() {
+    let options = || StatsdOptions { mem_stats: false, ..StatsdOptions::default() };
+    let whole = topic("t", 1, vec![channel("a", 1), channel("b", 2), channel("c", 3)]);
+    let last = topic("u", 1, vec![channel("a", 1)]);
+    let whole_page = ServerStats { topics: vec![whole.clone(), last.clone()], ..stats(1) };
+    let mut expected: Vec<_> =
+        packets(&options(), &whole_page, &mut Counters::default(), None).into();
+    let part = |at: usize, within: Option<Within>| {
+        let channels = vec![whole.channels[at].clone()];
+        let mut topics = vec![TopicStats { channels, ..whole.clone() }];
+        topics.extend((at == 2).then(|| last.clone()));
+        let place =
+            |within| StatsPage::Topics(Some(Box::new(StatsPlace { topic: whole.name, within })));
+        ServerStats { topics, next: within.map(place), ..ServerStats::default() }
+    };
+    let behind = |name: &str| Some(Within::Channel(ChannelName::new(name).unwrap()));
+    let (mut text, mut counters) = (Text::default(), Counters::default());
+    for page in [part(0, behind("a")), part(1, behind("b")), part(2, None)] {
+        text.add_page(page, &mut counters, &options());
+    }
+    let mut cut: Vec<_> = text.into_packets().into();
+    let lines = |packets: &mut Vec<Bytes>| {
+        let text = String::from_utf8(packets.concat()).unwrap();
+        let mut lines: Vec<_> = text.lines().map(String::from).collect();
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(lines(&mut cut), lines(&mut expected));
+}
+
+#[test]
+fn a_turn_sends_so_many_packets() {
+    let options =
+        StatsdOptions { mem_stats: false, udp_packet_size: 1, ..StatsdOptions::default() };
+    let mut statsd = machine(options);
+    let topics = (0..300).map(|n| topic(&format!("t{n:03}"), 1, Vec::new())).collect();
+    let page = ServerStats { topics, ..ServerStats::default() };
+    let mut out = Vec::new();
+    assert_eq!(statsd.handle_timeout(at(10_000), &mut out), FIRST);
+    statsd.handle_stats(page, at(10_000), &mut out);
+    let mut counts = vec![sent(&out).1];
+    // The process stood still.
+    let mut now = at(60_000);
+    let mut begins = None;
+    while counts.iter().sum::<usize>() < 4 * 300 {
+        assert_eq!(begins, None);
+        out.clear();
+        begins = statsd.handle_timeout(now, &mut out);
+        counts.push(sent(&out).1);
+        assert!(statsd.poll_timeout().is_none_or(|at| at > now.instant));
+        now = now.after(PAUSE);
+    }
+    // The next one is late.
+    assert_eq!(begins, FIRST);
+    assert_eq!(counts, [1, 256, 256, 256, 256, 175]);
 }
 
 #[test]
@@ -205,13 +328,13 @@ fn packets_are_as_large_as_they_may_be() {
     for (size, count, longest) in [(0, 1, 4096), (1, 30, 80), (usize::MAX, 1, 4096)] {
         let options =
             StatsdOptions { mem_stats: false, udp_packet_size: size, ..StatsdOptions::default() };
-        let packets = text::packets(&options, &stats(1), &ServerStats::default(), None);
+        let packets = packets(&options, &stats(1), &mut Counters::default(), None);
         assert_eq!(packets.len(), count, "{size}");
         assert!(packets.iter().all(|packet| packet.len() <= longest));
     }
-    let nothing =
-        text::packets(&StatsdOptions::default(), &ServerStats::default(), &stats(1), None);
-    assert!(nothing.is_empty());
+    let nothing = ServerStats::default();
+    let options = StatsdOptions::default();
+    assert!(packets(&options, &nothing, &mut Counters::default(), None).is_empty());
 }
 
 #[test]
@@ -273,25 +396,26 @@ proptest! {
             exclude_ephemeral: false,
             ..options.clone()
         };
-        let (mut last, mut sum) = (ServerStats::default(), 0_i64);
+        let (mut counters, mut whole_counters) = <(Counters, Counters)>::default();
+        let mut sum = 0_i64;
         for count in &counts {
             let stats = stats(*count);
-            let packets = text::packets(&options, &stats, &last, memory);
-            let packets: Vec<_> =
-                packets.iter().map(|packet| core::str::from_utf8(packet).unwrap()).collect();
-            for packet in &packets {
+            let cut = packets(&options, &stats, &mut counters, memory);
+            let cut: Vec<_> =
+                cut.iter().map(|packet| core::str::from_utf8(packet).unwrap()).collect();
+            for packet in &cut {
                 prop_assert!(packet.len() <= limit || packet.matches('\n').count() == 1);
             }
-            for pair in packets.windows(2) {
+            for pair in cut.windows(2) {
                 let next = pair[1].find('\n').unwrap() + 1;
                 prop_assert!(pair[0].len() + next > limit, "there was room");
             }
-            let whole = text::packets(&all, &stats, &last, memory);
+            let whole = packets(&all, &stats, &mut whole_counters, memory);
             prop_assert_eq!(whole.len(), 1);
             let whole = core::str::from_utf8(&whole[0]).unwrap();
             let wanted = |line: &&str| !(options.exclude_ephemeral && line.contains("#ephemeral"));
             let expected: String = whole.split_inclusive('\n').filter(wanted).collect();
-            prop_assert_eq!(packets.concat(), expected);
+            prop_assert_eq!(cut.concat(), expected);
             for line in whole.lines() {
                 let (name, value) = line.rsplit_once(':').unwrap();
                 prop_assert!(name.starts_with(&options.prefix));
@@ -300,7 +424,6 @@ proptest! {
                     sum += value;
                 }
             }
-            last = stats;
         }
         prop_assert_eq!(Some(&sum.cast_unsigned()), counts.last());
     }
@@ -310,8 +433,9 @@ proptest! {
     #[test]
     fn one_push_at_a_time(options in options(), steps in prop::collection::vec(step(), 0..60)) {
         let mut statsd = machine(options);
-        let (mut now, mut count, mut last) = (at(0), 0, ServerStats::default());
-        let (mut is_gathering, mut is_measuring, mut owed) = (false, false, VecDeque::new());
+        let (mut now, mut count, mut counters) = (at(0), 0, Counters::default());
+        let (mut is_gathering, mut is_measuring) = (false, false);
+        let (mut gathered, mut owed) = <(VecDeque<_>, VecDeque<_>)>::default();
         for step in steps {
             let mut out = Vec::new();
             match step {
@@ -319,30 +443,34 @@ proptest! {
                     now = now.after(if let Step::Pass(millis) = step {
                         Duration::from_millis(millis.into())
                     } else {
-                        statsd.poll_timeout().saturating_since(now.instant)
+                        statsd.poll_timeout().map_or(Duration::ZERO, |due| due.saturating_since(now.instant))
                     });
                     let is_busy = is_gathering || is_measuring;
-                    let begins = statsd.handle_timeout(now, &mut out);
+                    let begins = statsd.handle_timeout(now, &mut out) == FIRST;
                     prop_assert!(!begins || !is_busy);
                     is_gathering |= begins;
-                    prop_assert!(statsd.poll_timeout() > now.instant, "it would be woken again at once");
+                    let is_later = statsd.poll_timeout().is_none_or(|due| due > now.instant);
+                    prop_assert!(is_later, "it would be woken again at once");
                 }
                 Step::Stats | Step::Memory => {
                     let pushes = if matches!(step, Step::Stats) {
-                        let is_asked = core::mem::take(&mut is_gathering);
+                        let is_asked = mem::take(&mut is_gathering);
                         count += u64::from(is_asked);
+                        if is_asked {
+                            let memory = statsd.options.mem_stats.then(Memory::default);
+                            let (options, stats) = (&statsd.options, stats(count));
+                            gathered = packets(options, &stats, &mut counters, memory);
+                        }
                         statsd.handle_stats(stats(count), now, &mut out);
                         is_measuring |= is_asked && statsd.options.mem_stats;
                         is_asked && !statsd.options.mem_stats
                     } else {
                         statsd.handle_memory(Memory::default(), now, &mut out);
-                        core::mem::take(&mut is_measuring)
+                        mem::take(&mut is_measuring)
                     };
                     if pushes {
                         prop_assert!(owed.is_empty());
-                        let memory = statsd.options.mem_stats.then(Memory::default);
-                        owed = text::packets(&statsd.options, &stats(count), &last, memory);
-                        last = stats(count);
+                        owed = mem::take(&mut gathered);
                         prop_assert_eq!(out.remove(0), StatsdAction::Begin("statsd:8125".into()));
                         prop_assert!(!out.is_empty(), "the first one goes out at once");
                     } else if is_measuring && matches!(step, Step::Stats) && !out.is_empty() {
@@ -371,8 +499,9 @@ proptest! {
         for round in 1..4_u64 {
             let (mut out, mut begun) = (Vec::new(), None);
             while begun.is_none() || matches!(statsd.state, State::Sending { .. }) {
-                now = now.after(statsd.poll_timeout().saturating_since(now.instant));
-                if statsd.handle_timeout(now, &mut out) {
+                let due = statsd.poll_timeout().unwrap_or(now.instant);
+                now = now.after(due.saturating_since(now.instant));
+                if statsd.handle_timeout(now, &mut out) == FIRST {
                     prop_assert_eq!(now, at(10_000 * round));
                     begun = Some(now.after(Duration::from_millis(delay)));
                     now = begun.unwrap_or(now);
