@@ -269,3 +269,32 @@ impl fmt::Display for Failure {
 }
 
 impl core::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_one_file_keeps_its_order() {
+        let append = |file| Op::Append { file, offset: 0, data: Vec::new(), sync: false };
+        let remove = |file| Op::Remove { file };
+        for (later, earlier, is_dependent) in [
+            (Op::Sync { file: 1 }, append(1), true),
+            (Op::Sync { file: 2 }, append(1), false),
+            (Op::Read { file: 1, offset: 0, len: 1 }, Op::SetAside { file: 1 }, true),
+            (remove(File::Data(1)), append(1), true),
+            (remove(File::Bad(1)), append(1), false),
+            (
+                remove(File::Deferred),
+                Op::Replace { file: File::Meta, contents: Bytes::new() },
+                false,
+            ),
+            (remove(File::Meta), Op::Replace { file: File::Meta, contents: Bytes::new() }, true),
+            (append(1), Op::RemoveAll, true),
+            (Op::RemoveAll, Op::Open, true),
+            (Op::Open, append(1), true),
+        ] {
+            assert_eq!(later.depends_on(&earlier), is_dependent, "{later:?} behind {earlier:?}");
+        }
+    }
+}

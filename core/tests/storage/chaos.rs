@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{AdminRequest, ChannelOp, Config, TopicOp};
 use sansq_core::rng::Rng;
-use sansq_core::storage::FailureKind;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
+use sansq_core::storage::{FailureKind, Request};
 use sansq_core::time::{Instant, Now};
 
 use crate::common::{Client, Frame, Node};
@@ -114,7 +114,7 @@ impl Run {
     }
 
     fn step(&mut self) {
-        match self.below(40) {
+        match self.below(43) {
             0..=11 => self.publish(),
             12..=17 => self.consume(),
             18..=21 => self.subscribe(),
@@ -133,6 +133,7 @@ impl Run {
             35 => self.pause(),
             36 | 37 => self.kill(),
             38 => self.lose_power(),
+            39..=41 => self.disk_ahead(),
             _ => self.restart(),
         }
         self.look();
@@ -284,6 +285,26 @@ impl Run {
     fn mend_disk(&mut self) {
         self.node.files.faults = Faults::default();
         self.node.release_disk();
+    }
+
+    /// The disk does one of the things that need not wait for an earlier one.
+    fn disk_ahead(&mut self) {
+        let requests = &self.node.requests;
+        let is_free = |at: &usize| {
+            let (shard, request) = &requests[*at];
+            let depends = |(of, earlier): &(usize, Request)| {
+                (of, &earlier.store) == (shard, &request.store)
+                    && request.op.depends_on(&earlier.op)
+            };
+            !requests.iter().take(*at).any(depends)
+        };
+        let free: Vec<_> = (0..requests.len()).filter(is_free).collect();
+        if !free.is_empty() {
+            let at = free[self.below(free.len() as u64) as usize];
+            let (shard, request) = self.node.requests.remove(at).unwrap();
+            let completion = self.node.files.carry_out(&request);
+            self.node.complete(shard, completion);
+        }
     }
 
     fn pause(&mut self) {

@@ -159,6 +159,19 @@ mod tests {
         assert_eq!(table.oldest(), None);
     }
 
+    /// However often it was cleared meanwhile; once it was 128 times.
+    #[test]
+    fn an_old_record_is_never_taken_for_a_new_one() {
+        let mut table = Outstanding::new();
+        let old = table.push(at(0), 0).unwrap();
+        for _ in 0..1000 {
+            table.clear();
+            let new = table.push(at(9), 0).unwrap();
+            assert_ne!(old, new);
+            assert!(!table.remove(old));
+        }
+    }
+
     proptest! {
         #[test]
         fn the_oldest_is_the_oldest(steps in prop::collection::vec(0..9_usize, 0..200)) {
