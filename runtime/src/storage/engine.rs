@@ -24,6 +24,24 @@ pub trait Storage {
 }
 
 /// Carries out the requests of one shard, as [`sansq_core::storage`] has it.
+///
+/// ```
+/// use sansq_core::storage::memory::MemoryFiles;
+/// use sansq_runtime::storage::{Desk, Engine};
+///
+/// /// Keeps everything as long as the server runs.
+/// struct Memory(MemoryFiles);
+///
+/// impl Engine for Memory {
+///     fn run(mut self, desk: Desk) {
+///         let (mut batch, mut completions) = (Vec::new(), Vec::new());
+///         while desk.wait(&mut batch) {
+///             completions.extend(batch.drain(..).map(|request| self.0.carry_out(&request)));
+///             desk.report(&mut completions);
+///         }
+///     }
+/// }
+/// ```
 pub trait Engine: Send + 'static {
     /// Takes requests from `desk` and reports their completions there, until there will be none any
     /// more. It has a thread for itself, which may wait for whatever it likes; completions may be
