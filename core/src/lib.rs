@@ -113,6 +113,7 @@ pub mod nsqlookupd;
 pub mod options;
 pub mod protocol;
 pub mod rng;
+mod secret;
 pub mod storage;
 pub mod time;
 pub mod transmit;

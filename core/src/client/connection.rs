@@ -27,12 +27,13 @@ use core::time::Duration;
 
 use super::error::{ConnectionError, readable};
 use super::frame::{self, Frame, Received};
-use super::options::{Asked, ConnectionOptions, Secret};
+use super::options::{Asked, ConnectionOptions};
 use crate::message::MESSAGE_ID_LEN;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::encode;
 use crate::protocol::frame::{HEARTBEAT, OK};
 use crate::protocol::json::{DecodeError, Fields};
+use crate::secret::Secret;
 use crate::time::{Instant, Now};
 
 #[cfg(not(feature = "upgrade"))]

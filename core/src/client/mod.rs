@@ -103,6 +103,7 @@ pub mod pool;
 pub mod producer;
 mod transactions;
 
+pub use crate::secret::Secret;
 pub use actions::{
     CallId, Dial, DialId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
     PublishId,
@@ -123,6 +124,6 @@ pub use frame::{Frame, FrameError, Received};
 pub use machine::ClientMachine;
 #[cfg(feature = "upgrade")]
 pub use options::Upgrades;
-pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, Secret, USER_AGENT};
+pub use options::{ConnectionOptions, InvalidOption, MAX_FRAME_SIZE, USER_AGENT};
 pub use pool::{PoolOptions, ProducerPool, RetryPolicy};
 pub use producer::{Producer, ProducerOptions, PublishStats};

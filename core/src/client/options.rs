@@ -10,6 +10,7 @@ use core::time::Duration;
 use crate::protocol::encode;
 use crate::protocol::json;
 #[cfg(feature = "upgrade")]
+use crate::secret::Secret;
 use crate::upgrade::ClientTls;
 
 /// The settings of one connection, with NSQ's names and go-nsq's defaults.
@@ -100,7 +101,7 @@ impl ConnectionOptions {
         if self.sample_rate > SAMPLE_RATE_MAX {
             return invalid("sample_rate", "must be 0 to 99");
         }
-        if self.auth_secret.as_ref().is_some_and(|secret| !secret.is_sendable()) {
+        if self.auth_secret.as_ref().is_some_and(|secret| !is_sendable(secret)) {
             return invalid("auth_secret", "must have 1 to 65536 bytes");
         }
         if self.dial_timeout.is_zero() {
@@ -237,30 +238,9 @@ fn millis(interval: Duration) -> i64 {
     i64::try_from(interval.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A secret that stays out of logs: its `Debug` does not show it.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `secret`.
-    pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
-    }
-
-    /// The secret itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    fn is_sendable(&self) -> bool {
-        (1..=SECRET_LEN_MAX).contains(&self.0.len())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
+/// Whether a server takes a secret of this length.
+fn is_sendable(secret: &Secret) -> bool {
+    (1..=SECRET_LEN_MAX).contains(&secret.expose().len())
 }
 
 /// An option is out of its range.

@@ -13,8 +13,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::client::Secret;
 use crate::protocol::json::Fields;
+use crate::secret::Secret;
 
 /// A request to carry out.
 #[derive(Clone, Debug, Eq, PartialEq)]

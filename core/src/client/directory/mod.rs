@@ -27,11 +27,11 @@ use core::time::Duration;
 
 use super::actions::{CallId, NetActions};
 use super::backoff::Backoff;
-use super::options::Secret;
 use crate::http::call::{Call, CallResult, Url, UrlError, push_form_value};
 use crate::log::{Level, OneLine};
 use crate::name::TopicName;
 use crate::rng::Rng;
+use crate::secret::Secret;
 use crate::time::{Instant, Now};
 
 mod answer;

@@ -446,7 +446,7 @@ fn a_broker_that_refuses_the_client_fails_what_waits() {
 
 #[test]
 fn a_wrong_secret_fails_what_waits() {
-    let secret = Some(super::super::Secret::new("s"));
+    let secret = Some(crate::secret::Secret::new("s"));
     let connection = ConnectionOptions { auth_secret: secret, ..ConnectionOptions::default() };
     let mut rig = Rig::new(ProducerOptions { connection, ..ProducerOptions::default() });
     rig.publish("a").unwrap();

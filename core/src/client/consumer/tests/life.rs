@@ -420,7 +420,7 @@ fn all_nsqlookupds_are_asked_and_what_they_name_is_joined() {
 #[test]
 fn nsqlookupds_get_the_secret_unless_it_is_kept_from_them() {
     for (lookupd_authorization, is_sent) in [(true, true), (false, false)] {
-        let auth_secret = Some(super::super::super::options::Secret::new("s"));
+        let auth_secret = Some(crate::secret::Secret::new("s"));
         let connection = ConnectionOptions { auth_secret, ..ConnectionOptions::default() };
         let options = ConsumerOptions { connection, lookupd_authorization, ..Default::default() };
         let mut rig = Rig::new(options);
