@@ -6,10 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::actions::Batch;
-use super::shard::TooMany;
-use super::stats::ServerStats;
-use super::topic::NotPublished;
+use super::publish::{Batch, NotPublished, TooMany};
+use super::stats::{ServerStats, StatsFilter};
 use crate::name::{ChannelName, TopicName};
 
 /// What an administrator or an HTTP publisher asks for (http-and-ops.md section 2).
@@ -66,59 +64,6 @@ pub enum ChannelOp {
     Pause,
     /// Go on delivering.
     Unpause,
-}
-
-/// Which part of the statistics is wanted.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct StatsFilter {
-    /// This topic only. A text that is no valid name matches nothing, which the HTTP mapping sees
-    /// to.
-    pub topic: Option<TopicName>,
-    /// Only channels of this name, and topics that have one.
-    pub channel: Option<ChannelName>,
-    /// With every channel's clients and all producers.
-    pub include_clients: bool,
-    /// Only so much as a turn has time for, beginning here; `None` for everything at once.
-    /// [`ServerStats::next`] of the answer says where to go on.
-    pub page: Option<StatsPage>,
-}
-
-/// Where a page of the statistics begins: topics come by name, then producers.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum StatsPage {
-    /// Behind this place, or at the first topic.
-    Topics(Option<Box<StatsPlace>>),
-    /// At this slot of each shard's table of producers, without topics.
-    Producers(u32),
-}
-
-/// The place at which a page of the statistics ends. Places on different shards are in the order of
-/// their topics.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct StatsPlace {
-    pub(super) topic: TopicName,
-    pub(super) within: Within,
-}
-
-/// A place in the statistics of a topic.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Within {
-    /// Behind this channel.
-    Channel(ChannelName),
-    /// At the consumers of this channel, from this slot of its table on.
-    Consumers(ChannelName, u32),
-    /// Behind the topic.
-    End,
-}
-
-impl StatsPage {
-    /// Whether a part of a topic is still to come.
-    pub(super) fn is_within_topic(&self) -> bool {
-        match self {
-            Self::Topics(Some(place)) => !matches!(place.within, Within::End),
-            Self::Topics(None) | Self::Producers(_) => false,
-        }
-    }
 }
 
 /// The answer to an [`AdminRequest`].

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::statsd::StatsdOptions;
 use crate::protocol::command::Limits;
 
 /// The options of an nsqd that its machines act on.
@@ -222,6 +221,38 @@ pub(super) fn cut_identity(mut text: String) -> String {
     }
     text.shrink_to_fit();
     text
+}
+
+/// What an operator decides about statsd, by the names of the flags without `statsd-`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StatsdOptions {
+    /// Where statsd listens, as `host:port`; empty for nowhere.
+    pub address: String,
+    /// What names begin with: as it is, so see [`statsd_prefix`](super::statsd_prefix).
+    pub prefix: String,
+    /// The time between two pushes, above one second.
+    pub interval: Duration,
+    /// Whether figures of the process's memory are pushed.
+    pub mem_stats: bool,
+    /// Bytes of a packet, up to [`PACKET_LEN_MAX`](super::PACKET_LEN_MAX); 0 for 4096. A line that is longer is a packet
+    /// by itself.
+    pub udp_packet_size: usize,
+    /// Whether ephemeral topics and channels are left out.
+    pub exclude_ephemeral: bool,
+}
+
+impl Default for StatsdOptions {
+    /// The reference's defaults.
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            prefix: String::from("nsq."),
+            interval: Duration::from_secs(60),
+            mem_stats: true,
+            udp_packet_size: 508,
+            exclude_ephemeral: false,
+        }
+    }
 }
 
 impl Default for Config {

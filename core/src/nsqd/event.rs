@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
-use super::actions::Peer;
+use super::ids::Peer;
 use super::lookup_peer::LookupPeerEvent;
 use crate::log::Level;
 use crate::name::{ChannelName, TopicName};

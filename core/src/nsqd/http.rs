@@ -19,10 +19,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::actions::Batch;
-use super::admin::{AdminError, AdminReply, AdminRequest, ChannelOp, Info, StatsFilter, TopicOp};
+use super::admin::{AdminError, AdminReply, AdminRequest, ChannelOp, Info, TopicOp};
 use super::config::{Config, TlsRequired};
-use super::stats::{ClientStats, ServerStats};
+use super::publish::Batch;
+pub use super::stats::Memory;
+use super::stats::{ClientStats, ServerStats, StatsFilter};
 use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
 use crate::input::READ_LEN_MAX;
 use crate::log::OneLine;
@@ -165,39 +166,6 @@ pub struct Context {
     /// The process's memory, if the platform tells. `None` is shown as zeros: tools expect the
     /// members.
     pub memory: Option<Memory>,
-}
-
-/// The process's memory.
-///
-/// The reference's five figures of its garbage collector (`gc_pause_usec_100`, `gc_pause_usec_99`,
-/// `gc_pause_usec_95`, `next_gc_bytes`, `gc_total_runs`) have no meaning here and are shown as 0.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Memory {
-    /// Allocations that live, 0 if unknown.
-    pub heap_objects: u64,
-    /// Bytes that the allocator keeps and nobody uses, 0 if unknown.
-    pub heap_idle_bytes: u64,
-    /// Bytes in use; the resident set is a fair approximation.
-    pub heap_in_use_bytes: u64,
-    /// Bytes given back to the system, 0 if unknown.
-    pub heap_released_bytes: u64,
-}
-
-impl Memory {
-    /// The members in the order of both forms.
-    pub(super) const fn figures(self) -> [(&'static str, u64); 9] {
-        [
-            ("heap_objects", self.heap_objects),
-            ("heap_idle_bytes", self.heap_idle_bytes),
-            ("heap_in_use_bytes", self.heap_in_use_bytes),
-            ("heap_released_bytes", self.heap_released_bytes),
-            ("gc_pause_usec_100", 0),
-            ("gc_pause_usec_99", 0),
-            ("gc_pause_usec_95", 0),
-            ("next_gc_bytes", 0),
-            ("gc_total_runs", 0),
-        ]
-    }
 }
 
 /// The most bytes of a request's body that [`parse`] wants. A body that has more, or a

@@ -21,7 +21,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::actions::{ReplyToken, ShardId};
+use super::ids::{ReplyToken, ShardId};
 use super::registry::Registry;
 use crate::storage::{Failure, RequestId, RequestIds};
 use crate::time::{Instant, Now};

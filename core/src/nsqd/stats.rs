@@ -1,12 +1,11 @@
 //! Snapshots of what there is and what it did (http-and-ops.md section 2.8).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::actions::{Peer, ShardId};
-use super::admin::StatsPage;
+use super::ids::{Peer, ShardId};
 use super::latency::{Histogram, LatencyStats};
-use super::shard::Refusals;
 use crate::name::{ChannelName, TopicName};
 
 /// The broker, or one shard's part of it.
@@ -266,5 +265,100 @@ impl TlsInfo {
             0xc02b => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into(),
             number => alloc::format!("Unknown {number}"),
         }
+    }
+}
+
+/// Which part of the statistics is wanted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StatsFilter {
+    /// This topic only. A text that is no valid name matches nothing, which the HTTP mapping sees
+    /// to.
+    pub topic: Option<TopicName>,
+    /// Only channels of this name, and topics that have one.
+    pub channel: Option<ChannelName>,
+    /// With every channel's clients and all producers.
+    pub include_clients: bool,
+    /// Only so much as a turn has time for, beginning here; `None` for everything at once.
+    /// [`ServerStats::next`] of the answer says where to go on.
+    pub page: Option<StatsPage>,
+}
+
+/// Where a page of the statistics begins: topics come by name, then producers.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum StatsPage {
+    /// Behind this place, or at the first topic.
+    Topics(Option<Box<StatsPlace>>),
+    /// At this slot of each shard's table of producers, without topics.
+    Producers(u32),
+}
+
+impl StatsPage {
+    /// Whether a part of a topic is still to come.
+    pub(super) fn is_within_topic(&self) -> bool {
+        match self {
+            Self::Topics(Some(place)) => !matches!(place.within, Within::End),
+            Self::Topics(None) | Self::Producers(_) => false,
+        }
+    }
+}
+
+/// The place at which a page of the statistics ends. Places on different shards are in the order of
+/// their topics.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct StatsPlace {
+    pub(super) topic: TopicName,
+    pub(super) within: Within,
+}
+
+/// A place in the statistics of a topic.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Within {
+    /// Behind this channel.
+    Channel(ChannelName),
+    /// At the consumers of this channel, from this slot of its table on.
+    Consumers(ChannelName, u32),
+    /// Behind the topic.
+    End,
+}
+
+/// How often something was refused because of a limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Refusals {
+    /// Topics that were not made.
+    pub topics: u64,
+    /// Channels that were not made.
+    pub channels: u64,
+}
+
+/// The process's memory.
+///
+/// The reference's five figures of its garbage collector (`gc_pause_usec_100`, `gc_pause_usec_99`,
+/// `gc_pause_usec_95`, `next_gc_bytes`, `gc_total_runs`) have no meaning here and are shown as 0.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Memory {
+    /// Allocations that live, 0 if unknown.
+    pub heap_objects: u64,
+    /// Bytes that the allocator keeps and nobody uses, 0 if unknown.
+    pub heap_idle_bytes: u64,
+    /// Bytes in use; the resident set is a fair approximation.
+    pub heap_in_use_bytes: u64,
+    /// Bytes given back to the system, 0 if unknown.
+    pub heap_released_bytes: u64,
+}
+
+impl Memory {
+    /// The members in the order of both forms.
+    pub(in crate::nsqd) const fn figures(self) -> [(&'static str, u64); 9] {
+        [
+            ("heap_objects", self.heap_objects),
+            ("heap_idle_bytes", self.heap_idle_bytes),
+            ("heap_in_use_bytes", self.heap_in_use_bytes),
+            ("heap_released_bytes", self.heap_released_bytes),
+            ("gc_pause_usec_100", 0),
+            ("gc_pause_usec_99", 0),
+            ("gc_pause_usec_95", 0),
+            ("next_gc_bytes", 0),
+            ("gc_total_runs", 0),
+        ]
     }
 }

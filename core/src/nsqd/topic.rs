@@ -15,17 +15,14 @@
 //! An ephemeral topic drops what does not fit and says OK. What waits is bounded by the publishers:
 //! each may have [`PENDING_REPLIES_MAX`](super::config::PENDING_REPLIES_MAX) commands unanswered.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::actions::{Batch, Origin, Publish};
 use super::backlog::{Backlog, BacklogOutput, Beyond, Run};
-use super::shard::TooMany;
+use super::publish::{Batch, NotPublished, Origin, Publish};
 use crate::arena::ChannelId;
 use crate::message::{IdGenerator, Message, RecordId};
 use crate::name::TopicName;
@@ -72,31 +69,6 @@ pub trait TopicOutput: BacklogOutput {
     fn accepted(&mut self, origin: Origin);
     /// Tells a publisher that its publish is refused.
     fn refuse(&mut self, origin: Origin, why: NotPublished);
-}
-
-/// Why a publish was not accepted.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum NotPublished {
-    /// The disk failed, in the operating system's words.
-    Disk(Box<str>),
-    /// The topic is being deleted, or the broker stops.
-    Exiting,
-    /// There was no room for as long as a publish may wait.
-    Full,
-    /// The topic would be one too many.
-    TooMany(TooMany),
-}
-
-impl fmt::Display for NotPublished {
-    /// The reason as an error frame has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Disk(text) => text,
-            Self::Exiting => "exiting",
-            Self::Full => "queue full",
-            Self::TooMany(why) => return why.fmt(f),
-        })
-    }
 }
 
 /// How much was published.

@@ -1,13 +1,13 @@
 //! IDENTIFY: what it changes, and what it is answered (nsqd-protocol.md section 8).
 
-use super::{Connection, Identity, Reply};
+use super::settings::Upgrades;
+use super::{Connection, ConnectionOutput, Identity, Reply};
 use crate::log::{self, SHOWN_LEN_MAX};
-use crate::nsqd::actions::Actions;
 use crate::nsqd::config::{Config, cut_identity as cut};
 use crate::nsqd::event::Event;
 use crate::nsqd::line::Nearness;
 use crate::protocol::error::ProtocolError;
-use crate::protocol::identify::{Identify, Upgrades};
+use crate::protocol::identify::Identify;
 use crate::time::Now;
 
 impl Connection {
@@ -17,10 +17,10 @@ impl Connection {
         body: &[u8],
         config: &Config,
         now: Now,
-        out: &mut Actions,
+        out: &mut impl ConnectionOutput,
     ) -> Result<(), ProtocolError> {
         let identify = Identify::decode(body)?;
-        out.events.push(Event::Identified(self.peer, log::beginning(body, SHOWN_LEN_MAX)));
+        out.event(Event::Identified(self.peer, log::beginning(body, SHOWN_LEN_MAX)));
         let mut settings = self.settings;
         settings.apply(&identify, config)?;
         let upgrades = self.possible(Upgrades::asked(&identify, config)?);

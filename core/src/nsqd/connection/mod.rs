@@ -18,6 +18,8 @@
 //! Source: nsqd-protocol.md sections 2, 5, 8 and 9.
 
 mod identify;
+mod output;
+mod settings;
 // Without the feature there is nothing to upgrade to, and the same methods do nothing.
 #[cfg_attr(not(feature = "upgrade"), path = "plain.rs")]
 mod upgrade;
@@ -29,9 +31,11 @@ use alloc::vec::Vec;
 
 use bytes::{Buf, BytesMut};
 
+pub(super) use self::output::ConnectionOutput;
+pub use self::output::{Close, ReadState};
+use self::settings::Settings;
 use self::upgrade::Upgrade;
 pub(super) use self::upgrade::Workspace;
-use super::actions::{Actions, Close, Peer, ReadState};
 use super::auth::{ClientAuth, Facts};
 use super::config::{
     ALLOWANCE_LEN, COMMAND_DEADLINE_WITHOUT_HEARTBEAT, Config, LINGER, MAGIC_DEADLINE,
@@ -39,6 +43,7 @@ use super::config::{
     WRITE_DEADLINE_WITHOUT_HEARTBEAT,
 };
 use super::event::{ClientFailure, Event};
+use super::ids::Peer;
 use super::line::Nearness;
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
 use crate::message::{Bodies, Message};
@@ -49,9 +54,12 @@ use crate::protocol::frame::{
     CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
     push_frame, push_message,
 };
-use crate::protocol::identify::Settings;
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
+
+/// A connection on its way to another shard.
+#[derive(Debug)]
+pub struct Detached(pub(in crate::nsqd) Box<Connection>);
 
 /// One client's connection.
 #[derive(Debug)]
@@ -241,7 +249,7 @@ impl Connection {
         config: &Config,
         bodies: &mut Bodies,
         now: Now,
-        out: &mut Actions,
+        out: &mut impl ConnectionOutput,
     ) -> Option<Command> {
         if self.phase == Phase::Magic && !self.take_magic(input, now, out) {
             return None;
@@ -275,7 +283,7 @@ impl Connection {
                 None
             }
             Err(DecodeError::LineTooLong) => {
-                out.events.push(Event::ClientFailed(self.peer, ClientFailure::LineTooLong));
+                out.event(Event::ClientFailed(self.peer, ClientFailure::LineTooLong));
                 self.end(now, out);
                 None
             }
@@ -337,8 +345,8 @@ impl Connection {
     }
 
     /// The client has had enough time for what it began to send.
-    pub(super) fn give_up_input(&mut self, now: Now, out: &mut Actions) {
-        out.events.push(Event::ClientFailed(self.peer, ClientFailure::ReadDeadline));
+    pub(super) fn give_up_input(&mut self, now: Now, out: &mut impl ConnectionOutput) {
+        out.event(Event::ClientFailed(self.peer, ClientFailure::ReadDeadline));
         match self.decoder.interrupted() {
             Some(error) => self.refuse(error, now, out),
             None => self.end(now, out),
@@ -347,9 +355,14 @@ impl Connection {
 
     /// Tells the client that it is refused. The shard makes the topic that some refused commands
     /// create.
-    pub(super) fn refuse(&mut self, error: ProtocolError, now: Now, out: &mut Actions) {
+    pub(super) fn refuse(
+        &mut self,
+        error: ProtocolError,
+        now: Now,
+        out: &mut impl ConnectionOutput,
+    ) {
         self.creates = error.creates().map(Box::new);
-        out.events.push(Event::ClientRefused(self.peer, error.clone()));
+        out.event(Event::ClientRefused(self.peer, error.clone()));
         let fatal = error.is_fatal();
         self.respond(Reply::Error(error), now, out);
         if fatal {
@@ -358,7 +371,7 @@ impl Connection {
     }
 
     /// Answers a command, behind the answers that earlier commands still wait for.
-    pub(super) fn respond(&mut self, reply: Reply, now: Now, out: &mut Actions) {
+    pub(super) fn respond(&mut self, reply: Reply, now: Now, out: &mut impl ConnectionOutput) {
         if self.replies.is_empty() {
             self.write_reply(&reply, now, out);
         } else {
@@ -392,11 +405,17 @@ impl Connection {
     }
 
     /// Answers the command that holds `slot`. An answer to a slot that is gone is ignored.
-    pub(super) fn complete(&mut self, slot: u64, reply: Reply, now: Now, out: &mut Actions) {
+    pub(super) fn complete(
+        &mut self,
+        slot: u64,
+        reply: Reply,
+        now: Now,
+        out: &mut impl ConnectionOutput,
+    ) {
         let Some(at) = slot.checked_sub(self.first_slot) else { return };
         let Some(place) = self.replies.get_mut(at as usize) else { return };
         if let Reply::Error(error) = &reply {
-            out.events.push(Event::ClientRefused(self.peer, error.clone()));
+            out.event(Event::ClientRefused(self.peer, error.clone()));
         }
         if let Slot::Publish { count_at: Some(at), messages } = *place
             && matches!(reply, Reply::Ok)
@@ -427,10 +446,10 @@ impl Connection {
     }
 
     /// Lets a driver that was told to wait go on reading, if nothing is in the way any more.
-    pub(super) fn resume(&mut self, out: &mut Actions) {
+    pub(super) fn resume(&mut self, out: &mut impl ConnectionOutput) {
         if self.waits && !self.is_waiting() {
             self.waits = false;
-            out.resume.push(self.id);
+            out.resume(self.id);
         }
     }
 
@@ -464,7 +483,12 @@ impl Connection {
     }
 
     /// Sends a message. Returns whether the connection takes another one now.
-    pub(super) fn deliver(&mut self, message: &Message, now: Now, out: &mut Actions) -> bool {
+    pub(super) fn deliver(
+        &mut self,
+        message: &Message,
+        now: Now,
+        out: &mut impl ConnectionOutput,
+    ) -> bool {
         push_message(&mut self.transmit, message);
         let len = FRAME_HEADER_LEN + MESSAGE_HEADER_LEN + message.body.len();
         self.stir();
@@ -496,7 +520,7 @@ impl Connection {
     }
 
     /// The peer sends nothing more. An unfinished command is answered, then the connection ends.
-    pub(super) fn handle_eof(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn handle_eof(&mut self, now: Now, out: &mut impl ConnectionOutput) {
         if self.is_asking() {
             // The command that waits for an auth server's word is complete, and is answered.
             self.ended_asking = true;
@@ -519,7 +543,7 @@ impl Connection {
     }
 
     /// The auth servers have been asked, and what waited for them is done.
-    pub(super) fn handle_asked(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn handle_asked(&mut self, now: Now, out: &mut impl ConnectionOutput) {
         if self.is_open() && !self.is_asking() {
             // It was the broker that kept the client waiting.
             self.restart_read_deadline(now);
@@ -552,7 +576,7 @@ impl Connection {
     }
 
     /// Ends the connection once what is owed is sent.
-    pub(super) fn end(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn end(&mut self, now: Now, out: &mut impl ConnectionOutput) {
         if self.phase == Phase::Closed {
             return;
         }
@@ -567,10 +591,10 @@ impl Connection {
     }
 
     /// Looks at the deadlines.
-    pub(super) fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn handle_timeout(&mut self, now: Now, out: &mut impl ConnectionOutput) {
         let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.instant);
         if due(self.write_deadline) {
-            out.events.push(Event::ClientFailed(self.peer, ClientFailure::WriteDeadline));
+            out.event(Event::ClientFailed(self.peer, ClientFailure::WriteDeadline));
             return self.close(Close::Now, now, out);
         }
         if due(self.read_deadline) {
@@ -600,9 +624,14 @@ impl Connection {
         [self.next_heartbeat, self.read_deadline, self.write_deadline].into_iter().flatten().min()
     }
 
-    fn take_magic(&mut self, input: &mut BytesMut, now: Now, out: &mut Actions) -> bool {
+    fn take_magic(
+        &mut self,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut impl ConnectionOutput,
+    ) -> bool {
         let Some(magic) = input.first_chunk::<4>().copied() else { return false };
-        out.events.push(Event::Magic(self.peer, magic));
+        out.event(Event::Magic(self.peer, magic));
         if &magic != MAGIC_V2 {
             self.phase = Phase::Open;
             self.write_reply(
@@ -632,7 +661,7 @@ impl Connection {
             || self.share.wants.is_some()
     }
 
-    fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut Actions) {
+    fn write_reply(&mut self, reply: &Reply, now: Now, out: &mut impl ConnectionOutput) {
         let before = self.transmit.len();
         match reply {
             Reply::CloseWait => push_frame(&mut self.transmit, FrameType::Response, CLOSE_WAIT),
@@ -651,7 +680,7 @@ impl Connection {
     }
 
     /// Takes note of bytes that were appended to `transmit`.
-    fn owe(&mut self, bytes: usize, now: Now, out: &mut Actions) {
+    fn owe(&mut self, bytes: usize, now: Now, out: &mut impl ConnectionOutput) {
         if self.owed == 0 {
             self.write_deadline = Some(now.instant + self.write_patience());
         }
@@ -660,10 +689,10 @@ impl Connection {
     }
 
     /// Tells the driver that there is something to send.
-    fn announce(&mut self, out: &mut Actions) {
+    fn announce(&mut self, out: &mut impl ConnectionOutput) {
         if !self.announced {
             self.announced = true;
-            out.transmit.push(self.id);
+            out.transmit(self.id);
         }
     }
 
@@ -672,7 +701,7 @@ impl Connection {
         self.settings.heartbeat_interval.unwrap_or(WRITE_DEADLINE_WITHOUT_HEARTBEAT)
     }
 
-    fn close(&mut self, how: Close, now: Now, out: &mut Actions) {
+    fn close(&mut self, how: Close, now: Now, out: &mut impl ConnectionOutput) {
         if how == Close::AfterSending {
             self.say_farewell(out);
             self.read_deadline = Some(now.instant + LINGER);
@@ -684,6 +713,6 @@ impl Connection {
         // Answers that other shards still give would be sent behind the close.
         self.first_slot += self.replies.len() as u64;
         self.replies.clear();
-        out.close.push((self.id, how));
+        out.close(self.id, how);
     }
 }

@@ -2,11 +2,10 @@
 
 use bytes::BytesMut;
 
-use super::Connection;
-use crate::nsqd::actions::Actions;
+use super::settings::Upgrades;
+use super::{Connection, ConnectionOutput};
 use crate::nsqd::config::Config;
 use crate::nsqd::stats::TlsInfo;
-use crate::protocol::identify::Upgrades;
 use crate::time::Now;
 use crate::transmit::Transmit;
 
@@ -23,9 +22,16 @@ impl Connection {
         asked
     }
 
-    pub(super) const fn upgrade(&self, _: Upgrades, _: &Config, _: Now, _: &mut Actions) {}
+    pub(super) const fn upgrade(
+        &self,
+        _: Upgrades,
+        _: &Config,
+        _: Now,
+        _: &mut impl ConnectionOutput,
+    ) {
+    }
 
-    pub(super) const fn climb(&self, _: Now, _: &mut Actions) {}
+    pub(super) const fn climb(&self, _: Now, _: &mut impl ConnectionOutput) {}
 
     pub(in crate::nsqd) const fn layers(&self) -> usize {
         0
@@ -70,18 +76,23 @@ impl Connection {
         _: &mut BytesMut,
         _: &mut BytesMut,
         _: Now,
-        _: &mut Actions,
+        _: &mut impl ConnectionOutput,
     ) -> bool {
         false
     }
 
-    pub(super) const fn fail_handshake(&self, _: &str, _: Now, _: &mut Actions) -> bool {
+    pub(super) const fn fail_handshake(
+        &self,
+        _: &str,
+        _: Now,
+        _: &mut impl ConnectionOutput,
+    ) -> bool {
         false
     }
 
     pub(super) const fn encode(&self, _: &mut Transmit, _: &mut Workspace) {}
 
-    pub(super) const fn say_farewell(&self, _: &mut Actions) {}
+    pub(super) const fn say_farewell(&self, _: &mut impl ConnectionOutput) {}
 
     pub(super) const fn rest(&self) {}
 

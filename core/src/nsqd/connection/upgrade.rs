@@ -15,14 +15,13 @@ use alloc::format;
 
 use bytes::BytesMut;
 
-use super::{Connection, Phase, Reply};
+use super::settings::Upgrades;
+use super::{Connection, ConnectionOutput, Phase, Reply};
 use crate::input::Inputs;
-use crate::nsqd::actions::Actions;
 use crate::nsqd::config::{Config, HANDSHAKE_DEADLINE};
 use crate::nsqd::event::{ClientFailure, Event};
 use crate::nsqd::stats::TlsInfo;
 use crate::protocol::error::{ErrorCode, ProtocolError};
-use crate::protocol::identify::Upgrades;
 use crate::time::Now;
 use crate::transmit::Transmit;
 use crate::upgrade::{Decoded, Layer, Scratch, ServerTls, Stack, Tls, UpgradeError};
@@ -76,7 +75,7 @@ impl Connection {
         upgrades: Upgrades,
         config: &Config,
         now: Now,
-        out: &mut Actions,
+        out: &mut impl ConnectionOutput,
     ) {
         let packing = match upgrades {
             Upgrades { snappy: true, .. } => Some(Layer::Snappy),
@@ -91,7 +90,7 @@ impl Connection {
     }
 
     /// Takes the next steps of the ladder, if there is one and nothing is in the way.
-    pub(super) fn climb(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn climb(&mut self, now: Now, out: &mut impl ConnectionOutput) {
         if !self.replies.is_empty() || !self.is_open() {
             return;
         }
@@ -109,7 +108,7 @@ impl Connection {
             self.owed =
                 (self.owed + self.transmit.len() + upgrade.wire.len()).saturating_sub(before);
             if let Some(tls) = ladder.tls.take() {
-                out.events.push(Event::Upgrading(self.peer, Layer::Tls));
+                out.event(Event::Upgrading(self.peer, Layer::Tls));
                 match Tls::server(&tls) {
                     Ok(tls) => upgrade.stack.push_tls(tls),
                     Err(error) => return self.refuse_upgrade(&error.into(), now, out),
@@ -118,7 +117,7 @@ impl Connection {
                 return;
             }
             if let Some(layer) = ladder.packing.take() {
-                out.events.push(Event::Upgrading(self.peer, layer));
+                out.event(Event::Upgrading(self.peer, layer));
                 let early = core::mem::take(&mut upgrade.plain);
                 upgrade.stack.push_packing(layer, early);
                 self.write_reply(&Reply::Ok, now, out);
@@ -213,7 +212,7 @@ impl Connection {
         wire: &mut BytesMut,
         plain: &mut BytesMut,
         now: Now,
-        out: &mut Actions,
+        out: &mut impl ConnectionOutput,
     ) -> bool {
         if self.phase != Phase::Open || self.is_waiting() {
             return false;
@@ -244,7 +243,7 @@ impl Connection {
             }
             Err(error) => {
                 let failure = ClientFailure::Layer(error);
-                out.events.push(Event::ClientFailed(self.peer, failure));
+                out.event(Event::ClientFailed(self.peer, failure));
                 if let Some(error) = self.decoder.interrupted() {
                     self.creates = error.creates().map(Box::new);
                     self.respond(Reply::Error(error), now, out);
@@ -256,7 +255,12 @@ impl Connection {
     }
 
     /// Gives up a handshake, if one is under way. Returns whether it was.
-    pub(super) fn fail_handshake(&mut self, why: &str, now: Now, out: &mut Actions) -> bool {
+    pub(super) fn fail_handshake(
+        &mut self,
+        why: &str,
+        now: Now,
+        out: &mut impl ConnectionOutput,
+    ) -> bool {
         let fails = self.is_handshaking() && self.phase == Phase::Open;
         if fails {
             self.refuse_plainly(why, now, out);
@@ -264,12 +268,12 @@ impl Connection {
         fails
     }
 
-    fn refuse_upgrade(&mut self, error: &UpgradeError, now: Now, out: &mut Actions) {
+    fn refuse_upgrade(&mut self, error: &UpgradeError, now: Now, out: &mut impl ConnectionOutput) {
         self.refuse_plainly(&format!("{error}"), now, out);
     }
 
     /// Says in plain text, behind what TLS has said, that there will be no TLS (section 8.4).
-    fn refuse_plainly(&mut self, why: &str, now: Now, out: &mut Actions) {
+    fn refuse_plainly(&mut self, why: &str, now: Now, out: &mut impl ConnectionOutput) {
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.stack = Stack::new();
             upgrade.ladder = None;
@@ -296,7 +300,7 @@ impl Connection {
     }
 
     /// Has the layers say that nothing more comes, behind everything that is owed.
-    pub(super) fn say_farewell(&mut self, out: &mut Actions) {
+    pub(super) fn say_farewell(&mut self, out: &mut impl ConnectionOutput) {
         if let Some(upgrade) = &mut self.upgrade {
             upgrade.ends = true;
             self.announce(out);

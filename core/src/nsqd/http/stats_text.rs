@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::{Context, StatsForm, health};
 use crate::duration::go_duration;
 use crate::log::OneLine;
-use crate::nsqd::actions::Peer;
+use crate::nsqd::ids::Peer;
 use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, TopicStats};
 use crate::version::{NSQ_VERSION, SANSQ_VERSION};

@@ -1,8 +1,8 @@
 use super::*;
-use crate::nsqd::actions::Peer;
+use crate::nsqd::ids::Peer;
 use crate::nsqd::latency::LatencyStats;
+use crate::nsqd::publish::NotPublished;
 use crate::nsqd::stats::{ChannelStats, TopicStats};
-use crate::nsqd::topic::NotPublished;
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec;

@@ -7,11 +7,12 @@ use super::Shard;
 use super::precreate::Creator;
 use crate::arena::TopicId;
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::actions::{
-    Actions, Collector, Origin, Publish, ReplyToken, ShardId, ShardMessage,
-};
+use crate::nsqd::actions::Actions;
 use crate::nsqd::admin::{AdminError, AdminReply, AdminRequest, ChannelOp, Info, TopicOp};
+use crate::nsqd::ids::{ReplyToken, ShardId};
+use crate::nsqd::publish::{Origin, Publish};
 use crate::nsqd::registry::Announcement;
+use crate::nsqd::shard_message::{Collector, ShardMessage};
 use crate::time::Now;
 use crate::version::NSQ_VERSION;
 

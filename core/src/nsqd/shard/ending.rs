@@ -16,8 +16,10 @@ use core::time::Duration;
 use super::Shard;
 use super::tables::Timer;
 use crate::arena::{ChannelId, TopicId};
-use crate::nsqd::actions::{Actions, ShardId, ShardMessage};
+use crate::nsqd::actions::Actions;
 use crate::nsqd::event::Event;
+use crate::nsqd::ids::ShardId;
+use crate::nsqd::shard_message::ShardMessage;
 use crate::storage::{CLOSE_PATIENCE, DiskEvent, Failure, FailureKind, Owner};
 use crate::time::{Instant, Now};
 

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use super::Shard;
-use crate::nsqd::actions::{Actions, ShardMessage};
+use crate::nsqd::actions::Actions;
 use crate::nsqd::connection::Reply;
+use crate::nsqd::shard_message::ShardMessage;
 use crate::time::Now;
 
 impl Shard {

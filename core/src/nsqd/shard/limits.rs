@@ -8,42 +8,13 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
 
 use super::Shard;
-use crate::nsqd::actions::{Actions, ShardId, ShardMessage};
-
-/// There are as many topics or channels as the operator allows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TooMany {
-    /// Channels of the topic: `--max-channels-per-topic`.
-    Channels(usize),
-    /// Topics: `--max-topics`.
-    Topics(usize),
-}
-
-impl fmt::Display for TooMany {
-    /// The reason as an error frame has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Channels(limit) => {
-                write!(f, "too many channels - the limit is --max-channels-per-topic={limit}")
-            }
-            Self::Topics(limit) => {
-                write!(f, "too many topics - the limit is --max-topics={limit}")
-            }
-        }
-    }
-}
-
-/// How often something was refused because of a limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Refusals {
-    /// Topics that were not made.
-    pub topics: u64,
-    /// Channels that were not made.
-    pub channels: u64,
-}
+use crate::nsqd::actions::Actions;
+use crate::nsqd::ids::ShardId;
+use crate::nsqd::publish::TooMany;
+use crate::nsqd::shard_message::ShardMessage;
+use crate::nsqd::stats::Refusals;
 
 /// What a shard knows of the others' topics, and what it refused.
 #[derive(Debug)]

@@ -12,12 +12,17 @@ use core::ops::Bound;
 use super::Shard;
 use crate::arena::{ChannelId, Key, TopicId};
 use crate::name::TopicName;
-use crate::nsqd::actions::{Actions, Collector, ShardId, ShardMessage};
-use crate::nsqd::admin::{AdminReply, StatsFilter, StatsPage, StatsPlace, Within};
+use crate::nsqd::actions::Actions;
+use crate::nsqd::admin::AdminReply;
 use crate::nsqd::channel::{Channel, ConsumerStats};
 use crate::nsqd::connection::Connection;
+use crate::nsqd::ids::ShardId;
 use crate::nsqd::latency::{Histogram, LatencyStats};
-use crate::nsqd::stats::{ChannelStats, ClientStats, ServerStats, ShardStats, TopicStats};
+use crate::nsqd::shard_message::{Collector, ShardMessage};
+use crate::nsqd::stats::{
+    ChannelStats, ClientStats, ServerStats, ShardStats, StatsFilter, StatsPage, StatsPlace,
+    TopicStats, Within,
+};
 use crate::time::Now;
 
 /// Statistics, or how the shards are, that are being gathered from all shards.

@@ -2,11 +2,10 @@
 
 use super::Shard;
 use super::tables::Timer;
-use crate::nsqd::actions::{Actions, Collector};
-use crate::nsqd::admin::StatsFilter;
+use crate::nsqd::actions::Actions;
 use crate::nsqd::event::Event;
-use crate::nsqd::http::Memory;
-use crate::nsqd::stats::ServerStats;
+use crate::nsqd::shard_message::Collector;
+use crate::nsqd::stats::{Memory, ServerStats, StatsFilter};
 use crate::nsqd::statsd::Statsd;
 use crate::time::{Instant, Now};
 

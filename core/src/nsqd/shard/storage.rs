@@ -6,10 +6,11 @@ use alloc::vec::Vec;
 
 use super::Shard;
 use super::tables::Timer;
-use crate::nsqd::actions::{Actions, ReplyToken, ShardId};
+use crate::nsqd::actions::Actions;
 use crate::nsqd::admin::AdminReply;
 use crate::nsqd::backlog::Beyond;
 use crate::nsqd::event::Event;
+use crate::nsqd::ids::{ReplyToken, ShardId};
 use crate::nsqd::metadata::Written;
 use crate::nsqd::registry::Registry;
 use crate::storage::{

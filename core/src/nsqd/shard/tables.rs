@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 
 use super::Shard;
 use super::ending::Ending;
-use super::limits::TooMany;
 use super::precreate::Precreate;
 use super::room::Room;
 use super::tickets::Tickets;
@@ -13,14 +12,17 @@ use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator, Message, RecordId};
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::actions::{Actions, Origin, PublishKind, ShardId, ShardMessage};
+use crate::nsqd::actions::Actions;
 use crate::nsqd::admin::{AdminError, AdminReply};
 use crate::nsqd::backlog::{BacklogOutput, Beyond, Run};
 use crate::nsqd::channel::{Channel, ChannelOptions, ChannelOutput};
 use crate::nsqd::connection::{Connection, Reply};
 use crate::nsqd::event::Event;
+use crate::nsqd::ids::ShardId;
+use crate::nsqd::publish::{NotPublished, Origin, PublishKind, TooMany};
 use crate::nsqd::registry::Announcement;
-use crate::nsqd::topic::{NotPublished, Topic, TopicOutput, Volume};
+use crate::nsqd::shard_message::ShardMessage;
+use crate::nsqd::topic::{Topic, TopicOutput, Volume};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::storage::{
     DiskEvent, DiskOptions, DiskOutput, Durability, Failure, Op, Owner, Request, RequestId,
@@ -134,7 +136,7 @@ impl ChannelOutput for ChannelSink<'_, '_> {
     fn deliver(&mut self, conn: ConnId, message: &Message) -> bool {
         let World { conns, now, out, .. } = self.world;
         let Some(connection) = conns.get_mut(conn) else { return false };
-        connection.deliver(message, *now, out)
+        connection.deliver(message, *now, *out)
     }
 }
 

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use crate::arena::{Arena, TicketId, TopicId};
 use crate::message::RecordId;
-use crate::nsqd::actions::Origin;
-use crate::nsqd::topic::{NotPublished, Volume};
+use crate::nsqd::publish::{NotPublished, Origin};
+use crate::nsqd::topic::Volume;
 use crate::storage::{Durability, Failure, Ticket};
 
 /// The publishes that wait for the disk, and the one that is being carried out: bounded by what
@@ -99,7 +99,7 @@ impl Tickets {
 mod tests {
     use super::*;
     use crate::arena::Key;
-    use crate::nsqd::actions::{ReplyToken, ShardId};
+    use crate::nsqd::ids::{ReplyToken, ShardId};
     use crate::storage::FailureKind;
     use alloc::format;
     use alloc::string::String;

@@ -28,42 +28,9 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use self::text::{Counters, Text};
-use super::admin::StatsPage;
-use super::http::Memory;
-use super::stats::ServerStats;
+use super::config::StatsdOptions;
+use super::stats::{Memory, ServerStats, StatsPage};
 use crate::time::{Instant, Now};
-
-/// What an operator decides about statsd, by the names of the flags without `statsd-`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StatsdOptions {
-    /// Where statsd listens, as `host:port`; empty for nowhere.
-    pub address: String,
-    /// What names begin with: as it is, so see [`statsd_prefix`].
-    pub prefix: String,
-    /// The time between two pushes, above one second.
-    pub interval: Duration,
-    /// Whether figures of the process's memory are pushed.
-    pub mem_stats: bool,
-    /// Bytes of a packet, up to [`PACKET_LEN_MAX`]; 0 for 4096. A line that is longer is a packet
-    /// by itself.
-    pub udp_packet_size: usize,
-    /// Whether ephemeral topics and channels are left out.
-    pub exclude_ephemeral: bool,
-}
-
-impl Default for StatsdOptions {
-    /// The reference's defaults.
-    fn default() -> Self {
-        Self {
-            address: String::new(),
-            prefix: String::from("nsq."),
-            interval: Duration::from_secs(60),
-            mem_stats: true,
-            udp_packet_size: 508,
-            exclude_ephemeral: false,
-        }
-    }
-}
 
 /// The prefix that `pattern` stands for on the nsqd at `host` and `port`: `%s` is replaced by the
 /// two, with `_` for dots and colons, and a dot is added at the end if there is none.

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::admin::{StatsPlace, Within};
 use crate::nsqd::latency::LatencyStats;
 use crate::nsqd::stats::{ChannelStats, TopicStats};
+use crate::nsqd::stats::{StatsPlace, Within};
 
 fn channel(name: &str, count: u64) -> ChannelStats {
     ChannelStats {

@@ -7,12 +7,11 @@ use core::mem;
 
 use bytes::Bytes;
 
-use super::{PACKET_LEN_MAX, StatsdOptions};
+use super::PACKET_LEN_MAX;
 use crate::name::{ChannelName, TopicName};
-use crate::nsqd::admin::StatsPage;
-use crate::nsqd::http::Memory;
+use crate::nsqd::config::StatsdOptions;
 use crate::nsqd::latency::LatencyStats;
-use crate::nsqd::stats::{ChannelStats, ServerStats, TopicStats};
+use crate::nsqd::stats::{ChannelStats, Memory, ServerStats, StatsPage, TopicStats};
 
 /// The text of a push.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use alloc::vec;
 use super::*;
 use crate::arena::{Key, TicketId};
 use crate::message::Bodies;
-use crate::nsqd::actions::{ReplyToken, ShardId};
+use crate::nsqd::ids::{ReplyToken, ShardId};
 use crate::storage::{DiskEvent, DiskOutput, Durability, Op};
 
 /// Channels that hold what they get, and the outcomes that were told.
