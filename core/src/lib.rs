@@ -115,6 +115,8 @@ pub mod protocol;
 pub mod rng;
 mod secret;
 pub mod storage;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod transmit;
 #[cfg(feature = "upgrade")]
