@@ -3,7 +3,6 @@
 
 mod auth;
 mod clients;
-mod common;
 mod golden;
 mod limits;
 mod operations;
@@ -18,13 +17,14 @@ mod weaknesses;
 use core::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use common::{Client, Frame, Node, pub_command};
 use proptest::prelude::*;
+use sansq_core::client::frame::Frame;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     Actions, AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Close, Config, Peer,
     PeerAction, ReadState, ReplyToken, ServerStats, Shard, ShardId, StatsFilter, TopicOp,
 };
+use sansq_core::testing::{ClientId, Node};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
@@ -33,11 +33,21 @@ fn ok() -> Frame {
 }
 
 fn error(text: &str) -> Frame {
-    Frame::Error(text.into())
+    Frame::Error(text.to_owned().into())
 }
 
 fn heartbeat() -> Frame {
     Frame::Response("_heartbeat_".into())
+}
+
+/// What a frame says, or an id.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn pub_command(topic: &str, body: &str) -> Vec<u8> {
+    let head = format!("PUB {topic}\n");
+    [head.as_bytes(), &(body.len() as u32).to_be_bytes(), body.as_bytes()].concat()
 }
 
 fn topic(name: &str) -> TopicName {
@@ -52,9 +62,9 @@ fn stats(node: &mut Node) -> ServerStats {
     }
 }
 
-fn message(node: &mut Node, client: Client) -> (String, u16, String) {
+fn message(node: &mut Node, client: ClientId) -> (String, u16, String) {
     match node.frames(client).as_slice() {
-        [Frame::Message { id, attempts, body }] => (id.clone(), *attempts, body.clone()),
+        [Frame::Message(message)] => (text(&message.id), message.attempts, text(&message.body)),
         other => panic!("one message is expected, not {other:?}"),
     }
 }
@@ -81,7 +91,8 @@ fn life_of_a_message() {
         node.wait(Duration::from_millis(100));
         let frames = node.frames(consumer);
         assert!(
-            frames.contains(&Frame::Message { id: id.clone(), attempts: 3, body }),
+            frames.iter().any(|frame| matches!(frame, Frame::Message(message)
+                if message.attempts == 3 && message.id == *id.as_bytes() && message.body == body)),
             "{frames:?}"
         );
         node.send(consumer, format!("FIN {id}\nFIN {id}\n").as_bytes());
@@ -113,8 +124,7 @@ fn answers_keep_their_order_although_shards_answer_when_they_can() {
     bytes.extend(b"CLS\nBAD\n");
     node.send(client, &bytes);
     let frames = node.frames(client);
-    let answers: Vec<_> =
-        frames.into_iter().filter(|f| !matches!(f, Frame::Message { .. })).collect();
+    let answers: Vec<_> = frames.into_iter().filter(|f| !matches!(f, Frame::Message(_))).collect();
     assert_eq!(answers.len(), 600 + 1 + 4);
     assert!(answers[..601].iter().all(|answer| *answer == ok()));
     assert_eq!(
@@ -188,7 +198,7 @@ fn silence_is_met_with_heartbeats_and_then_the_end() {
     assert_eq!(last, Some(error("E_BAD_MESSAGE PUB failed to read message body")));
     // Nothing is left to wake up for.
     node.wait(Duration::from_secs(600));
-    assert_eq!(node.shards[0].poll_timeout(), None);
+    assert_eq!(node.shards()[0].poll_timeout(), None);
 }
 
 /// Settings of a second IDENTIFY hold for the reader and not for the heartbeats
@@ -257,7 +267,8 @@ fn a_lost_consumers_messages_go_on_at_once() {
     }
     assert_eq!(node.bodies(first), ["a", "b"]);
     let second = node.consumer(1, "t", "c", 5);
-    node.drop_client(first);
+    assert_eq!(node.bodies(second), ["c"]);
+    node.close(first);
     assert_eq!(node.bodies(second), ["a", "b"]);
 }
 
@@ -303,8 +314,8 @@ fn ephemeral_channels_and_topics_go_with_their_last_user() {
         node.consumer(1, "t", "d#ephemeral", 1),
     );
     assert_eq!(stats(&mut node).topics.len(), 2);
-    node.drop_client(a);
-    node.drop_client(b);
+    node.close(a);
+    node.close(b);
     let stats = stats(&mut node);
     assert_eq!((stats.topics.len(), stats.topics[0].channels.len()), (1, 0));
 }
@@ -390,7 +401,7 @@ fn a_limit_on_consumers_is_kept() {
     node.send(second, b"SUB t c\n");
     let text = "E_SUB_FAILED SUB failed consumers for t:c exceeds limit of 1";
     assert_eq!(node.frames(second), [error(text)]);
-    node.drop_client(first);
+    node.close(first);
     node.consumer(1, "t", "c", 1);
 }
 
@@ -410,7 +421,7 @@ fn stopping_closes_everybody_without_a_word() {
         assert!(node.is_closed(client));
         assert_eq!(node.frames(client), []);
     }
-    assert_eq!(node.shards.iter().map(|shard| shard.connections()).sum::<usize>(), 0);
+    assert_eq!(node.shards().iter().map(|shard| shard.connections()).sum::<usize>(), 0);
     let late = node.client(0);
     assert!(node.is_closed(late));
 }

@@ -2,13 +2,14 @@
 
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::http::call::{Call, CallFailure};
 use sansq_core::nsqd::auth::AUTH_ANSWER_LEN_MAX;
 use sansq_core::nsqd::config::CALLS_MAX;
 use sansq_core::nsqd::{AdminReply, AdminRequest, AuthMethod, Config, Event, StatsFilter};
+use sansq_core::testing::{ClientId, Node};
 
-use crate::common::{Client, Frame, Node, pub_command};
-use crate::{error, ok};
+use crate::{error, ok, pub_command, text};
 
 const ALL: &str = r#"{"ttl":20,"identity":"i","identity_url":"u","authorizations":[{"topic":".*","channels":[".*"],"permissions":["subscribe","publish"]}]}"#;
 const NONE: &str = r#"{"ttl":60,"authorizations":[]}"#;
@@ -28,7 +29,7 @@ fn auth(secret: &[u8]) -> Vec<u8> {
     [b"AUTH\n", &(secret.len() as u32).to_be_bytes()[..], secret].concat()
 }
 
-fn authorized(node: &mut Node, shard: usize) -> Client {
+fn authorized(node: &mut Node, shard: usize) -> ClientId {
     let client = node.client(shard);
     node.send(client, &auth(b"s"));
     node.answer(200, ALL);
@@ -202,7 +203,7 @@ fn an_answer_for_a_client_that_left_is_dropped() {
     let mut server = node(1, &["a:1", "b:1"]);
     let client = server.client(0);
     server.send(client, &auth(b"s"));
-    server.drop_client(client);
+    server.close(client);
     let other = server.client(0);
     server.answer(500, "");
     assert!(server.calls.is_empty() && server.frames(other).is_empty());
@@ -231,17 +232,17 @@ fn commands_need_their_permission_at_their_place_in_the_order() {
         let mut server = node(2, &["a:1"]);
         let client = server.client(0);
         server.send(client, bytes);
-        assert_eq!(server.frames(client), [Frame::Error(first(command))]);
+        assert_eq!(server.frames(client), [Frame::Error(first(command).into())]);
         let client = server.client(0);
         server.send(client, broken.as_bytes());
         let frames = server.frames(client);
-        assert!(matches!(&frames[..], [Frame::Error(text)] if text.starts_with("E_BAD_")));
+        assert!(matches!(&frames[..], [Frame::Error(text)] if text.starts_with(b"E_BAD_")));
         let client = server.client(0);
         server.send(client, &auth(b"s"));
         server.answer(200, ONLY_A);
         server.frames(client);
         server.send(client, bytes);
-        assert_eq!(server.frames(client), [Frame::Error(refusal)]);
+        assert_eq!(server.frames(client), [Frame::Error(refusal.into())]);
         assert!(server.is_closed(client));
         // None of them left a topic behind.
         let stats = server.admin(0, AdminRequest::Stats(StatsFilter::default()));
@@ -326,7 +327,7 @@ fn not_all_clients_ask_at_once() {
     }
     assert_eq!(server.calls.len(), CALLS_MAX);
     // One that has gone meanwhile does not ask any more.
-    server.drop_client(clients[CALLS_MAX]);
+    server.close(clients[CALLS_MAX]);
     server.answer(200, ALL);
     assert_eq!(server.calls.len(), CALLS_MAX);
     for _ in 0..CALLS_MAX + 8 {
@@ -348,7 +349,7 @@ fn statistics_and_negotiation_tell() {
     server.send(client, &[&b"IDENTIFY\n"[..], &length, body].concat());
     let frames = server.frames(client);
     assert!(
-        matches!(&frames[..], [Frame::Response(json)] if json.contains("\"auth_required\":true"))
+        matches!(&frames[..], [Frame::Response(json)] if text(json).contains("\"auth_required\":true"))
     );
     server.send(client, &auth(b"s"));
     server.answer(200, ALL);

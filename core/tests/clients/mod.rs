@@ -3,13 +3,14 @@
 
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::nsqd::Config;
+use sansq_core::testing::{ClientId, Node};
 
-use crate::common::{Client, Frame, Node};
-use crate::{error, heartbeat, message, ok, stats};
+use crate::{error, heartbeat, message, ok, stats, text};
 
 /// A connection with these settings.
-fn identified(node: &mut Node, json: &str) -> Client {
+fn identified(node: &mut Node, json: &str) -> ClientId {
     let client = node.client(0);
     let len = (json.len() as u32).to_be_bytes();
     node.send(client, &[b"IDENTIFY\n", &len[..], json.as_bytes()].concat());
@@ -178,7 +179,7 @@ fn a_consumer_that_closes_finishes_what_it_has() {
     }
     let held: Vec<_> = node.frames(consumer);
     let ids = held.iter().filter_map(|frame| match frame {
-        Frame::Message { id, .. } => Some(id.clone()),
+        Frame::Message(message) => Some(text(&message.id)),
         Frame::Response(_) | Frame::Error(_) => None,
     });
     let ids: Vec<_> = ids.collect();

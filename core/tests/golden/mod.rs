@@ -1,9 +1,9 @@
 //! The transcripts of nsqd-protocol.md section 25, each of them probed on the reference: what is
 //! sent and what comes back, to the byte and to the close.
 
+use sansq_core::client::frame::Frame;
 use sansq_core::nsqd::Config;
-
-use crate::common::{Frame, Node};
+use sansq_core::testing::Node;
 
 /// What ends a transcript.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -200,8 +200,8 @@ fn transcripts() {
             }
             let frames = node.frames(client);
             let expected = answers.iter().map(|answer| match answer.starts_with("E_") {
-                true => Frame::Error(answer.clone()),
-                false => Frame::Response(answer.clone()),
+                true => Frame::Error(answer.clone().into()),
+                false => Frame::Response(answer.clone().into()),
             });
             assert!(
                 frames.iter().eq(expected.collect::<Vec<_>>().iter()),
@@ -222,7 +222,7 @@ fn commands_out_of_state() {
         node.send(client, format!("{command}\n").as_bytes());
         let word = command.split(' ').next().unwrap_or_default();
         let text = format!("E_INVALID cannot {word} in current state");
-        assert_eq!(node.frames(client), [Frame::Error(text)]);
+        assert_eq!(node.frames(client), [Frame::Error(text.into())]);
         assert!(node.is_closed(client));
     }
     for command in ["IDENTIFY", "AUTH", "SUB a b"] {
@@ -231,7 +231,7 @@ fn commands_out_of_state() {
         node.send(client, format!("{command}\n").as_bytes());
         let word = command.split(' ').next().unwrap_or_default();
         let text = format!("E_INVALID cannot {word} in current state");
-        assert_eq!(node.frames(client), [Frame::Error(text)]);
+        assert_eq!(node.frames(client), [Frame::Error(text.into())]);
         assert!(node.is_closed(client));
     }
 }

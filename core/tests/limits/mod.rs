@@ -8,9 +8,9 @@ use sansq_core::nsqd::{
     AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Config, NotPublished, Refusals,
     StatsFilter, TooMany, TopicOp,
 };
+use sansq_core::testing::Node;
 
-use crate::common::{Frame, Node, pub_command};
-use crate::stats;
+use crate::{error, pub_command, stats};
 
 fn config(max_topics: usize, max_channels_per_topic: usize) -> Config {
     Config { disk: true, max_topics, max_channels_per_topic, ..Config::default() }
@@ -53,8 +53,8 @@ fn one_topic_too_many_is_refused_by_name() {
             ] {
                 let client = node.client(client_at);
                 node.send(client, &command);
-                let error = format!("E_{code}_FAILED {code} failed {text}");
-                assert_eq!(node.frames(client), [Frame::Error(error)]);
+                let refusal = format!("E_{code}_FAILED {code} failed {text}");
+                assert_eq!(node.frames(client), [error(&refusal)]);
             }
             let too_many = TooMany::Topics(5);
             assert_eq!(
@@ -91,8 +91,8 @@ fn one_channel_too_many_is_refused_by_name() {
     assert_eq!(create_channel(&mut node, "t", "c"), Some(AdminReply::Refused(why)));
     let client = node.client(1);
     node.send(client, b"SUB t c\n");
-    let error = format!("E_SUB_FAILED SUB failed {text}");
-    assert_eq!(node.frames(client), [Frame::Error(error)]);
+    let refusal = format!("E_SUB_FAILED SUB failed {text}");
+    assert_eq!(node.frames(client), [error(&refusal)]);
     // Those that are there, and other topics', can be had.
     assert_eq!(create_channel(&mut node, "t", "a"), Some(AdminReply::Done));
     node.consumer(0, "t", "b", 1);

@@ -1,13 +1,14 @@
 //! What operators see and change while a node runs, over one shard and over several.
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{
     AdminError, AdminReply, AdminRequest, Config, PeerAction, StatsdAction, StatsdOptions, TopicOp,
 };
+use sansq_core::testing::Node;
 
-use crate::common::{Frame, Node};
-use crate::{message, ok, stats};
+use crate::{message, ok, stats, text};
 
 /// The addresses dialled, and how many connections were closed, since the last call.
 fn peers(node: &mut Node) -> (Vec<String>, usize) {
@@ -69,10 +70,8 @@ fn latency_is_the_time_from_publishing_to_finishing() {
             let (id, ..) = message(&mut node, consumer);
             node.send(consumer, format!("FIN {id}\n").as_bytes());
         }
-        let Some(Frame::Message { id, .. }) = node.frames(other).into_iter().next() else {
-            panic!()
-        };
-        node.send(other, format!("FIN {id}\n").as_bytes());
+        let Some(Frame::Message(first)) = node.frames(other).into_iter().next() else { panic!() };
+        node.send(other, format!("FIN {}\n", text(&first.id)).as_bytes());
         let shown = |node: &mut Node| {
             let topic = stats(node).topics.remove(0);
             let channels: Vec<_> = topic.channels.into_iter().map(|c| c.latency).collect();

@@ -4,16 +4,17 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 use sansq_core::arena::PeerId;
+use sansq_core::client::frame::Frame;
 use sansq_core::http::call::CallFailure;
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Config, Event, LOOKUPD_WAIT, OPENING_WAIT, PeerAction, TopicOp,
 };
+use sansq_core::testing::{ClientId, Node};
 
-use crate::common::{Client, Frame, Node, pub_command};
-use crate::{stats, topic};
+use crate::{pub_command, stats, topic};
 
 /// A node with nsqlookupds that it is about to reach, and a publisher.
-fn node(shards: u16, addresses: &[&str]) -> (Node, Vec<PeerId>, Client) {
+fn node(shards: u16, addresses: &[&str]) -> (Node, Vec<PeerId>, ClientId) {
     let lookupd_tcp_addresses = addresses.iter().map(|&address| address.into()).collect();
     let mut node = Node::new(shards, Config { lookupd_tcp_addresses, ..Config::default() });
     let dials = node.peers.drain(..);
@@ -62,13 +63,17 @@ fn delete(name: &str) -> AdminRequest {
 }
 
 /// Publishes to a topic that is being made: there is no answer yet.
-fn begin_publish(node: &mut Node, publisher: Client, topic: &str, body: &str) {
+fn take_reply(node: &mut Node) -> Option<AdminReply> {
+    node.replies.pop_first().map(|(_, reply)| reply)
+}
+
+fn begin_publish(node: &mut Node, publisher: ClientId, topic: &str, body: &str) {
     node.send(publisher, &pub_command(topic, body));
     assert_eq!(node.frames(publisher), []);
 }
 
 /// So many publishes have been answered, and nothing else.
-fn assert_published(node: &mut Node, publisher: Client, count: usize) {
+fn assert_published(node: &mut Node, publisher: ClientId, count: usize) {
     assert_eq!(node.frames(publisher), vec![Frame::Response("OK".into()); count]);
 }
 
@@ -248,7 +253,7 @@ fn who_makes_a_topic_is_answered_when_the_nsqlookupds_have_been_asked() {
         // It is there already for whoever comes second.
         assert_eq!(node.admin(0, create("created")), Some(AdminReply::Done));
         node.answer(200, r#"{"channels":["c"]}"#);
-        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+        assert_eq!(take_reply(&mut node), Some(AdminReply::Done));
 
         let consumer = node.client(0);
         node.send(consumer, b"SUB subscribed c\nRDY 1\n");
@@ -272,11 +277,11 @@ fn who_makes_a_topic_does_not_wait_long_for_nsqlookupds() {
         node.send(consumer, b"SUB subscribed c\nRDY 1\n");
         node.wait(OPENING_WAIT - Duration::from_nanos(1));
         assert_published(&mut node, publisher, 0);
-        assert_eq!(node.take_reply(), None);
+        assert_eq!(take_reply(&mut node), None);
         assert_eq!(node.frames(consumer), []);
         node.wait(Duration::from_nanos(1));
         assert_published(&mut node, publisher, 2);
-        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+        assert_eq!(take_reply(&mut node), Some(AdminReply::Done));
         assert_eq!(node.frames(consumer), [Frame::Response("OK".into())]);
         // The messages wait for the channels all the same.
         assert_eq!(depths(&mut node), "created:0;published:2;subscribed:0 c:0;");
@@ -294,7 +299,7 @@ fn nobody_waits_for_a_topic_that_goes() {
         assert_eq!(node.admin(0, create("t")), None);
         begin_publish(&mut node, publisher, "t", "1");
         assert_eq!(node.admin(0, delete("t")), Some(AdminReply::Done));
-        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+        assert_eq!(take_reply(&mut node), Some(AdminReply::Done));
         let refused = Frame::Error("E_PUB_FAILED PUB failed exiting".into());
         assert_eq!(node.frames(publisher), [refused]);
 
@@ -309,11 +314,11 @@ fn nobody_waits_for_a_topic_that_goes() {
         let consumer = node.client(0);
         node.send(consumer, b"SUB e#ephemeral c#ephemeral\nRDY 1\n");
         assert_eq!(depths(&mut node), "e#ephemeral:0 c#ephemeral:0;");
-        node.drop_client(consumer);
+        node.close(consumer);
         assert_eq!(depths(&mut node), "");
 
         assert_eq!(node.admin(0, create("u")), None);
         node.shut_down();
-        assert_eq!(node.take_reply(), Some(AdminReply::Done));
+        assert_eq!(take_reply(&mut node), Some(AdminReply::Done));
     }
 }

@@ -2,13 +2,15 @@
 
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::nsqd::config::{
     ALLOWANCE_LEN, BODY_PATIENCE, COMMAND_DEADLINE_WITHOUT_HEARTBEAT, IDENTITY_LEN_MAX,
     PUB_COUNTS_MAX,
 };
 use sansq_core::nsqd::{AdminReply, AdminRequest, Config, StatsFilter};
+use sansq_core::testing::{ClientId, Holds, Node};
 
-use crate::common::{Client, Frame, Node, pub_command};
+use crate::pub_command;
 
 const SHARDS: [u16; 2] = [1, 3];
 
@@ -42,7 +44,7 @@ fn oks(count: usize) -> Vec<Frame> {
 
 /// Whether all is within the limits.
 fn check(node: &Node) {
-    for shard in &node.shards {
+    for shard in node.shards() {
         let held = shard.held();
         assert!(held.unanswered_len <= 2 * BODY_LEN, "{held:?}");
         assert!(held.room_len <= shard.room_len_max(), "{held:?}");
@@ -50,7 +52,7 @@ fn check(node: &Node) {
 }
 
 fn room_len(node: &Node) -> usize {
-    node.shards.iter().map(|shard| shard.held().room_len).sum()
+    node.shards().iter().map(|shard| shard.held().room_len).sum()
 }
 
 fn waits(node: &mut Node) -> u64 {
@@ -62,7 +64,7 @@ fn waits(node: &mut Node) -> u64 {
     }
 }
 
-fn set_heartbeats(node: &mut Node, client: Client, millis: i32) {
+fn set_heartbeats(node: &mut Node, client: ClientId, millis: i32) {
     let json = format!("{{\"heartbeat_interval\":{millis}}}");
     let len = (json.len() as u32).to_be_bytes();
     node.send(client, &[b"IDENTIFY\n", &len[..], json.as_bytes()].concat());
@@ -74,7 +76,7 @@ fn a_disk_that_hangs_holds_no_more_than_there_is_room_for() {
     for shards in SHARDS {
         let mut node = Node::new(shards, config());
         let clients: Vec<_> = (0..9).map(|n| node.client(n % usize::from(shards))).collect();
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         // Topics are at home here and elsewhere.
         let bytes: Vec<_> = (0..9).map(|n| mpub(&format!("t{n}")).repeat(10)).collect();
         let mut unsent: Vec<_> = bytes.iter().map(|bytes| &bytes[..]).collect();
@@ -85,7 +87,7 @@ fn a_disk_that_hangs_holds_no_more_than_there_is_room_for() {
         let len = room_len(&node);
         assert!(len > BODY_LEN && len <= 5 * BODY_LEN * usize::from(shards), "{len}");
         assert!(waits(&mut node) > 0);
-        node.release_disk();
+        node.set_holds(Holds::NOTHING);
         while unsent.iter().any(|unsent| !unsent.is_empty()) {
             for (client, unsent) in clients.iter().zip(&mut unsent) {
                 node.feed(*client, unsent);
@@ -103,21 +105,21 @@ fn a_disk_that_hangs_holds_no_more_than_there_is_room_for() {
 fn what_clients_leave_behind_counts_until_it_is_done() {
     for shards in SHARDS {
         let mut node = Node::new(shards, config());
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         for n in 0..40 {
             let client = node.client(n % usize::from(shards));
             node.feed(client, &mut &mpub("t").repeat(4)[..]);
             check(&node);
-            node.drop_client(client);
+            node.close(client);
             check(&node);
         }
         for n in 0..1000 {
             let client = node.client(n % usize::from(shards));
             node.send(client, &pub_command("t", &"x".repeat(ALLOWANCE_LEN / 2)));
-            node.drop_client(client);
+            node.close(client);
             check(&node);
         }
-        node.release_disk();
+        node.set_holds(Holds::NOTHING);
         assert_eq!(room_len(&node), 0);
         let client = node.client(0);
         node.feed(client, &mut &mpub("t")[..]);
@@ -155,7 +157,7 @@ fn half_bodies_hold_up_nobody_for_long() {
         }
         // They were told, one after the other.
         let is_told =
-            |frame: &Frame| matches!(frame, Frame::Error(text) if text.starts_with("E_BAD"));
+            |frame: &Frame| matches!(frame, Frame::Error(text) if text.starts_with(b"E_BAD"));
         for client in slow {
             assert!(node.is_closed(client) && node.frames(client).iter().any(is_told));
         }

@@ -2,12 +2,14 @@
 
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, ChannelOp, Config, ServerStats, StatsFilter, StatsPage, TopicOp,
 };
+use sansq_core::testing::Node;
 
-use crate::common::{Frame, Node};
+use crate::text;
 
 const SHARDS: [u16; 2] = [1, 3];
 
@@ -79,8 +81,8 @@ fn a_large_topic_is_on_many_pages() {
         for consumer in consumers {
             node.wait(Duration::from_secs(1));
             let frames = node.frames(consumer);
-            let Some(Frame::Message { id, .. }) = frames.last() else { panic!("{frames:?}") };
-            node.send(consumer, format!("FIN {id}\n").as_bytes());
+            let Some(Frame::Message(message)) = frames.last() else { panic!("{frames:?}") };
+            node.send(consumer, format!("FIN {}\n", text(&message.id)).as_bytes());
         }
         let whole = StatsFilter { include_clients: true, ..StatsFilter::default() };
         for (filter, least) in [
@@ -145,7 +147,7 @@ fn stats_in_pages(node: &mut Node, filter: &StatsFilter) -> (ServerStats, usize)
         let clients = channels.clone().filter_map(|channel| channel.clients.as_ref());
         let clients = clients.map(Vec::len).sum::<usize>();
         let len = part.topics.len() + channels.count() + clients + part.producers.len();
-        assert!(len <= 258 * node.shards.len(), "{len}");
+        assert!(len <= 258 * node.shards().len(), "{len}");
         all.append(part);
         next = all.next.take();
         pages += 1;

@@ -12,14 +12,16 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use sansq_core::client::frame::Frame;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{AdminRequest, ChannelOp, Config, TopicOp};
 use sansq_core::rng::Rng;
 use sansq_core::storage::memory::{Faults, MemoryFiles};
 use sansq_core::storage::{FailureKind, Request};
+use sansq_core::testing::{ClientId, Holds, Node};
 use sansq_core::time::{Instant, Now};
 
-use crate::common::{Client, Frame, Node};
+use crate::text;
 
 const TOPICS: [&str; 2] = ["t", "u"];
 const CHANNELS: [&str; 2] = ["a", "b"];
@@ -41,7 +43,7 @@ struct Sent {
 
 /// A producer of one topic: what it has no answer to yet, by numbers of first and last message.
 struct Producer {
-    client: Client,
+    client: ClientId,
     open: VecDeque<(usize, usize)>,
 }
 
@@ -53,7 +55,7 @@ struct Run {
     sent: Vec<Sent>,
     producers: Vec<Producer>,
     /// By topic and channel.
-    consumers: BTreeMap<(usize, usize), Client>,
+    consumers: BTreeMap<(usize, usize), ClientId>,
     finished: BTreeSet<(usize, usize)>,
     received: BTreeSet<(usize, usize)>,
     /// The disk works since then.
@@ -124,10 +126,10 @@ impl Run {
             }
             28 => self.wait(9000),
             29 | 30 => {
-                self.node.disk_is_stuck = true;
+                self.node.set_holds(Holds::DISK);
                 self.upset();
             }
-            31 => self.node.release_disk(),
+            31 => self.node.set_holds(Holds::NOTHING),
             32 => self.break_disk(),
             33 | 34 => self.mend_disk(),
             35 => self.pause(),
@@ -175,8 +177,8 @@ impl Run {
                         }
                     }
                     Frame::Response(_) => self.node.send(client, b"NOP\n"),
-                    Frame::Error(text) => assert!(text.starts_with("E_"), "{text}"),
-                    Frame::Message { .. } => panic!("a producer gets no messages"),
+                    Frame::Error(text) => assert!(text.starts_with(b"E_"), "{text:?}"),
+                    Frame::Message(_) => panic!("a producer gets no messages"),
                 }
             }
             if self.node.is_closed(client) {
@@ -190,7 +192,7 @@ impl Run {
                 sent.is_suspect = true;
             }
         }
-        let is_calm = !self.node.disk_is_stuck && self.node.files.faults == Faults::default();
+        let is_calm = !self.node.holds().disk && self.node.files.faults == Faults::default();
         if !is_calm {
             self.calm_since = now;
         } else if now >= self.calm_since + SYNCED_AFTER {
@@ -224,10 +226,11 @@ impl Run {
         let key = self.any_channel();
         let Some(client) = self.consumers.get(&key).copied() else { return };
         for frame in self.node.frames(client) {
-            let Frame::Message { id, body, .. } = frame else {
+            let Frame::Message(message) = frame else {
                 self.node.send(client, b"NOP\n");
                 continue;
             };
+            let (id, body) = (text(&message.id), text(&message.body));
             self.receive(key, &body);
             let number = number(&body).unwrap_or(0);
             match self.below(8) {
@@ -284,7 +287,7 @@ impl Run {
 
     fn mend_disk(&mut self) {
         self.node.files.faults = Faults::default();
-        self.node.release_disk();
+        self.node.set_holds(Holds::NOTHING);
     }
 
     /// The disk does one of the things that need not wait for an earlier one.
@@ -301,9 +304,7 @@ impl Run {
         let free: Vec<_> = (0..requests.len()).filter(is_free).collect();
         if !free.is_empty() {
             let at = free[self.below(free.len() as u64) as usize];
-            let (shard, request) = self.node.requests.remove(at).unwrap();
-            let completion = self.node.files.carry_out(&request);
-            self.node.complete(shard, completion);
+            self.node.carry_out(at);
         }
     }
 
@@ -324,12 +325,13 @@ impl Run {
         self.look();
         let done = self.below(3);
         for _ in 0..done {
-            let Some((shard, request)) = self.node.requests.pop_front() else { break };
-            let result = self.node.files.carry_out(&request);
+            let Some((_, request)) = self.node.requests.front().cloned() else { break };
             // Half of the time it hears of it.
             if self.below(2) == 0 {
-                self.node.complete(shard, result);
+                self.node.carry_out(0);
             } else {
+                self.node.files.carry_out(&request);
+                self.node.requests.pop_front();
                 break;
             }
         }
@@ -390,7 +392,7 @@ impl Run {
         }
         let old: Vec<_> = self.consumers.values().copied().collect();
         for client in old {
-            self.node.drop_client(client);
+            self.node.close(client);
         }
         for (topic, topic_name) in TOPICS.into_iter().enumerate() {
             for (channel, channel_name) in CHANNELS.into_iter().enumerate() {
@@ -409,9 +411,10 @@ impl Run {
                     }
                     for frame in frames {
                         match frame {
-                            Frame::Message { id, body, .. } => {
-                                self.receive(key, &body);
-                                self.node.send(client, format!("FIN {id}\n").as_bytes());
+                            Frame::Message(message) => {
+                                self.receive(key, &text(&message.body));
+                                let finish = format!("FIN {}\n", text(&message.id));
+                                self.node.send(client, finish.as_bytes());
                             }
                             Frame::Response(_) | Frame::Error(_) => {
                                 self.node.send(client, b"NOP\n");

@@ -2,13 +2,15 @@
 
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::nsqd::{
     AdminError, AdminReply, AdminRequest, Batch, ChannelOp, NotPublished, StatsFilter, TopicOp,
 };
 use sansq_core::storage::FailureKind;
+use sansq_core::testing::{Holds, Node};
 
 use super::{SHARDS, channel_op, channel_stats, config, name, topic_op, topic_stats};
-use crate::common::{Frame, Node, pub_command};
+use crate::{pub_command, text};
 
 /// A publish over HTTP.
 fn over_http(bodies: &[&str], delay_ms: u64) -> AdminRequest {
@@ -32,7 +34,9 @@ fn counted_by_producers(node: &mut Node) -> Vec<u64> {
 }
 
 fn is_refused(frames: &[Frame]) -> bool {
-    matches!(frames, [Frame::Error(text)] if text.contains("_FAILED ") && text.contains("output"))
+    let [Frame::Error(refusal)] = frames else { return false };
+    let refusal = text(refusal);
+    refusal.contains("_FAILED ") && refusal.contains("output")
 }
 
 #[test]
@@ -96,23 +100,23 @@ fn a_publish_counts_when_it_is_acknowledged() {
             channel_op(&mut node, "t", channel, ChannelOp::Create);
         }
         let producer = node.client(0);
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         node.send(producer, &pub_command("t", "one"));
         node.send(producer, &pub_command("other", "three"));
         assert_eq!(node.admin(0, over_http(&["2", "3"], 0)), None);
         assert_eq!((counted(&mut node), counted_by_producers(&mut node)), ((0, 0), vec![]));
         assert_eq!(channel_stats(&mut node, "t", "a").message_count, 0);
-        node.release_disk();
+        node.set_holds(Holds::NOTHING);
         assert_eq!((counted(&mut node), counted_by_producers(&mut node)), ((3, 5), vec![1, 1]));
         assert_eq!(channel_stats(&mut node, "t", "a").message_count, 3);
         // Emptying answers who waits, and what is answered counts.
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         node.send(producer, &pub_command("t", "four"));
         channel_op(&mut node, "t", "a", ChannelOp::Empty);
         channel_op(&mut node, "t", "b", ChannelOp::Empty);
         assert_eq!((counted(&mut node), counted_by_producers(&mut node)), ((4, 9), vec![1, 2]));
         assert_eq!(channel_stats(&mut node, "t", "b").message_count, 4);
-        node.release_disk();
+        node.set_holds(Holds::NOTHING);
     }
 }
 
@@ -143,7 +147,7 @@ fn an_mpub_of_which_a_part_is_written_counts_for_nothing() {
 fn who_is_refused_for_want_of_room_hears_so() {
     let mut node = Node::new(1, config(0));
     topic_op(&mut node, "t", TopicOp::Create);
-    node.disk_is_stuck = true;
+    node.set_holds(Holds::DISK);
     let many = vec!["x"; 5000];
     assert_eq!(node.admin(0, over_http(&many, 0)), None);
     assert_eq!(node.admin(0, over_http(&["late"], 0)), None);
@@ -155,6 +159,6 @@ fn who_is_refused_for_want_of_room_hears_so() {
     let text = "E_PUB_FAILED PUB failed queue full";
     assert_eq!(node.frames(producer), [Frame::Error(text.into())]);
     assert_eq!(counted(&mut node), (0, 0));
-    node.release_disk();
+    node.set_holds(Holds::NOTHING);
     assert_eq!(counted(&mut node), (5000, 5000));
 }

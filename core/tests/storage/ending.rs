@@ -4,9 +4,9 @@ use core::time::Duration;
 
 use sansq_core::nsqd::{ChannelOp, FlushFailure, Shard, TopicOp};
 use sansq_core::storage::FailureKind;
+use sansq_core::testing::{Holds, Node};
 
 use super::{channel_op, config, drain, publish_many, subscribe, topic_op};
-use crate::common::Node;
 
 /// Stops a node whose disk does what it does, and returns how long that took in steps of a tenth of
 /// a second beyond what closing the connections took.
@@ -14,7 +14,7 @@ fn stop(node: &mut Node) -> Duration {
     node.shut_down();
     node.flush();
     let mut taken = Duration::ZERO;
-    while !node.shards.iter().all(Shard::is_flushed) {
+    while !node.shards().iter().all(Shard::is_flushed) {
         assert!(taken < Duration::from_secs(60), "it does not end");
         node.wait(STEP);
         taken += STEP;
@@ -25,7 +25,7 @@ fn stop(node: &mut Node) -> Duration {
 const STEP: Duration = Duration::from_millis(100);
 
 fn lost(node: &Node) -> Vec<FlushFailure> {
-    node.shards.iter().filter_map(Shard::flush_failure).collect()
+    node.shards().iter().filter_map(Shard::flush_failure).collect()
 }
 
 /// The lines about what ended badly.
@@ -50,7 +50,7 @@ fn at_once_if_nothing_is_unwritten() {
             assert_eq!(lost(&node), []);
             node.files.faults = Default::default();
             // What was acknowledged is there.
-            let mut node = Node::over(node.crash(), shards, config(0));
+            let mut node = Node::over(node.kill(), shards, config(0));
             let consumer = subscribe(&mut node, 0, "t", "c", 10);
             assert_eq!(drain(&mut node, consumer).len(), 3);
         }
@@ -90,7 +90,7 @@ fn what_a_disk_does_not_take_is_given_up_and_counted_by_queue() {
             // One of them is in flight.
             let consumer = subscribe(&mut node, 0, "t", "c", 1);
             node.frames(consumer);
-            node.disk_is_stuck = hangs;
+            node.set_holds(Holds { disk: hangs, ..Holds::NOTHING });
             node.files.faults.append = Some(FailureKind::Full);
             let taken = stop(&mut node);
             let expected = if hangs { 11 } else { 10 };
@@ -122,7 +122,7 @@ fn what_came_from_the_disk_stays_there() {
     node.files.faults.append = Some(FailureKind::Full);
     assert_eq!((stop(&mut node), lost(&node)), (Duration::ZERO, vec![]));
     node.files.faults.append = None;
-    let mut node = Node::over(node.crash(), 1, config(0));
+    let mut node = Node::over(node.kill(), 1, config(0));
     let consumer = subscribe(&mut node, 0, "t", "c", 10);
     assert_eq!(drain(&mut node, consumer).len(), 5);
 }
@@ -153,7 +153,7 @@ fn the_list_is_given_up_as_well() {
             let mut node = Node::new(2, config(10));
             topic_op(&mut node, "t", TopicOp::Create);
             node.wait(Duration::from_secs(1));
-            node.disk_is_stuck = hangs;
+            node.set_holds(Holds { disk: hangs, ..Holds::NOTHING });
             node.files.faults.replace = Some(FailureKind::Full);
             if is_needed {
                 topic_op(&mut node, "u", TopicOp::Create);

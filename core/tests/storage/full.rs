@@ -4,12 +4,13 @@ use core::time::Duration;
 
 use sansq_core::nsqd::{ChannelOp, TopicOp};
 use sansq_core::storage::FailureKind;
+use sansq_core::testing::Node;
 
 use super::{
     SHARDS, bodies, channel_op, channel_stats, config, drain, id, metadata, numbered, ok, ping,
     publish_many, subscribe, topic_op,
 };
-use crate::common::{Frame, Node, pub_command};
+use crate::pub_command;
 
 /// Publishes `m0`, `m1`, … until one is refused: how many were accepted. From then on there is no
 /// room.
@@ -32,7 +33,7 @@ fn is_as_new(mut node: Node, shards: u16, channels: &[&str]) {
     node.wait(Duration::from_secs(6));
     assert_eq!(ping(&mut node), Ok(()));
     publish_many(&mut node, "t", 900..901);
-    let mut node = Node::over(node.crash(), shards, config(0));
+    let mut node = Node::over(node.kill(), shards, config(0));
     for channel in channels {
         let consumer = subscribe(&mut node, 0, "t", channel, 100);
         assert_eq!(bodies(drain(&mut node, consumer)), ["m900"]);
@@ -105,10 +106,10 @@ fn what_one_channel_did_not_finish_stays_in_the_topic() {
         // Some are in flight on the other one, and one is back already.
         let slow = subscribe(&mut node, 0, "t", "b", 3);
         let taken = node.frames(slow);
-        let [first @ Frame::Message { .. }, _, _] = &taken[..] else { panic!("{taken:?}") };
+        let [first, _, _] = &taken[..] else { panic!("{taken:?}") };
         node.send(slow, format!("REQ {} 0\n", id(first)).as_bytes());
         node.wait(Duration::from_secs(1));
-        let files = if stops { node.stop() } else { node.crash() };
+        let files = if stops { node.stop() } else { node.kill() };
         let mut node = Node::over(files, shards, config(0));
         node.files.capacity = None;
         topic_op(&mut node, "t", TopicOp::Unpause);

@@ -9,6 +9,7 @@ mod full;
 use core::time::Duration;
 
 use bytes::Bytes;
+use sansq_core::client::frame::Frame;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Batch, ChannelOp, ChannelStats, Config, StatsFilter, TopicOp,
@@ -16,8 +17,9 @@ use sansq_core::nsqd::{
 };
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{FailureKind, Op, Request, Store};
+use sansq_core::testing::{ClientId, Holds, Node};
 
-use crate::common::{Client, Frame, Node, pub_command};
+use crate::{message, pub_command, text};
 
 const SHARDS: [u16; 2] = [1, 4];
 
@@ -33,13 +35,13 @@ fn ok() -> Frame {
     Frame::Response("OK".into())
 }
 
-fn text(files: &MemoryFiles, name: &str) -> String {
+fn contents(files: &MemoryFiles, name: &str) -> String {
     let bytes = files.get(name).unwrap_or_else(|| panic!("there is no {name}"));
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 fn metadata(files: &MemoryFiles) -> String {
-    text(files, "nsqd.dat")
+    contents(files, "nsqd.dat")
 }
 
 fn topic_op(node: &mut Node, topic: &str, op: TopicOp) -> Option<AdminReply> {
@@ -65,7 +67,7 @@ fn channel_stats(node: &mut Node, topic: &str, channel: &str) -> ChannelStats {
 }
 
 fn ping(node: &mut Node) -> Result<(), String> {
-    let shard = node.shards.len() - 1;
+    let shard = node.shards().len() - 1;
     match node.admin(shard, AdminRequest::Ping) {
         Some(AdminReply::Health(result)) => result,
         other => panic!("health is expected, not {other:?}"),
@@ -73,7 +75,7 @@ fn ping(node: &mut Node) -> Result<(), String> {
 }
 
 /// A consumer none of whose messages are taken yet.
-fn subscribe(node: &mut Node, shard: usize, topic: &str, channel: &str, rdy: u32) -> Client {
+fn subscribe(node: &mut Node, shard: usize, topic: &str, channel: &str, rdy: u32) -> ClientId {
     let consumer = node.consumer(shard, topic, channel, 0);
     node.send(consumer, format!("RDY {rdy}\n").as_bytes());
     consumer
@@ -88,7 +90,7 @@ fn publish_many(node: &mut Node, topic: &str, numbers: core::ops::Range<usize>) 
 }
 
 /// Takes and finishes what comes, until nothing comes any more: bodies and attempts.
-fn drain(node: &mut Node, client: Client) -> Vec<(String, u16)> {
+fn drain(node: &mut Node, client: ClientId) -> Vec<(String, u16)> {
     let mut all = Vec::new();
     loop {
         let frames = node.frames(client);
@@ -97,9 +99,9 @@ fn drain(node: &mut Node, client: Client) -> Vec<(String, u16)> {
         }
         for frame in frames {
             match frame {
-                Frame::Message { id, attempts, body } => {
-                    node.send(client, format!("FIN {id}\n").as_bytes());
-                    all.push((body, attempts));
+                Frame::Message(message) => {
+                    node.send(client, format!("FIN {}\n", text(&message.id)).as_bytes());
+                    all.push((text(&message.body), message.attempts));
                 }
                 Frame::Response(_) | Frame::Error(_) => node.send(client, b"NOP\n"),
             }
@@ -107,10 +109,12 @@ fn drain(node: &mut Node, client: Client) -> Vec<(String, u16)> {
     }
 }
 
-fn id(frame: &Frame) -> &str {
+fn id(frame: &Frame) -> String {
     match frame {
-        Frame::Message { id, .. } => id,
-        Frame::Response(text) | Frame::Error(text) => panic!("a message is expected, not {text}"),
+        Frame::Message(message) => text(&message.id),
+        other @ (Frame::Response(_) | Frame::Error(_)) => {
+            panic!("a message is expected, not {other:?}")
+        }
     }
 }
 
@@ -144,7 +148,7 @@ fn the_list_of_topics_and_channels_is_kept_up() {
         );
         assert_eq!(metadata(&node.files), expected);
 
-        let mut node = Node::over(node.crash(), shards, config(10));
+        let mut node = Node::over(node.kill(), shards, config(10));
         assert_eq!(metadata(&node.files), expected);
         assert!(topic_stats(&mut node, "a").unwrap().paused);
         assert!(channel_stats(&mut node, "b", "c").paused);
@@ -168,10 +172,10 @@ fn a_pause_is_answered_when_it_is_written_or_that_failed() {
         let mut node = Node::new(shards, config(10));
         topic_op(&mut node, "t", TopicOp::Create);
         node.wait(Duration::from_millis(10));
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         assert_eq!(topic_op(&mut node, "t", TopicOp::Pause), None);
         node.files.faults.replace = Some(FailureKind::Full);
-        node.release_disk();
+        node.set_holds(Holds::NOTHING);
         assert_eq!(node.replies.values().collect::<Vec<_>>(), [&AdminReply::Done]);
         assert!(!metadata(&node.files).contains("true"));
         let lines = node.events.iter().map(ToString::to_string);
@@ -243,13 +247,11 @@ fn with_mem_queue_size_0_a_crash_loses_nothing_that_was_acknowledged() {
         publish_many(&mut node, "t", 4..20);
         let taken = node.frames(consumer);
         assert_eq!(taken.len(), 3);
-        if let Frame::Message { id, .. } = &taken[0] {
-            node.send(consumer, format!("FIN {id}\n").as_bytes());
-        }
+        node.send(consumer, format!("FIN {}\n", id(&taken[0])).as_bytes());
         // The meta file now knows that one is finished, and has to know the unfinished ones behind
         // it.
         node.wait(Duration::from_secs(3));
-        let mut node = Node::over(node.crash(), shards, config(0));
+        let mut node = Node::over(node.kill(), shards, config(0));
         let stats = channel_stats(&mut node, "t", "c");
         assert_eq!((stats.depth, stats.backend_depth), (19, 19));
         let consumer = subscribe(&mut node, 0, "t", "c", 1);
@@ -270,16 +272,14 @@ fn a_topic_keeps_what_its_channels_have_not_written() {
         node.wait(Duration::from_secs(3));
         // The channels' disk does not take what the topic hands on, and the topic's disk is synced.
         let channel = |request: &Request| matches!(request.store, Store::Queue(_, Some(_)));
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         topic_op(&mut node, "t", TopicOp::Unpause);
         while let Some(at) = node.requests.iter().position(|(_, request)| !channel(request)) {
-            let (shard, request) = node.requests.remove(at).unwrap();
-            let completion = node.files.carry_out(&request);
-            node.complete(shard, completion);
+            node.carry_out(at);
             node.wait(Duration::from_secs(3));
         }
         assert_eq!(channel_stats(&mut node, "t", "b").backend_depth, 10);
-        let mut node = Node::over(node.crash(), shards, config(0));
+        let mut node = Node::over(node.kill(), shards, config(0));
         for channel in ["a", "b"] {
             let consumer = subscribe(&mut node, 0, "t", channel, 10);
             assert_eq!(bodies(drain(&mut node, consumer)), numbered(0..10));
@@ -317,14 +317,14 @@ fn what_is_requeued_all_the_time_holds_nobody_up() {
     let consumer = subscribe(&mut node, 0, "t", "c", 1);
     let mut seen = Vec::new();
     for _ in 0..100 {
-        let [Frame::Message { id, body, .. }] = &node.frames(consumer)[..] else { panic!() };
+        let (id, _, body) = message(&mut node, consumer);
         if body == "m0" {
             node.send(consumer, format!("REQ {id} 0\n").as_bytes());
         } else {
             node.send(consumer, format!("FIN {id}\n").as_bytes());
         }
-        if !seen.contains(body) {
-            seen.push(body.clone());
+        if !seen.contains(&body) {
+            seen.push(body);
         }
     }
     assert_eq!(seen, numbered(0..10));
@@ -339,7 +339,7 @@ fn a_publisher_hears_when_its_messages_are_written() {
             channel_op(&mut node, "t", channel, ChannelOp::Create);
         }
         let producer = node.client(0);
-        node.disk_is_stuck = true;
+        node.set_holds(Holds::DISK);
         node.send(producer, &pub_command("t", "one"));
         node.send(producer, &pub_command("t", "two"));
         let batch = Batch::Many(["three", "four"].into_iter().collect());
@@ -347,7 +347,7 @@ fn a_publisher_hears_when_its_messages_are_written() {
             AdminRequest::Publish { topic: name("t"), batch, delay: Duration::from_millis(1) };
         assert_eq!(node.admin(0, publish), None);
         assert_eq!(node.frames(producer), []);
-        node.release_disk();
+        node.set_holds(Holds::NOTHING);
         assert_eq!(node.frames(producer), [ok(), ok()]);
         assert_eq!(node.replies.values().collect::<Vec<_>>(), [&AdminReply::Published]);
         // One request wrote what gathered while the first was under way.
@@ -372,7 +372,7 @@ fn a_disk_that_fails_refuses_publishers_and_loses_nothing() {
         node.send(producer, &pub_command("t", "refused"));
         let frames = node.frames(producer);
         assert!(
-            matches!(&frames[..], [Frame::Error(text)] if text.starts_with("E_PUB_FAILED PUB failed ")),
+            matches!(&frames[..], [Frame::Error(text)] if text.starts_with(b"E_PUB_FAILED PUB failed ")),
             "{frames:?}"
         );
         assert!(node.is_closed(producer));
@@ -404,7 +404,7 @@ fn a_disk_that_hangs_makes_publishers_wait_and_then_refuses_them() {
     let mut node = Node::new(1, config(0));
     topic_op(&mut node, "t", TopicOp::Create);
     channel_op(&mut node, "t", "c", ChannelOp::Create);
-    node.disk_is_stuck = true;
+    node.set_holds(Holds::DISK);
     let bodies: Vec<_> = (0..5000).map(|_| Bytes::from_static(b"x")).collect();
     let batch = Batch::Many(bodies.iter().collect());
     let publish = AdminRequest::Publish { topic: name("t"), batch, delay: Duration::ZERO };
@@ -417,7 +417,7 @@ fn a_disk_that_hangs_makes_publishers_wait_and_then_refuses_them() {
     assert_eq!(node.frames(producer), []);
     node.wait(Duration::from_millis(1));
     assert_eq!(node.frames(producer), [Frame::Error("E_PUB_FAILED PUB failed queue full".into())]);
-    node.release_disk();
+    node.set_holds(Holds::NOTHING);
     assert_eq!(node.replies.len(), 2);
     let consumer = subscribe(&mut node, 0, "t", "c", 2000);
     assert_eq!(drain(&mut node, consumer).len(), 10_000);
@@ -438,10 +438,8 @@ fn emptying_and_deleting_leave_no_files() {
         channel_op(&mut node, "t", "c", ChannelOp::Empty);
         let stats = channel_stats(&mut node, "t", "c");
         assert_eq!((stats.depth, stats.backend_depth, stats.in_flight_count), (0, 0, 0));
-        if let Frame::Message { id, .. } = &taken[4] {
-            node.send(consumer, format!("FIN {id}\n").as_bytes());
-            assert!(matches!(&node.frames(consumer)[..], [Frame::Error(_)]));
-        }
+        node.send(consumer, format!("FIN {}\n", id(&taken[4])).as_bytes());
+        assert!(matches!(&node.frames(consumer)[..], [Frame::Error(_)]));
         publish_many(&mut node, "t", 20..30);
         assert_eq!(bodies(drain(&mut node, consumer)), numbered(20..30));
 
@@ -558,19 +556,17 @@ fn requests_are_few() {
     channel_op(&mut node, "t", "c", ChannelOp::Create);
     node.wait(Duration::from_secs(10));
     let consumer = subscribe(&mut node, 0, "t", "c", 100);
-    node.disk_is_stuck = true;
+    node.set_holds(Holds::DISK);
     let producer = node.client(0);
     for number in 0..100 {
         node.send(producer, &pub_command("t", &format!("m{number}")));
     }
     assert_eq!(node.requests.len(), 1);
-    let (_, first) = node.requests.pop_front().unwrap();
-    let completion = node.files.carry_out(&first);
-    node.complete(0, completion);
+    node.carry_out(0);
     // The others go out together, and nobody reads what was just written.
     assert!(matches!(&node.requests[0].1.op, Op::Append { .. }));
     assert_eq!(node.requests.len(), 1);
-    node.release_disk();
+    node.set_holds(Holds::NOTHING);
     assert_eq!(drain(&mut node, consumer).len(), 100);
-    assert!(node.shards[0].poll_timeout().is_some());
+    assert!(node.shards()[0].poll_timeout().is_some());
 }

@@ -105,7 +105,7 @@ fn feed(
 /// A client at a node, with everything in between cut into pieces.
 struct Pair {
     node: Node,
-    peer: Client,
+    peer: ClientId,
     connection: Connection,
     log: Log,
     cuts: Box<dyn Iterator<Item = usize>>,
@@ -114,7 +114,7 @@ struct Pair {
 impl Pair {
     fn new(node: Node, options: &ConnectionOptions, cuts: Vec<usize>) -> Self {
         let mut node = node;
-        let peer = node.connect(node.shards.len() - 1);
+        let peer = node.connect(node.shards().len() - 1);
         let cuts = Box::new(cuts.into_iter().cycle());
         Self { node, peer, connection: dialled(options), log: Log::default(), cuts }
     }

@@ -6,19 +6,21 @@ mod client;
 use core::time::Duration;
 use std::sync::{Arc, OnceLock};
 
-use crate::common::{Client, Frame, Node, pub_command};
 use bytes::{Buf, BytesMut};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use sansq_core::client::frame::{self, Frame as Received};
+use sansq_core::client::frame::{self, Frame};
 use sansq_core::nsqd::config::DECODED_LEN_MAX;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, ClientStats, Close, Config, Event, Peer, ReadState, Shard,
     ShardId, StatsFilter, TlsRequired,
 };
+use sansq_core::testing::{ClientId, Node};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 use sansq_core::upgrade::{ClientTls, Decoded, Layer, Scratch, ServerTls, Stack, Tls};
+
+use crate::pub_command;
 
 /// Both sides' settings, made once: a new key takes its time.
 fn tls() -> &'static (ServerTls, ClientTls) {
@@ -51,7 +53,7 @@ fn config() -> Config {
 
 /// A client that speaks through layers.
 struct Layered {
-    client: Client,
+    client: ClientId,
     stack: Stack,
     scratch: Scratch,
     wire: BytesMut,
@@ -60,7 +62,7 @@ struct Layered {
 }
 
 impl Layered {
-    fn new(client: Client) -> Self {
+    fn new(client: ClientId) -> Self {
         Self {
             client,
             stack: Stack::new(),
@@ -96,7 +98,7 @@ impl Layered {
     }
 
     /// The next frame, if there is one.
-    fn next(&mut self, node: &mut Node) -> Option<Received> {
+    fn next(&mut self, node: &mut Node) -> Option<Frame> {
         self.wire.extend_from_slice(&node.received(self.client));
         loop {
             if let Some(frame) = frame::decode(&mut self.plain, 1 << 24).unwrap() {
@@ -115,7 +117,7 @@ impl Layered {
 
     fn response(&mut self, node: &mut Node) -> String {
         match self.next(node) {
-            Some(Received::Response(text)) => String::from_utf8(text.to_vec()).unwrap(),
+            Some(Frame::Response(text)) => String::from_utf8(text.to_vec()).unwrap(),
             other => panic!("a response is expected, not {other:?}"),
         }
     }
@@ -126,7 +128,7 @@ impl Layered {
 
     fn body(&mut self, node: &mut Node) -> (String, Vec<u8>) {
         match self.next(node) {
-            Some(Received::Message(message)) => {
+            Some(Frame::Message(message)) => {
                 (String::from_utf8(message.id.to_vec()).unwrap(), message.body.to_vec())
             }
             other => panic!("a message is expected, not {other:?}"),
@@ -213,7 +215,7 @@ fn every_stack_on_one_shard_and_on_several() {
             assert_eq!(shown.deflate, matches!(packing, Some(Layer::Deflate(_))));
 
             client.send(&mut node, "BAD\n");
-            let Some(Received::Error(text)) = client.next(&mut node) else { panic!("an error") };
+            let Some(Frame::Error(text)) = client.next(&mut node) else { panic!("an error") };
             assert_eq!(text, "E_INVALID invalid command BAD");
             // The layers say that nothing more comes, where they have a way to.
             assert!(client.next(&mut node).is_none() && node.is_closed(client.client));
@@ -328,10 +330,10 @@ fn earlier_answers_leave_first() {
         let mut received = BytesMut::from(&node.received(conn)[..]);
         for _ in 0..20 {
             let frame = frame::decode(&mut received, 1 << 20).unwrap();
-            assert_eq!(frame, Some(Received::Response(b"OK"[..].into())));
+            assert_eq!(frame, Some(Frame::Response(b"OK"[..].into())));
         }
         let json = frame::decode(&mut received, 1 << 20).unwrap();
-        assert!(matches!(json, Some(Received::Response(_))), "{json:?}");
+        assert!(matches!(json, Some(Frame::Response(_))), "{json:?}");
         client.wire = received;
         client.expect_ok(&mut node);
         client.expect_ok(&mut node);
@@ -351,7 +353,7 @@ fn a_handshake_is_not_disturbed_and_not_waited_for() {
     node.wait(Duration::from_millis(1));
     let frames = node.frames(conn);
     let [Frame::Error(text)] = &frames[..] else { panic!("{frames:?}") };
-    assert!(text.starts_with("E_IDENTIFY_FAILED IDENTIFY failed "), "{text}");
+    assert!(text.starts_with(b"E_IDENTIFY_FAILED IDENTIFY failed "), "{text:?}");
     assert!(node.is_closed(conn));
 
     // Heartbeats come again behind the ladder, through the layers.
@@ -434,7 +436,7 @@ fn the_gate() {
             let client = node.client(0);
             node.send(client, line.as_bytes());
             let text = format!("E_INVALID cannot {word} in current state (TLS required)");
-            assert_eq!(node.frames(client), [Frame::Error(text)]);
+            assert_eq!(node.frames(client), [Frame::Error(text.into())]);
             assert!(node.is_closed(client));
         }
         // Snappy is no TLS.
@@ -443,7 +445,7 @@ fn the_gate() {
         client.upgrade(&mut node, false, Some(Layer::Snappy));
         client.send(&mut node, "NOP\n");
         let text = "E_INVALID cannot NOP in current state (TLS required)";
-        assert_eq!(client.next(&mut node), Some(Received::Error(text.into())));
+        assert_eq!(client.next(&mut node), Some(Frame::Error(text.into())));
         let conn = node.client(0);
         let mut client = Layered::new(conn);
         client.upgrade(&mut node, true, None);
@@ -483,7 +485,7 @@ fn a_bomb_is_carried_out_in_shares() {
     let (now, mut out) = (Now::from_millis(0), Actions::new(1));
     let mut shard = Shard::new(ShardId(0), 1, Config::default(), 7);
     let conn = shard.accept(Peer::Unix, now, &mut out);
-    let mut client = Layered::new(Client(0));
+    let mut client = Layered::new(Node::new(1, Config::default()).connect(0));
     client.stack.push_packing(Layer::Deflate(6), BytesMut::new());
     let nops = client.encode(&b"NOP\n".repeat(1 << 20));
     assert!(nops.len() < (4 << 20) / 100, "{}", nops.len());

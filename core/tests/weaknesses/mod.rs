@@ -3,26 +3,27 @@
 
 use core::time::Duration;
 
+use sansq_core::client::frame::Frame;
 use sansq_core::name::ChannelName;
 use sansq_core::nsqd::{AdminReply, AdminRequest, ChannelOp, Close, Config, TopicOp};
+use sansq_core::testing::{ClientId, Node};
 use sansq_core::time::UnixNanos;
 
-use crate::common::{Client, Frame, Node, pub_command};
-use crate::{error, heartbeat, message, ok, stats, topic};
+use crate::{error, heartbeat, message, ok, pub_command, stats, text, topic};
 
 fn channel(name: &str) -> ChannelName {
     ChannelName::new(name).unwrap()
 }
 
-fn identify(node: &mut Node, client: Client, json: &str) {
+fn identify(node: &mut Node, client: ClientId, json: &str) {
     let len = (json.len() as u32).to_be_bytes();
     node.send(client, &[b"IDENTIFY\n", &len[..], json.as_bytes()].concat());
     assert_eq!(node.frames(client), [ok()]);
 }
 
-fn ids(node: &mut Node, client: Client) -> Vec<String> {
+fn ids(node: &mut Node, client: ClientId) -> Vec<String> {
     let id = |frame| match frame {
-        Frame::Message { id, .. } => id,
+        Frame::Message(message) => text(&message.id),
         other @ (Frame::Response(_) | Frame::Error(_)) => {
             panic!("a message is expected, not {other:?}")
         }
@@ -104,7 +105,7 @@ fn a_message_is_always_somewhere() {
     assert_eq!(places(&mut node), (1, 2, 0));
     node.send(consumer, format!("REQ {} 5000\n", held[1]).as_bytes());
     assert_eq!(places(&mut node), (1, 1, 1));
-    node.drop_client(consumer);
+    node.close(consumer);
     assert_eq!(places(&mut node), (2, 0, 1));
     node.wait(Duration::from_secs(5));
     assert_eq!(places(&mut node), (3, 0, 0));
@@ -121,11 +122,11 @@ fn subscribing_again_to_an_ephemeral_channel_holds() {
             // behind.
             let next = node.client(n % usize::from(shards));
             if n % 2 == 0 {
-                node.drop_client(consumer);
+                node.close(consumer);
                 node.send(next, format!("SUB {topic} c#ephemeral\nRDY 1\n").as_bytes());
             } else {
                 node.send(next, format!("SUB {topic} c#ephemeral\nRDY 1\n").as_bytes());
-                node.drop_client(consumer);
+                node.close(consumer);
             }
             assert_eq!(node.frames(next), [ok()]);
             assert!(!node.is_closed(next));
