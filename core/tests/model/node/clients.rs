@@ -4,23 +4,16 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use sansq_core::client::frame::Frame;
-use sansq_core::nsqd::Peer;
 use sansq_core::nsqd::config::PENDING_REPLIES_MAX;
 
 use super::{Awaited, CHANNELS, Client, MSG_TIMEOUT, Place, TOPICS, World, pub_command};
 
 impl World {
     pub(super) fn connect(&mut self, shard: usize) -> usize {
-        let shard = shard % self.shards.len();
-        let conn = self.shards[shard].accept(Peer::Unix, self.now, &mut self.actions[shard]);
+        let id = self.node.connect(shard % self.node.shards().len());
         self.clients.push(Client {
-            home: Some((shard, conn)),
-            input: BytesMut::new(),
+            id,
             received: BytesMut::new(),
-            waits: false,
-            reads: true,
-            closing: false,
-            gone: false,
             place: None,
             closes: false,
             closed: false,
@@ -106,10 +99,7 @@ impl World {
     pub(super) fn frame(&mut self, at: usize, frame: Frame) {
         match frame {
             Frame::Response(payload) if &payload[..] == b"_heartbeat_" => {
-                self.clients[at].input.extend_from_slice(b"NOP\n");
-                if !self.clients[at].waits {
-                    self.input(at);
-                }
+                self.node.send(self.clients[at].id, b"NOP\n");
             }
             Frame::Response(payload) => {
                 let text = String::from_utf8_lossy(&payload).into_owned();
@@ -139,7 +129,7 @@ impl World {
                 let id = String::from_utf8_lossy(&message.id).into_owned();
                 let client = &mut self.clients[at];
                 client.held.retain(|(held, ..)| *held != id);
-                client.held.push((id, number, self.now.instant + MSG_TIMEOUT));
+                client.held.push((id, number, self.node.now.instant + MSG_TIMEOUT));
             }
         }
     }
@@ -200,9 +190,8 @@ impl World {
 
     /// A client that sends, by number.
     pub(super) fn living(&self, number: usize) -> Option<usize> {
-        let lives = |client: &Client| !client.gone && !client.closing;
-        let living: Vec<_> =
-            (0..self.clients.len()).filter(|at| lives(&self.clients[*at])).collect();
+        let lives = |at: &usize| !self.node.is_closed(self.clients[*at].id);
+        let living: Vec<_> = (0..self.clients.len()).filter(lives).collect();
         living.get(number.checked_rem(living.len())?).copied()
     }
 
@@ -211,13 +200,14 @@ impl World {
     pub(super) fn consumer(&self, number: usize) -> Option<usize> {
         let at = self.living(number)?;
         let client = &self.clients[at];
-        let is_heard = client.input.is_empty() && !client.closes;
+        let is_heard = self.node.unread(client.id) == 0 && !client.closes;
         (is_heard && matches!(client.place, Some((_, true)))).then_some(at)
     }
 
     /// A message that a client holds.
     pub(super) fn held(&self, client: usize, message: usize) -> Option<(usize, usize)> {
-        let at = self.living(client).filter(|at| self.clients[*at].input.is_empty())?;
+        let is_heard = |at: &usize| self.node.unread(self.clients[*at].id) == 0;
+        let at = self.living(client).filter(is_heard)?;
         Some((at, message.checked_rem(self.clients[at].held.len())?))
     }
 }

@@ -14,8 +14,8 @@ impl World {
     /// If the node is wrong.
     pub fn end(mut self) {
         for at in 0..self.clients.len() {
-            self.clients[at].reads = true;
-            self.write(at);
+            self.node.set_reads(self.clients[at].id, true);
+            self.look();
         }
         self.flush();
         // Publishers wait five seconds at most, and nobody was away for as long as a heartbeat.
@@ -25,21 +25,20 @@ impl World {
             let is_open = |awaited: &&Awaited| !matches!(awaited, Awaited::Perhaps(_));
             let open: Vec<_> = client.awaited.iter().filter(is_open).collect();
             assert!(
-                client.gone || client.closing || open.is_empty(),
+                self.node.is_closed(client.id) || open.is_empty(),
                 "client {at} waits for ever: {open:?}"
             );
         }
         assert!(self.asked.is_empty(), "an admin request waits for ever");
         self.check_consumers();
         for at in 0..self.clients.len() {
-            if !self.clients[at].gone {
-                self.close(at);
-            }
+            self.close(at);
         }
         self.flush();
         self.drain();
         self.check_messages();
-        assert!(self.shards.iter().all(|shard| shard.connections() == 0), "connections are left");
+        let mut shards = self.node.shards().iter();
+        assert!(shards.all(|shard| shard.connections() == 0), "connections are left");
     }
 
     /// A connection is on a channel exactly if its client was told so and neither has ended; and
@@ -48,8 +47,7 @@ impl World {
         let mut expected: BTreeMap<Place, u64> = BTreeMap::new();
         for client in &self.clients {
             if let Some((place, true)) = client.place
-                && !client.gone
-                && !client.closing
+                && !self.node.is_closed(client.id)
             {
                 *expected.entry(place).or_default() += 1;
             }
@@ -105,7 +103,8 @@ impl World {
         }
         for _ in 0..4 {
             for at in 0..self.clients.len() {
-                while !self.clients[at].gone && !self.clients[at].held.is_empty() {
+                let id = self.clients[at].id;
+                while !self.node.is_closed(id) && !self.clients[at].held.is_empty() {
                     self.finish(at, 0);
                     self.flush();
                 }
@@ -122,9 +121,7 @@ impl World {
             }
         }
         for at in 0..self.clients.len() {
-            if !self.clients[at].gone {
-                self.close(at);
-            }
+            self.close(at);
         }
         self.flush();
     }

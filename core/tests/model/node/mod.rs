@@ -18,13 +18,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::BytesMut;
-use sansq_core::arena::ConnId;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Batch, ChannelOp, Config, Detached, ReplyToken, ServerStats,
-    Shard, ShardId, ShardMessage, StatsFilter, TopicOp,
+    AdminReply, AdminRequest, Batch, ChannelOp, Config, ReplyToken, ServerStats, StatsFilter,
+    TopicOp,
 };
-use sansq_core::time::{Instant, Now};
+use sansq_core::testing::{ClientId, Holds, Node};
+use sansq_core::time::Instant;
 
 /// What happens next. Clients, lanes and the like are named by any number, taken modulo how many
 /// there are; times are in milliseconds.
@@ -158,15 +158,8 @@ enum Awaited {
 }
 
 struct Client {
-    home: Option<(usize, ConnId)>,
-    input: BytesMut,
+    id: ClientId,
     received: BytesMut,
-    waits: bool,
-    reads: bool,
-    /// The broker closes it.
-    closing: bool,
-    /// The client is gone.
-    gone: bool,
     /// What SUB was sent for, and whether it was answered.
     place: Option<(Place, bool)>,
     closes: bool,
@@ -192,12 +185,7 @@ pub struct World {
     /// Whether all clients read what they are sent at once. If not, bodies are large, and
     /// deliveries are seen later than they happen, in any order.
     all_read: bool,
-    now: Now,
-    shards: Vec<Shard>,
-    actions: Vec<Actions>,
-    /// By sender and receiver; between two shards the order is kept.
-    lanes: BTreeMap<(usize, usize), VecDeque<Vec<ShardMessage>>>,
-    moving: Vec<(usize, Detached, usize)>,
+    node: Node,
     clients: Vec<Client>,
     messages: Vec<Published>,
     /// Channels that somebody was told exist.
@@ -208,8 +196,7 @@ pub struct World {
     destructions: u64,
     /// Admin requests that are not answered, and how many destructions there had been; `None` if
     /// one was under way.
-    asked: BTreeMap<u64, (Asked, Option<u64>)>,
-    tokens: u64,
+    asked: BTreeMap<ReplyToken, (Asked, Option<u64>)>,
     stats: Option<ServerStats>,
 }
 
@@ -217,29 +204,19 @@ impl World {
     pub fn new(shards: u16, max_channel_consumers: usize, all_read: bool) -> Self {
         let config =
             Config { max_channel_consumers, msg_timeout: MSG_TIMEOUT, ..Config::default() };
-        let mut world = Self {
+        let mut node = Node::new(shards, config);
+        node.set_holds(Holds::WAYS);
+        Self {
             all_read,
-            now: Now::from_millis(1_789_000_000_000),
-            shards: (0..shards)
-                .map(|id| Shard::new(ShardId(id), shards, config.clone(), 7))
-                .collect(),
-            actions: (0..shards).map(|_| Actions::new(shards)).collect(),
-            lanes: BTreeMap::new(),
-            moving: Vec::new(),
+            node,
             clients: Vec::new(),
             messages: Vec::new(),
             channels: BTreeSet::new(),
             ephemeral: BTreeSet::new(),
             destructions: 0,
             asked: BTreeMap::new(),
-            tokens: 0,
             stats: None,
-        };
-        for shard in 0..usize::from(shards) {
-            world.shards[shard].start(world.now, &mut world.actions[shard]);
         }
-        world.run();
-        world
     }
 
     /// # Panics
@@ -285,8 +262,9 @@ impl World {
                 if let Some((at, held)) = self.held(client, message) {
                     let (id, _, until) = &mut self.clients[at].held[held];
                     let id = id.clone();
-                    if *until > self.now.instant {
-                        *until = self.now.instant + MSG_TIMEOUT;
+                    let now = self.node.now.instant;
+                    if *until > now {
+                        *until = now + MSG_TIMEOUT;
                     }
                     self.answer(at, "TOUCH", &id, "");
                 }
@@ -305,8 +283,7 @@ impl World {
             }
             Step::Reads { client, reads } => {
                 if let Some(at) = self.living(client).filter(|_| !self.all_read) {
-                    self.clients[at].reads = reads;
-                    self.write(at);
+                    self.node.set_reads(self.clients[at].id, reads);
                 }
             }
             Step::DropInside { client, topic, bytes } => {
@@ -318,9 +295,11 @@ impl World {
                 }
             }
             Step::Closed { client } => {
-                let closing = |client: &Client| client.closing && !client.gone;
-                let closing: Vec<_> =
-                    (0..self.clients.len()).filter(|at| closing(&self.clients[*at])).collect();
+                let closing = |at: &usize| {
+                    let id = self.clients[*at].id;
+                    self.node.is_closed(id) && !self.node.is_gone(id)
+                };
+                let closing: Vec<_> = (0..self.clients.len()).filter(closing).collect();
                 if let Some(number) = client.checked_rem(closing.len()) {
                     self.close(closing[number]);
                 }
@@ -335,7 +314,7 @@ impl World {
             Step::Arrive { connection } => self.arrive(connection),
             Step::Wait { millis } => self.elapse(Duration::from_millis(millis)),
         }
-        self.run();
+        self.look();
     }
 
     /// A new message for a topic, and to whom it is owed.
@@ -412,12 +391,10 @@ impl World {
     }
 
     fn ask(&mut self, shard: usize, request: AdminRequest, asked: Asked) {
-        self.tokens += 1;
         let destructions = (!self.is_destroying()).then_some(self.destructions);
-        self.asked.insert(self.tokens, (asked, destructions));
-        let (shard, token) = (shard % self.shards.len(), ReplyToken(self.tokens));
-        self.shards[shard].handle_admin(request, token, self.now, &mut self.actions[shard]);
-        self.run();
+        let token = self.node.ask(shard % self.node.shards().len(), request);
+        self.asked.insert(token, (asked, destructions));
+        self.look();
     }
 
     fn stats(&mut self) -> ServerStats {
@@ -427,7 +404,7 @@ impl World {
         self.stats.take().expect("all shards were asked")
     }
 
-    fn replied(&mut self, token: u64, reply: AdminReply) {
+    fn replied(&mut self, token: ReplyToken, reply: AdminReply) {
         let (asked, destructions) = self.asked.remove(&token).expect("nobody asked, or twice");
         // If something is being deleted at the same time, nobody knows what comes last.
         let undisturbed = destructions == Some(self.destructions);
