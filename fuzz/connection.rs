@@ -3,10 +3,8 @@
 
 use bytes::BytesMut;
 use sansq_core::client::frame::{self, Frame};
-use sansq_core::nsqd::{
-    Actions, ClientFailure, Close, Config, Event, Peer, ReadState, Shard, ShardId,
-};
-use sansq_core::time::Now;
+use sansq_core::nsqd::{ClientFailure, Close, Config, Event};
+use sansq_core::testing::Node;
 use sansq_core::transmit::Transmit;
 use sansq_core::upgrade::{Decoded, Layer, Scratch, Stack, UpgradeError};
 
@@ -75,65 +73,30 @@ fn pack(stack: &mut Stack, bytes: &[u8]) -> Vec<u8> {
     let (mut plain, mut wire) = (Transmit::new(), Transmit::new());
     plain.push(bytes);
     stack.encode(&mut plain, &mut wire, &mut Scratch::default());
-    take(&mut wire)
-}
-
-fn take(transmit: &mut Transmit) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while !transmit.is_empty() {
-        let mut part = [&[][..]];
-        transmit.slices(&mut part);
-        bytes.extend_from_slice(part[0]);
-        let len = part[0].len();
-        transmit.advance(len);
-    }
-    bytes
+    wire.into_vec()
 }
 
 /// What the shard makes of it.
 fn run(pieces: &[&[u8]], is_packed: bool) -> Outcome {
     let config = Config { max_msg_size: 1 << 16, max_body_size: 1 << 18, ..Config::default() };
-    let (now, mut out) = (Now::from_millis(1_789_000_000_000), Actions::new(1));
-    let mut shard = Shard::new(ShardId(0), 1, config, 7);
-    let conn = shard.accept(Peer::Unix, now, &mut out);
-    let (mut unread, mut sent, mut closed) = (BytesMut::new(), Vec::new(), None);
-    let mut is_broken = false;
-    'pieces: for piece in pieces {
-        unread.extend_from_slice(piece);
-        loop {
-            let state = shard.handle_input(conn, &mut unread, now, &mut out);
-            while !out.is_empty() {
-                let actions = core::mem::replace(&mut out, Actions::new(1));
-                is_broken |= actions.events.iter().any(|event| {
-                    let failure = ClientFailure::Layer(UpgradeError::Deflate);
-                    *event == Event::ClientFailed(Peer::Unix, failure)
-                });
-                for conn in actions.transmit {
-                    let mut owed = Transmit::new();
-                    shard.swap_transmit(conn, &mut owed);
-                    let bytes = take(&mut owed);
-                    shard.handle_sent(conn, bytes.len(), now, &mut out);
-                    sent.extend(bytes);
-                }
-                for (_, how) in actions.close {
-                    closed = Some(how);
-                }
-            }
-            match state {
-                ReadState::More(needed) => {
-                    assert!(needed > 0, "a driver that reads nothing would wait for ever");
-                    break;
-                }
-                // Everything is answered and written, so whatever was in the way is gone.
-                ReadState::Wait => {}
-                ReadState::Stop => break 'pieces,
-            }
+    let mut node = Node::new(1, config);
+    let client = node.connect(0);
+    for piece in pieces {
+        node.send(client, piece);
+        if node.is_closed(client) {
+            break;
         }
         // At most a chunk of Snappy, or a command that no layer hides.
         let kept = if is_packed { 80 * 1024 } else { 1 << 19 };
-        assert!(unread.len() <= kept, "{} bytes are left unread", unread.len());
+        let unread = node.unread(client);
+        assert!(unread <= kept, "{unread} bytes are left unread");
     }
-    Outcome { frames: frames(&sent), closed, is_broken }
+    let is_broken = node.events.iter().any(|event| {
+        let broken = ClientFailure::Layer(UpgradeError::Deflate);
+        matches!(event, Event::ClientFailed(_, failure) if *failure == broken)
+    });
+    let sent = node.received(client);
+    Outcome { frames: frames(&sent), closed: node.close_of(client), is_broken }
 }
 
 /// Unpacks what a shard sent, and follows what it announces.

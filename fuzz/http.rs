@@ -13,11 +13,8 @@ use sansq_core::nsqd::http::{
     Context, IGNORED_BODY_LEN_MAX, OptionValue, OptionValues, Parsed, ReplyForm, body_limit, parse,
     reply,
 };
-use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Config, ReplyToken, ServerStats, Shard, ShardId,
-    StatsFilter, TopicOp,
-};
-use sansq_core::time::Now;
+use sansq_core::nsqd::{AdminReply, AdminRequest, Config, ServerStats, StatsFilter, TopicOp};
+use sansq_core::testing::Node;
 
 use crate::peer::{Reader, STEPS_MAX};
 
@@ -90,12 +87,9 @@ pub fn check(data: &[u8]) {
 }
 
 struct Server {
-    shard: Shard,
+    node: Node,
     config: Config,
     options: OptionValues,
-    out: Actions,
-    now: Now,
-    tokens: u64,
     /// How many messages each topic took, since it was made.
     published: BTreeMap<TopicName, u64>,
 }
@@ -111,18 +105,12 @@ impl Server {
             ("nsqlookupd_tcp_addresses", OptionValue::Texts(None)),
             ("tls_cert", OptionValue::Text("a\"b".into())),
         ];
-        let mut server = Self {
-            shard: Shard::new(ShardId(0), 1, config.clone(), 7),
+        Self {
+            node: Node::new(1, config.clone()),
             config,
             options: options.map(|(name, value)| (name.into(), value)).into_iter().collect(),
-            out: Actions::new(1),
-            now: Now::from_millis(1_789_000_000_000),
-            tokens: 0,
             published: BTreeMap::new(),
-        };
-        server.shard.start(server.now, &mut server.out);
-        server.out = Actions::new(1);
-        server
+        }
     }
 
     fn request(&mut self, what: u8, reader: &mut Reader<'_>) {
@@ -162,9 +150,7 @@ impl Server {
             Parsed::Reply(reply) => reply,
         };
         judge(&reply);
-        self.now = self.now.after(Duration::from_millis(u64::from(what)));
-        self.shard.handle_timeout(self.now, &mut self.out);
-        self.out = Actions::new(1);
+        self.node.advance(Duration::from_millis(u64::from(what)));
         self.look();
     }
 
@@ -200,7 +186,7 @@ impl Server {
                 assert_eq!(before, self.published);
             }
         }
-        let context = Context { now: self.now, start_time: 1, ..Context::default() };
+        let context = Context { now: self.node.now, start_time: 1, ..Context::default() };
         let reply = reply(answer, form, &context);
         assert!(is_ping || reply.header("X-NSQ-Content-Type").is_some(), "{reply:?}");
         reply
@@ -216,14 +202,8 @@ impl Server {
 
     /// Asks the shard, which answers once, and at once: nothing waits for room or for a disk.
     fn ask(&mut self, request: AdminRequest) -> AdminReply {
-        self.tokens += 1;
-        let token = ReplyToken(self.tokens);
-        self.shard.handle_admin(request, token, self.now, &mut self.out);
-        let mut replies = core::mem::take(&mut self.out.replies);
-        assert_eq!(replies.len(), 1, "{replies:?}");
-        let (answered, reply) = replies.remove(0);
-        assert_eq!(answered, token);
-        self.out = Actions::new(1);
+        let reply = self.node.admin(0, request).expect("it answers at once");
+        assert!(self.node.replies.is_empty(), "it answers once");
         reply
     }
 

@@ -6,10 +6,9 @@ use core::fmt;
 
 use bytes::BytesMut;
 use sansq_core::client::frame::{self, Frame};
-use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId};
+use sansq_core::nsqd::Config;
 use sansq_core::protocol::identify::Identify;
-use sansq_core::time::Now;
-use sansq_core::transmit::Transmit;
+use sansq_core::testing::Node;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -53,18 +52,11 @@ pub fn check(data: &[u8]) {
 
 /// The first frame that an nsqd answers.
 fn answer(config: Config, body: &[u8]) -> Frame {
-    let mut shard = Shard::new(ShardId(0), 1, config, 7);
-    let (mut out, now) = (Actions::new(1), Now::from_millis(1_789_000_000_000));
-    let conn = shard.accept(Peer::Unix, now, &mut out);
-    let mut input = BytesMut::from(&b"  V2IDENTIFY\n"[..]);
-    input.extend_from_slice(&(body.len() as u32).to_be_bytes());
-    input.extend_from_slice(body);
-    let _ = shard.handle_input(conn, &mut input, now, &mut out);
-    let mut sent = Transmit::new();
-    shard.swap_transmit(conn, &mut sent);
-    let mut slices = [&[][..]; 8];
-    let count = sent.slices(&mut slices);
-    let mut bytes = BytesMut::from(&slices[..count].concat()[..]);
+    let mut node = Node::new(1, config);
+    let client = node.client(0);
+    node.send(client, &[b"IDENTIFY\n", &(body.len() as u32).to_be_bytes()[..], body].concat());
+    // What is behind it may be packed.
+    let mut bytes = BytesMut::from(&node.received(client)[..]);
     frame::decode(&mut bytes, 1 << 20).expect("it is a frame").expect("there is an answer")
 }
 

@@ -3,18 +3,11 @@
 //! no timer rings for nothing.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
-use bytes::BytesMut;
-use sansq_core::arena::ConnId;
-use sansq_core::client::frame::{self, Frame};
+use sansq_core::client::frame::Frame;
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{
-    Actions, AdminRequest, Batch, ChannelOp, Close, Config, Detached, Peer, ReadState, ReplyToken,
-    Shard, ShardId, ShardMessage, StatsFilter, TopicOp,
-};
-use sansq_core::time::Now;
-use sansq_core::transmit::Transmit;
+use sansq_core::nsqd::{AdminRequest, Batch, ChannelOp, Config, StatsFilter, TopicOp};
+use sansq_core::testing::{ClientId, Holds, Node};
 
 /// Reads the input as a program: what the world does, step by step. Byte 0 chooses the node.
 ///
@@ -23,11 +16,11 @@ use sansq_core::transmit::Transmit;
 pub fn check(data: &[u8]) {
     let mut program = Program(data);
     let flags = program.byte();
-    let mut node = Node::new(1 + u16::from(flags & 1), flags & 2 != 0);
+    let mut world = World::new(1 + u16::from(flags & 1), flags & 2 != 0);
     while !program.0.is_empty() {
-        node.step(&mut program);
+        world.step(&mut program);
     }
-    node.end();
+    world.end();
 }
 
 /// The input that is left. Behind its end there are zeros.
@@ -51,97 +44,101 @@ impl<'a> Program<'a> {
     }
 }
 
-struct Node {
-    now: Now,
-    shards: Vec<Shard>,
-    actions: Vec<Actions>,
-    /// What shards say to each other, by receiver; the order between two senders is the program's.
-    lanes: Vec<VecDeque<Vec<ShardMessage>>>,
-    moving: VecDeque<(usize, Detached, usize)>,
-    clients: Vec<Client>,
-    tokens: u64,
+/// A node whose lanes, moves and closes take their time, and its clients.
+struct World {
+    node: Node,
+    /// Each with the last message that it got.
+    clients: Vec<(ClientId, [u8; 16])>,
 }
 
-struct Client {
-    home: Option<(usize, ConnId)>,
-    input: BytesMut,
-    unsent: Transmit,
-    received: BytesMut,
-    waits: bool,
-    reads: bool,
-    /// How the shard wants it closed.
-    closing: Option<Close>,
-    /// The client has gone, which the shard is told when it has the connection again.
-    gone: bool,
-    /// The last message that it got.
-    id: [u8; 16],
-}
-
-impl Node {
+impl World {
     fn new(shards: u16, is_small: bool) -> Self {
         let mut config = Config::default();
         if is_small {
             (config.mem_queue_size, config.max_msg_size, config.max_channel_consumers) = (1, 40, 2);
             config.max_body_size = 90;
         }
-        let shard = |id| Shard::new(ShardId(id), shards, config.clone(), 7);
-        let mut node = Self {
-            now: Now::from_millis(1_789_000_000_000),
-            shards: (0..shards).map(shard).collect(),
-            actions: (0..shards).map(|_| Actions::new(shards)).collect(),
-            lanes: (0..shards).map(|_| VecDeque::new()).collect(),
-            moving: VecDeque::new(),
-            clients: Vec::new(),
-            tokens: 0,
-        };
-        for shard in 0..usize::from(shards) {
-            node.shards[shard].start(node.now, &mut node.actions[shard]);
-        }
-        node.run();
-        node
+        let mut node = Node::new(shards, config);
+        node.set_holds(Holds::WAYS);
+        Self { node, clients: Vec::new() }
     }
 
     fn step(&mut self, program: &mut Program<'_>) {
         match program.byte() % 16 {
-            0 => self.connect(program.below(2)),
+            0 if self.clients.len() < CLIENTS_MAX => {
+                let shard = program.below(2) % self.node.shards().len();
+                self.clients.push((self.node.connect(shard), [b'0'; 16]));
+            }
+            0 => {
+                program.below(2);
+            }
             1 | 2 => {
                 let (client, len) = (program.byte(), program.below(64));
                 let bytes = program.bytes(len);
-                self.send(client, bytes);
+                self.with(client, |node, client| node.send(client, bytes));
             }
             3..=6 => {
                 let (client, which) = (program.byte(), program.byte());
                 let command = self.command(client, which, program);
-                self.send(client, &command);
+                self.with(client, |node, client| node.send(client, &command));
             }
-            7 => self.lane(program.below(2)),
-            8 => self.arrive(),
-            9 => {
-                let millis = 1_u64 << program.below(18);
-                self.elapse(Duration::from_millis(millis));
+            7 => {
+                let receiver = program.below(2) % self.node.shards().len();
+                if let Some(at) = self.node.batches().iter().position(|(_, to)| *to == receiver) {
+                    self.node.deliver(at);
+                }
             }
-            10 => self.deadline(),
+            8 if self.node.moving() > 0 => self.node.arrive(0),
+            8 => {}
+            9 => self.node.advance(Duration::from_millis(1 << program.below(18))),
+            10 => {
+                // To the next deadline, and not a nanosecond further.
+                if let Some(next) = self.node.poll_timeout() {
+                    self.node.advance(next.saturating_since(self.node.now.instant));
+                }
+            }
             11 => {
-                let client = program.byte();
-                self.set_reads(client, program.byte() & 1 == 0);
+                let (client, reads) = (program.byte(), program.byte() & 1 == 0);
+                self.with(client, |node, client| node.set_reads(client, reads));
             }
-            12 => self.half_close(program.byte()),
-            13 => self.drop_client(program.byte()),
+            12 => self.with(program.byte(), Node::half_close),
+            13 => self.with(program.byte(), Node::close),
             14 => self.admin(program),
             _ => {
                 // Rarely, or nothing would happen in most programs.
                 if program.byte() == 0xFF {
-                    self.shut_down();
+                    self.node.shut_down();
                 }
             }
         }
-        self.run();
+        self.look();
+    }
+
+    fn with(&mut self, client: u8, call: impl FnOnce(&mut Node, ClientId)) {
+        if let Some(at) = self.find(client) {
+            call(&mut self.node, self.clients[at].0);
+        }
+    }
+
+    fn find(&self, client: u8) -> Option<usize> {
+        usize::from(client).checked_rem(self.clients.len())
+    }
+
+    /// Whatever was sent is frames.
+    fn look(&mut self) {
+        for (client, id) in &mut self.clients {
+            for frame in self.node.frames(*client) {
+                if let Frame::Message(message) = frame {
+                    *id = message.id;
+                }
+            }
+        }
     }
 
     /// A command that is in order, so that programs get far.
     fn command(&self, client: u8, which: u8, program: &mut Program<'_>) -> Vec<u8> {
         let topic = ["a", "b", "e#ephemeral"][program.below(3)];
-        let id = self.find(client).map_or([b'0'; 16], |at| self.clients[at].id);
+        let id = self.find(client).map_or([b'0'; 16], |at| self.clients[at].1);
         let id = String::from_utf8_lossy(&id).into_owned();
         let sized = |line: String, body: &[u8]| {
             [line.as_bytes(), &(body.len() as u32).to_be_bytes(), body].concat()
@@ -172,111 +169,8 @@ impl Node {
         }
     }
 
-    fn connect(&mut self, shard: usize) {
-        if self.clients.len() == CLIENTS_MAX {
-            return;
-        }
-        let shard = shard % self.shards.len();
-        let peer = Peer::Tcp(([127, 0, 0, 1], 40_000 + self.clients.len() as u16).into());
-        let conn = self.shards[shard].accept(peer, self.now, &mut self.actions[shard]);
-        self.clients.push(Client {
-            home: Some((shard, conn)),
-            input: BytesMut::new(),
-            unsent: Transmit::new(),
-            received: BytesMut::new(),
-            waits: false,
-            reads: true,
-            closing: None,
-            gone: false,
-            id: [b'0'; 16],
-        });
-    }
-
-    fn send(&mut self, client: u8, bytes: &[u8]) {
-        if let Some(at) = self.find(client) {
-            self.clients[at].input.extend_from_slice(bytes);
-            if !self.clients[at].waits {
-                self.input(at);
-            }
-        }
-    }
-
-    fn input(&mut self, at: usize) {
-        let client = &mut self.clients[at];
-        let Some((shard, conn)) = client.home else { return };
-        if client.closing.is_some() {
-            return client.input.clear();
-        }
-        let before = client.input.len();
-        let out = &mut self.actions[shard];
-        let state = self.shards[shard].handle_input(conn, &mut client.input, self.now, out);
-        assert!(client.input.len() <= before, "a shard adds no bytes to its input");
-        client.waits = state == ReadState::Wait;
-        if let ReadState::More(least) = state {
-            assert!(least > 0, "a driver that reads nothing would wait for ever");
-        }
-    }
-
-    /// A batch arrives.
-    fn lane(&mut self, to: usize) {
-        let to = to % self.shards.len();
-        if let Some(mut batch) = self.lanes[to].pop_front() {
-            self.shards[to].handle_shard(&mut batch, self.now, &mut self.actions[to]);
-            assert!(batch.is_empty(), "a batch is taken whole");
-        }
-    }
-
-    /// A moving connection arrives.
-    fn arrive(&mut self) {
-        let Some((at, detached, to)) = self.moving.pop_front() else { return };
-        let conn = self.shards[to].attach(detached, self.now, &mut self.actions[to]);
-        self.clients[at].home = Some((to, conn));
-        self.input(at);
-        self.run();
-        if self.clients[at].gone {
-            self.close(at);
-        }
-    }
-
-    fn elapse(&mut self, duration: Duration) {
-        self.now = self.now.after(duration);
-        for (shard, actions) in self.shards.iter_mut().zip(&mut self.actions) {
-            shard.handle_timeout(self.now, actions);
-            let next = shard.poll_timeout();
-            assert!(next.is_none_or(|next| next > self.now.instant), "a timer rings for ever");
-        }
-    }
-
-    /// Time goes on to the next deadline, and not a nanosecond further.
-    fn deadline(&mut self) {
-        if let Some(next) = self.shards.iter().filter_map(Shard::poll_timeout).min() {
-            self.elapse(next.saturating_since(self.now.instant));
-        }
-    }
-
-    fn set_reads(&mut self, client: u8, reads: bool) {
-        if let Some(at) = self.find(client) {
-            self.clients[at].reads = reads;
-            self.write(at);
-        }
-    }
-
-    fn half_close(&mut self, client: u8) {
-        if let Some(at) = self.find(client)
-            && let Some((shard, conn)) = self.clients[at].home
-        {
-            self.shards[shard].handle_eof(conn, self.now, &mut self.actions[shard]);
-        }
-    }
-
-    fn drop_client(&mut self, client: u8) {
-        if let Some(at) = self.find(client) {
-            self.close(at);
-        }
-    }
-
     fn admin(&mut self, program: &mut Program<'_>) {
-        let shard = program.below(self.shards.len());
+        let shard = program.below(self.node.shards().len());
         let topic = TopicName::new(["a", "b", "e#ephemeral"][program.below(3)]);
         let channel = ChannelName::new(["c", "d#ephemeral"][program.below(2)]);
         let (Ok(topic), Ok(channel)) = (topic, channel) else { return };
@@ -300,125 +194,18 @@ impl Node {
                 AdminRequest::Publish { topic, batch, delay: Duration::ZERO }
             }
         };
-        self.tokens += 1;
-        let token = ReplyToken(self.tokens);
-        self.shards[shard].handle_admin(request, token, self.now, &mut self.actions[shard]);
-    }
-
-    fn shut_down(&mut self) {
-        for (shard, actions) in self.shards.iter_mut().zip(&mut self.actions) {
-            shard.shut_down(self.now, actions);
-        }
-    }
-
-    /// Carries out everything but what takes its time: lanes, moves, and closing.
-    fn run(&mut self) {
-        while let Some(shard) = self.actions.iter().position(|actions| !actions.is_empty()) {
-            let fresh = Actions::new(self.shards.len() as u16);
-            let actions = core::mem::replace(&mut self.actions[shard], fresh);
-            for conn in actions.transmit {
-                if let Some(at) = self.client_of(shard, conn) {
-                    assert_eq!(self.clients[at].closing, None, "something to send after a close");
-                    self.write(at);
-                }
-            }
-            for (conn, how) in actions.close {
-                if let Some(at) = self.client_of(shard, conn) {
-                    let before = self.clients[at].closing.replace(how);
-                    assert_ne!(before, Some(Close::Now), "closed twice");
-                    assert_ne!(before, Some(how), "closed twice");
-                    // What is owed at this moment may still be sent; the socket closes when the
-                    // program says so.
-                    self.write(at);
-                }
-            }
-            for (conn, home) in actions.rehome {
-                if let Some(at) = self.client_of(shard, conn) {
-                    assert!(self.clients[at].unsent.is_empty(), "moved while bytes are unsent");
-                    let detached = self.shards[shard].detach(conn).expect("it is there");
-                    self.clients[at].home = None;
-                    self.moving.push_back((at, detached, usize::from(home.0)));
-                }
-            }
-            for conn in actions.resume {
-                if let Some(at) = self.client_of(shard, conn) {
-                    self.input(at);
-                }
-            }
-            for (to, batch) in actions.lanes.into_iter().enumerate() {
-                if !batch.is_empty() {
-                    self.lanes[to].push_back(batch);
-                }
-            }
-            assert!(actions.peers.is_empty(), "there is no nsqlookupd");
-            assert!(actions.calls.is_empty(), "there is nobody to ask");
-        }
-    }
-
-    /// Writes what is owed, if the client reads, and looks at it.
-    fn write(&mut self, at: usize) {
-        let client = &mut self.clients[at];
-        let Some((shard, conn)) = client.home else { return };
-        while client.reads {
-            if client.unsent.is_empty() {
-                self.shards[shard].swap_transmit(conn, &mut client.unsent);
-            }
-            let mut slices = [&[][..]; 8];
-            let count = client.unsent.slices(&mut slices);
-            let bytes = slices[..count].concat();
-            if bytes.is_empty() {
-                return;
-            }
-            client.unsent.advance(bytes.len());
-            client.received.extend_from_slice(&bytes);
-            while let Some(frame) =
-                frame::decode(&mut client.received, 1 << 20).expect("a shard sends frames")
-            {
-                if let Frame::Message(message) = frame {
-                    client.id = message.id;
-                }
-            }
-            let out = &mut self.actions[shard];
-            self.shards[shard].handle_sent(conn, bytes.len(), self.now, out);
-        }
-    }
-
-    /// The socket is gone.
-    fn close(&mut self, at: usize) {
-        let client = &mut self.clients[at];
-        client.gone = true;
-        if let Some((shard, conn)) = client.home.take() {
-            self.shards[shard].handle_closed(conn, self.now, &mut self.actions[shard]);
-            let mut rest = Transmit::new();
-            self.shards[shard].swap_transmit(conn, &mut rest);
-            assert!(rest.is_empty(), "something to send to nobody");
-        }
-    }
-
-    fn find(&self, client: u8) -> Option<usize> {
-        (!self.clients.is_empty()).then(|| usize::from(client) % self.clients.len())
-    }
-
-    fn client_of(&self, shard: usize, conn: ConnId) -> Option<usize> {
-        self.clients.iter().position(|client| client.home == Some((shard, conn)))
+        self.node.ask(shard, request);
     }
 
     /// Everybody leaves, everything under way arrives: then no shard holds a connection.
     fn end(&mut self) {
-        for at in 0..self.clients.len() {
-            self.close(at);
-        }
-        self.run();
-        loop {
-            while !self.moving.is_empty() {
-                self.arrive();
-                self.run();
-            }
-            let Some(to) = self.lanes.iter().position(|lane| !lane.is_empty()) else { break };
-            self.lane(to);
-            self.run();
-        }
-        assert!(self.shards.iter().all(|shard| shard.connections() == 0), "connections are left");
+        self.clients.iter().for_each(|(client, _)| self.node.close(*client));
+        self.node.set_holds(Holds::NOTHING);
+        self.look();
+        let mut shards = self.node.shards().iter();
+        assert!(shards.all(|shard| shard.connections() == 0), "connections are left");
+        assert!(self.node.peers.is_empty(), "there is no nsqlookupd");
+        assert!(self.node.calls.is_empty(), "there is nobody to ask");
     }
 }
 
