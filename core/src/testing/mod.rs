@@ -5,10 +5,9 @@
 //! Nothing happens by chance, so a test gives the same result each time; where chance is wanted,
 //! it is an [`Rng`](crate::rng::Rng) of the test's own.
 //!
-//! | driver | what it drives |
-//! |---|---|
-//! | [`Node`] | an nsqd: its shards, the lanes between them, its disk, and clients as bytes |
-//! | [`Pair`] | a [`Node`] and a client machine of [`client`](crate::client), over a [`Wire`] that delays, cuts, splits and drops |
+//! - [`Node`] is an nsqd: its shards, the lanes between them, its disk, and clients as bytes.
+//! - [`Pair`] is a [`Node`] and a client machine of [`client`](crate::client), with a [`Wire`]
+//!   between them that delays, cuts, splits and drops.
 //!
 //! For many nodes, nsqlookupds, faults drawn by a seed, and judges that know NSQ's rules, use the
 //! simulator (`sansq-sim`).

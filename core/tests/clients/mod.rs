@@ -28,7 +28,7 @@ fn rdy_is_a_ceiling_that_stays() {
     let mut node = Node::new(2, Config::default());
     let producer = node.client(0);
     for n in 0..20 {
-        node.publish(producer, "t", &n.to_string());
+        node.publish(producer, "t", n.to_string());
     }
     let consumer = node.client(0);
     node.send(consumer, b"SUB t c\n");
@@ -175,7 +175,7 @@ fn a_consumer_that_closes_finishes_what_it_has() {
     let mut node = Node::new(2, Config::default());
     let (producer, consumer) = (node.client(0), node.consumer(0, "t", "c", 3));
     for n in 0..9 {
-        node.publish(producer, "t", &n.to_string());
+        node.publish(producer, "t", n.to_string());
     }
     let held: Vec<_> = node.frames(consumer);
     let ids = held.iter().filter_map(|frame| match frame {

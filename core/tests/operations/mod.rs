@@ -197,7 +197,7 @@ fn near_consumers_come_first_and_are_counted_apart() {
         let silent = node.consumer(0, "t", "c", 0);
         let producer = node.client(0);
         for n in 0..25 {
-            node.publish(producer, "t", &n.to_string());
+            node.publish(producer, "t", n.to_string());
         }
         let numbers = |range: core::ops::Range<u32>| -> Vec<String> {
             range.map(|n| n.to_string()).collect()

@@ -40,7 +40,7 @@ fn emptying_a_busy_channel_harms_nobody() {
         let consumers = [0, 1, 2].map(|n| node.consumer(n % shards as usize, "t", "c", 5));
         for round in 0..20 {
             for n in 0..9 {
-                node.publish(producer, "t", &format!("{round}.{n}"));
+                node.publish(producer, "t", format!("{round}.{n}"));
             }
             let held = consumers.map(|consumer| ids(&mut node, consumer));
             let empty = AdminRequest::Channel(topic("t"), channel("c"), ChannelOp::Empty);
@@ -93,7 +93,7 @@ fn a_message_is_always_somewhere() {
     let mut node = Node::new(2, Config::default());
     let (producer, consumer) = (node.client(0), node.consumer(1, "t", "c", 3));
     for n in 0..3 {
-        node.publish(producer, "t", &n.to_string());
+        node.publish(producer, "t", n.to_string());
     }
     let held = ids(&mut node, consumer);
     node.send(consumer, b"RDY 0\n");
@@ -260,7 +260,7 @@ fn first_in_first_out_and_turn_about() {
     let mut node = Node::new(2, Config::default());
     let producer = node.client(0);
     for n in 0..100 {
-        node.publish(producer, "t", &n.to_string());
+        node.publish(producer, "t", n.to_string());
     }
     let consumers = [0, 1].map(|shard| node.consumer(shard, "t", "c", 0));
     let mut seen = [Vec::new(), Vec::new()];
