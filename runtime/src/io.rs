@@ -134,8 +134,13 @@ impl<T: AsyncRead + Unpin> Read for HyperIo<T> {
         mut room: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let Self { stream, part } = &mut *self;
-        part.resize(room.remaining().min(READ_LEN), 0);
-        let polled = Pin::new(stream).poll_read(context, part);
+        let len = room.remaining().min(READ_LEN);
+        if part.len() < len {
+            // Not resized: zeroed memory is to be had for less.
+            *part = vec![0; len];
+        }
+        let wanted = part.get_mut(..len).unwrap_or_default();
+        let polled = Pin::new(stream).poll_read(context, wanted);
         if let Poll::Ready(Ok(count)) = &polled {
             room.put_slice(part.get(..*count).unwrap_or_default());
         }
