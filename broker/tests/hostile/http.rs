@@ -129,7 +129,8 @@ fn publishers_that_wait_keep_nobody_out() {
         let publish = |_| {
             let mut socket = patient(nsqd.http);
             let head = "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
-            write!(socket, "{head}Content-Length: 1\r\n\r\nx").unwrap();
+            let request = format!("{head}Content-Length: 1\r\n\r\nx");
+            socket.write_all(request.as_bytes()).unwrap();
             socket
         };
         let waiting: Vec<_> = (0..64).map(publish).collect();
@@ -140,8 +141,9 @@ fn publishers_that_wait_keep_nobody_out() {
         for mut socket in waiting {
             let mut answer = String::new();
             match socket.read_to_string(&mut answer) {
+                // Its place was wanted before its request had come, or had been read.
+                Ok(0) => {}
                 Ok(_) => assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}"),
-                // Its place was wanted before its request had been read.
                 Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
             }
             given_up += usize::from(answer.ends_with("{\"message\":\"TOO_MANY_CONNECTIONS\"}"));
