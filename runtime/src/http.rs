@@ -6,6 +6,7 @@ use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::time::Duration;
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -22,9 +23,10 @@ use sansq_core::log::Level;
 use sansq_core::nsqd::Peer;
 use sansq_core::nsqd::config::BODY_PATIENCE;
 
+use crate::answers::{Answer, Answers, Unread};
 use crate::log::Program;
 use crate::room::{Permit, Room};
-use crate::visitors::{Stage, Visit};
+use crate::visitors::{Stage, Visit, Visitors};
 
 /// What stands behind an HTTP listener.
 pub trait Site: 'static {
@@ -36,6 +38,8 @@ pub trait Site: 'static {
     fn room(&self) -> Option<&Room> {
         None
     }
+    /// The room that answers take.
+    fn answers(&self) -> &Answers;
     /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
     /// `permit` is its room, which is to be kept until everything is done that the request asks
     /// for.
@@ -44,21 +48,23 @@ pub trait Site: 'static {
         request: &http::Request<'_>,
         too_big: bool,
         permit: Option<Permit>,
-    ) -> impl Future<Output = HttpReply>;
+    ) -> impl Future<Output = Answer>;
 }
 
-/// Answers a request. `visit` is told how far it is, and says when the answer has to be given up
-/// because others want the place. `sleep` is over after so long.
+/// Answers a request of one of `visitors`. `visit` is told how far it is, and says when the answer
+/// has to be given up because others want the place. `sleep` is over after so long.
 ///
 /// # Errors
 /// If the body does not come. The connection is to be closed.
 pub async fn handle<S: Site, F: Future<Output = ()>>(
     site: &S,
     peer: Peer,
-    visit: &Visit,
+    visitors: &Visitors,
+    visit: &Rc<Visit>,
     request: Request<Incoming>,
     sleep: impl Fn(Duration) -> F,
-) -> io::Result<Response<Full<Bytes>>> {
+) -> io::Result<Response<Full<Unread>>> {
+    let respond = |reply, room| respond(reply, room, visit);
     let start = Instant::now();
     visit.note(Stage::Asking);
     let (head, body) = request.into_parts();
@@ -69,7 +75,7 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
             _ => "400 Bad Request: too many Host headers",
         };
         visit.note(Stage::Answering);
-        return Ok(respond(HttpReply::plain(400, text).with_header("Connection", "close")));
+        return Ok(respond(HttpReply::plain(400, text).with_header("Connection", "close"), None));
     }
     let (method, path) = (head.method.as_str(), head.uri.path());
     let limit = site.body_limit(method, path);
@@ -81,15 +87,24 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
     let read = read_body(body, limit, waits, site.room(), &sleep);
     let Some(Taken { body, too_big, permit }) = future::or(read, late).await? else {
         visit.note(Stage::Answering);
-        return Ok(respond(HttpReply::message(503, "no room")));
+        return Ok(respond(HttpReply::message(503, "no room"), None));
     };
     let request = http::Request { method, path, query: head.uri.query(), body: &body };
     visit.note(Stage::Working);
     let given_up = async {
         visit.hurried().await;
-        HttpReply::message(503, "TOO_MANY_CONNECTIONS").with_header("Connection", "close")
+        let reply = HttpReply::message(503, "TOO_MANY_CONNECTIONS");
+        (reply.with_header("Connection", "close"), None)
     };
-    let reply = future::or(site.answer(&request, too_big, permit), given_up).await;
+    let answer = async {
+        let Answer { reply, pass, permit } = site.answer(&request, too_big, permit).await;
+        let len = reply.body.len();
+        let room = visitors.room(S::PROGRAM, site.answers(), len, &sleep).await;
+        // Now others may make theirs.
+        drop((pass, permit));
+        (reply, room)
+    };
+    let (reply, room) = future::or(answer, given_up).await;
     visit.note(Stage::Answering);
     if reply.is_logged {
         let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
@@ -101,7 +116,7 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
         let line = AccessLine { status, method, uri, remote, duration };
         S::PROGRAM.log_kind(Level::Info, Some("HTTP requests"), line);
     }
-    Ok(respond(reply))
+    Ok(respond(reply, room))
 }
 
 /// Reads a body up to `limit` bytes, and whether there is more. Memory grows with what arrives, not
@@ -195,8 +210,8 @@ struct Taken {
     permit: Option<Permit>,
 }
 
-fn respond(reply: HttpReply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(reply.body));
+fn respond(reply: HttpReply, room: Option<Permit>, visit: &Rc<Visit>) -> Response<Full<Unread>> {
+    let mut response = Response::new(Full::new(Unread::new(reply.body, room, visit)));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if reply.status == 413 {
@@ -250,6 +265,10 @@ pub const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// How long a request may wait for room for its body.
 pub const ROOM_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of a connection that hyper keeps at most: of a request's head, and of answers of which the
+/// next one may still be made.
+pub const BUFFER_LEN_MAX: usize = 64 * 1024;
 
 /// How long a client may take no byte of an answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);

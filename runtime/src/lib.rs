@@ -17,6 +17,7 @@
 //! assert!(first.instant <= second.instant);
 //! ```
 
+mod answers;
 mod bell;
 mod bind;
 pub mod call;
@@ -47,8 +48,10 @@ mod statsd;
 pub mod storage;
 mod sync;
 pub mod tls;
+mod turnstile;
 pub mod visitors;
 
+pub use answers::{Answer, Answers, Unread};
 pub use bind::Bound;
 pub use clock::Clock;
 pub use host::host_name;

@@ -30,7 +30,7 @@ pub struct Permit {
 }
 
 #[derive(Debug)]
-struct Part {
+pub(crate) struct Part {
     free: Cell<usize>,
     max: usize,
     line: RefCell<Line>,
@@ -69,38 +69,30 @@ impl Room {
 
     /// Bytes that are taken.
     pub(crate) fn held(&self) -> u64 {
-        let held = |part: &Part| (part.max - part.free.get()) as u64;
-        held(&self.small) + held(&self.shared)
+        self.small.held() + self.shared.held()
     }
 
     /// How often somebody had to wait.
     pub(crate) fn waits(&self) -> u64 {
-        self.small.waits.get() + self.shared.waits.get()
+        self.small.waits() + self.shared.waits()
     }
 }
 
-/// A place that one at a time may have.
-#[derive(Clone, Debug)]
-pub(crate) struct Turnstile(Rc<Part>);
-
-impl Turnstile {
-    pub(crate) fn new() -> Self {
-        Self(Part::new(1))
-    }
-
-    /// Waits for it, in the order of asking.
-    pub(crate) async fn pass(&self) -> Permit {
-        self.0.take(1).await
+impl Permit {
+    /// How much of it.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 }
 
 impl Part {
-    fn new(max: usize) -> Rc<Self> {
+    pub(crate) fn new(max: usize) -> Rc<Self> {
         let line = RefCell::default();
         Rc::new(Self { free: Cell::new(max), max, line, waits: Cell::new(0) })
     }
 
-    async fn take(self: &Rc<Self>, len: usize) -> Permit {
+    /// Waits for `len` of it, in the order of asking. Who asks for more than all gets all.
+    pub(crate) async fn take(self: &Rc<Self>, len: usize) -> Permit {
         let len = len.min(self.max);
         let mut place = Place { part: self, number: None };
         poll_fn(|context| {
@@ -137,6 +129,24 @@ impl Part {
         .await;
         drop(place);
         Permit { part: Rc::clone(self), len }
+    }
+
+    /// How much others have to give back before there is `len`.
+    pub(crate) fn missing(&self, len: usize) -> usize {
+        len.min(self.max).saturating_sub(self.free.get())
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn is_wanted_now(&self) -> bool {
+        !self.line.borrow().waiting.is_empty()
+    }
+
+    pub(crate) fn held(&self) -> u64 {
+        (self.max - self.free.get()) as u64
+    }
+
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.get()
     }
 
     async fn is_wanted(&self) {

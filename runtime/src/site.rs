@@ -4,7 +4,6 @@ use core::cell::RefCell;
 use core::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 
 use futures_lite::future::yield_now;
 use sansq_core::http::{HttpReply, Request};
@@ -17,12 +16,14 @@ use sansq_core::nsqd::{
 use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
+use crate::answers::{Answer, Answers, fit};
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::lanes::Lanes;
 use crate::log::{Program, UNWRITTEN};
 use crate::metrics::{self, NsqdPage};
-use crate::room::{Permit, Room, Turnstile};
+use crate::room::{Permit, Room};
+use crate::turnstile::{Pass, Turnstile};
 
 /// Maps requests to admin requests of the shard, and its answers back.
 ///
@@ -41,8 +42,9 @@ struct Shared<A> {
     shown: RefCell<OptionValues>,
     lanes: Arc<Lanes>,
     room: Room,
-    /// Statistics are gathered for one request at a time, and shown.
-    showing: Turnstile,
+    answers: Answers,
+    /// Memory is given back for one request at a time.
+    freeing: Turnstile,
     ask: A,
 }
 
@@ -50,10 +52,10 @@ impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
     pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        let showing = Turnstile::new();
         let room = Room::new(&options.config, lanes.shards());
-        let shared = Rc::new(Shared { clock, options, shown, lanes, room, showing, ask });
-        Self { shared, is_https: false }
+        let (answers, freeing) = (Answers::new(), Turnstile::new());
+        let shared = Shared { clock, options, shown, lanes, room, answers, freeing, ask };
+        Self { shared: Rc::new(shared), is_https: false }
     }
 
     /// The same behind a listener that speaks TLS.
@@ -90,17 +92,16 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
         Some(&self.shared.room)
     }
 
-    async fn answer(
-        &self,
-        request: &Request<'_>,
-        too_big: bool,
-        permit: Option<Permit>,
-    ) -> HttpReply {
+    fn answers(&self) -> &Answers {
+        &self.shared.answers
+    }
+
+    async fn answer(&self, request: &Request<'_>, too_big: bool, permit: Option<Permit>) -> Answer {
         let shared = &self.shared;
-        match http::parse(request, too_big, self.is_https, &shared.options.config) {
+        let reply = match http::parse(request, too_big, self.is_https, &shared.options.config) {
             Parsed::Reply(reply) => reply,
-            Parsed::Option(request) => shared.option(&request).await,
-            Parsed::Metrics { aggregate } => shared.metrics(aggregate).await,
+            Parsed::Option(request) => return shared.option(&request, permit).await,
+            Parsed::Metrics { aggregate } => return shared.metrics(aggregate).await,
             Parsed::FreeMemory => shared.free_memory().await,
             Parsed::CreateThenReply(topic, reply) => {
                 let create = AdminRequest::Topic(topic, TopicOp::Create);
@@ -127,16 +128,17 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
                     None => HttpReply::message(503, "EXITING"),
                 }
             }
-        }
+        };
+        reply.into()
     }
 }
 
 impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> Shared<A> {
     /// `/metrics`.
-    async fn metrics(&self, aggregate: bool) -> HttpReply {
-        let _passed = self.showing.pass().await;
+    async fn metrics(&self, aggregate: bool) -> Answer {
+        let pass = self.answers.pass().await;
         let Some(stats) = self.gather(StatsFilter::default()).await else {
-            return HttpReply::message(503, "EXITING");
+            return HttpReply::message(503, "EXITING").into();
         };
         let is_large = is_large(&stats);
         let page = NsqdPage {
@@ -150,19 +152,20 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
             visitors: self.lanes.visitors(),
             unwritten: UNWRITTEN.counts(),
             http_unanswered: (self.room.held(), self.room.waits()),
+            http_answers: self.answers.figures(),
         };
-        aside(is_large, move || metrics::reply(page)).await
+        shown(is_large, pass, move || metrics::reply(page)).await
     }
 
     /// `/stats`.
-    async fn stats(&self, filter: StatsFilter, form: ReplyForm) -> HttpReply {
-        let _passed = self.showing.pass().await;
+    async fn stats(&self, filter: StatsFilter, form: ReplyForm) -> Answer {
+        let pass = self.answers.pass().await;
         let Some(stats) = self.gather(filter).await else {
-            return HttpReply::message(503, "EXITING");
+            return HttpReply::message(503, "EXITING").into();
         };
         let (is_large, context) = (is_large(&stats), self.context(&form));
         let reply = move || http::reply(AdminReply::Stats(Box::new(stats)), &form, &context);
-        aside(is_large, reply).await
+        shown(is_large, pass, reply).await
     }
 
     /// The statistics, page by page, so that others have their turns in between.
@@ -188,7 +191,8 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
         let Some(free_memory) = self.options.free_memory else {
             return HttpReply::message(404, "NOT_FOUND");
         };
-        aside(true, move || {
+        let pass = self.freeing.pass().await;
+        pass.aside(move || {
             free_memory();
             HttpReply::empty()
         })
@@ -196,10 +200,15 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
     }
 
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
-    async fn option(&self, request: &OptionRequest) -> HttpReply {
+    ///
+    /// `permit` bounds how many changes of a long value wait for room for their answers.
+    async fn option(&self, request: &OptionRequest, permit: Option<Permit>) -> Answer {
+        if let OptionRequest::Show(_) = request {
+            return self.answers.make(|| self.shown.borrow_mut().answer(request)).await;
+        }
         if let OptionRequest::SetLogLevel(level) = request {
             let Some(set_log_level) = self.options.set_log_level else {
-                return HttpReply::message(400, "INVALID_OPTION");
+                return HttpReply::message(400, "INVALID_OPTION").into();
             };
             set_log_level(*level);
         }
@@ -208,28 +217,22 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
             let addresses = addresses.clone().unwrap_or_default();
             let done = (self.ask)(AdminRequest::Lookupds(addresses), None).await;
             if done != Some(AdminReply::Done) {
-                return HttpReply::message(503, "EXITING");
+                return HttpReply::message(503, "EXITING").into();
             }
         }
-        reply
+        Answer { permit, ..reply.into() }
     }
 }
 
-/// Makes a reply; one that takes its time on a thread of its own, since this one is a shard's.
-async fn aside(is_long: bool, make: impl FnOnce() -> HttpReply + Send + 'static) -> HttpReply {
-    if !is_long {
-        return make();
-    }
-    let (done, wait) = async_channel::bounded(1);
-    let work = move || {
-        // Whoever asked may be gone.
-        let _ = done.try_send(make());
-    };
-    match thread::Builder::new().name("nsqd-http".into()).spawn(work) {
-        // An error would mean that the thread panicked.
-        Ok(_) => wait.recv().await.unwrap_or_else(|_| HttpReply::message(500, "INTERNAL_ERROR")),
-        Err(_) => HttpReply::message(503, "NO_THREAD"),
-    }
+/// Shows statistics, on a thread of its own if it takes long, since this one is a shard's.
+async fn shown(
+    is_large: bool,
+    pass: Pass,
+    make: impl FnOnce() -> HttpReply + Send + 'static,
+) -> Answer {
+    let make = || fit(make());
+    let reply = if is_large { pass.aside(make).await } else { make() };
+    Answer { pass: Some(pass), ..reply.into() }
 }
 
 /// Whether it takes long to show these.

@@ -1,13 +1,18 @@
-//! The connections to a server's HTTP API: how many there may be, and who goes when there are more.
+//! The connections to a server's HTTP API: how many there may be, and who goes when there are more,
+//! or when there is no room for their answers.
 //!
 //! Operators and probes come over HTTP, so nobody may keep them out. A newcomer never waits for
 //! others to go by themselves: if all places are taken, somebody has to go for it, whoever has
 //! moved nothing for the longest time. A connection that is idle between two requests is such a
 //! one, and so is one with half a head, half a body, or an answer that it does not take.
+//!
+//! Who waits for room for an answer does not wait either for others to take theirs: whoever takes
+//! none of it for [`STALL_TIME`], or takes it too slowly, has to go.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::{Future, poll_fn};
+use core::pin::pin;
 use core::task::{Poll, Waker};
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -18,10 +23,12 @@ use futures_lite::future;
 use sansq_core::log::Level;
 use sansq_core::time::Instant;
 
+use crate::answers::Answers;
 use crate::clock::Clock;
 use crate::log::Program;
 use crate::meter::Meter;
 use crate::places::Refusals;
+use crate::room::Permit;
 use crate::signal::Signal;
 
 /// Who is connected to the HTTP API of one server, by all its listeners. It belongs to one thread.
@@ -35,6 +42,8 @@ pub struct Visitors {
     /// Since when newcomers have had to wait although nobody was idle, and when one had to last.
     held_up: Cell<Option<(Instant, Instant)>>,
     evictions: RefCell<Refusals>,
+    /// Those who had to go for their answers' room.
+    unread: RefCell<Refusals>,
 }
 
 /// A visitor's place, which is free when this is dropped.
@@ -51,6 +60,11 @@ pub struct Visit {
     stage: Cell<Stage>,
     /// When a byte went to or fro, or the stage changed.
     moved: Cell<Instant>,
+    /// The room that its answers take, in bytes.
+    owed: Cell<usize>,
+    /// When it last took some of an answer, and when it began with this one.
+    took: Cell<Instant>,
+    began: Cell<Instant>,
     hurry: Signal,
     is_hurried: Cell<bool>,
     end: Signal,
@@ -82,6 +96,7 @@ impl Visitors {
             departures: Departures::default(),
             held_up: Cell::new(None),
             evictions: RefCell::default(),
+            unread: RefCell::default(),
         })
     }
 
@@ -133,6 +148,55 @@ impl Visitors {
         if let Some(victim) = victim {
             victim.leave();
             self.note_eviction(program, now);
+        }
+    }
+
+    /// Waits for room for an answer of `len` bytes, for which others may have to go.
+    pub(crate) async fn room<S: Future<Output = ()>>(
+        &self,
+        program: Program,
+        answers: &Answers,
+        len: usize,
+        sleep: impl Fn(Duration) -> S,
+    ) -> Option<Permit> {
+        let mut take = pin!(answers.take(len));
+        loop {
+            let taken = async { Some(take.as_mut().await) };
+            let look = async {
+                sleep(ROOM_LOOK_TIME).await;
+                None
+            };
+            if let Some(permit) = future::or(taken, look).await {
+                return permit;
+            }
+            self.give_up(program, answers.missing(len), self.clock.instant());
+        }
+    }
+
+    /// Has those leave who do not take their answers, until `missing` bytes of room come back.
+    fn give_up(&self, program: Program, missing: usize, now: Instant) {
+        let open = self.open.borrow();
+        let (ending, staying): (Vec<_>, Vec<_>) =
+            open.values().partition(|visit| visit.is_ending.get());
+        let coming: usize = ending.iter().map(|visit| visit.owed.get()).sum();
+        let mut missing = missing.saturating_sub(coming);
+        let mut late: Vec<_> = staying.into_iter().filter(|visit| visit.is_late(now)).collect();
+        late.sort_by_key(|visit| visit.took.get());
+        for visit in late {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(visit.owed.get());
+            visit.end();
+            self.meter.note_eviction();
+            if let Some(gone) = self.unread.borrow_mut().note(now, self.max) {
+                let count = gone.count;
+                let line = format_args!(
+                    "HTTP: closed {count} connections that did not take their answers, \
+                     others waited for the room"
+                );
+                program.log(Level::Warn, line);
+            }
         }
     }
 
@@ -200,6 +264,9 @@ impl Visit {
             clock,
             stage: Cell::new(Stage::Idle),
             moved: Cell::new(clock.instant()),
+            owed: Cell::new(0),
+            took: Cell::new(clock.instant()),
+            began: Cell::new(clock.instant()),
             hurry: Signal::default(),
             is_hurried: Cell::new(false),
             end: Signal::default(),
@@ -220,6 +287,7 @@ impl Visit {
 
     /// Bytes have gone.
     pub(crate) fn note_written(&self) {
+        self.took.set(self.clock.instant());
         self.note(if self.is_idle() { Stage::Answering } else { self.stage.get() });
     }
 
@@ -228,6 +296,32 @@ impl Visit {
         if self.stage.get() == Stage::Answering {
             self.note(Stage::Idle);
         }
+    }
+
+    /// An answer that takes so much room is to be written.
+    pub(crate) fn owe(&self, len: usize) {
+        let now = self.clock.instant();
+        if self.owed.get() == 0 {
+            self.took.set(now);
+            self.began.set(now);
+        }
+        self.owed.set(self.owed.get() + len);
+    }
+
+    /// One is written.
+    pub(crate) fn owe_less(&self, len: usize) {
+        self.owed.set(self.owed.get().saturating_sub(len));
+        self.began.set(self.clock.instant());
+    }
+
+    /// Whether it has to take its answer faster, if others wait for the room.
+    fn is_late(&self, now: Instant) -> bool {
+        let owed = self.owed.get();
+        let patience =
+            ANSWER_PATIENCE + ANSWER_PACE * u32::try_from(owed >> 20).unwrap_or(u32::MAX);
+        owed > 0
+            && (now.saturating_since(self.took.get()) >= STALL_TIME
+                || now.saturating_since(self.began.get()) >= patience)
     }
 
     /// Waits until the answer that is being made has to be given up for others.
@@ -246,9 +340,14 @@ impl Visit {
             self.is_hurried.set(true);
             self.hurry.ring();
         } else {
-            self.is_ending.set(true);
-            self.end.ring();
+            self.end();
         }
+    }
+
+    /// Has it leave at once.
+    fn end(&self) {
+        self.is_ending.set(true);
+        self.end.ring();
     }
 
     /// How long nothing has moved.
@@ -316,126 +415,22 @@ const IDLE_MALUS: Duration = Duration::from_secs(5);
 /// How long a newcomer waits for somebody to go, before it looks again.
 const LOOK_TIME: Duration = HEARD_TIME;
 
+/// How long a client may take nothing of an answer for whose room somebody waits: some round trips,
+/// and the time in which the kernel's buffer gets room at two megabytes per second.
+const STALL_TIME: Duration = Duration::from_secs(1);
+
+/// How long the answer may take as a whole then: so long, and for each MiB of it so much more. Who
+/// takes one byte now and then must not hold the room, and who is on a slow line must get an answer
+/// although others ask all the time.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_PACE: Duration = Duration::from_millis(125);
+
+/// How long somebody waits for room before it looks who should go.
+const ROOM_LOOK_TIME: Duration = Duration::from_millis(50);
+
 /// How long everybody has in any case. A runtime looks at its sockets now and then only, so that a
 /// request that came with its connection may not have been seen yet.
 const HEARD_TIME: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
-mod tests {
-    use core::pin::pin;
-    use core::task::Context;
-
-    use super::*;
-
-    fn visitors(max: usize) -> Rc<Visitors> {
-        Visitors::new(Clock::start(), max, Arc::default())
-    }
-
-    fn enter(visitors: &Rc<Visitors>) -> Option<Visitor> {
-        visitors.admit()
-    }
-
-    fn make_room(visitors: &Visitors, millis: u64) {
-        visitors.make_room(Program::Nsqd, Instant::from_millis(millis));
-    }
-
-    /// Who was told to end or to hurry.
-    fn told(visitors: &[Visitor]) -> Vec<(bool, bool)> {
-        visitors.iter().map(|it| (it.visit.is_ending.get(), it.visit.is_hurried.get())).collect()
-    }
-
-    #[test]
-    fn places_come_back_and_are_counted() {
-        let visitors = visitors(2);
-        let (first, second) = (enter(&visitors).unwrap(), enter(&visitors).unwrap());
-        assert!(enter(&visitors).is_none());
-        drop(first);
-        let third = enter(&visitors).unwrap();
-        assert_eq!((visitors.open.borrow().len(), visitors.meter.visitors()), (2, (2, 0)));
-        drop((second, third));
-        assert_eq!(visitors.meter.visitors(), (0, 0));
-        assert!(enter(&self::visitors(0)).is_some());
-    }
-
-    #[test]
-    fn whoever_has_moved_nothing_for_the_longest_goes_first() {
-        let visitors = visitors(4);
-        let all: Vec<_> = (0..4).map(|_| enter(&visitors).unwrap()).collect();
-        let stages = [
-            // Half a body, for twenty seconds; half a head, for a second; idle for two; at work.
-            (Stage::Asking, 10_000),
-            (Stage::Asking, 29_000),
-            (Stage::Idle, 28_000),
-            (Stage::Working, 1_000),
-        ];
-        for (visitor, (stage, moved)) in all.iter().zip(stages) {
-            visitor.visit.stage.set(stage);
-            visitor.visit.moved.set(Instant::from_millis(moved));
-        }
-        let (no, end) = ((false, false), (true, false));
-        make_room(&visitors, 30_000);
-        assert_eq!(told(&all), [end, no, no, no]);
-        make_room(&visitors, 30_000);
-        assert_eq!(told(&all), [end, no, end, no]);
-        make_room(&visitors, 30_000);
-        assert_eq!(told(&all), [end, end, end, no]);
-        assert_eq!(visitors.meter.visitors(), (4, 3));
-    }
-
-    #[test]
-    fn whoever_has_just_come_or_waits_for_an_answer_has_a_moment() {
-        let visitors = visitors(3);
-        let all = [0; 3].map(|_| enter(&visitors).unwrap());
-        let stages = [(Stage::Working, 9_000), (Stage::Working, 8_000), (Stage::Idle, 9_999)];
-        for (visitor, (stage, moved)) in all.iter().zip(stages) {
-            visitor.visit.stage.set(stage);
-            visitor.visit.moved.set(Instant::from_millis(moved));
-        }
-        let (no, hurry, end) = ((false, false), (false, true), (true, false));
-        for millis in [10_000, 10_050] {
-            make_room(&visitors, millis);
-            assert_eq!(told(&all), [no, no, no]);
-        }
-        all[2].visit.moved.set(Instant::from_millis(10_240));
-        make_room(&visitors, 10_250);
-        assert_eq!(told(&all), [no, hurry, no]);
-        // Those who come next do not wait for as long again.
-        make_room(&visitors, 10_251);
-        assert_eq!(told(&all), [hurry, hurry, no]);
-        all[2].visit.moved.set(Instant::from_millis(10_248));
-        make_room(&visitors, 10_252);
-        assert_eq!(told(&all), [hurry, hurry, no]);
-        make_room(&visitors, 10_253);
-        assert_eq!(told(&all), [hurry, hurry, end]);
-        // It has been told, and does not take the answer.
-        all[1].visit.stage.set(Stage::Answering);
-        make_room(&visitors, 10_254);
-        assert_eq!(told(&all), [hurry, (true, true), end]);
-    }
-
-    #[test]
-    fn patience_comes_back_when_nobody_has_waited_for_a_while() {
-        let visitors = visitors(1);
-        let only = enter(&visitors).unwrap();
-        only.visit.stage.set(Stage::Working);
-        let is_hurried = |millis| {
-            make_room(&visitors, millis);
-            only.visit.is_hurried.get()
-        };
-        assert!(![0, 200, 1_200, 1_449].into_iter().any(is_hurried));
-        assert!(is_hurried(1_450));
-    }
-
-    #[test]
-    fn a_newcomer_waits_until_somebody_has_left() {
-        let visitors = visitors(1);
-        let first = enter(&visitors).unwrap();
-        let mut second = pin!(visitors.enter(Program::Nsqd, |_| core::future::pending::<()>()));
-        let context = &mut Context::from_waker(Waker::noop());
-        assert!(second.as_mut().poll(context).is_pending());
-        make_room(&visitors, 1_000);
-        let mut stay = pin!(first.stay(core::future::pending()));
-        assert!(stay.as_mut().poll(context).is_ready());
-        assert!(second.as_mut().poll(context).is_ready());
-    }
-}
+mod tests;

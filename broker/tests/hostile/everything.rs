@@ -21,7 +21,7 @@ const CHANNELS: usize = 12;
 fn most() -> usize {
     let queues =
         TOPICS * (MEM_QUEUE_SIZE * MESSAGE + 4 * MIB + MIB / 4) + CHANNELS * (4 * MIB + MIB / 4);
-    64 * MIB + UNANSWERED + CONNECTIONS * 3 * MIB / 4 + HTTP_CONNECTIONS * MIB / 4 + queues
+    128 * MIB + UNANSWERED + CONNECTIONS * 3 * MIB / 4 + HTTP_CONNECTIONS * MIB / 4 + queues
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
-use super::server::{RUNTIMES, Server, patient, until};
+use super::server::{RUNTIMES, Server, frame, patient, until};
+
+const MIB: usize = 1 << 20;
 
 /// A limit on open files that leaves HTTP 128 places.
 const LIMITS: &str = "ulimit -n 1024";
@@ -113,6 +115,73 @@ fn answers_that_are_not_read_keep_nobody_out() {
         println!("{runtime}: {} bytes at most", nsqd.peak());
         assert!(nsqd.peak() <= DEAF_PEAK, "{runtime}: {}", nsqd.peak());
     }
+}
+
+/// The least that a long answer has.
+const LONG_LEN: usize = 7 * MIB;
+
+/// So many ask for one and do not read it. Without a limit it would be half as much again as there
+/// may be.
+const UNREAD_COUNT: usize = 3 * (128 * MIB + 4 * LONG_LEN) / LONG_LEN / 2;
+
+/// Long answers have room up to a limit, and whoever does not read its own has to go for those who
+/// wait for it.
+#[test]
+fn long_answers_that_are_not_read_have_a_limit_in_bytes() {
+    for runtime in RUNTIMES {
+        let flags = ["--max-http-connections=128"];
+        let nsqd = Server::nsqd(runtime, &flags);
+        // Texts of which JSON makes six times as much.
+        let text = "<".repeat(1024);
+        let json = format!(
+            "{{\"client_id\":\"{text}\",\"hostname\":\"{text}\",\"user_agent\":\"{text}\"}}"
+        );
+        let commands =
+            [b"IDENTIFY\n", &(json.len() as u32).to_be_bytes()[..], json.as_bytes(), b"SUB t c\n"];
+        let mut clients = Vec::new();
+        for _ in 0..400 {
+            let mut client = nsqd.client();
+            client.write_all(&commands.concat()).unwrap();
+            assert_eq!((frame(&mut client).0, frame(&mut client).0), (0, 0));
+            clients.push(client);
+        }
+        nobody_reads(runtime, &nsqd, "nsqd", "/stats?format=json");
+
+        let nsqlookupd = Server::nsqlookupd(runtime, &flags);
+        let mut registrations = super::nsqlookupd::session(&nsqlookupd, 4150);
+        let name = "n".repeat(50);
+        assert_eq!(super::nsqlookupd::register(&mut registrations, &name, 20_000), 20_000);
+        nobody_reads(runtime, &nsqlookupd, "nsqlookupd", "/debug");
+    }
+}
+
+fn nobody_reads(runtime: &str, server: &Server, program: &str, target: &str) {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut deaf = Vec::new();
+    for n in 0..UNREAD_COUNT {
+        let mut socket = patient(server.http);
+        // Some wait for room that they have themselves.
+        socket.write_all(request.repeat(1 + usize::from(n % 4 == 0)).as_bytes()).unwrap();
+        deaf.push(socket);
+        is_served(server);
+    }
+    let answer = server.ask(&format!("GET {target}"), b"");
+    assert!(answer.ends_with('}') && answer.len() >= LONG_LEN, "{runtime}: {}", answer.len());
+    let metrics = server.ask("GET /metrics", b"");
+    let figure = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{program}_{name} ")));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let (held, waits) = (figure("http_answer_bytes"), figure("http_answer_waits_total"));
+    let gone = figure("http_evictions_total");
+    // 64 MiB of answers, one in the making, and what there is without any.
+    let (peak, most) = (server.peak(), 128 * MIB + 4 * answer.len());
+    println!(
+        "{runtime}: {program}: {held} bytes now, {waits} waits, {gone} gone, {peak} of {most}"
+    );
+    assert!(held <= 64 * MIB && waits > 0 && gone > 0);
+    assert!(peak <= most, "{runtime}: {program}: {peak}");
+    until(|| server.log().contains("connections that did not take their answers"));
 }
 
 /// Answers that are long in the making are given up for those who come: publishers that wait for a

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use super::server::{RUNTIMES, Server};
 
 /// An nsqd's session that has said who it is.
-fn session(server: &Server, port: u16) -> TcpStream {
+pub(crate) fn session(server: &Server, port: u16) -> TcpStream {
     let mut socket = server.connect();
     let json = format!(
         "{{\"broadcast_address\":\"127.0.0.1\",\"hostname\":\"h\",\"http_port\":{port},\
@@ -33,7 +33,7 @@ fn say(socket: &mut TcpStream, command: &str) -> String {
 }
 
 /// Registers so many topics with a channel each. Returns how many were taken.
-fn register(socket: &mut TcpStream, name: &str, count: usize) -> usize {
+pub(crate) fn register(socket: &mut TcpStream, name: &str, count: usize) -> usize {
     let mut taken = 0;
     // A hundred at a time: it answers no more while nobody reads.
     for from in (0..count).step_by(100) {

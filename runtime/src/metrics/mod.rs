@@ -147,8 +147,20 @@ fn show_visitors(
 ) -> fmt::Result {
     let help = "Connections to the HTTP API";
     show_gauge(page, &format!("{program}_http_connections"), help, open)?;
-    let help = "Connections to the HTTP API that were closed because others wanted their places";
+    let help = "Connections to the HTTP API that were closed because others wanted their room";
     show_counter(page, &format!("{program}_http_evictions"), help, gone)
+}
+
+/// The answers of the HTTP API of `program`: bytes that are not taken, and how often one waited.
+fn show_answers(
+    page: &mut DescriptorEncoder<'_>,
+    program: &str,
+    (bytes, waits): (u64, u64),
+) -> fmt::Result {
+    let help = "Bytes of answers over HTTP, each longer than 64 KiB, that are not taken yet";
+    show_gauge(page, &format!("{program}_http_answer_bytes"), help, bytes)?;
+    let help = "How often an answer over HTTP waited, because others had not taken theirs";
+    show_counter(page, &format!("{program}_http_answer_waits"), help, waits)
 }
 
 /// Lines of the log of `program` that were not written: those that were lost, and those left out.

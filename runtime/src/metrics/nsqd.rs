@@ -11,8 +11,8 @@ use sansq_core::nsqd::{ChannelStats, LATENCY_BOUNDS, LatencyTotals, ServerStats,
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 use super::{
-    Figure, counter, gauge, show_counter, show_family, show_gauge, show_info, show_turns,
-    show_unwritten, show_visitors,
+    Figure, counter, gauge, show_answers, show_counter, show_family, show_gauge, show_info,
+    show_turns, show_unwritten, show_visitors,
 };
 use crate::meter::Turns;
 
@@ -38,6 +38,8 @@ pub(crate) struct NsqdPage {
     pub(crate) unwritten: (u64, u64),
     /// Bytes that HTTP clients have unanswered, and how often one of them had to wait for room.
     pub(crate) http_unanswered: (u64, u64),
+    /// Bytes of answers that HTTP clients have not taken, and how often one had to wait for room.
+    pub(crate) http_answers: (u64, u64),
 }
 
 const TOPIC: [Figure<TopicStats>; 5] = [
@@ -176,6 +178,7 @@ impl NsqdPage {
         let help = "Requests to the shard's storage thread that are not done";
         show_family(page, "nsqd_storage_length", help, false, open)?;
         show_visitors(page, "nsqd", self.visitors)?;
+        show_answers(page, "nsqd", self.http_answers)?;
         show_unwritten(page, "nsqd", self.unwritten)?;
         show_turns(page, "nsqd_turn_seconds", self.turns.iter().copied())
     }

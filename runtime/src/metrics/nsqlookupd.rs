@@ -8,7 +8,8 @@ use sansq_core::nsqlookupd::LookupdStats;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
 use super::{
-    Figure, counter, gauge, show_family, show_info, show_turns, show_unwritten, show_visitors,
+    Figure, counter, gauge, show_answers, show_family, show_info, show_turns, show_unwritten,
+    show_visitors,
 };
 use crate::meter::Turns;
 
@@ -20,6 +21,8 @@ pub(crate) struct LookupdPage {
     pub(crate) turns: Turns,
     /// Connections to the HTTP API, and those that had to go for others.
     pub(crate) visitors: (u64, u64),
+    /// Bytes of its answers that are not taken, and how often one had to wait for room.
+    pub(crate) answers: (u64, u64),
     /// Lines of the log that were lost, and those that were left out.
     pub(crate) unwritten: (u64, u64),
 }
@@ -89,6 +92,7 @@ impl Collector for LookupdPage {
         let requests = requests.into_iter().map(|(name, count)| ([("request", name)], count));
         show_family(page, "nsqlookupd_http_requests", "Requests over HTTP", true, requests)?;
         show_visitors(page, "nsqlookupd", self.visitors)?;
+        show_answers(page, "nsqlookupd", self.answers)?;
         show_unwritten(page, "nsqlookupd", self.unwritten)?;
         show_turns(page, "nsqlookupd_turn_seconds", core::iter::once(self.turns))
     }

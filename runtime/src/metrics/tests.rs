@@ -74,6 +74,7 @@ fn nsqd(aggregate: bool) -> String {
         visitors: (8, 2),
         unwritten: (6, 1),
         http_unanswered: (5, 6),
+        http_answers: (70_000, 4),
     })
 }
 
@@ -91,7 +92,8 @@ fn nsqlookupd() -> String {
         counters,
     };
     let turns = Meter::default().turns();
-    text(LookupdPage { stats, turns, visitors: (8, 2), unwritten: (6, 1) })
+    let answers = (80_000, 5);
+    text(LookupdPage { stats, turns, visitors: (8, 2), answers, unwritten: (6, 1) })
 }
 
 fn text(page: impl Collector) -> String {
@@ -120,6 +122,8 @@ fn figures_of_each_topic_and_channel() {
             "nsqd_storage_length{shard=\"0\"} 3",
             "nsqd_http_connections 8",
             "nsqd_http_evictions_total 2",
+            "nsqd_http_answer_bytes 70000",
+            "nsqd_http_answer_waits_total 4",
             "nsqd_log_lines_lost_total 6",
             "nsqd_log_lines_left_out_total 1",
             "nsqd_turn_seconds_count{shard=\"0\"} 2",
@@ -165,6 +169,8 @@ fn figures_of_nsqlookupd() {
         &[
             "nsqlookupd_tombstones 6",
             "nsqlookupd_http_evictions_total 2",
+            "nsqlookupd_http_answer_bytes 80000",
+            "nsqlookupd_http_answer_waits_total 5",
             "nsqlookupd_log_lines_lost_total 6",
             "nsqlookupd_unused_names 8",
             "nsqlookupd_refused_total 9",

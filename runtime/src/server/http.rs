@@ -21,7 +21,7 @@ use sansq_core::upgrade::ServerTls;
 
 use super::accept;
 use super::turn::{Driven, Driver};
-use crate::http::{HANDSHAKE_TIME, HEAD_TIME, Site, handle, is_plain, turn_away};
+use crate::http::{BUFFER_LEN_MAX, HANDSHAKE_TIME, HEAD_TIME, Site, handle, is_plain, turn_away};
 use crate::impatient::Impatient;
 use crate::io::{HyperIo, Stream};
 use crate::listen::error_text;
@@ -42,14 +42,15 @@ pub(super) async fn serve<M: Driven, T: Thread, S: Site>(
         let (stream, peer) = accept::<T>(&listener, S::PROGRAM, name).await;
         let Ok(socket) = driver.adopt(stream) else { continue };
         let visitor = visitors.enter(S::PROGRAM, T::Runtime::sleep).await;
-        let (site, acceptor, visit) = (Rc::clone(&site), acceptor.clone(), visitor.visit());
+        let (site, acceptor) = (Rc::clone(&site), acceptor.clone());
+        let guest = Guest { peer, visitors: Rc::clone(&visitors), visit: visitor.visit() };
         let task = driver.spawn(visitor.stay(async move {
             match acceptor {
-                None => converse::<T, S>(Stream::new(socket), peer, site, visit).await,
+                None => converse::<T, S>(Stream::new(socket), site, guest).await,
                 Some(acceptor) => {
-                    let shake = shake::<T>(acceptor, socket, &visit);
+                    let shake = shake::<T>(acceptor, socket, &guest.visit);
                     match within::<T::Runtime, _>(HANDSHAKE_TIME, shake).await {
-                        Some(Ok(stream)) => converse::<T, S>(stream, peer, site, visit).await,
+                        Some(Ok(stream)) => converse::<T, S>(stream, site, guest).await,
                         Some(Err(error)) => warn::<S>(peer, &error),
                         None => warn::<S>(peer, &ErrorKind::TimedOut.into()),
                     }
@@ -60,22 +61,29 @@ pub(super) async fn serve<M: Driven, T: Thread, S: Site>(
     }
 }
 
+/// Who is connected.
+struct Guest {
+    peer: Peer,
+    visitors: Rc<Visitors>,
+    visit: Rc<Visit>,
+}
+
 /// Serves one connection to its end.
 async fn converse<T: Thread, S: Site>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    peer: Peer,
     site: Rc<S>,
-    visit: Rc<Visit>,
+    Guest { peer, visitors, visit }: Guest,
 ) {
-    let service = service_fn(|request| {
-        let (site, visit) = (Rc::clone(&site), Rc::clone(&visit));
-        async move { handle(&*site, peer, &visit, request, T::Runtime::sleep).await }
-    });
     let io = Impatient::new(HyperIo::new(stream), Rc::clone(&visit), T::Runtime::sleep);
+    let service = service_fn(|request| {
+        let (site, visitors, visit) = (Rc::clone(&site), Rc::clone(&visitors), Rc::clone(&visit));
+        async move { handle(&*site, peer, &visitors, &visit, request, T::Runtime::sleep).await }
+    });
     // How a connection ends is its client's business: nothing of ours is lost with it.
     let _ = http1::Builder::new()
         .timer(HyperTimer(T::Runtime::sleep))
         .header_read_timeout(HEAD_TIME)
+        .max_buf_size(BUFFER_LEN_MAX)
         .half_close(true)
         .title_case_headers(true)
         .serve_connection(io, service)

@@ -116,11 +116,13 @@ impl Machine for Shard {
 pub(super) struct Registrar(pub Lookupd);
 
 impl Registrar {
-    /// Answers a request of the HTTP interface. `meter` is that of its thread.
+    /// Answers a request of the HTTP interface. `meter` is that of its thread, `answers` what its
+    /// answers take.
     pub(super) fn handle_http(
         &mut self,
         request: &Request<'_>,
         meter: &Meter,
+        answers: (u64, u64),
         now: Now,
         out: &mut RegistrarActions,
     ) -> HttpReply {
@@ -128,7 +130,7 @@ impl Registrar {
             Answer::Metrics(stats) => {
                 let (turns, visitors) = (meter.turns(), meter.visitors());
                 let unwritten = UNWRITTEN.counts();
-                metrics::reply(LookupdPage { stats, turns, visitors, unwritten })
+                metrics::reply(LookupdPage { stats, turns, visitors, answers, unwritten })
             }
             Answer::Reply(reply) => reply,
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::http::{HttpReply, Request};
+use sansq_core::http::Request;
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
 use sansq_core::nsqlookupd::{self};
 use sansq_core::options::LookupdOptions;
@@ -16,6 +16,7 @@ use super::life::{self, Door, Opened};
 use super::machine::{Registrar, RegistrarActions};
 use super::turn::{Driven, Driver, Turn};
 use super::{accept as accept_next, http};
+use crate::answers::{Answer, Answers, fit};
 use crate::bind::Bound;
 use crate::clock::Clock;
 use crate::http::Site;
@@ -101,7 +102,7 @@ impl<R: ServerRuntime> Lookupd<R> {
         let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
         if let Some(web) = web {
             let listener = driver.listen(web.socket)?;
-            let site = Rc::new(LookupdSite(Rc::clone(&driver)));
+            let site = Rc::new(LookupdSite { driver: Rc::clone(&driver), answers: Answers::new() });
             let meter = driver.look(|turn| Arc::clone(&turn.meter));
             let visitors = Visitors::new(driver.clock, options.max_http_connections, meter);
             let task =
@@ -129,7 +130,10 @@ async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listen
 }
 
 /// The HTTP interface.
-struct LookupdSite<T: Thread>(Rc<Driver<Registrar, T>>);
+struct LookupdSite<T: Thread> {
+    driver: Rc<Driver<Registrar, T>>,
+    answers: Answers,
+}
 
 impl<T: Thread> Site for LookupdSite<T> {
     const PROGRAM: Program = Program::Nsqlookupd;
@@ -138,10 +142,20 @@ impl<T: Thread> Site for LookupdSite<T> {
         BODY_LEN_MAX
     }
 
-    async fn answer(&self, request: &Request<'_>, _too_big: bool, _: Option<Permit>) -> HttpReply {
-        self.0.turn_with(|turn| {
-            turn.machine.handle_http(request, &turn.meter, turn.now, &mut turn.out)
-        })
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    async fn answer(&self, request: &Request<'_>, _too_big: bool, _: Option<Permit>) -> Answer {
+        let make = || {
+            let answers = self.answers.figures();
+            self.driver.turn_with(|turn| {
+                let out = &mut turn.out;
+                fit(turn.machine.handle_http(request, &turn.meter, answers, turn.now, out))
+            })
+        };
+        // Whatever else is asked changes something, and is answered in a few words.
+        if request.method == "GET" { self.answers.make(make).await } else { make().into() }
     }
 }
 
