@@ -10,6 +10,7 @@
 //! none of it for [`STALL_TIME`], or takes it too slowly, has to go.
 
 use core::cell::{Cell, RefCell};
+use core::cmp::Reverse;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -60,6 +61,8 @@ pub struct Visit {
     stage: Cell<Stage>,
     /// When a byte went to or fro, or the stage changed.
     moved: Cell<Instant>,
+    /// Whether it has had an answer.
+    is_served: Cell<bool>,
     /// The room that its answers take, in bytes.
     owed: Cell<usize>,
     /// When it last took some of an answer, and when it began with this one.
@@ -129,23 +132,22 @@ impl Visitors {
         Some(Visitor { id, visit, of: Rc::clone(self) })
     }
 
-    /// Has one visitor leave, if there is one that should.
+    /// Has some visitors leave, if there are any that should: where one comes there are often more.
     fn make_room(&self, program: Program, now: Instant) {
         let open = self.open.borrow();
         let staying = || open.values().filter(|visit| !visit.is_ending.get());
-        let stale = staying()
-            .filter(|visit| visit.stage.get() != Stage::Working && visit.age(now) >= FRESH_TIME)
-            .max_by_key(|visit| visit.staleness(now));
-        let victim = stale.or_else(|| {
+        let mut stale: Vec<_> = staying().filter(|visit| visit.is_stale(now)).collect();
+        stale.sort_by_key(|visit| Reverse(visit.staleness(now)));
+        stale.truncate((self.max / BATCH_SHARE).max(1));
+        if stale.is_empty() && self.is_held_up(now) {
             // All have just come, or wait for their answers: most likely some are done in a moment.
             let can_leave = |visit: &&Rc<Visit>| {
                 visit.age(now) >= HEARD_TIME
                     && (visit.stage.get() != Stage::Working || !visit.is_hurried.get())
             };
-            let any = || staying().filter(can_leave).max_by_key(|visit| visit.age(now));
-            self.is_held_up(now).then(any).flatten()
-        });
-        if let Some(victim) = victim {
+            stale.extend(staying().filter(can_leave).max_by_key(|visit| visit.age(now)));
+        }
+        for victim in stale {
             victim.leave();
             self.note_eviction(program, now);
         }
@@ -264,6 +266,7 @@ impl Visit {
             clock,
             stage: Cell::new(Stage::Idle),
             moved: Cell::new(clock.instant()),
+            is_served: Cell::new(false),
             owed: Cell::new(0),
             took: Cell::new(clock.instant()),
             began: Cell::new(clock.instant()),
@@ -294,6 +297,7 @@ impl Visit {
     /// Nothing is left to be written.
     pub(crate) fn note_flushed(&self) {
         if self.stage.get() == Stage::Answering {
+            self.is_served.set(true);
             self.note(Stage::Idle);
         }
     }
@@ -348,6 +352,13 @@ impl Visit {
     fn end(&self) {
         self.is_ending.set(true);
         self.end.ring();
+    }
+
+    /// Whether it may have to go for a newcomer.
+    fn is_stale(&self, now: Instant) -> bool {
+        let patience =
+            if self.is_served.get() && self.is_idle() { SERVED_TIME } else { FRESH_TIME };
+        self.stage.get() != Stage::Working && self.age(now) >= patience
     }
 
     /// How long nothing has moved.
@@ -407,6 +418,12 @@ const CALM_TIME: Duration = Duration::from_secs(1);
 
 /// How long it may take from a connection to its first byte, or from one to the next.
 const FRESH_TIME: Duration = Duration::from_millis(100);
+
+/// How long a connection may be idle that has had an answer.
+const SERVED_TIME: Duration = Duration::from_millis(25);
+
+/// The part of all places that becomes free at a time.
+const BATCH_SHARE: usize = 16;
 
 /// How much longer than an idle one a connection may move nothing when a request or an answer is
 /// under way.

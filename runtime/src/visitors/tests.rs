@@ -105,6 +105,25 @@ fn patience_comes_back_when_nobody_has_waited_for_a_while() {
     assert!(is_hurried(1_450));
 }
 
+#[test]
+fn many_go_at_a_time_where_there_are_many() {
+    let visitors = visitors(64);
+    let all: Vec<_> = (0..64).map(|_| enter(&visitors).unwrap()).collect();
+    for (visitor, moved) in all.iter().zip(1_000..) {
+        visitor.visit.moved.set(Instant::from_millis(moved));
+    }
+    // Who has had an answer has been idle for long enough.
+    all[30].visit.is_served.set(true);
+    make_room(&visitors, 1_000 + 30 + 24);
+    assert!(told(&all).iter().all(|told| *told == (false, false)));
+    make_room(&visitors, 1_000 + 30 + 25);
+    assert_eq!(visitors.meter.visitors().1, 1);
+    make_room(&visitors, 1_000 + 30 + 100);
+    let told = told(&all);
+    let gone: Vec<_> = (0..64).filter(|n| told[*n].0).collect();
+    assert_eq!(gone, [0, 1, 2, 3, 30]);
+}
+
 /// Gives up those who owe, at `millis`, for `missing` bytes; says who was told to end.
 fn given_up(visitors: &Visitors, all: &[Visitor], missing: usize, millis: u64) -> Vec<usize> {
     visitors.give_up(Program::Nsqd, missing, Instant::from_millis(millis));
