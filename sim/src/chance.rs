@@ -15,6 +15,7 @@ pub(crate) mod stream {
     pub(crate) const HTTP: u64 = 8;
     pub(crate) const DISKS: u64 = 9;
     pub(crate) const CLIENTS_DRAWN: u64 = 10;
+    pub(crate) const LIMITS: u64 = 11;
     /// Each client has a stream of its own, from here on.
     pub(crate) const CLIENTS: u64 = 1_000;
 }

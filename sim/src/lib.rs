@@ -91,6 +91,7 @@ mod directory;
 mod disk;
 mod env;
 pub mod events;
+mod limits;
 pub mod model;
 pub mod net;
 mod node;
@@ -102,6 +103,7 @@ pub mod trace;
 pub mod world;
 
 pub use client::{Client, Context};
+pub use limits::Limits;
 pub use model::{MessageNumber, Outcome};
 pub use node::ShardWork;
 pub use oracles::{Oracles, Violation};

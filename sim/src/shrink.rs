@@ -4,6 +4,7 @@ use core::mem::discriminant;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
+use crate::limits::Limits;
 use crate::oracles::Violation;
 use crate::swarm::{Fault, Options};
 use crate::trace::Trace;
@@ -125,7 +126,7 @@ impl Options {
     /// Changes one thing about a run: `kinds` (of faults, by name, with commas between), `faults`
     /// (how many at most), `chaos_ms`, and by their names `nodes`, `shards`, `lookupds`, `topics`,
     /// `channels`, `producers`, `consumers`, `pools`, `workers`, `messages`; `off` for `disks`,
-    /// `hostile`, `ephemeral`, `burst`.
+    /// `limits`, `hostile`, `ephemeral`, `burst`.
     ///
     /// # Errors
     /// What is wrong with the setting.
@@ -161,10 +162,11 @@ impl Options {
             "workers" => self.workers.0 = count(0)?,
             "pools" => self.pools.truncate(count(0)?),
             "disks" if value == "off" => self.disks = None,
+            "limits" if value == "off" => self.limits = Limits::default(),
             "hostile" if value == "off" => self.hostile = false,
             "ephemeral" if value == "off" => self.ephemeral = false,
             "burst" if value == "off" => self.burst = false,
-            "disks" | "hostile" | "ephemeral" | "burst" => {
+            "disks" | "limits" | "hostile" | "ephemeral" | "burst" => {
                 return Err(format!("{key}: {value} is not off"));
             }
             _ => return Err(format!("there is no setting {key}; there are: {}", KEYS.join(", "))),
@@ -182,6 +184,7 @@ impl Options {
             ("ephemeral", self.ephemeral),
             ("burst", self.burst),
             ("disks", self.disks.is_some()),
+            ("limits", self.limits != Limits::default()),
         ];
         let on = all.into_iter().filter(|(_, is_on)| *is_on);
         on.map(|(key, _)| (key, "off".to_owned())).collect()
@@ -204,7 +207,7 @@ impl Options {
 }
 
 /// What [`Options::set`] changes.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "kinds",
     "faults",
     "chaos_ms",
@@ -219,6 +222,7 @@ const KEYS: [&str; 17] = [
     "workers",
     "messages",
     "disks",
+    "limits",
     "hostile",
     "ephemeral",
     "burst",

@@ -12,6 +12,7 @@ use sansq_core::client::{
 use sansq_core::rng::Rng;
 
 use crate::chance::{Chance, stream};
+use crate::limits::Limits;
 use crate::net::NetOptions;
 
 /// Everything about a run. [`Options::from_seed`] draws it, [`Options::quiet`] is for scenarios.
@@ -65,6 +66,8 @@ pub struct Options {
     pub net: NetOptions,
     /// The nsqds' disks; without them everything is in memory.
     pub disks: Option<DiskOptions>,
+    /// The nsqds' limits that are small.
+    pub limits: Limits,
     /// What breaks.
     pub faults: Faults,
     /// How consumers behave.
@@ -257,6 +260,7 @@ impl Options {
                 dial_failure_percent: 0,
             },
             disks: None,
+            limits: Limits::default(),
             faults: Faults {
                 every_max: Duration::from_secs(1),
                 kinds: Vec::new(),
@@ -322,6 +326,7 @@ impl Options {
             ]),
             net,
             disks: None,
+            limits: Limits::default(),
             faults: Faults::draw(rng),
             habits: Habits {
                 weights: vec![
@@ -348,15 +353,17 @@ impl Options {
         }
         options.draw_disks();
         options.draw_more();
+        options.draw_limits();
         options
     }
 
     /// Whether, when nothing breaks, everything has to be accepted. If the core's consumers have
     /// fewer messages in flight than there are nsqds, RDY goes around, and one that has neither RDY
     /// nor disk may have no room for longer than a publish is kept waiting. A disk that is full has
-    /// room when everything is finished, which may take longer.
+    /// room when everything is finished, which may take longer. A topic for which there is no place
+    /// has no room, nor has one whose channels or consumers have found none.
     pub(crate) fn has_room(&self) -> bool {
-        if self.faults.kinds.contains(&Fault::FillDisk) {
+        if self.faults.kinds.contains(&Fault::FillDisk) || !self.limits.has_places(self) {
             return false;
         }
         let (workers, options) = &self.workers;
@@ -426,6 +433,18 @@ impl Options {
             ..ConsumerOptions::default()
         };
         self.workers = (workers, options);
+    }
+
+    /// Some nsqds have small limits, from a stream of their own.
+    fn draw_limits(&mut self) {
+        let mut rng = Rng::new(self.seed).fork(stream::LIMITS);
+        self.limits = Limits::draw(&mut rng, self);
+        // To fill the room for what is unanswered takes more than the allowance of a connection.
+        if self.limits.max_unanswered_bytes.is_some() && self.body_len_max > 100 {
+            self.body_len_max = 15_000;
+            self.limits.max_msg_size.get_or_insert(15_000);
+            self.limits.max_body_size = Some(20_000);
+        }
     }
 
     /// Most nsqds have disks, and of those most have trouble with them.

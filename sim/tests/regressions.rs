@@ -1,13 +1,16 @@
 //! What the reference gets wrong, each as a small world in which it has to go right.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use sansq_core::name::ChannelName;
 use sansq_core::nsqd::{AdminRequest, ChannelOp};
 use sansq_sim::client::pool::{Pool, PoolPlan};
 use sansq_sim::client::worker::{Worker, WorkerPlan};
 use sansq_sim::swarm::DiskOptions;
-use sansq_sim::{Client, Context, MessageNumber, Options, Outcome, Trace, World, channel, topic};
+use sansq_sim::{
+    Client, Context, Limits, MessageNumber, Options, Outcome, Trace, World, channel, topic,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -196,4 +199,45 @@ fn no_depth_is_negative() {
         assert_eq!(outcomes.result, Ok(()), "seed {seed}");
         assert!(outcomes.delivered > 50, "seed {seed}: {outcomes:?}");
     }
+}
+
+/// At each limit somebody is refused, who is told so, and nothing that was accepted is lost.
+#[test]
+fn what_a_limit_refuses_is_not_there_and_the_rest_is() {
+    let none = Limits::default();
+    for (limits, outcomes) in [
+        (Limits { max_topics: Some(1), ..none }, [Outcome::Accepted, Outcome::Refused]),
+        (Limits { max_msg_size: Some(50), ..none }, [Outcome::Accepted, Outcome::Refused]),
+        (Limits { max_body_size: Some(2000), ..none }, [Outcome::Accepted, Outcome::Refused]),
+        (Limits { max_req_timeout: Some(SECOND), ..none }, [Outcome::Accepted, Outcome::Refused]),
+        (Limits { max_channels_per_topic: Some(1), ..none }, [Outcome::Accepted; 2]),
+        (Limits { max_channel_consumers: Some(1), ..none }, [Outcome::Accepted; 2]),
+        (Limits { max_rdy_count: Some(1), ..none }, [Outcome::Accepted; 2]),
+    ] {
+        let mut seen = BTreeSet::new();
+        for seed in 0..5 {
+            let options = Options {
+                topics: 2,
+                channels: 2,
+                consumers: 2,
+                messages: 60,
+                body_len_max: if limits.max_body_size.is_some() { 1500 } else { 100 },
+                ready_max: 5,
+                limits,
+                ..Options::quiet(seed)
+            };
+            let mut world = World::new(options, Trace::new(None));
+            world.run();
+            assert_eq!(world.outcomes().result, Ok(()), "seed {seed}: {limits:?}");
+            let numbers = (0..world.oracles().published() as u32).map(MessageNumber);
+            seen.extend(numbers.filter_map(|number| world.oracles().outcome(number)).map(of));
+        }
+        for outcome in outcomes {
+            assert!(seen.contains(&of(outcome)), "{limits:?}: {seen:?}");
+        }
+    }
+}
+
+fn of(outcome: Outcome) -> String {
+    format!("{outcome:?}")
 }

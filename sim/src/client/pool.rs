@@ -32,6 +32,8 @@ pub struct PoolPlan {
     pub every_max: Duration,
     /// The longest body, in bytes.
     pub body_len_max: usize,
+    /// The longest of what it publishes in the end, in bytes.
+    pub last_body_len_max: usize,
     /// Whether it ends with many publishes at once.
     pub burst: bool,
     /// Whether everything that it publishes in the end, when nothing breaks, has to be accepted.
@@ -46,9 +48,17 @@ impl PoolPlan {
         let mut options = PoolOptions::default();
         options.lookupd.poll_interval = Duration::from_secs(5);
         options.lookupd.poll_jitter = Duration::from_secs(1);
-        let (nsqds, body_len_max) = (Vec::new(), 100);
-        let (burst, is_patient) = (false, false);
-        Self { options, nsqds, topics, messages, every_max, body_len_max, burst, is_patient }
+        Self {
+            options,
+            nsqds: Vec::new(),
+            topics,
+            messages,
+            every_max,
+            body_len_max: 100,
+            last_body_len_max: 100,
+            burst: false,
+            is_patient: false,
+        }
     }
 }
 
@@ -114,6 +124,7 @@ impl Pool {
         for _ in 0..count {
             let len_max = self.plan.body_len_max.max(SMALLEST_BODY_LEN) as u64;
             let len = context.rng.between(SMALLEST_BODY_LEN as u64, len_max) as usize;
+            let len = if self.last.is_some() { len.min(self.plan.last_body_len_max) } else { len };
             let (number, body) = context.publishing_anywhere(topic, len, delay, once);
             numbers.push(number);
             bodies.push(body);

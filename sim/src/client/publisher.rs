@@ -13,6 +13,7 @@ use sansq_core::nsqd::{AdminReply, AdminRequest, Batch};
 
 use super::{Client, Context, Gone, nsqd_address};
 use crate::chance::Chance;
+use crate::limits::Limits;
 use crate::model::{MessageNumber, Outcome};
 use crate::net::LinkId;
 use crate::swarm::{Options, connection_options};
@@ -34,6 +35,7 @@ pub struct Publisher {
     /// Whether that has to be accepted.
     has_room: bool,
     body_len_max: usize,
+    limits: Limits,
     admin_percent: u64,
     every_max: Duration,
     /// The messages of each request that is under way.
@@ -66,6 +68,7 @@ impl Publisher {
             last: None,
             has_room: options.has_room(),
             body_len_max: options.body_len_max,
+            limits: options.limits,
             admin_percent: options.admin_percent,
             every_max: options.chaos / (options.messages as u32 + 1),
             asked: BTreeMap::new(),
@@ -126,6 +129,14 @@ impl Publisher {
         context: &mut Context<'_>,
     ) {
         let (numbers, mut bodies): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+        // The HTTP API refuses it before the shard is asked.
+        let is_above = |limit: Option<usize>, len| limit.is_some_and(|limit| len > limit);
+        let with_breaks = bodies.iter().map(|body| body.len() + 1).sum::<usize>() - 1;
+        if bodies.iter().any(|body| is_above(self.limits.max_msg_size, body.len()))
+            || bodies.len() > 1 && is_above(self.limits.max_body_size, with_breaks)
+        {
+            return complete(&numbers, Outcome::Refused, context);
+        }
         let batch = match bodies.pop() {
             Some(body) if bodies.is_empty() => Batch::One(body),
             last => {

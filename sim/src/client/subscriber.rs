@@ -37,6 +37,8 @@ struct Conn {
     connection: Connection,
     subscribed: bool,
     ready: u32,
+    /// The highest that it may have there.
+    ready_max: u32,
 }
 
 /// What a consumer will do with a message when it has worked on it.
@@ -117,11 +119,14 @@ impl Subscriber {
     fn take(&mut self, link: LinkId, got: Got, context: &mut Context<'_>) {
         let Some(conn) = self.conns.get_mut(&link) else { return };
         match got {
-            Got::Opened => conn.connection.subscribe(&self.topic, &self.channel),
+            Got::Opened(ready_max) => {
+                conn.ready_max = self.ready_max.min(ready_max);
+                conn.connection.subscribe(&self.topic, &self.channel);
+            }
             Got::Response(text) if text == CLOSE_WAIT => self.drop_link(link, context),
             Got::Response(_) => {
                 conn.subscribed = true;
-                conn.ready = self.ready_max;
+                conn.ready = conn.ready_max;
                 conn.connection.ready(conn.ready);
             }
             // A FIN, REQ or TOUCH that came too late; anything else is followed by the end.
@@ -164,8 +169,8 @@ impl Subscriber {
         let leaves = context.rng.percent(self.habits.close_percent);
         let drawn = context.rng.below(u64::from(self.ready_max) + 1) as u32;
         let ready = match (context.is_calm(), changes) {
-            (true, _) => self.ready_max,
-            (false, true) => drawn,
+            (true, _) => conn.ready_max,
+            (false, true) => drawn.min(conn.ready_max),
             (false, false) => conn.ready,
         };
         if ready != conn.ready {
@@ -238,7 +243,9 @@ impl Client for Subscriber {
             let address = nsqd_address(node);
             let link = context.dial(&address);
             let connection = Connection::dial(&self.options, &address, context.now());
-            self.conns.insert(link, Conn { node, connection, subscribed: false, ready: 0 });
+            let (ready, ready_max) = (0, self.ready_max);
+            let conn = Conn { node, connection, subscribed: false, ready, ready_max };
+            self.conns.insert(link, conn);
         }
         self.arm(context);
     }
@@ -270,7 +277,8 @@ impl Client for Subscriber {
 
 /// What a connection said in one call.
 enum Got {
-    Opened,
+    /// And takes this RDY at most.
+    Opened(u32),
     Response(Bytes),
     Error(Bytes),
     Message(Received),
@@ -282,8 +290,8 @@ impl ConnectionOutput for Sink<'_> {
     // No secret is ever asked for.
     fn authenticated(&mut self, _: Identity) {}
 
-    fn opened(&mut self, _: &Negotiated) {
-        self.0.push(Got::Opened);
+    fn opened(&mut self, negotiated: &Negotiated) {
+        self.0.push(Got::Opened(negotiated.max_rdy_count));
     }
 
     fn response(&mut self, text: Bytes) {

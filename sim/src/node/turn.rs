@@ -12,6 +12,7 @@ use sansq_core::transmit::Transmit;
 use super::{Home, Node, server};
 use crate::env::Env;
 use crate::events::{Event, Machine};
+use crate::limits;
 use crate::model::Place;
 use crate::net::LinkId;
 use crate::oracles::{Observation, Violation};
@@ -153,9 +154,12 @@ impl Node {
             self.pending.remove(at);
             return false;
         }
-        // Publishers may be refused for want of memory, and a client whose connection ends in the
-        // middle of a command is told so; nothing else befits clients that keep to the protocol.
-        let expected = matches!(words[0], "E_PUB_FAILED" | "E_MPUB_FAILED" | "E_DPUB_FAILED")
+        // Publishers may be refused for want of memory, everybody at a limit, and a client whose
+        // connection ends in the middle of a command is told so; nothing else befits clients that
+        // keep to the protocol.
+        let is_publish = matches!(words[0], "E_PUB_FAILED" | "E_MPUB_FAILED" | "E_DPUB_FAILED");
+        let expected = is_publish && !text.contains("limit is")
+            || limits::explains(&self.config, &text)
             || text.contains("failed to read")
             || !self.sockets.get(&link).is_none_or(|socket| socket.is_polite);
         if !expected {
@@ -177,7 +181,10 @@ impl Node {
                 }
                 Heard::Finish(id) => Observation::Finished { link, id },
                 Heard::Ready(count) => Observation::Ready { link, count },
-                Heard::Requeue(id, delay) => Observation::Requeued { link, id, delay },
+                Heard::Requeue(id, delay) => {
+                    let delay = delay.min(self.config.max_req_timeout);
+                    Observation::Requeued { link, id, delay }
+                }
                 Heard::Subscribe(topic, channel) => {
                     let (node, msg_timeout) = (self.index, self.config.msg_timeout);
                     let place = Place { node, topic, channel };

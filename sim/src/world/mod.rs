@@ -197,6 +197,7 @@ impl World {
                 messages: options.messages,
                 every_max: options.chaos * 2 / (options.messages as u32 + 1),
                 body_len_max: options.body_len_max,
+                last_body_len_max: options.limits.max_msg_size.unwrap_or(options.body_len_max),
                 burst: options.burst,
                 is_patient: draw.is_patient && options.has_room(),
             }));
@@ -532,7 +533,7 @@ impl World {
 }
 
 fn config(options: &Options, lookupds: usize) -> Config {
-    Config {
+    options.limits.apply(Config {
         lookupd_tcp_addresses: (0..lookupds).map(lookupd_address).collect(),
         mem_queue_size: options.mem_queue_size,
         disk: options.disks.is_some(),
@@ -540,7 +541,7 @@ fn config(options: &Options, lookupds: usize) -> Config {
         sync_every: options.disks.map_or(0, |disks| disks.sync_every),
         msg_timeout: options.msg_timeout,
         ..Config::default()
-    }
+    })
 }
 
 /// The name of the swarm's topic number `at`: `t0`, `t1` and so on.
