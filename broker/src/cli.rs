@@ -7,6 +7,7 @@ use std::path::Path;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use sansq_bench as bench;
 use sansq_core::log::Level;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 
@@ -19,7 +20,7 @@ use crate::tools::{
     ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq,
     run_top,
 };
-use crate::{bench, pages, version_line};
+use crate::{pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status. The log is
 /// written when this returns, unless nobody takes it.

@@ -4,7 +4,6 @@
 
 pub mod args;
 mod assemble;
-pub mod bench;
 pub mod cli;
 mod limits;
 pub mod log;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
+use sansq_bench::BenchOptions;
 
 use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
-use crate::bench::BenchOptions;
 use crate::tools::{
     PubOptions, StatOptions, TailOptions, ToFileOptions, ToHttpOptions, ToNsqOptions, TopOptions,
 };
