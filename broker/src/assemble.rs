@@ -15,12 +15,12 @@ use sansq_runtime::tls::{
     self, ClientAuth, ClientTlsOptions, Loaded, MinVersion, ServerTlsOptions,
 };
 use sansq_smol::{Address, Executor};
+use sansq_toolkit::log::{NSQD, log, set_nsqd_level};
 
 use crate::args::{
     NsqdOptions, NsqlookupdOptions, Runtime, TlsRequired, TlsVersion, host_name, shown,
 };
 use crate::limits::{self, Connections, raise_open_files};
-use crate::log::{NSQD, log, set_nsqd_level};
 
 /// A running server on any runtime.
 #[derive(Debug)]

@@ -10,15 +10,15 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use sansq_bench as bench;
 use sansq_core::log::Level;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
+use sansq_toolkit::flags::normalise;
+use sansq_toolkit::log::{self, Logs, NSQD, NSQLOOKUPD, log};
 
 use crate::args::{
     ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
 };
-use crate::log::{self, Logs, NSQD, NSQLOOKUPD, log};
 use crate::serve::{self, ServeError};
 use crate::tools::{
-    ToolError, normalise, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq,
-    run_top,
+    ToolError, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq, run_top,
 };
 use crate::{pages, version_line};
 

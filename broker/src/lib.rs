@@ -6,7 +6,6 @@ pub mod args;
 mod assemble;
 pub mod cli;
 mod limits;
-pub mod log;
 pub mod pages;
 pub mod serve;
 pub mod tools;

@@ -8,6 +8,7 @@ use std::thread;
 use sansq_core::log::Level;
 use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
+use sansq_toolkit::log::{Logs, NSQD, NSQLOOKUPD, log};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -15,7 +16,6 @@ use sansq_smol::Address;
 
 use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVersion};
 use crate::assemble::{self, Running};
-use crate::log::{Logs, NSQD, NSQLOOKUPD, log};
 use crate::version_line;
 use sansq_runtime::listen::{ListenError, Listens};
 use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};

@@ -6,9 +6,10 @@
 
 use sansq_core::duration::go_duration;
 use sansq_runtime::listen::error_text;
+use sansq_toolkit::flags::switch;
 use toml::{Table, Value};
 
-use super::{ArgsError, Flag, Kind, nearest, value};
+use super::{ArgsError, Flag, Kind, nearest};
 
 /// Sets each flag that `set` does not mark from the file, and marks it.
 ///
@@ -61,7 +62,7 @@ fn texts(kind: Kind, given: &Value) -> Option<Vec<String>> {
             go_duration(core::time::Duration::from_millis(millis)).to_string()
         }
         (Kind::Bool | Kind::BoolOrWord, Value::Boolean(b)) => b.to_string(),
-        (Kind::Bool, Value::Integer(n)) => value::parse_bool(&n.to_string())?.to_string(),
+        (Kind::Bool, Value::Integer(n)) => switch(&n.to_string()).ok()?.to_string(),
         _ => return None,
     };
     Some(vec![text])

@@ -28,7 +28,8 @@ pub use host::default_node_id;
 pub use nsqd::{CheckError, NsqdOptions};
 pub use nsqlookupd::{BothOptions, NsqlookupdOptions};
 pub use sansq_runtime::{host_name, nearest};
-pub use value::{Kind, LogFormat, Runtime, TlsRequired, TlsVersion, Unfit, Value};
+pub use sansq_toolkit::log::LogFormat;
+pub use value::{Kind, Runtime, TlsRequired, TlsVersion, Unfit, Value};
 
 /// A program with NSQ's kind of flags.
 pub trait Program: Default {

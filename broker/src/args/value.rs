@@ -5,6 +5,8 @@ use core::time::Duration;
 use sansq_core::duration::{go_duration, parse_go_duration};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::OptionValue;
+use sansq_toolkit::flags::switch;
+use sansq_toolkit::log::LogFormat;
 
 /// The shape of a value; the config file's rules depend on it (http-and-ops.md section 6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,7 +75,7 @@ impl Value for bool {
         Kind::Bool
     }
     fn set(&mut self, text: &str) -> Result<(), Unfit> {
-        *self = parse_bool(text).ok_or(Unfit)?;
+        *self = switch(text).map_err(|_| Unfit)?;
         Ok(())
     }
     fn expected(&self) -> String {
@@ -234,18 +236,13 @@ impl Value for Level {
     }
 }
 
-/// Implements [`Value`] for an enum of words; the first word of a line is the one that is shown,
-/// except by `/config` if there is a number at its end.
+/// An enum of words with its [`Value`], or, behind `@value`, the [`Value`] of an enum that there is;
+/// the first word of a line is the one that is shown, except by `/config` if there is a number at
+/// its end.
 macro_rules! word_value {
     (@shown $first:literal = $number:literal) => { OptionValue::Integer($number) };
     (@shown $first:literal) => { OptionValue::Text($first.into()) };
-    ($(#[$doc:meta])* $name:ident $kind:ident: $($(#[$word_doc:meta])* $word:ident $first:literal $(| $more:literal)* $(= $number:literal)?,)*) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-        pub enum $name {
-            $($(#[$word_doc])* $word,)*
-        }
-
+    (@value $name:ident $kind:ident: $($word:ident $first:literal $(| $more:literal)* $(= $number:literal)?,)*) => {
         impl Value for $name {
             fn words(&self) -> &'static [&'static str] {
                 &[$($first),*]
@@ -263,18 +260,27 @@ macro_rules! word_value {
             fn expected(&self) -> String {
                 format!("one of {}", [$($first),*].join(", "))
             }
-                    fn shown(&self) -> OptionValue {
+            fn shown(&self) -> OptionValue {
                 match self {
                     $(Self::$word => word_value!(@shown $first $(= $number)?),)*
                 }
             }
-    fn show(&self) -> String {
+            fn show(&self) -> String {
                 match self {
                     $(Self::$word => $first,)*
                 }
                 .into()
             }
         }
+    };
+    ($(#[$doc:meta])* $name:ident $kind:ident: $($(#[$word_doc:meta])* $word:ident $first:literal $(| $more:literal)* $(= $number:literal)?,)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum $name {
+            $($(#[$word_doc])* $word,)*
+        }
+
+        word_value! { @value $name $kind: $($word $first $(| $more)* $(= $number)?,)* }
     };
 }
 
@@ -302,14 +308,7 @@ word_value! {
     Tls13 "tls1.3" = 772,
 }
 
-word_value! {
-    /// The form of the log.
-    LogFormat Word:
-    /// NSQ's lines.
-    Text "text",
-    /// One JSON object per line.
-    Json "json",
-}
+word_value! { @value LogFormat Word: Text "text", Json "json", }
 
 word_value! {
     /// What drives the servers.
@@ -320,15 +319,6 @@ word_value! {
     Smol "smol",
     /// async-std, which is no longer maintained; smol is what its authors point to.
     AsyncStd "async-std",
-}
-
-/// The words that NSQ's flags take for a truth value.
-pub(super) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// A whole number the way NSQ's flags take it: decimal, or with the prefix `0x`, `0o`, `0b` or `0`;

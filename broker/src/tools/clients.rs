@@ -13,17 +13,17 @@ use sansq_tokio::{
     AnswerError, Config, ConfigError, Consumer, ConsumerConfig, ConsumerEvent, Events, Message,
     PoolOptions, Producer, ProducerConfig, SetupError, consumer, producer,
 };
+use sansq_toolkit::log::{CLIENT, LogFormat, Logs, TOOL, log};
+use sansq_toolkit::{flags, http};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use super::ToolError;
 use super::lookup::{self, Port};
 use super::progress::Progress;
-use super::{ToolError, flags, http};
-use crate::args::LogFormat;
-use crate::log::{CLIENT, Logs, TOOL, log};
 
 /// Where messages come from.
 #[derive(Args, Clone, Debug, Default)]

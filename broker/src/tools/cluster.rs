@@ -11,12 +11,13 @@ use std::thread;
 use std::time::Instant;
 
 use sansq_core::name::TopicName;
+use sansq_toolkit::http;
 use serde::Deserialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::lookup::{self, Port};
-use super::{ToolError, http, together};
+use super::{ToolError, together};
 
 /// Which nsqds, and what of them.
 #[derive(Clone, Debug)]

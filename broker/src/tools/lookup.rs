@@ -3,10 +3,11 @@
 use core::time::Duration;
 
 use sansq_core::name::TopicName;
+use sansq_toolkit::http;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{http, together};
+use super::together;
 
 /// Which of an nsqd's addresses is wanted.
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,6 @@
 
 mod clients;
 mod cluster;
-mod flags;
-mod http;
 mod lookup;
 mod options;
 mod progress;
@@ -24,7 +22,7 @@ mod top;
 use core::fmt;
 
 pub use clients::Sources;
-pub use options::{PubOptions, TailOptions, normalise};
+pub use options::{PubOptions, TailOptions};
 pub use publish::run_pub;
 pub use stat::{StatOptions, run_stat};
 pub use tail::run_tail;

@@ -3,12 +3,11 @@
 //! They go by the reference's `to_nsq` and `nsq_tail` where those have a flag
 //! (http-and-ops.md sections 10.2 and 10.6).
 
-use std::ffi::OsString;
-
 use clap::Parser;
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_toolkit::flags;
 
-use super::{Sources, flags};
+use super::Sources;
 
 /// What to publish.
 #[derive(Clone, Debug, Parser)]
@@ -89,23 +88,6 @@ impl TailOptions {
     }
 }
 
-/// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what
-/// follows a `--` of its own.
-pub fn normalise(args: &[OsString]) -> Vec<OsString> {
-    let mut flags = true;
-    let double = |arg: &OsString| {
-        let text = arg.to_str().unwrap_or_default();
-        flags &= text != "--";
-        match text.as_bytes() {
-            [b'-', b'a'..=b'z', rest @ ..] if flags && (text != "-h" || !rest.is_empty()) => {
-                format!("-{text}").into()
-            }
-            _ => arg.clone(),
-        }
-    };
-    args.iter().map(double).collect()
-}
-
 fn byte(text: &str) -> Result<u8, &'static str> {
     match text.as_bytes() {
         [byte] => Ok(*byte),
@@ -118,18 +100,15 @@ const NSQD_ADDRESS: &str = "127.0.0.1:4150";
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use sansq_toolkit::flags::normalise;
+
     use super::*;
 
     fn parse<P: Parser>(args: &str) -> Result<P, String> {
         let args: Vec<OsString> = args.split(' ').map(Into::into).collect();
         P::try_parse_from(normalise(&args)).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn one_dash_or_two() {
-        let args = ["-topic", "--n=5", "-n=5", "-h", "x", "-", "-5", "--", "-topic"];
-        let expected = ["--topic", "--n=5", "--n=5", "-h", "x", "-", "-5", "--", "-topic"];
-        assert_eq!(normalise(&args.map(Into::into)), expected.map(OsString::from));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use sansq_core::name::TopicName;
 use sansq_tokio::{
     ConnectionError, Events, Producer, ProducerEvent, PublishError, Receipt, RetryPolicy,
 };
+use sansq_toolkit::http;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use super::clients::{self, Orders};
 use super::lookup::{self, Port};
 use super::progress::Progress;
-use super::{PubOptions, ToolError, http};
+use super::{PubOptions, ToolError};
 
 /// Publishes the messages of the arguments or of standard input, to every nsqd that is named, or to
 /// one that an nsqlookupd knows; until there are no more, or a signal comes. Returns how many

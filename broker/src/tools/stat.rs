@@ -11,9 +11,10 @@ use std::time::Instant;
 use clap::{ArgGroup, Parser};
 use sansq_core::duration::parse_go_duration;
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_toolkit::{flags, http};
 
+use super::ToolError;
 use super::cluster::{self, ChannelStats, Cluster, Snapshot};
-use super::{ToolError, flags, http};
 
 /// What to show of which channel.
 #[derive(Clone, Debug, Parser)]

@@ -20,7 +20,10 @@ use regex_automata::nfa::thompson::pikevm::PikeVM;
 use sansq_core::duration::parse_go_duration;
 use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
+use sansq_runtime::host_name;
 use sansq_tokio::{Consumer, Message};
+use sansq_toolkit::log::{TOOL, log};
+use sansq_toolkit::{flags, http};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,9 +32,7 @@ use self::naming::{Naming, Parts};
 use self::output::{Moment, Output, Settings};
 use super::clients::{self, Orders, Sources, Subscription};
 use super::progress::Progress;
-use super::{ToolError, flags, http, lookup};
-use crate::args::host_name;
-use crate::log::{TOOL, log};
+use super::{ToolError, lookup};
 
 /// What to write where.
 #[derive(Clone, Debug, Parser)]

@@ -15,16 +15,17 @@ use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::rng::Rng;
 use sansq_tokio::Message;
+use sansq_toolkit::http;
+use sansq_toolkit::log::{TOOL, log};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use ureq::http::{HeaderName, HeaderValue, Uri};
 
 use self::hosts::Hosts;
+use super::ToolError;
 use super::clients::{self, Orders, Sources, Subscription};
 use super::progress::Progress;
 use super::status::Status;
-use super::{ToolError, http};
-use crate::log::{TOOL, log};
 
 pub use self::hosts::HttpMode;
 

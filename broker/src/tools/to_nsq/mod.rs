@@ -10,14 +10,15 @@ use futures_util::future::join_all;
 use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_tokio::{Message, Producer, PublishError};
+use sansq_toolkit::flags;
+use sansq_toolkit::log::{TOOL, log};
 use tokio::sync::watch;
 
 use self::filter::{Filter, Verdict};
+use super::ToolError;
 use super::clients::{self, Orders, Sources, Subscription};
 use super::progress::Progress;
 use super::status::Status;
-use super::{ToolError, flags};
-use crate::log::{TOOL, log};
 
 /// What to publish where.
 #[derive(Clone, Debug, Parser)]

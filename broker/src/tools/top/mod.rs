@@ -18,11 +18,12 @@ use clap::Parser;
 use ratatui::crossterm::event::{self, KeyEventKind};
 use sansq_core::duration::parse_go_duration;
 use sansq_core::name::TopicName;
+use sansq_toolkit::{flags, http};
 
 use self::model::{Model, Step};
 use self::table::{Subject, Table};
+use super::ToolError;
 use super::cluster::{self, Cluster, Focus, Snapshot};
-use super::{ToolError, flags, http};
 
 pub use self::table::View;
 

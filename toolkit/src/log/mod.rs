@@ -39,10 +39,17 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::args::LogFormat;
-
 use self::floods::{Fate, Floods, LeftOut};
 use self::queue::Queue;
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// NSQ's lines.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 /// The settings of the log, shared with the [`LogLayer`]: levels can be changed while it runs.
 ///

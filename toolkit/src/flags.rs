@@ -1,12 +1,31 @@
-//! What the values of the tools' flags are made of.
+//! What the tools' flags are made of: NSQ's single dash, and kinds of values.
+
+use std::ffi::OsString;
 
 use sansq_core::log::Level;
+
+/// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what
+/// follows a `--` of its own.
+pub fn normalise(args: &[OsString]) -> Vec<OsString> {
+    let mut flags = true;
+    let double = |arg: &OsString| {
+        let text = arg.to_str().unwrap_or_default();
+        flags &= text != "--";
+        match text.as_bytes() {
+            [b'-', b'a'..=b'z', rest @ ..] if flags && (text != "-h" || !rest.is_empty()) => {
+                format!("-{text}").into()
+            }
+            _ => arg.clone(),
+        }
+    };
+    args.iter().map(double).collect()
+}
 
 /// A switch in Go's way: alone it means yes, `--flag=false` means no. For clap's `value_parser`.
 ///
 /// # Errors
 /// If it is none of Go's words.
-pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
+pub fn switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -18,7 +37,7 @@ pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
 ///
 /// # Errors
 /// If it is none.
-pub(super) fn level(text: &str) -> Result<Level, &'static str> {
+pub fn level(text: &str) -> Result<Level, &'static str> {
     Level::parse(text).ok_or("it is one of debug, info, warn, error, fatal")
 }
 
@@ -26,7 +45,7 @@ pub(super) fn level(text: &str) -> Result<Level, &'static str> {
 ///
 /// # Errors
 /// If it is.
-pub(super) fn filled(text: &str) -> Result<String, &'static str> {
+pub fn filled(text: &str) -> Result<String, &'static str> {
     if text.is_empty() { Err("it must not be empty") } else { Ok(text.to_owned()) }
 }
 
@@ -34,7 +53,7 @@ pub(super) fn filled(text: &str) -> Result<String, &'static str> {
 ///
 /// # Errors
 /// If there is a scheme, or no port.
-pub(super) fn address(text: &str) -> Result<String, &'static str> {
+pub fn address(text: &str) -> Result<String, &'static str> {
     if text.contains("://") {
         return Err("host:port is wanted, without a scheme");
     }
@@ -48,6 +67,13 @@ pub(super) fn address(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_dash_or_two() {
+        let args = ["-topic", "--n=5", "-n=5", "-h", "x", "-", "-5", "--", "-topic"];
+        let expected = ["--topic", "--n=5", "--n=5", "-h", "x", "-", "-5", "--", "-topic"];
+        assert_eq!(normalise(&args.map(Into::into)), expected.map(OsString::from));
+    }
 
     #[test]
     fn switches_are_go_s() {

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use rustls::crypto::ring;
 use sansq_runtime::tls;
 use serde::de::DeserializeOwned;
+pub use ureq::Agent;
 use ureq::config::ConfigBuilder;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::typestate::AgentScope;
 
 /// What asks, for the tools whose flags name no times.
-pub(super) fn default_agent() -> ureq::Agent {
+pub fn default_agent() -> Agent {
     agent(CONNECT_TIMEOUT, REQUEST_TIMEOUT)
 }
 
 /// What asks: connecting may take `connect`, all of a request `request`.
-pub(super) fn agent(connect: Duration, request: Duration) -> ureq::Agent {
+pub fn agent(connect: Duration, request: Duration) -> Agent {
     config(connect, request).build().into()
 }
 
@@ -24,7 +25,7 @@ pub(super) fn agent(connect: Duration, request: Duration) -> ureq::Agent {
 ///
 /// # Errors
 /// If the system has no authorities.
-pub(super) fn agent_with_tls(connect: Duration, request: Duration) -> Result<ureq::Agent, String> {
+pub fn agent_with_tls(connect: Duration, request: Duration) -> Result<Agent, String> {
     let found = tls::system_authorities().map_err(|error| format!("TLS: {error}"))?;
     let roots: Vec<_> = found.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder()
@@ -35,7 +36,7 @@ pub(super) fn agent_with_tls(connect: Duration, request: Duration) -> Result<ure
 }
 
 fn config(connect: Duration, request: Duration) -> ConfigBuilder<AgentScope> {
-    ureq::Agent::config_builder()
+    Agent::config_builder()
         .timeout_connect(Some(connect))
         .timeout_global(Some(request))
         .http_status_as_error(false)
@@ -47,10 +48,7 @@ fn config(connect: Duration, request: Duration) -> ConfigBuilder<AgentScope> {
 ///
 /// # Errors
 /// What failed, or another status, for people.
-pub(super) fn get_json<T: DeserializeOwned>(
-    agent: &ureq::Agent,
-    url: &str,
-) -> Result<Option<T>, String> {
+pub fn get_json<T: DeserializeOwned>(agent: &Agent, url: &str) -> Result<Option<T>, String> {
     let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
     if answer.status() == 404 {
         return Ok(None);
@@ -65,7 +63,7 @@ pub(super) fn get_json<T: DeserializeOwned>(
 
 /// `text` as a value in the query of a URL: a blank is a plus, and whatever else is not a letter, a
 /// digit or one of `-._~` is written as its bytes.
-pub(super) fn escape(text: &[u8]) -> String {
+pub fn escape(text: &[u8]) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text {
         match byte {
@@ -84,9 +82,10 @@ pub(super) fn escape(text: &[u8]) -> String {
     escaped
 }
 
-/// The reference's defaults.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connecting may take: the reference's default.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long all of a request may take: the reference's default.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that are kept for the next request: as many as there are requests at a time.
 const IDLE_MAX: usize = 500;
