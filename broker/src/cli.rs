@@ -12,14 +12,14 @@ use sansq_core::log::Level;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 use sansq_toolkit::flags::normalise;
 use sansq_toolkit::log::{self, Logs, NSQD, NSQLOOKUPD, log};
+use sansq_tools::{
+    ToolError, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq, run_top,
+};
 
 use crate::args::{
     ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
 };
 use crate::serve::{self, ServeError};
-use crate::tools::{
-    ToolError, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq, run_top,
-};
 use crate::{pages, version_line};
 
 /// Does what the arguments ask for, the program's name first; the process's exit status. The log is

@@ -8,7 +8,6 @@ pub mod cli;
 mod limits;
 pub mod pages;
 pub mod serve;
-pub mod tools;
 
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
 

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use sansq_bench::BenchOptions;
-
-use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
-use crate::tools::{
+use sansq_tools::{
     PubOptions, StatOptions, TailOptions, ToFileOptions, ToHttpOptions, ToNsqOptions, TopOptions,
 };
+
+use crate::args::{self, BothOptions, NsqdOptions, NsqlookupdOptions};
 
 /// What to print completions for.
 #[derive(Clone, Debug, Parser)]

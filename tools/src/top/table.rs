@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 
-use crate::tools::cluster::{ChannelStats, ClientStats, NodeStats, Snapshot};
+use crate::cluster::{ChannelStats, ClientStats, NodeStats, Snapshot};
 
 /// What is looked at.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::table::{Key, Subject, Table};
-use crate::tools::cluster::{Focus, Snapshot};
+use crate::cluster::{Focus, Snapshot};
 
 /// The state of the view.
 #[derive(Debug)]

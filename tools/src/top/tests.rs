@@ -7,7 +7,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
-use crate::tools::cluster::{Node, NodeStats};
+use crate::cluster::{Node, NodeStats};
 
 fn node(topics: &str) -> Node {
     let text = format!(r#"{{"version":"1.3.0","health":"OK","topics":[{topics}]}}"#);
