@@ -97,6 +97,7 @@ extern crate alloc;
 #[cfg(feature = "upgrade")]
 extern crate std;
 
+pub mod address;
 pub mod arena;
 pub mod client;
 pub mod deadlines;

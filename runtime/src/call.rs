@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::rt::{Read, Write};
+use sansq_core::address::host_and_port;
 use sansq_core::http::call::{self, Call, CallAnswer, CallFailure, CallResult, Url};
 use sansq_core::upgrade::ClientTls;
 use sansq_core::version::SANSQ_VERSION;
@@ -55,11 +56,6 @@ async fn connect_tls<R: Runtime>(
     let socket = Stream::new(runtime.connect(&address, None).await?);
     let connector = TlsConnector::from(Arc::clone(tls.config()));
     Ok(HyperIo::new(connector.connect(name, socket).await?))
-}
-
-/// As one word, with brackets around an IPv6 address.
-fn host_and_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Carries out a call over the connection that `connect` makes, a TLS handshake included. `sleep`

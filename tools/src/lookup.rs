@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use sansq_core::address::host_and_port;
 use sansq_core::name::TopicName;
 use sansq_toolkit::http;
 use serde::Deserialize;
@@ -105,13 +106,8 @@ impl Nsqds {
                 Port::Tcp => nsqd.tcp_port,
                 Port::Http => nsqd.http_port,
             };
-            address(&nsqd.broadcast_address, port)
+            host_and_port(&nsqd.broadcast_address, port)
         };
         self.producers.into_iter().map(address).collect()
     }
-}
-
-/// Something to connect to; an IPv6 address gets its brackets.
-fn address(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -89,7 +89,6 @@
 //! ```
 
 mod actions;
-mod address;
 mod backoff;
 pub mod connection;
 pub mod consumer;
@@ -108,7 +107,6 @@ pub use actions::{
     CallId, Dial, DialId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
     PublishId,
 };
-pub use address::{AddressError, check_address};
 pub use backoff::Backoff;
 pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
 pub use consumer::{

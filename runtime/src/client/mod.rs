@@ -33,8 +33,9 @@ pub use message::Message;
 pub use producer::{Producer, ProducerStats, Publish, Receipt};
 pub use setup::{ConsumerConfig, NetConfig, ProducerConfig, SetupError};
 
+pub use sansq_core::address::AddressError;
 pub use sansq_core::client::{
-    AddressError, AnswerError, BackoffScope, BackoffStrategy, ConnectionError, ConnectionOptions,
+    AnswerError, BackoffScope, BackoffStrategy, ConnectionError, ConnectionOptions,
     ConnectionStats, ConsumerEvent, ConsumerOptions, ConsumerStats, ErrorCounts, Latencies,
     Outcome, PoolOptions, ProducerEvent, ProducerOptions, PublishError, PublishStats, RdyShares,
     RetryPolicy, Secret,

@@ -8,9 +8,8 @@ use core::time::Duration;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use sansq_core::client::{
-    AddressError, ConnectionOptions, ConsumerOptions, InvalidOption, PoolOptions, check_address,
-};
+use sansq_core::address::{AddressError, check_address};
+use sansq_core::client::{ConnectionOptions, ConsumerOptions, InvalidOption, PoolOptions};
 use sansq_core::http::call::UrlError;
 use sansq_core::name::{ChannelName, InvalidName, TopicName};
 use sansq_core::upgrade::ClientTls;

@@ -72,10 +72,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::actions::{Dial, DialId};
-use super::address::check_address;
 use super::directory::{Directory, DirectoryChanges, Question};
 use super::options::InvalidOption;
 use super::producer::HEALTHY_AFTER;
+use crate::address::check_address;
 use crate::name::{ChannelName, TopicName};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};

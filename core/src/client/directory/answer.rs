@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use serde::de::MapAccess;
 
 use super::FOUND_MAX;
+use crate::address::host_and_port;
 use crate::http::call::CallAnswer;
 use crate::protocol::json::{self, Members, Object};
 
@@ -110,13 +111,12 @@ impl Producer {
     fn address(&self) -> Option<String> {
         let own = &self.broadcast_address;
         let host = if own.is_empty() { &self.address } else { own };
-        let port = u16::try_from(self.tcp_port).ok().filter(|port| *port > 0)?.to_string();
+        let port = u16::try_from(self.tcp_port).ok().filter(|port| *port > 0)?;
         // It gets into logs and to the resolver, so it looks like a name or an address.
         let is_host = (1..=HOST_LEN_MAX).contains(&host.len())
             && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#".contains(&byte));
-        let bare_v6 = host.contains(':') && !host.starts_with('[');
-        let (open, close) = if bare_v6 { ("[", "]") } else { ("", "") };
-        is_host.then(|| alloc::format!("{open}{host}{close}:{port}"))
+        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        is_host.then(|| host_and_port(in_brackets.unwrap_or(host), port))
     }
 }
 

@@ -39,12 +39,12 @@ use bytes::{Bytes, BytesMut};
 use super::actions::{
     CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
 };
-use super::address::check_address;
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
 use super::producer::{ProducerOptions, PublishStats};
 use super::transactions::Publish;
+use crate::address::check_address;
 use crate::http::call::{CallResult, UrlError};
 use crate::name::TopicName;
 use crate::rng::Rng;

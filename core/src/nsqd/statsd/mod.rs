@@ -20,7 +20,6 @@ mod text;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::format;
 use alloc::string::String;
 use core::mem;
 use core::time::Duration;
@@ -30,13 +29,13 @@ use bytes::Bytes;
 use self::text::{Counters, Text};
 use super::config::StatsdOptions;
 use super::stats::{Memory, ServerStats, StatsPage};
+use crate::address::host_and_port;
 use crate::time::{Instant, Now};
 
 /// The prefix that `pattern` stands for on the nsqd at `host` and `port`: `%s` is replaced by the
 /// two, with `_` for dots and colons, and a dot is added at the end if there is none.
 pub fn statsd_prefix(pattern: &str, host: &str, port: u16) -> String {
-    let address =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let address = host_and_port(host, port);
     let mut prefix = pattern.replace("%s", &address.replace(['.', ':'], "_"));
     if !prefix.is_empty() && !prefix.ends_with('.') {
         prefix.push('.');

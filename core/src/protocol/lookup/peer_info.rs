@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::fmt::Write as _;
 
+use crate::address::host_and_port;
 use crate::protocol::json::{self, DecodeError, Fields};
 use crate::version::SANSQ_VERSION;
 
@@ -110,13 +111,8 @@ impl LookupdInfo {
     /// Where its HTTP interface is, as `host:port`; `None` if it did not tell its broadcast
     /// address.
     pub fn http_address(&self) -> Option<String> {
-        let (host, port) = (&self.broadcast_address, self.http_port);
-        match host.as_str() {
-            "" => None,
-            // A bare IPv6 address.
-            _ if host.contains(':') => Some(alloc::format!("[{host}]:{port}")),
-            _ => Some(alloc::format!("{host}:{port}")),
-        }
+        let host = &self.broadcast_address;
+        (!host.is_empty()).then(|| host_and_port(host, self.http_port))
     }
 
     /// The answer of this nsqlookupd, keys in alphabetical order, with sansq's own version in the

@@ -1,7 +1,14 @@
-//! What an nsqd's address looks like.
+//! Addresses of servers: `host:port`.
 
+use alloc::string::String;
 use core::fmt;
 use core::net::SocketAddrV6;
+
+/// `host:port`, with brackets around a bare IPv6 address.
+pub fn host_and_port(host: &str, port: impl fmt::Display) -> String {
+    let is_ipv6 = host.contains(':');
+    if is_ipv6 { alloc::format!("[{host}]:{port}") } else { alloc::format!("{host}:{port}") }
+}
 
 /// Why nothing can be dialled at an address. `Display` says what would be right.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,6 +73,12 @@ const HOST_LEN_MAX: usize = 255;
 mod tests {
     use super::check_address as check;
     use super::*;
+
+    #[test]
+    fn a_bare_ipv6_address_gets_brackets() {
+        assert_eq!(host_and_port("localhost", 4150), "localhost:4150");
+        assert_eq!(host_and_port("::1", -1), "[::1]:-1");
+    }
 
     #[test]
     fn what_can_be_dialled_is_taken() {
