@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use sansq_toolkit::http;
 use serde_json::Value;
 use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -73,11 +74,7 @@ impl Drop for Cleanup {
 
 impl Made {
     fn delete(&self) -> Result<(), String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .build()
-            .into();
+        let agent = http::agent(TIMEOUT, TIMEOUT);
         let address = match &self.http_address {
             Some(address) => address.clone(),
             None => self
@@ -96,12 +93,11 @@ impl Made {
     }
 
     /// The port above that of clients, if it is the same nsqd's.
-    fn find(&self, agent: &ureq::Agent) -> Option<String> {
+    fn find(&self, agent: &http::Agent) -> Option<String> {
         let (host, port) = self.tcp_address.rsplit_once(':')?;
         let port: u16 = port.parse().ok()?;
         let address = format!("{host}:{}", port.checked_add(1)?);
-        let mut answer = agent.get(format!("http://{address}/info")).call().ok()?;
-        let info: Value = serde_json::from_slice(&answer.body_mut().read_to_vec().ok()?).ok()?;
+        let info: Value = http::get_json(agent, &format!("http://{address}/info")).ok()??;
         (info["tcp_port"] == port).then_some(address)
     }
 }

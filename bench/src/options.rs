@@ -7,6 +7,7 @@ use sansq_core::client::ConnectionOptions;
 use sansq_core::duration::parse_go_duration;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_runtime::client::Config;
+use sansq_toolkit::flags;
 
 use super::echo::ECHO;
 
@@ -264,11 +265,9 @@ impl BenchOptions {
         let mut config = Config::default();
         config.client_id = "sansq-bench".into();
         config.user_agent = concat!("sansq-bench/", env!("CARGO_PKG_VERSION")).into();
-        for option in &self.client_opt {
-            let (name, value) = option.split_once(',').unwrap_or((option, "true"));
-            config.set(name, value).map_err(|error| format!("--client-opt: {error}"))?;
-        }
-        config.connection_options().map_err(|error| format!("--client-opt: {error}"))
+        flags::set_options(&mut config, &self.client_opt)
+            .and_then(|()| config.connection_options())
+            .map_err(|error| format!("--client-opt: {error}"))
     }
 
     /// Topics are dealt to this many groups of connections, as many as make all groups the same, so

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use sansq_core::log::Level;
+use sansq_runtime::client::{Config, ConfigError};
 
 /// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what
 /// follows a `--` of its own.
@@ -62,6 +63,17 @@ pub fn address(text: &str) -> Result<String, &'static str> {
         return Err("host:port is wanted");
     }
     Ok(text.to_owned())
+}
+
+/// Sets options of a client in the order they are given: `name,value`, or `name` for true.
+///
+/// # Errors
+/// For the first that there is not, or whose value does not fit.
+pub fn set_options(config: &mut Config, options: &[String]) -> Result<(), ConfigError> {
+    options.iter().try_for_each(|option| {
+        let (name, value) = option.split_once(',').unwrap_or((option, "true"));
+        config.set(name, value)
+    })
 }
 
 #[cfg(test)]

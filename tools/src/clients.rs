@@ -96,13 +96,13 @@ impl Subscription<'_> {
     /// # Errors
     /// [`ToolError::Usage`] for options that don't go together.
     pub(super) fn consumer(&self) -> Result<Consumer, ToolError> {
+        let (sources, usage) = (self.sources, |error| usage("--consumer-opt", error));
         let mut config = Config::default();
         config.max_attempts = self.max_attempts;
         config.lookupd_poll_interval = self.lookupd_poll_interval;
-        set(&mut config, "--consumer-opt", &self.sources.consumer_opt)?;
+        flags::set_options(&mut config, &sources.consumer_opt).map_err(usage)?;
         config.max_in_flight = self.max_in_flight;
         config.user_agent = user_agent(self.tool);
-        let (sources, usage) = (self.sources, |error| usage("--consumer-opt", error));
         let mut setup = ConsumerConfig::new(self.topic, self.channel).map_err(wrong)?;
         setup.nsqds.clone_from(&sources.nsqd_tcp_address);
         setup.nsqlookupds.clone_from(&sources.lookupd_http_address);
@@ -123,23 +123,15 @@ pub(super) fn producer_for(
     change: impl FnOnce(&mut PoolOptions),
 ) -> Result<Producer, ToolError> {
     let mut config = Config::default();
-    set(&mut config, "--producer-opt", options)?;
-    config.user_agent = user_agent(tool);
     let usage = |error| usage("--producer-opt", error);
+    flags::set_options(&mut config, options).map_err(usage)?;
+    config.user_agent = user_agent(tool);
     let mut setup = ProducerConfig::new();
     setup.nsqds = nsqds.to_vec();
     setup.options = config.pool_options().map_err(usage)?;
     setup.net = config.net_config().map_err(usage)?;
     change(&mut setup.options);
     producer(setup).map_err(wrong)
-}
-
-/// Sets options as they are given: `name,value`, or `name` for true.
-fn set(config: &mut Config, flag: &str, options: &[String]) -> Result<(), ToolError> {
-    options.iter().try_for_each(|option| {
-        let (name, value) = option.split_once(',').unwrap_or((option, "true"));
-        config.set(name, value).map_err(|error| usage(flag, error))
-    })
 }
 
 fn usage(flag: &str, error: ConfigError) -> ToolError {
