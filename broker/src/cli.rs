@@ -162,7 +162,7 @@ fn start<P: Program>(
     args: Vec<OsString>,
     program: &'static str,
     logs: impl Fn(&P) -> Logs,
-    serve: impl FnOnce(P, &Logs) -> Result<(), ServeError>,
+    serve: impl FnOnce(P) -> Result<(), ServeError>,
 ) -> u8 {
     // What is said for both servers together is nsqd's line.
     let target = if program == NSQLOOKUPD { NSQLOOKUPD } else { NSQD };
@@ -178,12 +178,11 @@ fn start<P: Program>(
         }
         Err(error) => return refuse(&error, error.exit_status()),
     };
-    let logs = logs(&options);
-    logs.install();
+    logs(&options).install();
     for warning in warnings {
         log(target, Level::Warn, warning);
     }
-    match serve(options, &logs) {
+    match serve(options) {
         Ok(()) => 0,
         Err(error) => {
             let (target, line) = error.last_line(program);

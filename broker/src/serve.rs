@@ -8,7 +8,7 @@ use std::thread;
 use sansq_core::log::Level;
 use sansq_core::upgrade::ServerTls;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
-use sansq_toolkit::log::{Logs, NSQD, NSQLOOKUPD, log};
+use sansq_toolkit::log::{NSQD, NSQLOOKUPD, log};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -24,7 +24,7 @@ use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
 ///
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
-pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError> {
+pub fn run_nsqd(mut options: NsqdOptions) -> Result<(), ServeError> {
     let (data_path, tls) = prepare_nsqd(&mut options, false)?;
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqd = assemble::start_nsqd(&options, tls, data_path).map_err(ServeError::Start)?;
@@ -35,7 +35,7 @@ pub fn run_nsqd(mut options: NsqdOptions, _logs: &Logs) -> Result<(), ServeError
 ///
 /// # Errors
 /// [`ServeError`] if it can't start, or failed while it ran.
-pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), ServeError> {
+pub fn run_nsqlookupd(options: NsqlookupdOptions) -> Result<(), ServeError> {
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let ends = Ends::new().map_err(ServeError::Start)?;
     let nsqlookupd =
@@ -48,7 +48,7 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions, _logs: &Logs) -> Result<(), Se
 ///
 /// # Errors
 /// [`ServeError`] if one of them can't start, or failed while it ran.
-pub fn run_both(mut options: BothOptions, _logs: &Logs) -> Result<(), ServeError> {
+pub fn run_both(mut options: BothOptions) -> Result<(), ServeError> {
     options.settle();
     let create = options.nsqd.data_path == BothOptions::DATA_PATH;
     let (data_path, tls) = prepare_nsqd(&mut options.nsqd, create)?;
