@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::server::{PATIENCE, RUNTIMES, Server, frame, publish, until, work_goes_on};
+use super::{publish, work_goes_on};
+use crate::process::sansq_within;
+use crate::server::{PATIENCE, RUNTIMES, Server, frame, until};
 
 /// A file system of its own, as small as it is told. Mounting takes root: elsewhere the disk is
 /// what core/tests/disk_queue/full.rs and core/tests/storage/full.rs have in memory.
@@ -104,11 +106,6 @@ fn consume(nsqd: &Server, topic: &str, channel: &str, numbers: core::ops::Range<
     while frame(&mut consumer).1 != b"CLOSE_WAIT" {}
 }
 
-fn post(nsqd: &Server, target: &str) {
-    let answer = nsqd.ask(&format!("POST {target}"), b"");
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
-}
-
 fn is_well(nsqd: &Server) -> bool {
     nsqd.ask("GET /ping", b"").starts_with("HTTP/1.1 200 ")
 }
@@ -126,9 +123,9 @@ const FLAGS: [&str; 2] = ["--mem-queue-size=0", "--max-bytes-per-file=65536"];
 fn a_full_disk_has_room_again_when_everything_is_finished() {
     for (runtime, flags) in RUNTIMES.into_iter().zip([&FLAGS[..], &FLAGS, &FLAGS[..1]]) {
         let Some(disk) = SmallDisk::new("300k") else { return };
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, flags);
-        post(&nsqd, "/topic/create?topic=t");
-        post(&nsqd, "/channel/create?topic=t&channel=c");
+        let nsqd = Server::nsqd_on(disk.path(), runtime, flags);
+        nsqd.post("/topic/create?topic=t", "");
+        nsqd.post("/channel/create?topic=t&channel=c", "");
         let (count, why) = fill(&nsqd, "t");
         assert!(count >= 15 && why.starts_with("E_PUB_FAILED PUB failed disk full - "), "{why}");
         let sick = nsqd.ask("GET /ping", b"");
@@ -140,15 +137,15 @@ fn a_full_disk_has_room_again_when_everything_is_finished() {
         assert!(disk.free() > 150 * 1024, "{runtime}: {}", disk.free());
         assert_eq!(try_publish(&nsqd, "t", 7000), "OK");
         // Nothing that was finished comes again.
-        assert_eq!(nsqd.end(), Some(0));
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, flags);
+        nsqd.stop();
+        let nsqd = Server::nsqd_on(disk.path(), runtime, flags);
         assert_eq!(depth(&nsqd, "t", "c"), 1, "{runtime}");
         consume(&nsqd, "t", "c", 7000..7001);
         assert!(!nsqd.log().contains("ERROR"), "{}", nsqd.log());
         let (count, _) = fill(&nsqd, "t");
         consume(&nsqd, "t", "c", 0..count);
         until(|| is_well(&nsqd));
-        assert_eq!(nsqd.end(), Some(0));
+        nsqd.stop();
     }
 }
 
@@ -156,7 +153,7 @@ fn a_full_disk_has_room_again_when_everything_is_finished() {
 fn what_a_topic_has_is_consumed_on_a_full_disk() {
     for runtime in RUNTIMES {
         let Some(disk) = SmallDisk::new("300k") else { return };
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, &FLAGS);
+        let nsqd = Server::nsqd_on(disk.path(), runtime, &FLAGS);
         let (count, _) = fill(&nsqd, "t");
         // Dies while some are in flight: the topic has them all.
         let mut consumer = subscribe(&nsqd, "t", "c", 3);
@@ -164,14 +161,14 @@ fn what_a_topic_has_is_consumed_on_a_full_disk() {
             assert_eq!(take(&mut consumer).0, expected);
         }
         nsqd.kill();
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, &FLAGS);
+        let nsqd = Server::nsqd_on(disk.path(), runtime, &FLAGS);
         consume(&nsqd, "t", "c", 0..count);
         until(|| is_well(&nsqd));
         assert_eq!(try_publish(&nsqd, "t", 7000), "OK");
         nsqd.kill();
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, &FLAGS);
+        let nsqd = Server::nsqd_on(disk.path(), runtime, &FLAGS);
         consume(&nsqd, "t", "c", 7000..7001);
-        assert_eq!(nsqd.end(), Some(0));
+        nsqd.stop();
     }
 }
 
@@ -180,13 +177,13 @@ fn what_a_topic_has_is_consumed_on_a_full_disk() {
 fn a_stop_on_a_full_disk_forgets_nothing() {
     for (runtime, flags) in RUNTIMES.into_iter().zip([&FLAGS[..], &FLAGS[..1], &FLAGS]) {
         let Some(disk) = SmallDisk::new("300k") else { return };
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, flags);
-        post(&nsqd, "/topic/create?topic=t");
-        post(&nsqd, "/channel/create?topic=t&channel=c");
+        let nsqd = Server::nsqd_on(disk.path(), runtime, flags);
+        nsqd.post("/topic/create?topic=t", "");
+        nsqd.post("/channel/create?topic=t&channel=c", "");
         let (count, _) = fill(&nsqd, "t");
         // A name that is new on a full disk.
-        post(&nsqd, "/channel/create?topic=t&channel=late");
-        post(&nsqd, "/topic/create?topic=late");
+        nsqd.post("/channel/create?topic=t&channel=late", "");
+        nsqd.post("/topic/create?topic=late", "");
         // Less than a file.
         let mut consumer = subscribe(&nsqd, "t", "c", 1);
         for _ in 0..4 {
@@ -194,8 +191,8 @@ fn a_stop_on_a_full_disk_forgets_nothing() {
             finish(&mut consumer, &id);
         }
         assert_eq!(take(&mut consumer).0, 4);
-        let status = nsqd.end();
-        let nsqd = Server::nsqd_on(disk.path(), "", runtime, flags);
+        let status = nsqd.end().0;
+        let nsqd = Server::nsqd_on(disk.path(), runtime, flags);
         assert_eq!(status, Some(0));
         assert_eq!(depth(&nsqd, "t", "late"), 0);
         assert!(nsqd.ask("GET /stats", b"").contains("late "), "{}", nsqd.ask("GET /stats", b""));
@@ -210,7 +207,7 @@ fn a_stop_on_a_full_disk_forgets_nothing() {
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(4..count), "{runtime}");
         until(|| is_well(&nsqd));
-        assert_eq!(nsqd.end(), Some(0));
+        nsqd.stop();
         let left = fs::read_dir(disk.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("reserve")).collect();
         assert_eq!(left, [""; 0], "{runtime}");
@@ -222,8 +219,8 @@ fn a_limit_on_the_size_of_files_is_a_disk_that_refuses() {
     for runtime in RUNTIMES {
         let flags = ["--mem-queue-size=0"];
         let nsqd = Server::nsqd_within("ulimit -f 80", runtime, &flags);
-        post(&nsqd, "/topic/create?topic=t");
-        post(&nsqd, "/channel/create?topic=t&channel=c");
+        nsqd.post("/topic/create?topic=t", "");
+        nsqd.post("/channel/create?topic=t&channel=c", "");
         let (count, why) = fill(&nsqd, "t");
         assert!(count >= 3 && why.contains("file size limit reached - write "), "{why}");
         let sick = nsqd.ask("GET /ping", b"");
@@ -231,7 +228,7 @@ fn a_limit_on_the_size_of_files_is_a_disk_that_refuses() {
         consume(&nsqd, "t", "c", 0..count);
         until(|| is_well(&nsqd));
         assert_eq!(try_publish(&nsqd, "t", 7000), "OK");
-        assert_eq!(nsqd.end(), Some(0), "{runtime}");
+        nsqd.stop();
     }
 }
 
@@ -247,8 +244,7 @@ fn tools_end_at_a_limit_on_the_size_of_files() {
     for args in
         [&["to-file", "--topic=t", &address, &output_dir][..], &["tail", "--topic=t", &address]]
     {
-        let mut tool = Command::new("sh")
-            .args(["-c", "ulimit -f 40\nexec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_sansq")])
+        let mut tool = sansq_within("ulimit -f 40")
             .args(args)
             .stdout(fs::File::create(&stdout).unwrap())
             .stderr(Stdio::piped())
@@ -274,9 +270,9 @@ fn tools_end_at_a_limit_on_the_size_of_files() {
 fn a_file_without_permission_is_called_that() {
     let Some(file) = unwritable() else { return };
     let nsqd_path = tempfile::tempdir().unwrap();
-    let nsqd = Server::nsqd_on(nsqd_path.path(), "", "tokio", &["--mem-queue-size=0"]);
-    post(&nsqd, "/topic/create?topic=t");
-    post(&nsqd, "/channel/create?topic=t&channel=c");
+    let nsqd = Server::nsqd_on(nsqd_path.path(), "tokio", &["--mem-queue-size=0"]);
+    nsqd.post("/topic/create?topic=t", "");
+    nsqd.post("/channel/create?topic=t&channel=c", "");
     let data = nsqd_path.path().join("t:c.diskqueue.000000.dat");
     std::os::unix::fs::symlink(&file, data).unwrap();
     let (count, why) = fill(&nsqd, "t");
@@ -318,6 +314,6 @@ fn queues_on_disk_leave_files_to_clients() {
         assert!(is_well(&nsqd) && nsqd.files() < 256, "{runtime}: {}", nsqd.files());
         assert!(!nsqd.log().contains("failed to accept"), "{}", nsqd.log());
         drop(clients);
-        assert_eq!(nsqd.end(), Some(0));
+        nsqd.stop();
     }
 }

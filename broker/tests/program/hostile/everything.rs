@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use super::server::{RUNTIMES, Server, frame, patient, publish, work_goes_on};
+use super::{publish, work_goes_on};
+use crate::server::{RUNTIMES, Server, frame, patient};
 
 const MIB: usize = 1 << 20;
 
@@ -74,7 +75,7 @@ fn the_worst_of_all_peers_at_once_stays_below_what_flags_say() {
                 1 => [body.as_bytes(), &vec![b'x'; BODY - 1]].concat(),
                 _ => b"GET /stats?format=json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500),
             };
-            greedy.push((patient(nsqd.http), bytes));
+            greedy.push((patient(&nsqd.http), bytes));
         }
         for (socket, _) in &greedy {
             socket.set_nonblocking(true).unwrap();

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::server::{RUNTIMES, Server};
+use crate::server::{RUNTIMES, Server};
 
 /// An nsqd's session that has said who it is.
 pub(crate) fn session(server: &Server, port: u16) -> TcpStream {

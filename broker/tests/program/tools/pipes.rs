@@ -1,16 +1,17 @@
 //! `sansq pub` and `sansq tail` between a pipe, an nsqd and another pipe.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::server::{Nsqd, SANSQ, sansq};
+use super::nsqd;
+use crate::process::{said, sansq, send};
 
 #[test]
 fn lines_go_to_every_nsqd_in_their_order() {
-    let nsqds = [Nsqd::start(), Nsqd::start()];
-    let mut child = Command::new(SANSQ)
+    let nsqds = [nsqd(), nsqd()];
+    let mut child = sansq()
         .args(["pub", "-topic=t", "-producer-opt=snappy"])
         .args(["-nsqd-tcp-address", &nsqds[0].tcp, "-nsqd-tcp-address", &nsqds[1].tcp])
         .stdin(Stdio::piped())
@@ -27,8 +28,7 @@ fn lines_go_to_every_nsqd_in_their_order() {
     for nsqd in &nsqds {
         assert_eq!(nsqd.topic_count("t"), 5000);
         let args = ["tail", "--topic=t", "--channel=c", "-n=5000", "--consumer-opt=deflate,true"];
-        let (status, output, log) =
-            sansq(&[&args[..], &["--nsqd-tcp-address", &nsqd.tcp]].concat());
+        let (status, output, log) = said(&[&args[..], &["--nsqd-tcp-address", &nsqd.tcp]].concat());
         assert_eq!((status, log.as_str()), (Some(0), ""));
         let mut lines: Vec<&str> = output.lines().collect();
         // Memory and disk keep the order, but what is given back may come late.
@@ -40,14 +40,14 @@ fn lines_go_to_every_nsqd_in_their_order() {
 
 #[test]
 fn a_signal_ends_both_in_good_order() {
-    let nsqd = Nsqd::start();
-    let mut tail = Command::new(SANSQ)
+    let nsqd = nsqd();
+    let mut tail = sansq()
         .args(["tail", "--topic", "t", "--channel", "c", "--print-topic"])
         .args(["--nsqd-tcp-address", &nsqd.tcp])
         .stdout(Stdio::piped())
         .spawn()
         .expect("it was built");
-    let mut publisher = Command::new(SANSQ)
+    let mut publisher = sansq()
         .args(["pub", "--topic", "t", "--nsqd-tcp-address", &nsqd.tcp])
         .stdin(Stdio::piped())
         .spawn()
@@ -57,7 +57,7 @@ fn a_signal_ends_both_in_good_order() {
     BufReader::new(tail.stdout.take().expect("it is piped")).read_line(&mut line).unwrap();
     assert_eq!(line, "t | hello\n");
     for child in [&mut tail, &mut publisher] {
-        kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+        send(child, Signal::TERM);
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
     nsqd.wait_until_done("t", "c", 1);
@@ -66,7 +66,7 @@ fn a_signal_ends_both_in_good_order() {
 /// Standard output has nobody who reads, as behind `| head`: that is no failure of any of them.
 #[test]
 fn whoever_has_seen_enough_hears_no_complaint() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     nsqd.publish("t", &["message"]);
     nsqd.post("/channel/create?topic=t&channel=c", "");
     let (tcp, http) = (nsqd.tcp.as_str(), nsqd.http.as_str());
@@ -86,7 +86,7 @@ fn whoever_has_seen_enough_hears_no_complaint() {
     for args in tools {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut tool = Command::new(SANSQ);
+        let mut tool = sansq();
         let output = tool.args(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), log.as_ref()), (Some(0), ""), "{args:?}");
@@ -95,7 +95,7 @@ fn whoever_has_seen_enough_hears_no_complaint() {
 
 #[test]
 fn flags_are_named_as_they_were_written() {
-    let (status, _, log) = sansq(&["tail", "-t", "x"]);
+    let (status, _, log) = said(&["tail", "-t", "x"]);
     assert_eq!(status, Some(2), "{log}");
     assert!(log.contains("unexpected argument '-t'") && log.contains("'--topic'"), "{log}");
     for (args, text) in [
@@ -107,7 +107,7 @@ fn flags_are_named_as_they_were_written() {
             "'-nsqd-tcp-address <ADDRESS>' cannot be used with '--lookupd-http-address <ADDRESS>'",
         ),
     ] {
-        let (status, _, log) = sansq(args);
+        let (status, _, log) = said(args);
         assert_eq!(status, Some(2), "{log}");
         assert!(log.contains(text), "{log}");
     }
@@ -119,7 +119,7 @@ fn flags_are_named_as_they_were_written() {
 fn what_can_not_be_written_is_an_error() {
     for args in [&["--version"][..], &["completions", "bash"], &["man"], &["nsqd", "--help"]] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = Command::new(SANSQ).args(args).stdout(full).output().unwrap();
+        let output = sansq().args(args).stdout(full).output().unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {log}");
         assert!(log.contains("No space left on device"), "{args:?}: {log}");

@@ -2,13 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::server::{Nsqd, Nsqlookupd, PATIENCE, SANSQ, Tool};
+use super::{nsqd, nsqd_with};
+use crate::process::{Process, sansq, send};
+use crate::server::{PATIENCE, Server};
 
 /// A server that hears what it is asked and keeps it to itself, as long as this is there.
 struct Hung {
@@ -55,7 +57,7 @@ fn signals_are_heard_from_the_first_moment() {
     for args in tools {
         let hung = Hung::start();
         let lookupd = format!("--lookupd-http-address={}", hung.address);
-        let tool = Tool::start(&[args, &[&lookupd]].concat());
+        let tool = Process::start(&[args, &[&lookupd]].concat());
         let _waiting = hung.is_asked();
         let (status, _, log) = tool.stop(Signal::TERM);
         assert_eq!(status, Some(0), "{args:?}: {log}");
@@ -65,8 +67,8 @@ fn signals_are_heard_from_the_first_moment() {
 /// One nsqlookupd that answers is enough, wherever it stands in the list.
 #[test]
 fn one_that_answers_is_enough() {
-    let (lookupd, hung) = (Nsqlookupd::start(), Hung::start());
-    let nsqd = Nsqd::start_with(&[
+    let (lookupd, hung) = (Server::nsqlookupd("tokio", &[]), Hung::start());
+    let nsqd = nsqd_with(&[
         "--broadcast-address=127.0.0.1",
         &format!("--lookupd-tcp-address={}", lookupd.tcp),
     ]);
@@ -74,7 +76,7 @@ fn one_that_answers_is_enough() {
     nsqd.post("/channel/create?topic=t&channel=c", "");
     let addresses = [&hung.address, &lookupd.http].map(|it| format!("--lookupd-http-address={it}"));
     let [first, second] = addresses.each_ref().map(String::as_str);
-    let mut tail = Command::new(SANSQ)
+    let mut tail = sansq()
         .args(["tail", "--topic=t", "--channel=c", first, second])
         .stdout(Stdio::piped())
         .spawn()
@@ -82,16 +84,16 @@ fn one_that_answers_is_enough() {
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "one");
     drop(hung.is_asked());
-    kill_process(Pid::from_child(&tail), Signal::TERM).unwrap();
+    send(&tail, Signal::TERM);
     assert_eq!(tail.wait().unwrap().code(), Some(0));
-    let (status, _, log) = Tool::start(&["pub", "--topic=u", first, second, "two"]).wait();
+    let (status, _, log) = Process::start(&["pub", "--topic=u", first, second, "two"]).wait();
     assert_eq!((status, nsqd.topic_count("u")), (Some(0), 1), "{log}");
 }
 
 /// An nsqd that hangs is left out of a line, and named; here it would take an hour to give it up.
 #[test]
 fn an_nsqd_that_hangs_holds_no_figures_up() {
-    let (nsqd, hung) = (Nsqd::start(), Hung::start());
+    let (nsqd, hung) = (nsqd(), Hung::start());
     nsqd.post("/topic/create?topic=t", "");
     nsqd.post("/channel/create?topic=t&channel=c", "");
     let addresses = [&hung.address, &nsqd.http].map(|it| format!("--nsqd-http-address={it}"));
@@ -99,10 +101,10 @@ fn an_nsqd_that_hangs_holds_no_figures_up() {
     let stat = ["stat", "--topic=t", "--channel=c", "--count=1", "--interval=10ms"];
     let patience = ["--http-client-request-timeout=1h"];
     let (status, output, log) =
-        Tool::start(&[&stat[..], &patience, &[first, second]].concat()).wait();
+        Process::start(&[&stat[..], &patience, &[first, second]].concat()).wait();
     assert_eq!((status, output.lines().count()), (Some(0), 3), "{output}{log}");
     assert!(log.contains(&format!("nsqd at {}: no answer yet", hung.address)), "{log}");
     let top = ["top", "--once", "--view=channels"];
-    let (status, output, log) = Tool::start(&[&top[..], &[first, second]].concat()).wait();
+    let (status, output, log) = Process::start(&[&top[..], &[first, second]].concat()).wait();
     assert!(status == Some(0) && output.contains("\nc "), "{output}{log}");
 }

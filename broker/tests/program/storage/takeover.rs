@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::server::{Nsqd, PATIENCE, connect, frame};
+use super::next_frame;
+use crate::server::{PATIENCE, Server};
 
 /// A queue to drain: topic, channel, and what is to come, in order.
 struct Expected {
@@ -39,7 +40,7 @@ fn take_over(case: &Path) {
     }
     let text = fs::read(folder.path().join("EXPECT.json")).unwrap();
     let case: Value = serde_json::from_slice(&text).unwrap();
-    let nsqd = Nsqd::start(folder.path(), &["--mem-queue-size=2", "--shards=2"]);
+    let nsqd = Server::nsqd_on(folder.path(), "tokio", &["--mem-queue-size=2"]);
     let queues = look(&nsqd, &case);
     let consumers: Vec<_> = queues.iter().map(|expected| drain(&nsqd, expected, &case)).collect();
     until(&nsqd, |stats| {
@@ -51,16 +52,16 @@ fn take_over(case: &Path) {
     nsqd.stop();
 
     // What is handed back is empty and says so.
-    let nsqd = Nsqd::start(folder.path(), &[]);
-    let stats = stats(&nsqd);
+    let nsqd = Server::nsqd_on(folder.path(), "tokio", &[]);
+    let stats = nsqd.stats("");
     let channels = lists(&stats, "topics").flat_map(|topic| lists(topic, "channels"));
     assert!(channels.chain(lists(&stats, "topics")).all(|queue| queue["depth"] == 0), "{stats}");
     nsqd.stop();
 }
 
 /// Checks what is shown, lets everything flow, and says what has to come out.
-fn look(nsqd: &Nsqd, case: &Value) -> Vec<Expected> {
-    let stats = stats(nsqd);
+fn look(nsqd: &Server, case: &Value) -> Vec<Expected> {
+    let stats = nsqd.stats("");
     let shown = |list: &Value, key: &str, name: &str| {
         list.as_array().and_then(|all| all.iter().find(|one| one[key] == *name)).cloned()
     };
@@ -78,12 +79,12 @@ fn look(nsqd: &Nsqd, case: &Value) -> Vec<Expected> {
             let channel_name = text(channel, "name");
             let found = shown(&shown_topic["channels"], "channel_name", &channel_name);
             assert_eq!(found.expect(&channel_name)["paused"], channel["paused"], "{case}");
-            nsqd.post(&format!("/channel/unpause?topic={name}&channel={channel_name}"));
+            nsqd.post(&format!("/channel/unpause?topic={name}&channel={channel_name}"), "");
             // What was in the topic comes behind what was in the channel.
             let messages = messages(channel).into_iter().chain(messages(topic)).collect();
             queues.push(Expected { topic: name.clone(), channel: channel_name, messages });
         }
-        nsqd.post(&format!("/topic/unpause?topic={name}"));
+        nsqd.post(&format!("/topic/unpause?topic={name}"), "");
     }
     for orphan in lists(case, "queues_not_in_nsqd_dat") {
         let queue = text(orphan, "queue");
@@ -116,13 +117,13 @@ const BEFORE_DAMAGE: &str = "corrupt-record-07";
 const BEHIND_DAMAGE: [&str; 3] = ["corrupt-record-09", "corrupt-record-10", "corrupt-record-11"];
 
 /// Takes and finishes what is to come; the connection may be closed when that is seen.
-fn drain(nsqd: &Nsqd, expected: &Expected, case: &Value) -> TcpStream {
+fn drain(nsqd: &Server, expected: &Expected, case: &Value) -> TcpStream {
     let Expected { topic, channel, messages } = expected;
-    let mut socket = connect(&nsqd.tcp).unwrap();
+    let mut socket = nsqd.client();
     socket.write_all(format!("SUB {topic} {channel}\nRDY 3\n").as_bytes()).unwrap();
-    assert_eq!(frame(&mut socket).unwrap(), (0, b"OK".to_vec()));
+    assert_eq!(next_frame(&mut socket).unwrap(), (0, b"OK".to_vec()));
     for message in messages {
-        let (kind, payload) = frame(&mut socket).unwrap();
+        let (kind, payload) = next_frame(&mut socket).unwrap();
         assert_eq!(kind, 2, "{topic}:{channel} of {case}");
         let id = String::from_utf8(payload[10..26].to_vec()).unwrap();
         if let Some(body) = message["body"].as_str() {
@@ -140,15 +141,10 @@ fn drain(nsqd: &Nsqd, expected: &Expected, case: &Value) -> TcpStream {
     socket
 }
 
-fn stats(nsqd: &Nsqd) -> Value {
-    let answer = nsqd.get("/stats?format=json");
-    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
-}
-
-fn until(nsqd: &Nsqd, mut is_so: impl FnMut(&Value) -> bool) {
+fn until(nsqd: &Server, mut is_so: impl FnMut(&Value) -> bool) {
     let start = Instant::now();
     loop {
-        let stats = stats(nsqd);
+        let stats = nsqd.stats("");
         if is_so(&stats) {
             return;
         }

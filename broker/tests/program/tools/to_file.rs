@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::server::{Nsqd, Nsqlookupd, PATIENCE, Tool};
+use super::{nsqd, nsqd_with};
+use crate::process::Process;
+use crate::server::{PATIENCE, Server};
 
 /// All files of a folder, unpacked, by name.
 fn files(folder: &Path) -> Vec<(String, String)> {
@@ -44,15 +46,15 @@ fn wait_for(folder: &Path, count: usize) {
     }
 }
 
-fn start(nsqd: &Nsqd, folder: &Path, flags: &[&str]) -> Tool {
+fn start(nsqd: &Server, folder: &Path, flags: &[&str]) -> Process {
     let args = ["to-file", "--topic", "t", "--nsqd-tcp-address", &nsqd.tcp];
     let names = ["--filename-format", "<TOPIC><REV>.log", "--output-dir", folder.to_str().unwrap()];
-    Tool::start(&[&args[..], &names, flags].concat())
+    Process::start(&[&args[..], &names, flags].concat())
 }
 
 #[test]
 fn messages_are_in_the_file_when_they_are_finished() {
-    let (nsqd, folder) = (Nsqd::start(), tempfile::tempdir().unwrap());
+    let (nsqd, folder) = (nsqd(), tempfile::tempdir().unwrap());
     nsqd.publish("t", &["a", "b", "c"]);
     let tool = start(&nsqd, folder.path(), &["--sync-interval", "10ms"]);
     nsqd.wait_until_done("t", "nsq_to_file", 3);
@@ -67,7 +69,7 @@ fn messages_are_in_the_file_when_they_are_finished() {
 
 #[test]
 fn a_signal_keeps_everything_and_a_hangup_begins_another_file() {
-    let (nsqd, folder) = (Nsqd::start(), tempfile::tempdir().unwrap());
+    let (nsqd, folder) = (nsqd(), tempfile::tempdir().unwrap());
     // Nothing is synced by itself.
     let flags = ["--sync-interval", "1h", "--rotate-interval", "24h"];
     let tool = start(&nsqd, folder.path(), &flags);
@@ -91,7 +93,7 @@ fn a_signal_keeps_everything_and_a_hangup_begins_another_file() {
 
 #[test]
 fn a_crash_loses_nothing_and_leaves_files_that_can_be_read() {
-    let (nsqd, folder) = (Nsqd::start(), tempfile::tempdir().unwrap());
+    let (nsqd, folder) = (nsqd(), tempfile::tempdir().unwrap());
     let work = folder.path().join("work");
     let output = folder.path().join("output");
     let flags = ["--work-dir", work.to_str().unwrap(), "--gzip", "--sync-interval", "1h"];
@@ -121,14 +123,14 @@ fn a_crash_loses_nothing_and_leaves_files_that_can_be_read() {
 
 #[test]
 fn topics_are_found_by_their_names() {
-    let (nsqlookupd, folder) = (Nsqlookupd::start(), tempfile::tempdir().unwrap());
+    let (nsqlookupd, folder) = (Server::nsqlookupd("tokio", &[]), tempfile::tempdir().unwrap());
     let lookupd = format!("--lookupd-tcp-address={}", nsqlookupd.tcp);
-    let nsqd = Nsqd::start_with(&[&lookupd, "--broadcast-address=127.0.0.1"]);
+    let nsqd = nsqd_with(&[&lookupd, "--broadcast-address=127.0.0.1"]);
     nsqd.publish("orders", &["a"]);
     nsqd.publish("clicks", &["b"]);
     // Its files would be outside of the folder.
     nsqd.publish("..", &["c"]);
-    let tool = Tool::start(&[
+    let tool = Process::start(&[
         "to-file",
         "-lookupd-http-address",
         &nsqlookupd.http,
@@ -155,7 +157,7 @@ fn topics_are_found_by_their_names() {
 
 #[test]
 fn wrong_flags_and_folders() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     nsqd.publish("t", &["a"]);
     nsqd.post("/channel/create?topic=t&channel=nsq_to_file", "");
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 
-use super::server::{RUNTIMES, Server, frame, patient, publish, work_goes_on};
+use super::{publish, work_goes_on};
+use crate::server::{RUNTIMES, Server, frame, patient};
 
 /// An MPUB of 4 MiB.
 fn mpub(topic: &str) -> Vec<u8> {
@@ -60,7 +61,7 @@ fn half_bodies_cost_a_bounded_amount_and_stop_nobody() {
             "POST /mpub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
             4 << 20
         );
-        let mut slow: Vec<_> = (0..COUNT).map(|_| (nsqd.client(), patient(nsqd.http))).collect();
+        let mut slow: Vec<_> = (0..COUNT).map(|_| (nsqd.client(), patient(&nsqd.http))).collect();
         for (_, http) in &mut slow {
             http.write_all(head.as_bytes()).unwrap();
         }
@@ -98,7 +99,7 @@ fn texts_of_clients_are_cut() {
                 client
             })
             .collect();
-        let mut askers: Vec<_> = (0..4).map(|_| patient(nsqd.http)).collect();
+        let mut askers: Vec<_> = (0..4).map(|_| patient(&nsqd.http)).collect();
         for asker in &mut askers {
             asker
                 .write_all(

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Instant;
 
-use super::server::{RUNTIMES, Server, frame, patient, until};
+use crate::server::{RUNTIMES, Server, frame, patient, until};
 
 const MIB: usize = 1 << 20;
 
@@ -40,7 +40,7 @@ fn servers(limits: &str) -> impl Iterator<Item = (String, Server)> {
 /// `COUNT` connections that have sent `text`.
 fn holding(server: &Server, text: &[u8]) -> Vec<TcpStream> {
     let connect = |_| {
-        let mut socket = patient(server.http);
+        let mut socket = patient(&server.http);
         // Those who have been shown the door may not be able to write.
         let _ = socket.write_all(text);
         socket
@@ -107,7 +107,7 @@ fn answers_that_are_not_read_keep_nobody_out() {
         let requests = b"GET /stats?format=json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(200);
         let mut deaf = Vec::new();
         for _ in 0..64 {
-            let mut socket = patient(nsqd.http);
+            let mut socket = patient(&nsqd.http);
             let _ = socket.write_all(&requests);
             deaf.push(socket);
         }
@@ -159,7 +159,7 @@ fn nobody_reads(runtime: &str, server: &Server, program: &str, target: &str) {
     let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut deaf = Vec::new();
     for n in 0..UNREAD_COUNT {
-        let mut socket = patient(server.http);
+        let mut socket = patient(&server.http);
         // Some wait for room that they have themselves.
         socket.write_all(request.repeat(1 + usize::from(n % 4 == 0)).as_bytes()).unwrap();
         deaf.push(socket);
@@ -196,7 +196,7 @@ fn publishers_that_wait_keep_nobody_out() {
         let flags = ["--max-http-connections=16", "--mem-queue-size=0", data_path.as_str()];
         let nsqd = Server::nsqd(runtime, &flags);
         let publish = |_| {
-            let mut socket = patient(nsqd.http);
+            let mut socket = patient(&nsqd.http);
             let head = "POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
             let request = format!("{head}Content-Length: 1\r\n\r\nx");
             socket.write_all(request.as_bytes()).unwrap();
@@ -235,9 +235,7 @@ fn handshakes_that_do_not_go_on_keep_nobody_out() {
         let key = format!("--tls-key={}", path("key"));
         let flags = ["--https-address=127.0.0.1:0", &cert, &key, "--max-http-connections=16"];
         let nsqd = Server::nsqd(runtime, &flags);
-        let log = nsqd.log();
-        let (_, https) = log.split_once("HTTPS: listening on ").unwrap();
-        let https = https.lines().next().unwrap().parse().unwrap();
+        let https = nsqd.https.as_deref().unwrap();
         let mut halves = Vec::new();
         for _ in 0..64 {
             let mut socket = patient(https);
@@ -262,7 +260,7 @@ fn handshakes_that_do_not_go_on_keep_nobody_out() {
 #[test]
 fn whoever_does_not_speak_http_can_read_that() {
     for (name, server) in servers("") {
-        let mut socket = patient(server.http);
+        let mut socket = patient(&server.http);
         socket.write_all(b"  V2").unwrap();
         socket.peek(&mut [0]).unwrap();
         for _ in 0..8 {

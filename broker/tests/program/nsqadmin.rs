@@ -2,12 +2,13 @@
 //! (http-and-ops.md section 9.3). A key that is missing or of another type ends nsqadmin or a page
 //! of it.
 
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
+
+use crate::process::{Process, sansq};
 
 /// What a value has to be.
 #[derive(Clone, Copy, Debug)]
@@ -185,10 +186,9 @@ const WRITES: [(&str, Server, &str); 18] = [
     ("delete", Nsqlookupd, "/topic/delete?topic=new"),
 ];
 
-/// Both servers on free ports, and their log.
+/// Both servers on free ports.
 struct Servers {
-    child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    process: Process,
     tcp: String,
     nsqd: String,
     nsqlookupd: String,
@@ -197,42 +197,19 @@ struct Servers {
 
 impl Servers {
     fn start(data_path: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sansq"));
+        let mut command = sansq();
         for flag in ["tcp", "http", "nsqlookupd-tcp", "nsqlookupd-http"] {
             command.arg(format!("--{flag}-address=127.0.0.1:0"));
         }
         command.args(["--broadcast-address=127.0.0.1", "--shards=2"]);
         command.arg(format!("--data-path={}", data_path.display()));
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it was built");
-        let log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let mut servers = Self {
-            child,
-            log,
-            tcp: String::new(),
-            nsqd: String::new(),
-            nsqlookupd: String::new(),
-            agent: ureq::Agent::config_builder().http_status_as_error(false).build().into(),
-        };
-        servers.nsqlookupd = servers.listening("[nsqlookupd]", "HTTP");
-        servers.tcp = servers.listening("[nsqd]", "TCP");
-        servers.nsqd = servers.listening("[nsqd]", "HTTP");
-        servers
-    }
-
-    /// Waits for the line of the log that has all of `texts`.
-    fn wait_for(&mut self, texts: &[&str]) -> String {
-        loop {
-            let line = self.log.next().expect("the log goes on").expect("it is text");
-            if texts.iter().all(|text| line.contains(text)) {
-                return line;
-            }
-        }
-    }
-
-    fn listening(&mut self, program: &str, protocol: &str) -> String {
-        let line = self.wait_for(&[program, &format!("{protocol}: listening on ")]);
-        line.rsplit(' ').next().expect("an address").into()
+        let mut process = Process::spawn(&mut command);
+        // nsqlookupd comes first.
+        let nsqlookupd = process.address("HTTP: listening on ");
+        let tcp = process.address("TCP: listening on ");
+        let nsqd = process.address("HTTP: listening on ");
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Self { process, tcp, nsqd, nsqlookupd, agent }
     }
 
     fn url(&self, server: Server, call: &str) -> String {
@@ -261,13 +238,6 @@ impl Servers {
         let request = request.header("Accept", "application/vnd.nsq; version=1.0");
         let mut answer = request.send(body).expect("it answers");
         (answer.status().as_u16(), answer.body_mut().read_to_string().expect("a text"))
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -327,8 +297,8 @@ fn every_call_of_nsqadmin_is_answered_with_every_key_that_it_reads() {
         assert_eq!(servers.post(Nsqd, &format!("/pub?topic={topic}"), "x"), (200, "OK".into()));
     }
     let _consumer = consume(&servers.tcp, "orders", "work#ephemeral");
-    servers
-        .wait_for(&["[nsqlookupd]", "REGISTER category:channel key:orders subkey:work#ephemeral"]);
+    let registered = "REGISTER category:channel key:orders subkey:work#ephemeral";
+    servers.process.wait_for(registered);
 
     for (page, server, call, expected) in READS {
         let answer = servers.get(server, call);

@@ -4,18 +4,18 @@
 
 use std::io::Write;
 
-use crate::server::{Nsqd, connect, frame};
+use crate::server::{Server, frame};
 
 #[test]
 fn a_stop_on_a_full_disk_says_what_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let nsqd = Nsqd::start(folder.path(), &["--shards=2"]);
-    nsqd.post("/topic/create?topic=t");
-    nsqd.post("/channel/create?topic=t&channel=c");
-    let mut socket = connect(&nsqd.tcp).unwrap();
+    let nsqd = Server::nsqd_on(folder.path(), "tokio", &[]);
+    nsqd.post("/topic/create?topic=t", "");
+    nsqd.post("/channel/create?topic=t&channel=c", "");
+    let mut socket = nsqd.client();
     for _ in 0..3 {
         socket.write_all(b"PUB t\n\0\0\0\x01x").unwrap();
-        assert_eq!(frame(&mut socket).unwrap(), (0, b"OK".to_vec()));
+        assert_eq!(frame(&mut socket), (0, b"OK".to_vec()));
     }
     // In memory so far. That a link to this device is full needs no privileges.
     let data = folder.path().join("t:c.diskqueue.000000.dat");

@@ -2,12 +2,14 @@
 
 use rustix::process::Signal;
 
-use crate::server::{Nsqd, Tool, sansq};
+use super::nsqd;
+use crate::process::{Process, said};
+use crate::server::Server;
 
-fn read(nsqd: &Nsqd, topic: &str, count: usize) -> Vec<String> {
+fn read(nsqd: &Server, topic: &str, count: usize) -> Vec<String> {
     let count = count.to_string();
     let args = ["tail", "--topic", topic, "--channel", "c", "-n", &count];
-    let (status, output, log) = sansq(&[&args[..], &["--nsqd-tcp-address", &nsqd.tcp]].concat());
+    let (status, output, log) = said(&[&args[..], &["--nsqd-tcp-address", &nsqd.tcp]].concat());
     assert_eq!(status, Some(0), "{log}");
     let mut lines: Vec<String> = output.lines().map(String::from).collect();
     lines.sort();
@@ -17,10 +19,10 @@ fn read(nsqd: &Nsqd, topic: &str, count: usize) -> Vec<String> {
 #[test]
 fn messages_go_on_to_one_of_several_nsqds() {
     for mode in ["hostpool", "round-robin"] {
-        let (from, to, other) = (Nsqd::start(), Nsqd::start(), Nsqd::start());
+        let (from, to, other) = (nsqd(), nsqd(), nsqd());
         let messages: Vec<String> = (0..20).map(|number| number.to_string()).collect();
         from.publish("t", &messages.iter().map(String::as_str).collect::<Vec<_>>());
-        let tool = Tool::start(&[
+        let tool = Process::start(&[
             "to-nsq",
             "-topic=t",
             "-mode",
@@ -47,14 +49,14 @@ fn messages_go_on_to_one_of_several_nsqds() {
 
 #[test]
 fn json_decides() {
-    let (from, to) = (Nsqd::start(), Nsqd::start());
+    let (from, to) = (nsqd(), nsqd());
     from.publish("t", &["no json", "{}", r#"{"a":2,"b":1}"#, r#"{"a":1.0,"c":[],"b":"x"}"#]);
     let args = ["to-nsq", "--topic", "t", "--destination-topic", "u", "--require-json-field", "a"];
     let more =
         ["--require-json-value", "1", "--whitelist-json-field=b", "--whitelist-json-field=a"];
     let addresses =
         ["--nsqd-tcp-address", &from.tcp, "--destination-nsqd-tcp-address", to.tcp.as_str()];
-    let mut tool = Tool::start(&[&args[..], &more, &addresses].concat());
+    let mut tool = Process::start(&[&args[..], &more, &addresses].concat());
     tool.wait_for("is no JSON object, dropped");
     from.wait_until_done("t", "nsq_to_nsq", 4);
     assert_eq!(tool.stop(Signal::TERM).0, Some(0));
@@ -64,13 +66,13 @@ fn json_decides() {
 
 #[test]
 fn what_no_destination_takes_is_not_lost() {
-    let from = Nsqd::start();
-    let gone = Nsqd::start();
+    let from = nsqd();
+    let gone = nsqd();
     let nobody = gone.tcp.clone();
     gone.stop();
     from.publish("t", &["a"]);
     let args = ["to-nsq", "--topic", "t", "--nsqd-tcp-address", &from.tcp];
-    let tool = Tool::start(&[&args[..], &["--destination-nsqd-tcp-address", &nobody]].concat());
+    let tool = Process::start(&[&args[..], &["--destination-nsqd-tcp-address", &nobody]].concat());
     from.wait("t", "nsq_to_nsq", &[("in_flight_count", 1)]);
     assert_eq!(tool.stop(Signal::TERM).0, Some(0));
     from.wait("t", "nsq_to_nsq", &[("client_count", 0), ("in_flight_count", 0)]);
@@ -79,15 +81,15 @@ fn what_no_destination_takes_is_not_lost() {
 
 #[test]
 fn a_source_that_is_not_there_ends_it() {
-    let gone = Nsqd::start();
+    let gone = nsqd();
     let nobody = gone.tcp.clone();
     gone.stop();
     let args = ["to-nsq", "--topic", "t", "--destination-nsqd-tcp-address", nobody.as_str()];
-    let (status, _, log) = sansq(&[&args[..], &["--nsqd-tcp-address", &nobody]].concat());
+    let (status, _, log) = said(&[&args[..], &["--nsqd-tcp-address", &nobody]].concat());
     assert_eq!(status, Some(1));
     let last = log.lines().last().unwrap_or_default();
     assert!(last.starts_with("subscribing at ") && last.contains(&nobody), "{log}");
     for wrong in [&["--mode", "x"][..], &["--require-json-value", "x"], &[]] {
-        assert_eq!(sansq(&[&args[..], wrong].concat()).0, Some(2), "{wrong:?}");
+        assert_eq!(said(&[&args[..], wrong].concat()).0, Some(2), "{wrong:?}");
     }
 }

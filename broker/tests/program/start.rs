@@ -2,20 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
-const SANSQ: &str = env!("CARGO_BIN_EXE_sansq");
+use rustix::process::Signal;
 
-fn run(program: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } =
-        Command::new(program).args(args).output().expect("it was built");
-    let text = |bytes| String::from_utf8(bytes).expect("it prints text only");
-    (status.code(), text(stdout), text(stderr))
-}
-
-fn sansq(args: &[&str]) -> (Option<i32>, String, String) {
-    run(Path::new(SANSQ), args)
-}
+use crate::process::{program, run, said, sansq, send};
 
 #[test]
 fn versions_go_to_standard_output() {
@@ -25,19 +16,18 @@ fn versions_go_to_standard_output() {
         (&["nsqd", "-version"], format!("nsqd v1.3.0 (built w/sansq-{own})\n")),
         (&["nsqlookupd", "--version"], format!("nsqlookupd v1.3.0 (built w/sansq-{own})\n")),
     ] {
-        assert_eq!(sansq(args), (Some(0), line, String::new()));
+        assert_eq!(said(args), (Some(0), line, String::new()));
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_link_is_the_program_of_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let tools = ["nsq_stat", "nsq_tail", "nsq_to_file", "nsq_to_http", "nsq_to_nsq", "to_nsq"];
     for name in [&["nsqd", "nsqlookupd"][..], &tools].concat() {
         let link = folder.path().join(name);
-        std::os::unix::fs::symlink(SANSQ, &link).unwrap();
-        let (status, stdout, _) = run(&link, &["--version"]);
+        std::os::unix::fs::symlink(program(), &link).unwrap();
+        let (status, stdout, _) = run(Command::new(&link).arg("--version"));
         assert_eq!(status, Some(0));
         assert!(stdout.starts_with(&format!("{name} v1.3.0 (built w/sansq-")), "{stdout}");
     }
@@ -57,7 +47,7 @@ fn help_goes_to_standard_output() {
         (&["stat", "--help"], "--channel"),
         (&["help", "top"], "--once"),
     ] {
-        let (status, stdout, stderr) = sansq(args);
+        let (status, stdout, stderr) = said(args);
         assert_eq!((status, stderr.as_str()), (Some(0), ""), "{args:?}");
         assert!(stdout.contains(text), "{stdout}");
     }
@@ -73,7 +63,7 @@ fn usage_errors_are_one_line_and_status_2() {
         (&["-shards", "0"], "flag --shards: \"0\" is not a whole number from 1 to 256\n"),
         (&["nsqlokupd"], "unknown command nsqlokupd; did you mean nsqlookupd?\n"),
     ] {
-        assert_eq!(sansq(args), (Some(2), String::new(), line.into()));
+        assert_eq!(said(args), (Some(2), String::new(), line.into()));
     }
     for args in [
         &["tail"][..],
@@ -83,7 +73,7 @@ fn usage_errors_are_one_line_and_status_2() {
         &["tail", "--topic", "t", "--consumer-opt", "max_in_fligth,7"],
         &["pub", "--topic", "t", "--producer-opt", "snappy", "--producer-opt=deflate,true", "x"],
     ] {
-        assert_eq!(sansq(args).0, Some(2), "{args:?}");
+        assert_eq!(said(args).0, Some(2), "{args:?}");
     }
 }
 
@@ -122,7 +112,7 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
         (&["nsqd", &config], ["[nsqd] ", " FATAL: failed to load config file "]),
         (&["nsqlookupd", &config], ["[nsqlookupd] ", " FATAL: failed to load config file "]),
     ] {
-        let (status, stdout, stderr) = sansq(args);
+        let (status, stdout, stderr) = said(args);
         assert_eq!((status, stdout.as_str()), (Some(1), ""), "{args:?}");
         let [prefix, text] = texts;
         assert!(stderr.starts_with(prefix) && stderr.contains(text), "{stderr}");
@@ -149,7 +139,7 @@ fn a_port_that_is_taken_is_named_with_its_server_and_its_flag() {
         let taken = format!("--{flag}={address}");
         let args = [&others[..], &[data_path, taken, "--log-level=error".into()]].concat();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let (status, _, stderr) = sansq(&args);
+        let (status, _, stderr) = said(&args);
         assert_eq!(status, Some(1), "{stderr}");
         let start = format!("[{program}] ");
         let end = format!(
@@ -166,7 +156,7 @@ fn a_port_that_is_taken_is_named_with_its_server_and_its_flag() {
 fn an_address_without_a_port_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data_path = format!("--data-path={}", folder.path().display());
-    let (status, _, stderr) = sansq(&["nsqd", &data_path, "--tcp-address=localhost"]);
+    let (status, _, stderr) = said(&["nsqd", &data_path, "--tcp-address=localhost"]);
     assert_eq!(status, Some(1));
     let end = "listen (localhost) failed - it has to be host:port, such as localhost:4150, or the \
                path of a unix socket, with a slash, such as ./localhost; change it with --tcp-address\n";
@@ -175,16 +165,14 @@ fn an_address_without_a_port_is_refused() {
 }
 
 /// `sansq` alone, on free ports, with what it says about them.
-#[cfg(unix)]
 struct Running {
     child: Child,
     welcome: String,
 }
 
-#[cfg(unix)]
 impl Running {
     fn start(data_path: &Path, runtime: &str) -> Self {
-        let mut command = Command::new(SANSQ);
+        let mut command = sansq();
         for flag in ["tcp", "http", "nsqlookupd-tcp", "nsqlookupd-http"] {
             command.arg(format!("--{flag}-address=127.0.0.1:0"));
         }
@@ -210,18 +198,12 @@ impl Running {
         behind.split_whitespace().next().expect("an address").to_owned()
     }
 
-    fn send(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, signal).expect("it runs");
-    }
-
-    fn stop(mut self, signal: rustix::process::Signal) -> Option<i32> {
-        self.send(signal);
+    fn stop(mut self, signal: Signal) -> Option<i32> {
+        send(&self.child, signal);
         self.child.wait().expect("it ends").code()
     }
 }
 
-#[cfg(unix)]
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -229,11 +211,8 @@ impl Drop for Running {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn sansq_alone_says_what_to_type_and_it_works() {
-    use rustix::process::Signal;
-
     for (runtime, signal) in
         [("tokio", Signal::INT), ("smol", Signal::TERM), ("async-std", Signal::HUP)]
     {
@@ -246,20 +225,20 @@ fn sansq_alone_says_what_to_type_and_it_works() {
 
         // A channel that lasts, so that what is published is there for the tail that comes later.
         let published =
-            sansq(&[&["pub", "--topic", "greetings"], &to[..], &["hello", "again"]].concat());
+            said(&[&["pub", "--topic", "greetings"], &to[..], &["hello", "again"]].concat());
         assert_eq!(published, (Some(0), String::new(), String::new()));
         let tail = ["tail", "--topic", "greetings", "--channel", "c", "-n", "2"];
-        let printed = sansq(&[&tail[..], &to].concat());
+        let printed = said(&[&tail[..], &to].concat());
         assert_eq!(printed, (Some(0), "hello\nagain\n".into(), String::new()));
 
         // The same data path and the same port are in use.
         let data_path = format!("--data-path={}", folder.path().display());
-        let (status, _, stderr) = sansq(&["nsqd", &data_path]);
+        let (status, _, stderr) = said(&["nsqd", &data_path]);
         assert_eq!(status, Some(1));
         assert!(stderr.contains("possibly in use by another instance of nsqd"), "{stderr}");
         let other = tempfile::tempdir().unwrap();
         let data_path = format!("--data-path={}", other.path().display());
-        let (status, _, stderr) = sansq(&["nsqd", &data_path, "--tcp-address", &nsqd]);
+        let (status, _, stderr) = said(&["nsqd", &data_path, "--tcp-address", &nsqd]);
         let text = format!(
             "FATAL: failed to instantiate nsqd - listen ({nsqd}) failed - listen tcp {nsqd}: bind: address already in use; another program has this port; change it with --tcp-address\n"
         );
@@ -269,26 +248,26 @@ fn sansq_alone_says_what_to_type_and_it_works() {
         let http = ["--nsqd-http-address", &running.address(" HTTP ")];
         let what = ["stat", "--topic", "greetings", "--channel", "c"];
         let rows = ["--interval", "1ms", "--count", "2"];
-        let (status, stdout, stderr) = sansq(&[&what[..], &rows, &http].concat());
+        let (status, stdout, stderr) = said(&[&what[..], &rows, &http].concat());
         assert_eq!((status, stderr.as_str()), (Some(0), ""));
         let lines: Vec<&str> = stdout.lines().collect();
         assert_eq!(lines.len(), 4, "{stdout}");
         let row = "      0       0 |       0       0       0     0     0 |       0       0            2       0";
         assert_eq!(lines[3], row);
         let (status, _, stderr) =
-            sansq(&[&["stat", "--topic", "none", "--channel", "c"][..], &rows, &http].concat());
+            said(&[&["stat", "--topic", "none", "--channel", "c"][..], &rows, &http].concat());
         assert_eq!(status, Some(1));
         assert_eq!(stderr, "no nsqd knows the topic none with the channel c\n");
         for (view, row) in
             [("topics", "greetings      1 "), ("channels", "c        greetings      1 ")]
         {
             let once = ["top", "--once", "--interval", "1ms", "--view", view];
-            let (status, stdout, stderr) = sansq(&[&once[..], &http].concat());
+            let (status, stdout, stderr) = said(&[&once[..], &http].concat());
             assert_eq!((status, stderr.as_str()), (Some(0), ""));
             assert!(stdout.lines().nth(1).is_some_and(|line| line.starts_with(row)), "{stdout}");
         }
         // A signal ends it in good order, which scripts see.
-        let mut child = Command::new(SANSQ)
+        let mut child = sansq()
             .args([&what[..], &["--interval", "1ms"], &http].concat())
             .stdout(Stdio::piped())
             .spawn()
@@ -297,16 +276,13 @@ fn sansq_alone_says_what_to_type_and_it_works() {
         let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
         output.read_line(&mut heading).expect("it prints text only");
         assert!(heading.starts_with("------rate"), "{heading}");
-        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        send(&child, signal);
         assert_eq!(child.wait().expect("it ends").code(), Some(0));
         // Without a terminal there is nothing to draw on.
-        assert_eq!(sansq(&[&["top"][..], &http].concat()).0, Some(1));
+        assert_eq!(said(&[&["top"][..], &http].concat()).0, Some(1));
 
-        running.send(Signal::USR1);
-        assert_eq!(
-            sansq(&[&["pub", "--topic", "greetings"], &to[..], &["on"]].concat()).0,
-            Some(0)
-        );
+        send(&running.child, Signal::USR1);
+        assert_eq!(said(&[&["pub", "--topic", "greetings"], &to[..], &["on"]].concat()).0, Some(0));
         assert_eq!(running.stop(signal), Some(0));
     }
 }
@@ -326,7 +302,7 @@ fn tools_name_the_server_that_they_cannot_reach() {
         &["stat", "--topic", "t", "--channel", "c", "--lookupd-http-address", nobody.as_str()],
         &["top", "--once", "--nsqd-http-address", nobody.as_str()],
     ] {
-        let (status, stdout, stderr) = sansq(args);
+        let (status, stdout, stderr) = said(args);
         assert_eq!((status, stdout.as_str()), (Some(1), ""), "{args:?}");
         assert!(stderr.contains(&nobody) && stderr.lines().count() == 1, "{stderr}");
     }

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::thread;
 use std::time::Instant;
 
-use super::server::{RUNTIMES, Server, frame, publish};
+use super::publish;
+use crate::server::{RUNTIMES, Server, frame};
 
 /// What a queue that has something to lose tries for, and well beyond what everything else takes.
 const TRIES_FOR: Duration = Duration::from_secs(10);
@@ -17,7 +18,7 @@ const TRIES_FOR: Duration = Duration::from_secs(10);
 fn a_queue_that_can_not_be_opened_does_not_hold_up_a_stop() {
     for runtime in RUNTIMES {
         let nsqd = Server::nsqd(runtime, &["--mem-queue-size=0"]);
-        let file = nsqd.folder().join("t.diskqueue.000000.dat");
+        let file = nsqd.folder.path().join("t.diskqueue.000000.dat");
         fs::create_dir(&file).unwrap();
         let mut client = nsqd.client();
         client.write_all(b"PUB t\n\0\0\0\x01x").unwrap();
@@ -33,7 +34,7 @@ fn a_queue_that_can_not_be_opened_does_not_hold_up_a_stop() {
         let stats = nsqd.ask("GET /stats?format=json", b"");
         assert!(stats.contains("\"message_count\":0,\"message_bytes\":0"), "{stats}");
         let start = Instant::now();
-        let (status, log) = nsqd.end_and_log();
+        let (status, log) = nsqd.end();
         assert_eq!(status, Some(0), "{log}");
         assert!(start.elapsed() < TRIES_FOR, "{log}");
         // The trouble is told, and with nothing to lose there is no more to say.
@@ -48,13 +49,13 @@ fn a_stop_says_what_is_lost() {
         for runtime in RUNTIMES {
             scope.spawn(move || {
                 let nsqd = Server::nsqd(runtime, &["--mem-queue-size=10"]);
-                fs::create_dir(nsqd.folder().join("t.diskqueue.000000.dat")).unwrap();
+                fs::create_dir(nsqd.folder.path().join("t.diskqueue.000000.dat")).unwrap();
                 let mut client = nsqd.client();
                 publish(&mut client, "t", b"1");
                 publish(&mut client, "t", b"2");
                 publish(&mut client, "other", b"3");
                 let start = Instant::now();
-                let (status, log) = nsqd.end_and_log();
+                let (status, log) = nsqd.end();
                 assert_eq!(status, Some(1), "{log}");
                 // Half as much again: other tests run beside.
                 let elapsed = start.elapsed();

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::server::{Nsqd, PATIENCE, connect, frame};
+use super::next_frame;
+use crate::server::{PATIENCE, RUNTIMES, Server};
 
 /// Publishes that a publisher has unanswered.
 const WINDOW: usize = 20;
@@ -68,7 +69,7 @@ fn publish(
         unanswered.push_back(body);
         socket.write_all(&command)?;
         if unanswered.len() == WINDOW {
-            assert_eq!(frame(&mut socket)?, (0, b"OK".to_vec()));
+            assert_eq!(next_frame(&mut socket)?, (0, b"OK".to_vec()));
             let body = unanswered.pop_front().unwrap();
             for book in books {
                 book.lock().unwrap().acknowledged.insert(body.clone());
@@ -88,7 +89,7 @@ fn consume(
 ) -> io::Result<()> {
     socket.write_all(format!("SUB {topic} {channel}\nRDY 50\n").as_bytes())?;
     loop {
-        let (kind, payload) = frame(&mut socket)?;
+        let (kind, payload) = next_frame(&mut socket)?;
         if kind != 2 {
             assert_eq!((kind, payload), (0, b"OK".to_vec()));
             continue;
@@ -107,10 +108,11 @@ fn consume(
     }
 }
 
-fn start(data_path: &Path, runtime: &str, shards: u64) -> Nsqd {
+fn start(data_path: &Path, runtime: &str, shards: u64) -> Server {
     let shards = format!("--shards={shards}");
-    Nsqd::start(
+    Server::nsqd_on(
         data_path,
+        runtime,
         &[
             "--mem-queue-size=0",
             // Files and syncs often end, and so does the program amid all of that.
@@ -118,8 +120,6 @@ fn start(data_path: &Path, runtime: &str, shards: u64) -> Nsqd {
             "--sync-every=150",
             "--sync-timeout=20ms",
             "--msg-timeout=1s",
-            "--runtime",
-            runtime,
             &shards,
         ],
     )
@@ -134,24 +134,24 @@ fn what_was_acknowledged_outlasts_kill_9() {
 
     let nsqd = start(folder.path(), "tokio", 2);
     for (topic, channel) in QUEUES {
-        nsqd.post(&format!("/topic/create?topic={topic}"));
-        nsqd.post(&format!("/channel/create?topic={topic}&channel={channel}"));
+        nsqd.post(&format!("/topic/create?topic={topic}"), "");
+        nsqd.post(&format!("/channel/create?topic={topic}&channel={channel}"), "");
     }
     // A channel that comes only later gets what comes later: not before all are on disk may it
     // begin.
-    nsqd.post("/channel/pause?topic=b&channel=z");
-    nsqd.post("/channel/unpause?topic=b&channel=z");
+    nsqd.post("/channel/pause?topic=b&channel=z", "");
+    nsqd.post("/channel/unpause?topic=b&channel=z", "");
     let metadata = std::fs::read_to_string(folder.path().join("nsqd.dat")).unwrap();
     assert!(QUEUES.iter().all(|(_, channel)| metadata.contains(&format!("\"{channel}\""))));
     nsqd.kill();
 
     for round in 0..rounds {
-        let runtime = ["tokio", "smol", "async-std"][chance.below(3) as usize];
+        let runtime = RUNTIMES[chance.below(3) as usize];
         let nsqd = start(folder.path(), runtime, 1 + chance.below(3));
         let (answered, answers) = channel();
         let mut clients = Vec::new();
         for topic in ["a", "b"] {
-            let socket = connect(&nsqd.tcp).unwrap();
+            let socket = nsqd.client();
             let (books, answered) = (Arc::clone(&books), answered.clone());
             clients.push(thread::spawn(move || {
                 let theirs = QUEUES.iter().zip(books.iter());
@@ -163,7 +163,7 @@ fn what_was_acknowledged_outlasts_kill_9() {
         for (index, queue) in QUEUES.into_iter().enumerate() {
             // Not every queue is read in every round.
             if chance.below(4) > 0 {
-                let socket = connect(&nsqd.tcp).unwrap();
+                let socket = nsqd.client();
                 let books = Arc::clone(&books);
                 clients.push(thread::spawn(move || consume(socket, queue, &books[index], false)));
             }
@@ -180,12 +180,12 @@ fn what_was_acknowledged_outlasts_kill_9() {
 
     let nsqd = start(folder.path(), "tokio", 2);
     for (index, queue) in QUEUES.into_iter().enumerate() {
-        let (socket, books) = (connect(&nsqd.tcp).unwrap(), Arc::clone(&books));
+        let (socket, books) = (nsqd.client(), Arc::clone(&books));
         thread::spawn(move || consume(socket, queue, &books[index], true));
     }
     let start = Instant::now();
     loop {
-        let stats = nsqd.get("/stats?format=json");
+        let stats = nsqd.ask("GET /stats?format=json", b"");
         let is_drained = |part: &str| {
             part.starts_with("0,") || part.starts_with("0}") || part.starts_with("0\r")
         };

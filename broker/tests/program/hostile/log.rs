@@ -1,18 +1,19 @@
 //! Whoever takes the log and does not, and clients that would fill it.
 
-use core::net::SocketAddr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use super::server::{RUNTIMES, Server, frame, patient, until, work_goes_on};
+use super::work_goes_on;
+use crate::process::{sansq, send};
+use crate::server::{RUNTIMES, Server, frame, patient, until};
 
 /// A server whose standard error is read until it listens, and no further.
 struct Unread {
     process: Child,
-    tcp: SocketAddr,
-    http: SocketAddr,
+    tcp: String,
+    http: String,
     log: BufReader<ChildStderr>,
     _folder: tempfile::TempDir,
 }
@@ -20,7 +21,7 @@ struct Unread {
 impl Unread {
     fn start(program: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sansq"))
+        let mut process = sansq()
             .args([program, "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])
             .args(flags)
             .current_dir(folder.path())
@@ -28,13 +29,13 @@ impl Unread {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut address = |name: &str| -> SocketAddr {
+        let mut address = |name: &str| {
             loop {
                 let mut line = String::new();
                 assert!(log.read_line(&mut line).unwrap() > 0, "it ended early");
                 if let Some((_, rest)) = line.split_once(name) {
                     let end = rest.find(|c: char| c.is_ascii_whitespace() || c == '"');
-                    return rest[..end.unwrap()].parse().unwrap();
+                    return rest[..end.unwrap()].to_owned();
                 }
             }
         };
@@ -43,7 +44,7 @@ impl Unread {
     }
 
     fn is_served(&self) {
-        let mut socket = patient(self.http);
+        let mut socket = patient(&self.http);
         socket.write_all(b"GET /ping HTTP/1.0\r\n\r\n").unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
@@ -52,7 +53,7 @@ impl Unread {
 
     /// Ends it by SIGTERM; its status, and the rest of the log.
     fn end(mut self, is_read_at_once: bool) -> (Option<i32>, String) {
-        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        send(&self.process, Signal::TERM);
         let mut text = Vec::new();
         if is_read_at_once {
             self.log.read_to_end(&mut text).unwrap();
@@ -64,7 +65,7 @@ impl Unread {
 }
 
 /// Commands that are each refused, and each worth a line.
-fn bad_commands(address: SocketAddr, count: usize) {
+fn bad_commands(address: &str, count: usize) {
     let mut client = patient(address);
     client.write_all(b"  V2SUB t c\n").unwrap();
     assert_eq!(frame(&mut client).0, 0);
@@ -88,14 +89,14 @@ fn a_log_that_nobody_reads_stops_nobody() {
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             let nsqd = Unread::start("nsqd", &flags);
             // More lines than the pipe holds.
-            bad_commands(nsqd.tcp, 1_500);
+            bad_commands(&nsqd.tcp, 1_500);
             nsqd.is_served();
             let (status, log) = nsqd.end(false);
             assert_eq!(status, Some(0), "{runtime}, {format}");
             assert!(log.contains("failed FIN") || log.contains("E_FIN_FAILED"), "{log}");
 
             let nsqlookupd = Unread::start("nsqlookupd", &flags);
-            let mut nsqd = patient(nsqlookupd.tcp);
+            let mut nsqd = patient(&nsqlookupd.tcp);
             nsqd.write_all(b"  V1").unwrap();
             for n in 0..30 {
                 let names = (0..100).map(|m| format!("REGISTER t{n} c{m}\n"));
@@ -114,7 +115,7 @@ fn a_log_that_is_full_stops_no_start() {
     writer.write_all(&[b'x'; 65_536]).unwrap();
     for args in [&["nsqd", "--data-path=/nowhere"][..], &["nsqd", "--shards=none"], &["nosuch"]] {
         let stderr = Stdio::from(writer.try_clone().unwrap());
-        let status = Command::new(env!("CARGO_BIN_EXE_sansq")).args(args).stderr(stderr).status();
+        let status = sansq().args(args).stderr(stderr).status();
         assert!(matches!(status.unwrap().code(), Some(1 | 2)), "{args:?}");
     }
     drop(reader);
@@ -126,7 +127,7 @@ fn lines_that_clients_cause_are_limited_and_summed_up() {
         let nsqd = Server::nsqd(runtime, &[]);
         work_goes_on(&nsqd, 10);
         const COUNT: usize = 6_000;
-        bad_commands(nsqd.tcp, COUNT);
+        bad_commands(&nsqd.tcp, COUNT);
         let lines = |log: &str| log.matches("] - E_FIN_FAILED ").count();
         let left_out = |log: &str| -> usize {
             let sums = log.split("E_FIN_FAILED: … and ").skip(1);
@@ -146,13 +147,13 @@ fn lines_that_clients_cause_are_limited_and_summed_up() {
 #[test]
 fn long_bodies_are_cut_in_the_log() {
     let nsqd = Unread::start("nsqd", &[]);
-    let mut client = patient(nsqd.tcp);
+    let mut client = patient(&nsqd.tcp);
     let body = format!("{{\"other\":\"{}\"}}", "x".repeat(100_000));
     client.write_all(b"  V2IDENTIFY\n").unwrap();
     client.write_all(&(body.len() as u32).to_be_bytes()).unwrap();
     client.write_all(body.as_bytes()).unwrap();
     assert_eq!(frame(&mut client), (0, b"OK".to_vec()));
-    let mut http = patient(nsqd.http);
+    let mut http = patient(&nsqd.http);
     write!(http, "GET /{} HTTP/1.0\r\n\r\n", "y".repeat(20_000)).unwrap();
     http.read_to_end(&mut Vec::new()).unwrap();
     let (status, log) = nsqd.end(true);

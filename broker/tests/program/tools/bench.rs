@@ -1,18 +1,20 @@
 //! `sansq bench` against an nsqd: what it says has to be what the server had.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::server::{Nsqd, PATIENCE, SANSQ};
+use super::nsqd;
+use crate::process::{sansq, send};
+use crate::server::{PATIENCE, Server};
 
 /// Runs the bench to its end; its exit status, and the JSON that it printed.
-fn bench(nsqd: &Nsqd, flags: &str) -> (Option<i32>, Value) {
+fn bench(nsqd: &Server, flags: &str) -> (Option<i32>, Value) {
     let fixed =
         ["bench", "--json", "--warm-up=0s", "--duration=1h", "--nsqd-tcp-address", &nsqd.tcp];
-    let output = Command::new(SANSQ).args(fixed).args(flags.split_whitespace()).output().unwrap();
+    let output = sansq().args(fixed).args(flags.split_whitespace()).output().unwrap();
     let json = serde_json::from_slice(&output.stdout);
     let json = json.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code(), json)
@@ -20,7 +22,7 @@ fn bench(nsqd: &Nsqd, flags: &str) -> (Option<i32>, Value) {
 
 #[test]
 fn what_it_published_it_consumed_and_finished() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     for (topic, flags) in [
         ("closed", "--messages 2000 --batch 20"),
         ("single", "--messages 200 --batch 1 --window 1 --connections 7 --threads 2"),
@@ -53,15 +55,15 @@ fn what_it_published_it_consumed_and_finished() {
 }
 
 /// The text that a run prints for people.
-fn say(nsqd: &Nsqd, flags: &str) -> String {
+fn say(nsqd: &Server, flags: &str) -> String {
     let fixed = ["bench", "--duration=1h", "--nsqd-tcp-address", &nsqd.tcp];
-    let output = Command::new(SANSQ).args(fixed).args(flags.split_whitespace()).output().unwrap();
+    let output = sansq().args(fixed).args(flags.split_whitespace()).output().unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 #[test]
 fn topics_of_a_run_go_with_it() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     let http = format!("--nsqd-http-address {}", nsqd.http);
     let flags = format!("{http} --mode pub --batch 10 --messages 400 --topics 3");
     let said = say(&nsqd, &format!("--warm-up 0s {flags}"));
@@ -81,8 +83,8 @@ fn topics_of_a_run_go_with_it() {
 /// An interrupted run cleans up as well.
 #[test]
 fn topics_of_an_interrupted_run_go_with_it() {
-    let nsqd = Nsqd::start();
-    let child = Command::new(SANSQ)
+    let nsqd = nsqd();
+    let child = sansq()
         .args(["bench", "--mode=pub", "--duration=1h", "--nsqd-tcp-address", &nsqd.tcp])
         .args(["--nsqd-http-address", &nsqd.http])
         .stdout(Stdio::null())
@@ -93,7 +95,7 @@ fn topics_of_an_interrupted_run_go_with_it() {
     while nsqd.topics().is_empty() {
         assert!(began.elapsed() < PATIENCE);
     }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    send(&child, Signal::INT);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(1));
     while !nsqd.topics().is_empty() {
         assert!(began.elapsed() < PATIENCE);
@@ -103,7 +105,7 @@ fn topics_of_an_interrupted_run_go_with_it() {
 
 #[test]
 fn results_that_are_empty_are_explained() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     let said = say(&nsqd, "--mode sub --topic full --prefill 4000 --warm-up 1h");
     assert!(said.contains("all 4000 messages came within the --warm-up of 3600s"), "{said}");
     let said = say(&nsqd, "--mode sub --topic full --prefill 4000");
@@ -113,7 +115,7 @@ fn results_that_are_empty_are_explained() {
 
 #[test]
 fn what_is_prefilled_is_drained() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     let flags = "--mode sub --topic full --topics 2 --consumers 3 --prefill 4000";
     let (status, json) = bench(&nsqd, flags);
     assert_eq!((status, &json["deliver"]["messages"]), (Some(0), &4_000.into()), "{json}");
@@ -125,7 +127,7 @@ fn what_is_prefilled_is_drained() {
 
 #[test]
 fn what_is_published_only_can_be_drained() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     // The second run does not get what the first one left.
     for total in [2_000, 4_000] {
         let flags = "--mode pub --topic t --messages 2000 --drain";
@@ -139,10 +141,10 @@ fn what_is_published_only_can_be_drained() {
 
 #[test]
 fn two_servers_are_compared() {
-    let (first, second) = (Nsqd::start(), Nsqd::start());
+    let (first, second) = (nsqd(), nsqd());
     let both = format!("{},{}", first.tcp, second.tcp);
     let flags = ["--compare", &both, "--rounds=2", "--messages=400", "--warm-up=0s", "--topic=t"];
-    let output = Command::new(SANSQ).arg("bench").args(flags).output().unwrap();
+    let output = sansq().arg("bench").args(flags).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let table = String::from_utf8(output.stdout).unwrap();
@@ -160,10 +162,10 @@ fn two_servers_are_compared() {
 
 #[test]
 fn the_exit_status_says_what_went_wrong() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     let status = |flags: &str| {
         let fixed = ["bench", "--nsqd-tcp-address", &nsqd.tcp];
-        let output = Command::new(SANSQ).args(fixed).args(flags.split_whitespace()).output();
+        let output = sansq().args(fixed).args(flags.split_whitespace()).output();
         let output = output.unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };

@@ -9,7 +9,9 @@ use std::thread;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
-use crate::server::{Nsqd, PATIENCE, Tool, sansq};
+use super::{nsqd, nsqd_with};
+use crate::process::{Process, said};
+use crate::server::{PATIENCE, Server};
 
 /// An HTTP server that reports each request and answers with one status after the other, and with
 /// 200 after the last of them.
@@ -72,14 +74,14 @@ fn serve(mut socket: TcpStream, status: &str, requests: &Sender<Request>) -> Opt
     requests.send(Request { line, headers, body: String::from_utf8(body).unwrap() }).ok()
 }
 
-fn start(nsqd: &Nsqd, flags: &[&str]) -> Tool {
+fn start(nsqd: &Server, flags: &[&str]) -> Process {
     let args = ["to-http", "--topic", "t", "--nsqd-tcp-address", &nsqd.tcp];
-    Tool::start(&[&args[..], flags].concat())
+    Process::start(&[&args[..], flags].concat())
 }
 
 #[test]
 fn post() {
-    let (nsqd, web) = (Nsqd::start(), Web::start(&["204 No Content"]));
+    let (nsqd, web) = (nsqd(), Web::start(&["204 No Content"]));
     nsqd.publish("t", &["a b", "c"]);
     let url = format!("http://{}/in?x=1", web.address);
     let flags = ["--post", &url, "--content-type", "text/plain", "--header", "X-Key: 1"];
@@ -106,7 +108,7 @@ fn post() {
 
 #[test]
 fn get() {
-    let (nsqd, web) = (Nsqd::start(), Web::start(&[]));
+    let (nsqd, web) = (nsqd(), Web::start(&[]));
     nsqd.publish("t", &["a b&c"]);
     let tool = start(&nsqd, &["-get", &format!("http://{}/in?m=%s&y", web.address)]);
     assert_eq!(web.request().line, "GET /in?m=a+b%26c&y HTTP/1.1");
@@ -119,7 +121,7 @@ fn an_answer_that_is_not_good_brings_the_message_again() {
     for (flag, suffix, status) in
         [("--get", "%s", "201 Created"), ("--post", "", "500 Internal Server Error")]
     {
-        let nsqd = Nsqd::start();
+        let nsqd = nsqd();
         let bad = Web::start(if flag == "--get" {
             &["201 Created"]
         } else {
@@ -136,7 +138,7 @@ fn an_answer_that_is_not_good_brings_the_message_again() {
 
 #[test]
 fn all_or_a_share() {
-    let nsqd = Nsqd::start();
+    let nsqd = nsqd();
     let webs = [Web::start(&[]), Web::start(&[])];
     nsqd.publish("t", &["a"]);
     let urls = webs.each_ref().map(|web| format!("http://{}/", web.address));
@@ -169,8 +171,8 @@ fn tls() {
     let cert = file("cert.pem", params().signed_by(&key, &issuer).unwrap().pem());
     let key = file("key.pem", key.serialize_pem());
 
-    let from = Nsqd::start();
-    let to = Nsqd::start_with(&[
+    let from = nsqd();
+    let to = nsqd_with(&[
         "--https-address=127.0.0.1:0",
         &format!("--tls-cert={}", cert.display()),
         &format!("--tls-key={}", key.display()),
@@ -179,13 +181,13 @@ fn tls() {
     let url = format!("https://{}/pub?topic=u", to.https.as_deref().unwrap());
     let args = ["to-http", "--topic=t", "--nsqd-tcp-address", &from.tcp, "--post", &url];
     // The server's certificate is of nobody whom the system knows.
-    let mut tool = Tool::start_in(&args, &[("SSL_CERT_FILE", &cert)]);
+    let mut tool = Process::start_in(&args, &[("SSL_CERT_FILE", &cert)]);
     tool.wait_for("ERROR: https://");
     assert_eq!(tool.stop(Signal::TERM).0, Some(0));
     assert_eq!(to.topic_count("u"), 0);
     from.post("/channel/empty?topic=t&channel=nsq_to_http", "");
     from.publish("t", &["b"]);
-    let tool = Tool::start_in(&args, &[("SSL_CERT_FILE", &root)]);
+    let tool = Process::start_in(&args, &[("SSL_CERT_FILE", &root)]);
     from.wait("t", "nsq_to_http", &[("message_count", 2), ("in_flight_count", 0), ("depth", 0)]);
     assert_eq!(tool.stop(Signal::TERM).0, Some(0));
     assert_eq!(to.topic_count("u"), 1);
@@ -203,6 +205,6 @@ fn wrong_flags() {
         &["--post", "http://h/", "--header", "x"],
         &["--post", "http://h/", "--lookupd-http-address", "127.0.0.1:1"],
     ] {
-        assert_eq!(sansq(&[&args[..], wrong].concat()).0, Some(2), "{wrong:?}");
+        assert_eq!(said(&[&args[..], wrong].concat()).0, Some(2), "{wrong:?}");
     }
 }

@@ -17,7 +17,7 @@ fn a_server_that_was_paused_reads_before_it_judges_its_clients() {
     let servers = RUNTIMES.map(|runtime| Server::nsqd(runtime, &[]));
     let mut clients: Vec<TcpStream> = servers.iter().flat_map(restless).collect();
     for server in &servers {
-        server.signal(Signal::STOP);
+        server.process.send(Signal::STOP);
     }
     // Silence ends a connection after two heartbeats' time.
     for _ in 0..6 {
@@ -27,7 +27,7 @@ fn a_server_that_was_paused_reads_before_it_judges_its_clients() {
         }
     }
     for server in &servers {
-        server.signal(Signal::CONT);
+        server.process.send(Signal::CONT);
     }
     for client in &mut clients {
         client.write_all(b"PUB topic\n\0\0\0\x01x").unwrap();
@@ -38,7 +38,7 @@ fn a_server_that_was_paused_reads_before_it_judges_its_clients() {
     }
     for server in servers {
         assert!(!server.log().contains("FATAL"));
-        assert_eq!(server.end(), Some(0));
+        server.stop();
     }
 }
 

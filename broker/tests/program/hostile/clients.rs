@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Write};
 
-use super::server::{RUNTIMES, Server, connections, frame, publish, until, work_goes_on};
+use super::{connections, publish, work_goes_on};
+use crate::server::{RUNTIMES, Server, frame, until};
 
 /// Memory of a connection that has said nothing, or only the magic, everything included: the
 /// machine's part, the task, the runtime's. A release build needs about half.

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{
@@ -16,7 +15,8 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
-use super::server::{RUNTIMES, Server, frame};
+use crate::process::{run, sansq};
+use crate::server::{RUNTIMES, Server, frame};
 
 /// A certificate, its key, and what it says.
 struct Certified {
@@ -208,16 +208,14 @@ fn files_that_can_not_be_used_end_the_start_with_one_line() {
     let swapped = |names: [&str; 2]| {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| files.0.path().join(name).display().to_string();
-        let process = Command::new(env!("CARGO_BIN_EXE_sansq"))
+        let (status, _, log) = run(sansq()
             .args(["nsqd", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"])
             .arg("--https-address=127.0.0.1:0")
             .arg(format!("--data-path={}", folder.path().display()))
             .arg(format!("--tls-cert={}", path(names[0])))
-            .arg(format!("--tls-key={}", path(names[1])))
-            .output()
-            .unwrap();
-        assert_eq!(process.status.code(), Some(1));
-        String::from_utf8(process.stderr).unwrap()
+            .arg(format!("--tls-key={}", path(names[1]))));
+        assert_eq!(status, Some(1));
+        log
     };
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
