@@ -73,7 +73,7 @@ impl Shard {
                     topic.handle_found(&found, now, out);
                     topic.pump(now, ids, out);
                 });
-                self.forget_moved(now, out);
+                self.forget_all_moved(now, out);
             }
         }
         self.topic_names = names.into_iter().collect();
@@ -143,11 +143,15 @@ impl Shard {
         }
     }
 
-    /// Lets topics forget what they handed on.
+    /// Lets topics forget what they handed on, if anything.
     pub(super) fn forget_moved(&mut self, now: Now, out: &mut Actions) {
-        if self.tickets.moved.is_empty() {
-            return;
+        if !self.tickets.moved.is_empty() {
+            self.forget_all_moved(now, out);
         }
+    }
+
+    /// Apart from the question, which is asked for each command.
+    fn forget_all_moved(&mut self, now: Now, out: &mut Actions) {
         let mut moved = core::mem::take(&mut self.tickets.moved);
         for (topic, record) in moved.drain(..) {
             self.on_topic(topic, now, out, |topic, _, now, out| topic.moved(record, now, out));
