@@ -35,6 +35,8 @@ pub(crate) struct Env {
     pub(crate) lookupds: usize,
     /// The users' own judges.
     pub(crate) checks: Checks,
+    /// What was seen since the last look, if somebody looks.
+    pub(crate) seen: Option<Vec<Observation>>,
 }
 
 type Check = Box<dyn FnMut(Now, &Observation) -> Result<(), String>>;
@@ -76,6 +78,7 @@ impl Env {
             nodes: options.nodes,
             lookupds: options.lookupds,
             checks: Checks::default(),
+            seen: None,
         };
         env.set_instant(Instant::ZERO);
         env
@@ -111,6 +114,9 @@ impl Env {
         let found = self.checks.0.iter_mut().find_map(|check| check(now, &observation).err());
         if let Some(text) = found {
             self.judge(Err(Violation::Other(text)));
+        }
+        if let Some(seen) = &mut self.seen {
+            seen.push(observation.clone());
         }
         let result = self.oracles.observe(self.now.instant, observation);
         self.judge(result);

@@ -254,8 +254,8 @@ pub fn body_of(number: MessageNumber, len: usize) -> Vec<u8> {
     body
 }
 
-/// Which message a body says that it is.
-pub(crate) fn number_of(body: &[u8]) -> Option<MessageNumber> {
+/// Which message a body says that it is; `None`: it is none of the simulator's.
+pub fn number_of(body: &[u8]) -> Option<MessageNumber> {
     let digits = core::str::from_utf8(body.get(..8)?).ok()?;
     digits.parse().ok().map(MessageNumber)
 }

@@ -8,6 +8,7 @@ use sansq_sim::client::pool::{Pool, PoolPlan};
 use sansq_sim::client::raw::{Hostile, Raw, Step};
 use sansq_sim::client::worker::{Worker, WorkerPlan};
 use sansq_sim::net::Process;
+use sansq_sim::oracles::Observation;
 use sansq_sim::swarm::{DiskOptions, Habit};
 use sansq_sim::{
     Client, Context, MessageNumber, Options, Outcome, Trace, Violation, World, channel, run, topic,
@@ -166,6 +167,28 @@ fn a_raw_client_does_as_it_is_told() {
     world.add_client(Raw::new(0, steps.into_iter().take(1).chain([never]).collect(), true));
     let outcomes = world.finish();
     assert!(matches!(outcomes.result, Err(Violation::Other(text)) if text.contains("is not done")));
+}
+
+/// A world stops behind the event in which the judges saw what was looked for, or when the time is
+/// over.
+#[test]
+fn a_world_stops_at_a_moment() {
+    let (mut world, worker, _) = small_world(1);
+    let mut left = 3;
+    let third = |seen: &Observation| {
+        left -= i32::from(matches!(seen, Observation::Finished { .. }));
+        left == 0
+    };
+    let before = world.now();
+    assert!(world.run_until(Duration::from_secs(60), third));
+    assert!(world.now() < before + Duration::from_secs(60));
+    world.crash_client(worker);
+    let before = world.now();
+    let never = |seen: &Observation| matches!(seen, Observation::Gone { .. });
+    assert!(!world.run_until(Duration::from_secs(5), never));
+    assert_eq!(world.now(), before + Duration::from_secs(5));
+    assert_eq!(world.finish().result, Ok(()));
+    assert_eq!(world.oracles().unfinished(), []);
 }
 
 /// Whoever harms an nsqd as he can does not keep others from their messages.

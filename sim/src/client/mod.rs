@@ -6,7 +6,9 @@
 //! it.
 //!
 //! [`publisher`] and [`subscriber`] are the clients that try everything the protocol allows,
-//! [`pool`] and [`worker`] the ones that programs use, [`raw`] those that keep to no protocol.
+//! [`pool`] and [`worker`] the ones that programs use, [`raw`] those that keep to no protocol. A
+//! program that reads messages and publishes others is a [`handler`]; one that needs more drives
+//! the core's machines with [`wires`].
 
 use core::fmt;
 use core::time::Duration;
@@ -25,11 +27,12 @@ use crate::model::{MessageNumber, Outcome, body_of};
 use crate::net::{End, Endpoint, LinkId, Side};
 use crate::oracles::{Observation, Target, Violation};
 
+pub mod handler;
 pub mod pool;
 pub mod publisher;
 pub mod raw;
 pub mod subscriber;
-mod wires;
+pub mod wires;
 pub mod worker;
 
 /// A program outside the servers. All methods have defaults that do nothing.

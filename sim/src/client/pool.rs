@@ -3,8 +3,10 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::BytesMut;
-use sansq_core::client::{PoolOptions, ProducerPool, PublishId, RetryPolicy};
+use bytes::{Bytes, BytesMut};
+use sansq_core::client::{
+    PoolOptions, ProducerActions, ProducerPool, PublishError, PublishId, RetryPolicy,
+};
 use sansq_core::http::call::CallResult;
 use sansq_core::name::TopicName;
 
@@ -69,22 +71,119 @@ impl PoolPlan {
 pub struct Pool {
     plan: PoolPlan,
     left: usize,
-    machine: Option<Machine>,
+    publishing: Option<Publishing>,
     /// What has to be accepted; `None` until it is published.
     last: Option<BTreeSet<MessageNumber>>,
 }
 
-/// What dies with the process.
+/// A pool and what it was given to publish; it dies with the process.
 #[derive(Debug)]
-struct Machine {
-    wired: Wired<ProducerPool>,
+pub(super) struct Publishing {
+    pub(super) wired: Wired<ProducerPool>,
+    once: bool,
     publishes: BTreeMap<PublishId, Vec<MessageNumber>>,
+}
+
+/// A publish, its messages, and what became of them.
+type Completed = (PublishId, Vec<MessageNumber>, Result<(), PublishError>);
+
+impl Publishing {
+    /// Begins with these nsqds, or asks all nsqlookupds if there are none.
+    pub(super) fn begin(options: &PoolOptions, nsqds: &[usize], context: &mut Context<'_>) -> Self {
+        let seed = context.rng.next_u64();
+        let pool = ProducerPool::new(options.clone(), seed).expect("the options are in range");
+        let (mut wired, now) = (Wired::new(pool), context.now());
+        let Wired { machine: pool, actions, .. } = &mut wired;
+        for node in nsqds {
+            pool.add_nsqd(&nsqd_address(*node), now, actions);
+        }
+        if nsqds.is_empty() {
+            for lookupd in 0..context.lookupds() {
+                let address = lookupd_http_address(lookupd);
+                pool.add_nsqlookupd(&address, now, actions).expect("this is an address");
+            }
+        }
+        let once = options.retry != RetryPolicy::Always;
+        Self { wired, once, publishes: BTreeMap::new() }
+    }
+
+    /// Whether nothing may be stored twice.
+    pub(super) const fn is_once(&self) -> bool {
+        self.once
+    }
+
+    /// Publishes one message, or several at once, which are never delayed.
+    pub(super) fn publish(
+        &mut self,
+        topic: TopicName,
+        delay: Duration,
+        numbers: Vec<MessageNumber>,
+        mut bodies: Vec<Bytes>,
+        context: &mut Context<'_>,
+    ) -> Result<(), PublishError> {
+        let (pool, out, now) = (&mut self.wired.machine, &mut self.wired.actions, context.now());
+        let result = match bodies.pop() {
+            Some(body) if !delay.is_zero() => pool.publish_after(&topic, delay, body, now, out),
+            Some(body) if bodies.is_empty() => pool.publish(&topic, body, now, out),
+            last => {
+                bodies.extend(last);
+                pool.publish_many(&topic, &bodies, now, out)
+            }
+        };
+        match result {
+            Ok(id) => {
+                self.publishes.insert(id, numbers);
+                Ok(())
+            }
+            Err(error) => {
+                context.log(format_args!("can't publish: {error}"));
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries out what the pool asks for; what it has completed is the caller's. `None`: there is
+    /// nothing left to do.
+    pub(super) fn step(&mut self, context: &mut Context<'_>) -> Option<Vec<Completed>> {
+        let actions = core::mem::take(&mut self.wired.actions);
+        if actions.is_empty() {
+            return None;
+        }
+        let ProducerActions { net, completed, room: _, events } = actions;
+        for event in events {
+            context.log(format_args!("{event}"));
+        }
+        self.wired.carry_out(net, context);
+        let mut all = Vec::new();
+        for (id, result) in completed {
+            match self.publishes.remove(&id) {
+                Some(numbers) => all.push((id, numbers, result)),
+                None => context.violate(format!("publish {id} is completed twice")),
+            }
+        }
+        Some(all)
+    }
+
+    /// The process dies: nobody hears any more what became of what is under way.
+    pub(super) fn die(self, context: &mut Context<'_>) {
+        for messages in self.publishes.into_values() {
+            complete(&messages, Outcome::Unknown, context);
+        }
+    }
+
+    /// Whether everything that was published has its outcome.
+    pub(super) fn check_done(&self) -> Result<(), String> {
+        if self.wired.machine.outstanding() == 0 && self.publishes.is_empty() {
+            return Ok(());
+        }
+        Err("has publishes without outcome".into())
+    }
 }
 
 impl Pool {
     /// One that does what `plan` says.
     pub fn new(plan: PoolPlan) -> Self {
-        Self { left: plan.messages, plan, machine: None, last: None }
+        Self { left: plan.messages, plan, publishing: None, last: None }
     }
 
     fn publish(&mut self, context: &mut Context<'_>) {
@@ -118,8 +217,8 @@ impl Pool {
     }
 
     fn send(&mut self, topic: TopicName, delay: Duration, count: usize, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        let once = self.plan.options.retry != RetryPolicy::Always;
+        let Some(publishing) = &mut self.publishing else { return };
+        let once = publishing.is_once();
         let (mut numbers, mut bodies) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let len_max = self.plan.body_len_max.max(SMALLEST_BODY_LEN) as u64;
@@ -134,24 +233,8 @@ impl Pool {
         if let Some(last) = self.last.as_mut().filter(|_| has_to) {
             last.extend(numbers.iter().copied());
         }
-        let (wired, now) = (&mut machine.wired, context.now());
-        let (pool, out) = (&mut wired.machine, &mut wired.actions);
-        let result = match bodies.pop() {
-            Some(body) if !delay.is_zero() => pool.publish_after(&topic, delay, body, now, out),
-            Some(body) if bodies.is_empty() => pool.publish(&topic, body, now, out),
-            last => {
-                bodies.extend(last);
-                pool.publish_many(&topic, &bodies, now, out)
-            }
-        };
-        match result {
-            Ok(id) => {
-                machine.publishes.insert(id, numbers);
-            }
-            Err(error) => {
-                context.log(format_args!("can't publish: {error}"));
-                complete(&numbers, Outcome::Refused, context);
-            }
+        if publishing.publish(topic, delay, numbers.clone(), bodies, context).is_err() {
+            complete(&numbers, Outcome::Refused, context);
         }
     }
 
@@ -161,56 +244,32 @@ impl Pool {
         context: &mut Context<'_>,
         tell: impl FnOnce(&mut Wired<ProducerPool>, &mut Context<'_>) -> bool,
     ) {
-        if let Some(machine) = &mut self.machine
-            && tell(&mut machine.wired, context)
+        if let Some(publishing) = &mut self.publishing
+            && tell(&mut publishing.wired, context)
         {
             self.settle(context);
         }
     }
 
     fn settle(&mut self, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        while !machine.wired.actions.is_empty() {
-            let actions = core::mem::take(&mut machine.wired.actions);
-            for event in actions.events {
-                context.log(format_args!("{event}"));
-            }
-            machine.wired.carry_out(actions.net, context);
-            for (id, result) in actions.completed {
+        let Some(publishing) = &mut self.publishing else { return };
+        while let Some(completed) = publishing.step(context) {
+            for (id, messages, result) in completed {
                 let outcome = outcome_of(&result);
-                match machine.publishes.remove(&id) {
-                    Some(messages) => {
-                        if let Err(error) = &result {
-                            context.log(format_args!("publish {id}: {error}"));
-                        }
-                        check_last(self.last.as_ref(), &messages, outcome, context);
-                        complete(&messages, outcome, context);
-                    }
-                    None => context.violate(format!("publish {id} is completed twice")),
+                if let Err(error) = &result {
+                    context.log(format_args!("publish {id}: {error}"));
                 }
+                check_last(self.last.as_ref(), &messages, outcome, context);
+                complete(&messages, outcome, context);
             }
         }
-        context.arm(machine.wired.machine.poll_timeout());
+        context.arm(publishing.wired.machine.poll_timeout());
     }
 }
 
 impl Client for Pool {
     fn started(&mut self, context: &mut Context<'_>) {
-        let seed = context.rng.next_u64();
-        let pool =
-            ProducerPool::new(self.plan.options.clone(), seed).expect("the options are in range");
-        let (mut wired, now) = (Wired::new(pool), context.now());
-        let Wired { machine: pool, actions, .. } = &mut wired;
-        for node in &self.plan.nsqds {
-            pool.add_nsqd(&nsqd_address(*node), now, actions);
-        }
-        if self.plan.nsqds.is_empty() {
-            for lookupd in 0..context.lookupds() {
-                let address = lookupd_http_address(lookupd);
-                pool.add_nsqlookupd(&address, now, actions).expect("this is an address");
-            }
-        }
-        self.machine = Some(Machine { wired, publishes: BTreeMap::new() });
+        self.publishing = Some(Publishing::begin(&self.plan.options, &self.plan.nsqds, context));
         self.settle(context);
         if !context.is_calm() {
             context.wake(Duration::ZERO, PUBLISH);
@@ -250,16 +309,15 @@ impl Client for Pool {
     }
 
     fn crashed(&mut self, context: &mut Context<'_>) {
-        let publishes = self.machine.take().map(|machine| machine.publishes).unwrap_or_default();
-        for messages in publishes.into_values() {
-            complete(&messages, Outcome::Unknown, context);
+        if let Some(publishing) = self.publishing.take() {
+            publishing.die(context);
         }
         self.started(context);
     }
 
     fn check_held(&self) -> Result<(), String> {
-        let Some(machine) = &self.machine else { return Ok(()) };
-        let pool = &machine.wired.machine;
+        let Some(publishing) = &self.publishing else { return Ok(()) };
+        let pool = &publishing.wired.machine;
         let limits = &self.plan.options.producer;
         let (publishes, bytes) = (pool.outstanding(), pool.outstanding_bytes());
         if publishes <= limits.max_outstanding && bytes <= limits.max_outstanding_bytes {
@@ -269,13 +327,10 @@ impl Client for Pool {
     }
 
     fn check_done(&self) -> Result<(), String> {
-        let outstanding =
-            self.machine.as_ref().map_or(0, |machine| machine.wired.machine.outstanding());
-        let is_known = self.machine.as_ref().is_none_or(|machine| machine.publishes.is_empty());
-        if self.last.is_some() && outstanding == 0 && is_known {
-            return Ok(());
+        if self.last.is_none() {
+            return Err("has not published the last messages".into());
         }
-        Err("has publishes without outcome".into())
+        self.publishing.as_ref().map_or(Ok(()), Publishing::check_done)
     }
 }
 

@@ -1,18 +1,20 @@
 //! The core's consumer, and a program that handles what it gives.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
-use sansq_core::client::{Consumer, ConsumerOptions, Delivery, DeliveryKey};
+use bytes::BytesMut;
+use sansq_core::client::{Consumer, ConsumerActions, ConsumerOptions, PoolOptions, ProducerPool};
 use sansq_core::http::call::CallResult;
 use sansq_core::name::{ChannelName, TopicName};
 
+use super::handler::{Desk, Habitual, Handler};
+use super::pool::Publishing;
+use super::publisher::{complete, outcome_of};
 use super::wires::Wired;
 use super::{Client, Context, Gone, lookupd_http_address, nsqd_address};
 use crate::chance::Chance;
 use crate::net::LinkId;
-use crate::swarm::{Habit, Habits};
+use crate::swarm::Habits;
 
 /// What a [`Worker`] does.
 #[derive(Clone, Debug)]
@@ -26,9 +28,13 @@ pub struct WorkerPlan {
     pub topic: TopicName,
     /// The channel.
     pub channel: ChannelName,
-    /// What it does with messages; `ready_percent` changes `max_in_flight`, `close_percent` stops
-    /// the consumer in good order and starts a new one.
+    /// What it does with messages, if it has no handler of its own. In any case `ready_percent`
+    /// changes `max_in_flight`, and `close_percent` stops the consumer in good order and starts a
+    /// new one, which forgets what was not answered.
     pub habits: Habits,
+    /// The settings of the pool with which its handler publishes, to the same nsqds; without it
+    /// there is none.
+    pub pool: Option<PoolOptions>,
 }
 
 impl WorkerPlan {
@@ -41,40 +47,37 @@ impl WorkerPlan {
             lookupd_poll_interval: Duration::from_secs(5),
             ..ConsumerOptions::default()
         };
-        Self { options, nsqds: Vec::new(), topic, channel, habits: Habits::good() }
+        Self { options, nsqds: Vec::new(), topic, channel, habits: Habits::good(), pool: None }
     }
 }
 
-/// Consumes with the core's `Consumer`. Its handler finishes, requeues with and without backoff,
-/// touches, is slow, or never answers, as one that panics does.
+/// Consumes with the core's `Consumer`, for a [`Handler`].
 #[derive(Debug)]
 pub struct Worker {
     plan: WorkerPlan,
+    handler: Box<dyn Handler>,
     machine: Option<Machine>,
-    planned: u64,
     is_stopping: bool,
 }
 
 /// What dies with the process.
 #[derive(Debug)]
 struct Machine {
-    wired: Wired<Consumer>,
-    tasks: BTreeMap<u64, Task>,
-    /// What was never answered.
-    ignored: Vec<DeliveryKey>,
-}
-
-#[derive(Debug)]
-struct Task {
-    key: DeliveryKey,
-    habit: Habit,
-    body: Bytes,
+    consumer: Wired<Consumer>,
+    publishing: Option<Publishing>,
 }
 
 impl Worker {
-    /// One that does what `plan` says.
-    pub const fn new(plan: WorkerPlan) -> Self {
-        Self { plan, machine: None, planned: 0, is_stopping: false }
+    /// One that does what the habits of `plan` say: it finishes, requeues with and without backoff,
+    /// touches, is slow, or never answers, as a program that panics does.
+    pub fn new(plan: WorkerPlan) -> Self {
+        let handler = Habitual::new(plan.habits.clone());
+        Self::with_handler(plan, handler)
+    }
+
+    /// One that leaves messages to a handler of one's own.
+    pub fn with_handler(plan: WorkerPlan, handler: impl Handler + 'static) -> Self {
+        Self { plan, handler: Box::new(handler), machine: None, is_stopping: false }
     }
 
     fn begin(&mut self, context: &mut Context<'_>) {
@@ -93,53 +96,82 @@ impl Worker {
                 consumer.add_nsqlookupd(&address, now, actions).expect("this is an address");
             }
         }
-        let (tasks, ignored) = (BTreeMap::new(), Vec::new());
-        self.machine = Some(Machine { wired, tasks, ignored });
+        let publishing = plan.pool.as_ref();
+        let publishing = publishing.map(|pool| Publishing::begin(pool, &plan.nsqds, context));
+        self.machine = Some(Machine { consumer: wired, publishing });
         self.is_stopping = false;
+        self.handler.begin();
         self.settle(context);
     }
 
-    /// Tells the machine something, and sees to what comes of it if that concerns it.
+    /// Tells the machines something, and sees to what comes of it if that concerns one of them.
     fn drive(
         &mut self,
         context: &mut Context<'_>,
-        tell: impl FnOnce(&mut Wired<Consumer>, &mut Context<'_>) -> bool,
+        tell: impl FnOnce(&mut Machine, &mut Context<'_>) -> bool,
     ) {
         if let Some(machine) = &mut self.machine
-            && tell(&mut machine.wired, context)
+            && tell(machine, context)
         {
             self.settle(context);
         }
     }
 
+    /// Lets the handler do something, and sees to what comes of it.
+    fn with_desk(
+        &mut self,
+        context: &mut Context<'_>,
+        call: impl FnOnce(&mut dyn Handler, &mut Desk<'_, '_>),
+    ) {
+        let Some(Machine { consumer, publishing }) = &mut self.machine else { return };
+        let WorkerPlan { topic, channel, .. } = self.plan;
+        let publishing = publishing.as_mut();
+        call(&mut *self.handler, &mut Desk { topic, channel, consumer, publishing, context });
+        self.settle(context);
+    }
+
     fn settle(&mut self, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        while !machine.wired.actions.is_empty() {
-            let actions = core::mem::take(&mut machine.wired.actions);
-            for event in actions.events {
+        let Some(Machine { consumer, publishing }) = &mut self.machine else { return };
+        let WorkerPlan { topic, channel, .. } = self.plan;
+        loop {
+            let actions = core::mem::take(&mut consumer.actions);
+            let is_idle = actions.is_empty();
+            let ConsumerActions { net, messages, events } = actions;
+            for event in events {
                 context.log(format_args!("{event}"));
             }
-            machine.wired.carry_out(actions.net, context);
-            for Delivery { key, message, .. } in actions.messages {
-                let habit = if context.is_calm() {
-                    Habit::Finish
-                } else {
-                    self.plan.habits.draw(context.rng)
-                };
-                let task = Task { key, habit, body: message.body };
-                self.planned += 1;
-                machine.tasks.insert(self.planned, task);
-                let is_calm = context.is_calm();
-                let work_max = if is_calm { Duration::ZERO } else { self.plan.habits.work_max };
-                let delay = context.rng.within(work_max);
-                context.wake(delay, self.planned);
+            consumer.carry_out(net, context);
+            for delivery in messages {
+                let publishing = publishing.as_mut();
+                let mut desk = Desk { topic, channel, consumer, publishing, context };
+                self.handler.handle(delivery, &mut desk);
+            }
+            let done = publishing.as_mut().and_then(|publishing| publishing.step(context));
+            if is_idle && done.is_none() {
+                break;
+            }
+            for (id, numbers, result) in done.into_iter().flatten() {
+                if let Err(error) = &result {
+                    context.log(format_args!("publish {id}: {error}"));
+                }
+                let outcome = outcome_of(&result);
+                complete(&numbers, outcome, context);
+                for number in numbers {
+                    let publishing = publishing.as_mut();
+                    let mut desk = Desk { topic, channel, consumer, publishing, context };
+                    self.handler.published(number, outcome, &mut desk);
+                }
             }
         }
-        if self.is_stopping && machine.wired.machine.is_stopped() {
+        if self.is_stopping && consumer.machine.is_stopped() {
             return self.begin(context);
         }
-        let deadline = machine.wired.machine.poll_timeout();
-        context.arm(deadline);
+        let publishing = publishing.as_ref();
+        let deadlines = [
+            consumer.machine.poll_timeout(),
+            publishing.and_then(|publishing| publishing.wired.machine.poll_timeout()),
+        ];
+        context.arm(deadlines.into_iter().flatten().min());
     }
 
     /// Changes `max_in_flight` or stops, as the habits are.
@@ -150,7 +182,7 @@ impl Worker {
         let most = self.plan.options.max_in_flight;
         let drawn = context.rng.between(0, u64::from(most)) as u32;
         let Some(machine) = &mut self.machine else { return };
-        let Wired { machine: consumer, actions: out, .. } = &mut machine.wired;
+        let Wired { machine: consumer, actions: out, .. } = &mut machine.consumer;
         if context.is_calm() {
             consumer.change_max_in_flight(most, context.now(), out);
         } else if leaves && !self.is_stopping {
@@ -162,46 +194,12 @@ impl Worker {
         self.settle(context);
     }
 
-    /// The work on a message is done.
-    fn decide(&mut self, number: u64, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        let Some(Task { key, habit, body }) = machine.tasks.remove(&number) else { return };
-        let now = context.now();
-        let Wired { machine: consumer, actions: out, .. } = &mut machine.wired;
-        let result = match habit {
-            Habit::Finish | Habit::FinishTwice => {
-                context.handled(self.plan.topic, self.plan.channel, &body);
-                let result = consumer.finish(key, now, out);
-                if habit == Habit::FinishTwice && consumer.finish(key, now, out).is_ok() {
-                    context.violate("a message was finished twice");
-                }
-                result
-            }
-            Habit::Requeue => {
-                let delay = context.rng.within(self.plan.habits.requeue_delay_max);
-                let delay = context.rng.percent(70).then_some(delay);
-                let backoff = context.rng.percent(50);
-                consumer.requeue(key, delay, backoff, now, out)
-            }
-            Habit::Touch => {
-                let result = consumer.touch(key, now, out).map(|_| ());
-                if result.is_ok() {
-                    let delay = context.rng.within(self.plan.habits.work_max);
-                    machine.tasks.insert(number, Task { key, habit: Habit::Finish, body });
-                    context.wake(delay, number);
-                }
-                result
-            }
-            Habit::Ignore if context.is_calm() => consumer.requeue(key, None, false, now, out),
-            Habit::Ignore => {
-                machine.ignored.push(key);
-                Ok(())
-            }
-        };
-        if let Err(error) = result {
-            context.log(format_args!("answers too late: {error}"));
+    /// Nobody hears any more what became of publishes.
+    fn give_up_publishes(&mut self, context: &mut Context<'_>) {
+        let machine = self.machine.take();
+        if let Some(publishing) = machine.and_then(|machine| machine.publishing) {
+            publishing.die(context);
         }
-        self.settle(context);
     }
 }
 
@@ -213,56 +211,81 @@ impl Client for Worker {
     }
 
     fn connected(&mut self, link: LinkId, context: &mut Context<'_>) {
-        self.drive(context, |wired, context| wired.connected(link, context));
+        self.drive(context, |machine, context| {
+            machine.consumer.connected(link, context)
+                || machine.pool().is_some_and(|pool| pool.connected(link, context))
+        });
     }
 
     fn input(&mut self, link: LinkId, input: &mut BytesMut, context: &mut Context<'_>) {
-        self.drive(context, |wired, context| wired.input(link, input, context));
+        self.drive(context, |machine, context| {
+            machine.consumer.input(link, input, context)
+                || machine.pool().is_some_and(|pool| pool.input(link, input, context))
+        });
     }
 
     fn writable(&mut self, link: LinkId, context: &mut Context<'_>) {
-        self.drive(context, |wired, context| wired.writable(link, context));
+        self.drive(context, |machine, context| {
+            machine.consumer.writable(link, context)
+                || machine.pool().is_some_and(|pool| pool.writable(link, context))
+        });
     }
 
     fn closed(&mut self, link: LinkId, why: Gone, context: &mut Context<'_>) {
-        self.drive(context, |wired, context| wired.closed(link, why, context));
+        self.drive(context, |machine, context| {
+            machine.consumer.closed(link, why, context)
+                || machine.pool().is_some_and(|pool| pool.closed(link, why, context))
+        });
     }
 
     fn called(&mut self, key: u64, result: CallResult, context: &mut Context<'_>) {
-        self.drive(context, |wired, context| wired.called(key, result, context));
+        self.drive(context, |machine, context| {
+            machine.consumer.called(key, result.clone(), context)
+                || machine.pool().is_some_and(|pool| pool.called(key, result, context))
+        });
     }
 
     fn timeout(&mut self, context: &mut Context<'_>) {
-        self.drive(context, |wired, context| wired.timeout(context));
+        self.drive(context, |machine, context| {
+            if let Some(pool) = machine.pool() {
+                pool.timeout(context);
+            }
+            machine.consumer.timeout(context)
+        });
     }
 
     fn woken(&mut self, token: u64, context: &mut Context<'_>) {
-        if token == LOOK { self.look_after(context) } else { self.decide(token, context) }
+        match token.checked_sub(1) {
+            None => self.look_after(context),
+            Some(token) => self.with_desk(context, |handler, desk| handler.woken(token, desk)),
+        }
     }
 
-    /// A consumer that touches by itself would keep what is ignored for a quarter of an hour.
     fn calm(&mut self, context: &mut Context<'_>) {
-        let Some(Machine { wired, ignored, .. }) = &mut self.machine else { return };
-        let Wired { machine: consumer, actions, .. } = wired;
-        for key in core::mem::take(ignored) {
-            if let Err(error) = consumer.requeue(key, None, false, context.now(), actions) {
-                context.log(format_args!("answers too late: {error}"));
-            }
-        }
-        self.settle(context);
+        self.with_desk(context, |handler, desk| handler.calm(desk));
     }
 
     fn crashed(&mut self, context: &mut Context<'_>) {
-        self.machine = None;
+        self.give_up_publishes(context);
         self.started(context);
     }
 
     fn check_done(&self) -> Result<(), String> {
-        if self.is_stopping { Err("has not stopped".into()) } else { Ok(()) }
+        if self.is_stopping {
+            return Err("has not stopped".into());
+        }
+        let publishing = self.machine.as_ref().and_then(|machine| machine.publishing.as_ref());
+        publishing.map_or(Ok(()), Publishing::check_done)
     }
 }
 
-/// The wake that looks after the consumer; others are numbers of tasks, from 1 on.
+impl Machine {
+    fn pool(&mut self) -> Option<&mut Wired<ProducerPool>> {
+        self.publishing.as_mut().map(|publishing| &mut publishing.wired)
+    }
+}
+
+/// The wake that looks after the consumer; those of the handler are its tokens, and one more.
 const LOOK: u64 = 0;
 
 /// How often it does.

@@ -196,12 +196,26 @@ impl Node {
     }
 
     pub(super) fn carry_out(&mut self, shard: usize, actions: Actions, env: &mut Env) {
-        for conn in actions.transmit {
+        // Events are in the trace already.
+        let Actions {
+            events: _,
+            transmit,
+            close,
+            rehome,
+            resume,
+            lanes,
+            peers,
+            calls,
+            statsd,
+            replies,
+            storage,
+        } = actions;
+        for conn in transmit {
             if let Some(link) = self.by_conn.get(&(shard, conn)).copied() {
                 self.flush(link, env);
             }
         }
-        for (conn, how) in actions.close {
+        for (conn, how) in close {
             let Some(link) = self.by_conn.get(&(shard, conn)).copied() else { continue };
             match how {
                 Close::AfterSending => {
@@ -217,15 +231,15 @@ impl Node {
                 }
             }
         }
-        for (conn, home) in actions.rehome {
+        for (conn, home) in rehome {
             self.rehome(shard, conn, usize::from(home.0), env);
         }
-        for conn in actions.resume {
+        for conn in resume {
             if let Some(link) = self.by_conn.get(&(shard, conn)).copied() {
                 self.input(link, env);
             }
         }
-        for (to, batch) in actions.lanes.into_iter().enumerate() {
+        for (to, batch) in lanes.into_iter().enumerate() {
             if batch.is_empty() {
                 continue;
             }
@@ -238,11 +252,11 @@ impl Node {
             let event = Event::Lane { node: self.index, from: shard, to };
             env.queue.push(lane.arrives_at, event);
         }
-        for (peer, action) in actions.peers {
+        for (peer, action) in peers {
             self.peer_action(peer, action, env);
         }
-        self.calls.extend(actions.calls.into_iter().map(|(id, call)| (shard, id, call)));
-        for action in actions.statsd {
+        self.calls.extend(calls.into_iter().map(|(id, call)| (shard, id, call)));
+        for action in statsd {
             // Nobody listens here, and there is nothing to measure.
             if action == StatsdAction::Measure {
                 let seat = &mut self.shards[shard];
@@ -253,10 +267,10 @@ impl Node {
                 );
             }
         }
-        for request in actions.storage {
+        for request in storage {
             self.disk.submit(shard, request, env);
         }
-        self.replies.extend(actions.replies);
+        self.replies.extend(replies);
     }
 
     pub(super) fn rehome(&mut self, shard: usize, conn: ConnId, to: usize, env: &mut Env) {

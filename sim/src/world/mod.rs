@@ -211,6 +211,7 @@ impl World {
                         topic: *topic,
                         channel,
                         habits: options.habits.clone(),
+                        pool: None,
                     }));
                 }
             }
@@ -276,6 +277,31 @@ impl World {
             self.step();
         }
         self.env.set_instant(end);
+    }
+
+    /// Lets everything happen until the judges see what `is_it` looks for, for at most this time,
+    /// or until a rule is broken. Returns whether it was seen: then the event in which it was seen
+    /// has happened, and nothing behind it, so that what is broken now is broken at that moment.
+    pub fn run_until(
+        &mut self,
+        time: Duration,
+        mut is_it: impl FnMut(&Observation) -> bool,
+    ) -> bool {
+        let end = self.env.now.instant + time;
+        let mut was_seen = false;
+        while !was_seen
+            && !self.done
+            && self.env.violation.is_none()
+            && self.env.queue.next_at().is_some_and(|at| at <= end)
+        {
+            self.env.seen = Some(Vec::new());
+            self.step();
+            was_seen = self.env.seen.take().is_some_and(|seen| seen.iter().any(&mut is_it));
+        }
+        if !was_seen {
+            self.env.set_instant(end);
+        }
+        was_seen
     }
 
     /// Lets nothing break any more, everything be consumed and everything stop, and says what it
