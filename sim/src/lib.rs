@@ -75,6 +75,15 @@
 //! assert_eq!(world.oracles().unfinished(), []);
 //! ```
 //!
+//! # Faults at a moment
+//!
+//! [`World::run_until`] goes on until the judges see something, such as the first FIN that an nsqd
+//! has acted on, and stops behind that event. What is broken then is broken at that moment, with
+//! everything under way that was under way. A program of one's own is put there by a
+//! [`Handler`](client::handler::Handler) behind a [`Worker`](client::worker::Worker): it reads
+//! messages, publishes others, and finishes. `examples/service.rs` is a service that loses orders
+//! if it dies at a bad moment.
+//!
 //! `examples/rack.rs` asks whether a topology loses messages if a rack goes away during a deploy,
 //! `examples/scaling.rs` how the work spreads over shards, and what these hand to each other.
 //!
