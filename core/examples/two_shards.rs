@@ -1,4 +1,5 @@
-//! An nsqd of two shards on one thread: what a driver does with [`Actions`], lanes and moves included.
+//! An nsqd of two shards on one thread: what a driver does with [`Actions`], lanes and moves
+//! included.
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use bytes::BytesMut;

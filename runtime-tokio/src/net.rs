@@ -65,9 +65,9 @@ impl runtime::Socket for Socket {
         either!(self, socket => socket.poll_write_ready(context))
     }
 
-    /// A short read says that the socket is empty; tokio is told, or it would not wait for more. That
-    /// is right only while the runtime looks at its sockets on this very thread: what another thread
-    /// heard of in between would be forgotten.
+    /// A short read says that the socket is empty; tokio is told, or it would not wait for more.
+    /// That is right only while the runtime looks at its sockets on this very thread: what another
+    /// thread heard of in between would be forgotten.
     fn try_read(&self, input: &mut BytesMut) -> io::Result<(usize, bool)> {
         let room = input.capacity() - input.len();
         let count = either!(self, socket => socket.try_read_buf(input))?;

@@ -33,8 +33,8 @@ pub struct Actions {
     /// and hand socket, connection and unread input over to be [`attach`](super::Shard::attach)ed
     /// there.
     pub rehome: Vec<(ConnId, ShardId)>,
-    /// These connections, whose input was left alone ([`ReadState::Wait`](super::ReadState::Wait)), go on: call
-    /// [`handle_input`](super::Shard::handle_input) with what is there, then read on.
+    /// These connections, whose input was left alone ([`ReadState::Wait`](super::ReadState::Wait)),
+    /// go on: call [`handle_input`](super::Shard::handle_input) with what is there, then read on.
     pub resume: Vec<ConnId>,
     /// One batch for each shard of the node, by its number; hand it over whole and ring once.
     pub lanes: Vec<Vec<ShardMessage>>,

@@ -234,8 +234,8 @@ pub struct StatsdOptions {
     pub interval: Duration,
     /// Whether figures of the process's memory are pushed.
     pub mem_stats: bool,
-    /// Bytes of a packet, up to [`PACKET_LEN_MAX`](super::PACKET_LEN_MAX); 0 for 4096. A line that is longer is a packet
-    /// by itself.
+    /// Bytes of a packet, up to [`PACKET_LEN_MAX`](super::PACKET_LEN_MAX); 0 for 4096. A line that
+    /// is longer is a packet by itself.
     pub udp_packet_size: usize,
     /// Whether ephemeral topics and channels are left out.
     pub exclude_ephemeral: bool,

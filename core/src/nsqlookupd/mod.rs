@@ -444,8 +444,8 @@ pub const OWED_MAX: usize = 16 * 1024;
 /// on what a leak of connections can cost.
 const CONNECTIONS_MAX: usize = 65_536;
 
-/// The default of [`Config::names_max`]: 430 MB if each has a producer of its own, up to 580 MB where
-/// producers come and go (2026-11-30, x86-64, names of 64 bytes).
+/// The default of [`Config::names_max`]: 430 MB if each has a producer of its own, up to 580 MB
+/// where producers come and go (2026-11-30, x86-64, names of 64 bytes).
 pub const NAMES_MAX: usize = 1_000_000;
 
 /// The default of [`Config::registrations_max`]: twice a thousand nsqds with a thousand topics of

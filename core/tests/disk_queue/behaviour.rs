@@ -433,8 +433,8 @@ fn a_record_larger_than_a_chunk_is_read() {
     assert!(drained[0].body == body && &drained[5].body[..] == b"small");
 }
 
-/// The simulator's seed 183528374474123: a sync failed that was under way when the queue was closed, and
-/// what was written meanwhile was not synced at all.
+/// The simulator's seed 183528374474123: a sync failed that was under way when the queue was
+/// closed, and what was written meanwhile was not synced at all.
 #[test]
 fn a_sync_from_before_does_not_end_a_close() {
     let mut rig = Rig::new(OPTIONS);
@@ -464,8 +464,8 @@ fn a_sync_from_before_does_not_end_a_close() {
     assert!(matches!(rig.out.events.last(), Some(DiskEvent::NotClosed(_))));
 }
 
-/// The simulator's seed 183528374479349: the meta file knew nothing of a file that was written behind one
-/// that is gone.
+/// The simulator's seed 183528374479349: the meta file knew nothing of a file that was written
+/// behind one that is gone.
 #[test]
 fn what_the_last_process_left_is_synced_although_nothing_is_amiss() {
     let mut rig = Rig::new(OPTIONS);
