@@ -147,10 +147,14 @@ fn long_answers_that_are_not_read_have_a_limit_in_bytes() {
         }
         nobody_reads(runtime, &nsqd, "nsqd", "/stats?format=json");
 
+        // What serves HTTP is the same, and this takes its time.
+        if runtime != RUNTIMES[0] {
+            continue;
+        }
         let nsqlookupd = Server::nsqlookupd(runtime, &flags);
         let mut registrations = super::nsqlookupd::session(&nsqlookupd, 4150);
         let name = "n".repeat(50);
-        assert_eq!(super::nsqlookupd::register(&mut registrations, &name, 20_000), 20_000);
+        assert_eq!(super::nsqlookupd::register(&mut registrations, &name, 12_000), 12_000);
         nobody_reads(runtime, &nsqlookupd, "nsqlookupd", "/debug");
     }
 }
