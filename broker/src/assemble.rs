@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{Memory, OptionValue};
 use sansq_core::nsqd::{self, AuthMethod, Config, StatsdOptions};
+use sansq_core::nsqlookupd;
 use sansq_core::upgrade::{ClientTls, ServerTls};
-use sansq_core::{nsqlookupd, options};
+use sansq_runtime::options;
 use sansq_runtime::storage::DataPath;
 use sansq_runtime::tls::{
     self, ClientAuth, ClientTlsOptions, Loaded, MinVersion, ServerTlsOptions,

@@ -1,6 +1,6 @@
 //! The limit on open files, and what follows from it.
 
-use sansq_core::options::{DATA_FILES_MAX, HTTP_CONNECTIONS_MAX};
+use sansq_runtime::options::{DATA_FILES_MAX, HTTP_CONNECTIONS_MAX};
 
 /// How many connections an nsqd may have, and how many data files open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

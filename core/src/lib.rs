@@ -111,7 +111,6 @@ pub mod message;
 pub mod name;
 pub mod nsqd;
 pub mod nsqlookupd;
-pub mod options;
 pub mod protocol;
 pub mod rng;
 mod secret;

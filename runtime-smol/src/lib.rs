@@ -6,8 +6,7 @@
 //! [`Nsqd::spawn_on`] and [`Executor`].
 //!
 //! ```
-//! use sansq_core::options::NsqdOptions;
-//! use sansq_smol::{DataPath, Nsqd};
+//! use sansq_smol::{DataPath, Nsqd, NsqdOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -35,8 +34,7 @@
 //! ```
 //! use core::time::Duration;
 //! use sansq_smol::{ConsumerConfig, Message, ProducerConfig};
-//! # use sansq_core::options::NsqdOptions;
-//! # use sansq_smol::{DataPath, Nsqd};
+//! # use sansq_smol::{DataPath, Nsqd, NsqdOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! # smol::block_on(async {
@@ -118,6 +116,9 @@ pub use sansq_runtime::client::{
     ConsumerOptions, ConsumerStats, ErrorCounts, Events, Latencies, Message, NetConfig, Outcome,
     PoolOptions, Producer, ProducerConfig, ProducerEvent, ProducerOptions, ProducerStats, Publish,
     PublishError, PublishStats, RdyShares, Receipt, RetryPolicy, Secret, SetupError,
+};
+pub use sansq_runtime::options::{
+    DATA_FILES_MAX, HTTP_CONNECTIONS_MAX, LookupdOptions, NsqdOptions, SHARDS_MAX,
 };
 pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;

@@ -12,7 +12,7 @@ mod harness {
     use std::io;
     use std::path::Path;
 
-    use sansq_core::options::{LookupdOptions, NsqdOptions};
+    use sansq_runtime::options::{LookupdOptions, NsqdOptions};
     use sansq_smol::{
         Consumer, ConsumerConfig, DataPath, Lookupd, Nsqd, Producer, ProducerConfig, ServerHandle,
         SetupError,

@@ -35,8 +35,8 @@ mod tests {
     use core::time::Duration;
     use std::path::Path;
 
-    use sansq_core::options::NsqdOptions;
     use sansq_runtime::client::{AnswerError, Outcome, PublishError};
+    use sansq_runtime::options::NsqdOptions;
     use tokio::runtime::{Builder, Runtime as TokioRuntime};
 
     use super::*;

@@ -5,8 +5,7 @@
 //! that starts it needs none:
 //!
 //! ```
-//! use sansq_core::options::NsqdOptions;
-//! use sansq_tokio::{DataPath, Nsqd};
+//! use sansq_tokio::{DataPath, Nsqd, NsqdOptions};
 //!
 //! # fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -34,8 +33,7 @@
 //! ```
 //! use core::time::Duration;
 //! use sansq_tokio::{ConsumerConfig, Message, ProducerConfig};
-//! # use sansq_core::options::NsqdOptions;
-//! # use sansq_tokio::{DataPath, Nsqd};
+//! # use sansq_tokio::{DataPath, Nsqd, NsqdOptions};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn core::error::Error>> {
@@ -116,6 +114,9 @@ pub use sansq_runtime::client::{
     ConsumerOptions, ConsumerStats, ErrorCounts, Events, Latencies, Message, NetConfig, Outcome,
     PoolOptions, Producer, ProducerConfig, ProducerEvent, ProducerOptions, ProducerStats, Publish,
     PublishError, PublishStats, RdyShares, Receipt, RetryPolicy, Secret, SetupError,
+};
+pub use sansq_runtime::options::{
+    DATA_FILES_MAX, HTTP_CONNECTIONS_MAX, LookupdOptions, NsqdOptions, SHARDS_MAX,
 };
 pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;

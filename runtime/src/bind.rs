@@ -3,9 +3,9 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 use sansq_core::nsqd::http::OptionValue;
 use sansq_core::nsqd::statsd_prefix;
-use sansq_core::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 
 use crate::listen::{Listener, Listens};
 use crate::socket::Address;

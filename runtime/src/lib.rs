@@ -35,6 +35,7 @@ mod log;
 mod meter;
 mod metrics;
 mod nearest;
+pub mod options;
 pub mod places;
 #[cfg(feature = "reactor")]
 pub mod reactor;

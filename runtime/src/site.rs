@@ -5,6 +5,7 @@ use core::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::options::NsqdOptions;
 use futures_lite::future::yield_now;
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
@@ -13,7 +14,6 @@ use sansq_core::nsqd::{
     AdminReply, AdminRequest, ChannelStats, ServerStats, StatsFilter, StatsPage, TopicOp,
     TopicStats,
 };
-use sansq_core::options::NsqdOptions;
 use sansq_core::time::Instant;
 
 use crate::answers::{Answer, Answers, fit};

@@ -14,8 +14,8 @@ use rustls::{
 };
 use sansq_core::nsqd::http::OptionValue;
 use sansq_core::nsqd::{Config, TlsRequired};
-use sansq_core::options::NsqdOptions;
 use sansq_core::upgrade::{ClientTls, ServerTls};
+use sansq_runtime::options::NsqdOptions;
 
 use super::client::{Frame, PATIENCE, publish, with_body};
 use super::http::{exchange, get};

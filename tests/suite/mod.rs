@@ -18,8 +18,8 @@ mod trouble;
 mod unix;
 mod upgrade;
 
-use sansq_core::options::{LookupdOptions, NsqdOptions};
 use sansq_core::{nsqd, nsqlookupd};
+use sansq_runtime::options::{LookupdOptions, NsqdOptions};
 
 use self::client::Client;
 use crate::harness::Server;

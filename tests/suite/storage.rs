@@ -9,7 +9,7 @@ use super::http::{get, post};
 use super::life::until;
 use super::{Client, options};
 use crate::harness::Server;
-use sansq_core::options::NsqdOptions;
+use sansq_runtime::options::NsqdOptions;
 
 /// Options with room for so many messages in memory.
 fn with_memory(shards: u16, mem_queue_size: usize) -> NsqdOptions {

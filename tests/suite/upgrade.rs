@@ -10,9 +10,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sansq_core::client::frame::{self, Frame};
 use sansq_core::nsqd;
-use sansq_core::options::NsqdOptions;
 use sansq_core::transmit::Transmit;
 use sansq_core::upgrade::{ClientTls, Decoded, Layer, Scratch, ServerTls, Stack, Tls};
+use sansq_runtime::options::NsqdOptions;
 
 use super::client::{Client, PATIENCE, publish, with_body};
 use super::{options, start};

@@ -5,9 +5,9 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::options::NsqdOptions;
 use sansq_core::log::Level;
 use sansq_core::nsqd::{Shard, ShardId};
-use sansq_core::options::NsqdOptions;
 use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
 
 use super::connection::linger;

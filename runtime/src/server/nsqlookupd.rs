@@ -5,11 +5,11 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::options::LookupdOptions;
 use bytes::BytesMut;
 use sansq_core::http::Request;
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
-use sansq_core::nsqlookupd::{self};
-use sansq_core::options::LookupdOptions;
+use sansq_core::nsqlookupd::{self, Actions};
 
 use super::handle::ServerHandle;
 use super::life::{self, Door, Opened};
@@ -171,16 +171,18 @@ impl Driven for Registrar {
         turn: &mut Turn<Self, T>,
         actions: &mut RegistrarActions,
     ) {
-        for event in actions.machine.events.drain(..) {
+        let RegistrarActions { machine, resume } = actions;
+        let Actions { transmit, close, events } = machine;
+        for event in events.drain(..) {
             Program::Nsqlookupd.log_kind(event.level(), Some(event.kind()), event);
         }
-        for conn in actions.machine.transmit.drain(..) {
+        for conn in transmit.drain(..) {
             turn.transmit(driver, conn);
         }
-        for conn in actions.machine.close.drain(..) {
+        for conn in close.drain(..) {
             turn.close(driver, conn, Close::AfterSending);
         }
-        for conn in actions.resume.drain(..) {
+        for conn in resume.drain(..) {
             turn.resume(conn);
         }
     }

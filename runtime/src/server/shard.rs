@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::options::NsqdOptions;
 use async_channel::Sender;
 use bytes::BytesMut;
 use sansq_core::arena::CallId;
@@ -11,7 +12,6 @@ use sansq_core::http::call::Call;
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
 };
-use sansq_core::options::NsqdOptions;
 use sansq_core::upgrade::ClientTls;
 
 use super::connection::Departure;
@@ -157,26 +157,39 @@ impl Driven for Shard {
         turn: &mut Turn<Self, T>,
         actions: &mut Actions,
     ) {
-        let events = actions.events.drain(..);
+        // By name, so that none is forgotten.
+        let Actions {
+            events,
+            transmit,
+            close,
+            rehome,
+            resume,
+            lanes,
+            peers,
+            calls,
+            statsd,
+            replies,
+            storage,
+        } = actions;
+        let events = events.drain(..);
         Program::Nsqd.log_all(events.map(|event| (event.level(), event.kind(), event)));
-        actions.trim();
-        for conn in actions.transmit.drain(..) {
+        for conn in transmit.drain(..) {
             turn.transmit(driver, conn);
         }
-        for (conn, how) in actions.close.drain(..) {
+        for (conn, how) in close.drain(..) {
             turn.close(driver, conn, how);
         }
-        for (conn, target) in actions.rehome.drain(..) {
+        for (conn, target) in rehome.drain(..) {
             if let Some(detached) = turn.machine.detach(conn) {
                 let lanes = Arc::clone(&turn.lanes);
                 turn.depart(conn, Departure { lanes, target, detached });
             }
         }
-        for conn in actions.resume.drain(..) {
+        for conn in resume.drain(..) {
             turn.resume(conn);
         }
         let world = &mut turn.world;
-        for (target, batch) in (0..).map(ShardId).zip(&mut actions.lanes) {
+        for (target, batch) in (0..).map(ShardId).zip(lanes) {
             if !batch.is_empty() {
                 turn.lanes.post(target, batch);
                 if !world.to_ring.contains(&target) {
@@ -184,24 +197,25 @@ impl Driven for Shard {
                 }
             }
         }
-        for (peer, action) in actions.peers.drain(..) {
+        for (peer, action) in peers.drain(..) {
             world.peers.carry_out(driver, peer, action);
         }
-        for action in actions.statsd.drain(..) {
+        for action in statsd.drain(..) {
             if let Some(memory) = world.statsd.carry_out(action) {
                 turn.machine.handle_memory(memory, turn.now, &mut turn.out);
             }
         }
-        for (id, request) in actions.calls.drain(..) {
+        for (id, request) in calls.drain(..) {
             spawn_call(driver, world.tls.clone(), id, request);
         }
-        for (token, reply) in actions.replies.drain(..) {
+        for (token, reply) in replies.drain(..) {
             if let Some((sender, _)) = world.replies.waiting.remove(&token) {
                 // Whoever asked may have gone.
                 let _ = sender.try_send(reply);
             }
         }
-        world.disk.submit(&mut actions.storage);
+        world.disk.submit(storage);
+        actions.trim();
     }
 
     fn end_turn<T: Thread>(turn: &mut Turn<Self, T>) {

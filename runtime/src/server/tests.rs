@@ -11,9 +11,9 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use crate::options::{LookupdOptions, NsqdOptions};
 use bytes::BytesMut;
 use sansq_core::nsqd::{Config, Peer, ShardId};
-use sansq_core::options::{LookupdOptions, NsqdOptions};
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{Metadata, Store};
 use smol::{Async, LocalExecutor, Timer, future};

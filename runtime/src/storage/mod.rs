@@ -54,7 +54,7 @@ pub struct Files {
 impl Files {
     /// Reads which files there are, for a node with `shards` shards, the metadata, and what the
     /// queues that it lists have on disk. A queue that can't be read is left alone until it asks.
-    /// `data_files` is [`NsqdOptions::data_files`](sansq_core::options::NsqdOptions::data_files).
+    /// `data_files` is [`NsqdOptions::data_files`](crate::options::NsqdOptions::data_files).
     ///
     /// # Errors
     /// If the folder can't be read; the text names it. If the metadata can't be read or makes no

@@ -1,9 +1,8 @@
-//! What a runtime needs to know to start a server; the same for every runtime.
+//! What a server is started with; the same for every runtime.
 
-use alloc::string::String;
-
-use crate::log::Level;
-use crate::{nsqd, nsqlookupd};
+use sansq_core::log::Level;
+use sansq_core::upgrade::ClientTls;
+use sansq_core::{nsqd, nsqlookupd};
 
 /// An nsqd to start: its addresses, its shards, and what its machines act on.
 #[derive(Clone, Debug)]
@@ -18,8 +17,7 @@ pub struct NsqdOptions {
     pub https_address: Option<String>,
     /// Whom auth servers and nsqlookupds are believed that are asked over TLS; `None` lets no such
     /// request succeed.
-    #[cfg(feature = "upgrade")]
-    pub client_tls: Option<crate::upgrade::ClientTls>,
+    pub client_tls: Option<ClientTls>,
     /// How many clients may be connected; more are told so and closed.
     pub max_connections: usize,
     /// How many connections to the HTTP API may be open, at least 1. For one more another one goes,
@@ -57,7 +55,6 @@ impl Default for NsqdOptions {
             tcp_address: String::from("0.0.0.0:4150"),
             http_address: Some(String::from("0.0.0.0:4151")),
             https_address: Some(String::from("0.0.0.0:4152")),
-            #[cfg(feature = "upgrade")]
             client_tls: None,
             max_connections: usize::MAX,
             max_http_connections: HTTP_CONNECTIONS_MAX,
