@@ -127,6 +127,32 @@ fn what_clients_leave_behind_counts_until_it_is_done() {
     }
 }
 
+/// Nobody compares the size that an MPUB declares with what it has, so that it may turn out to need
+/// more room than it was given.
+#[test]
+fn a_body_that_needs_more_than_it_said_waits_without_what_it_has() {
+    let mut node = Node::new(1, config());
+    node.set_holds(Holds::DISK);
+    let body = mpub("t");
+    let client = node.client(0);
+    node.feed(client, &mut &body[..]);
+    let liar = node.client(0);
+    let mut lie = body.clone();
+    lie[7..11].copy_from_slice(&(40 * 1024_u32).to_be_bytes());
+    node.feed(liar, &mut &lie[..36 * 1024]);
+    let mut unsent = &lie[36 * 1024..];
+    for _ in 0..8 {
+        node.feed(liar, &mut unsent);
+        check(&node);
+        node.wait(Duration::from_secs(1));
+    }
+    assert!(!unsent.is_empty() && !node.is_closed(liar), "the broker does not read, and blames it");
+    node.set_holds(Holds::NOTHING);
+    node.feed(liar, &mut unsent);
+    assert_eq!(node.frames(liar), oks(1));
+    assert_eq!(room_len(&node), 0);
+}
+
 #[test]
 fn half_bodies_hold_up_nobody_for_long() {
     for shards in SHARDS {

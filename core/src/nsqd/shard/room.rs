@@ -156,7 +156,9 @@ impl Room {
         if self.waiting.is_empty() && self.shared().saturating_add(more) <= self.shared_max {
             self.reserve(connection, more, now);
         } else {
-            self.wait(connection, Want::Shared(more));
+            // Nobody holds some room and waits for more.
+            self.release(connection);
+            self.wait(connection, Want::Shared(need));
         }
     }
 
