@@ -299,9 +299,12 @@ impl Backlog {
         if let Rest::Disk(disk) = &mut self.rest {
             disk.handle(id, result, now, &mut out);
         }
-        let Certain { count, refused, .. } = out;
+        let Certain { count, mut refused, .. } = out;
         if !refused.is_empty() {
-            self.due_times.retain(|_, due| due.ticket.is_none_or(|of| !refused.contains(&of)));
+            // There may be thousands of them, and a hundred thousand due times.
+            refused.sort_unstable();
+            let is_refused = |ticket| refused.binary_search(&ticket).is_ok();
+            self.due_times.retain(|_, due| !due.ticket.is_some_and(is_refused));
         }
         self.leave_unused();
         count
