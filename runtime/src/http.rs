@@ -93,8 +93,7 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
     visit.note(Stage::Working);
     let given_up = async {
         visit.hurried().await;
-        let reply = HttpReply::message(503, "TOO_MANY_CONNECTIONS");
-        (reply.with_header("Connection", "close"), None)
+        (HttpReply::message(503, "TOO_MANY_CONNECTIONS"), None)
     };
     let answer = async {
         let Answer { reply, pass, permit } = site.answer(&request, too_big, permit).await;
@@ -104,7 +103,11 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
         drop((pass, permit));
         (reply, room)
     };
-    let (reply, room) = future::or(answer, given_up).await;
+    let (mut reply, room) = future::or(answer, given_up).await;
+    if visit.is_wanted() {
+        // Whichever of the two it is: its place is another one's now.
+        reply = reply.with_header("Connection", "close");
+    }
     visit.note(Stage::Answering);
     if reply.is_logged {
         let uri = head.uri.path_and_query().map_or(path, |uri| uri.as_str());
