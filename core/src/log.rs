@@ -70,7 +70,20 @@ pub fn beginning(bytes: &[u8], max: usize) -> String {
     let Some(beginning) = bytes.get(..max).filter(|_| bytes.len() > max) else {
         return String::from_utf8_lossy(bytes).into_owned();
     };
-    format!("{}… ({} bytes more)", String::from_utf8_lossy(beginning), bytes.len() - max)
+    let left = Count(bytes.len() - max, "byte");
+    format!("{}… ({left} more)", String::from_utf8_lossy(beginning))
+}
+
+/// How many there are of something, whose plural ends in an s: `1 connection`, `2 connections`.
+#[derive(Clone, Copy, Debug)]
+pub struct Count<N>(pub N, pub &'static str);
+
+impl<N: Copy + fmt::Display + From<u8> + PartialEq> fmt::Display for Count<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number, thing) = *self;
+        let plural = if number == N::from(1) { "" } else { "s" };
+        write!(f, "{number} {thing}{plural}")
+    }
 }
 
 /// How much of a body that a peer sent is shown in the log.
@@ -95,12 +108,20 @@ impl fmt::Display for OneLine<'_> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]
     fn what_is_long_is_cut() {
         assert_eq!(beginning(b"abc", 3), "abc");
         assert_eq!(beginning(b"abcde", 3), "abc… (2 bytes more)");
-        assert_eq!(beginning("ä".as_bytes(), 1), "\u{fffd}… (1 bytes more)");
+        assert_eq!(beginning("ä".as_bytes(), 1), "\u{fffd}… (1 byte more)");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let counts = [0_u64, 1, 2].map(|number| Count(number, "line").to_string());
+        assert_eq!(counts, ["0 lines", "1 line", "2 lines"]);
     }
 }

@@ -87,7 +87,7 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
     let read = read_body(body, limit, waits, site.room(), &sleep);
     let Some(Taken { body, too_big, permit }) = future::or(read, late).await? else {
         visit.note(Stage::Answering);
-        return Ok(respond(HttpReply::message(503, "no room"), None));
+        return Ok(respond(HttpReply::message(503, "NO_ROOM"), None));
     };
     let request = http::Request { method, path, query: head.uri.query(), body: &body };
     visit.note(Stage::Working);

@@ -60,12 +60,13 @@ impl Meter {
         self.visitors.store(count as u64, Ordering::Release);
     }
 
-    /// A connection to the HTTP API has to go for a new one. To be called by their thread only.
+    /// A connection to the HTTP API has to go, for a new one or for its answers' room. To be called by their thread only.
     pub(crate) fn note_eviction(&self) {
         add(&self.evictions, 1);
     }
 
-    /// Connections to the HTTP API that are open, and those that had to go for others.
+    /// Connections to the HTTP API that are open, and those that had to go: for new ones, or for
+    /// the room that their answers took.
     pub(crate) fn visitors(&self) -> (u64, u64) {
         (self.visitors.load(Ordering::Acquire), self.evictions.load(Ordering::Acquire))
     }

@@ -7,6 +7,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
+use sansq_core::log::Count;
 use sansq_core::time::Instant;
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -80,8 +81,8 @@ impl Refusals {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, max } = self;
-        write!(f, "TCP: refused {count} connections, all of --max-connections={max} are open")
+        let (refused, max) = (Count(self.count, "connection"), self.max);
+        write!(f, "TCP: refused {refused}, all of --max-connections={max} are open")
     }
 }
 
@@ -113,7 +114,7 @@ mod tests {
         let mut refusals = Refusals::default();
         let at = Instant::from_millis;
         let line = refusals.note(at(1), 7).unwrap().to_string();
-        assert_eq!(line, "TCP: refused 1 connections, all of --max-connections=7 are open");
+        assert_eq!(line, "TCP: refused 1 connection, all of --max-connections=7 are open");
         assert!((2..10_001).all(|millis| refusals.note(at(millis), 7).is_none()));
         assert_eq!(refusals.note(at(10_001), 7), Some(Refused { count: 10_000, max: 7 }));
         assert_eq!(refusals.note(at(10_002), 7), None);

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_lite::future;
-use sansq_core::log::Level;
+use sansq_core::log::{Count, Level};
 use sansq_core::time::Instant;
 
 use crate::answers::Answers;
@@ -192,10 +192,10 @@ impl Visitors {
             visit.end();
             self.meter.note_eviction();
             if let Some(gone) = self.unread.borrow_mut().note(now, self.max) {
-                let count = gone.count;
+                let closed = Count(gone.count, "connection");
                 let line = format_args!(
-                    "HTTP: closed {count} connections that did not take their answers, \
-                     others waited for the room"
+                    "HTTP: closed {closed} that did not read their answers while others waited for \
+                     room"
                 );
                 program.log(Level::Warn, line);
             }
@@ -215,10 +215,9 @@ impl Visitors {
     fn note_eviction(&self, program: Program, now: Instant) {
         self.meter.note_eviction();
         if let Some(evicted) = self.evictions.borrow_mut().note(now, self.max) {
-            let (count, max) = (evicted.count, evicted.max);
+            let (closed, max) = (Count(evicted.count, "connection"), evicted.max);
             let line = format_args!(
-                "HTTP: closed {count} connections for new ones, \
-                 all of --max-http-connections={max} were open"
+                "HTTP: closed {closed} to admit new ones: all --max-http-connections={max} were open"
             );
             program.log(Level::Warn, line);
         }

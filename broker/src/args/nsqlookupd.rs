@@ -104,7 +104,7 @@ impl Program for NsqlookupdOptions {
                 listen,
                 "max-http-connections",
                 &mut self.max_http_connections,
-                "connections to HTTP; for one more the idlest is closed; \
+                "connections to HTTP; one more closes the most idle; \
                  0: an eighth of the limit on open files, 8 to 1024",
             ),
             Flag::new(

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use core::fmt;
 
+use crate::log::Count;
 use crate::message::{COPY_LEN_MAX, MESSAGE_ID_LEN};
 use crate::protocol::frame::{CLOSE_WAIT, HEARTBEAT, MESSAGE_HEADER_LEN, OK};
 use crate::time::UnixNanos;
@@ -130,7 +131,7 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooSmall { size } => {
-                write!(f, "a frame of {size} bytes is too short for its type")
+                write!(f, "a frame of {} is too short for its type", Count(*size, "byte"))
             }
             Self::TooBig { size, max } => {
                 write!(f, "a frame of {size} bytes is over max_frame_size, {max} bytes")

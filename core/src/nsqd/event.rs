@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::ids::Peer;
 use super::lookup_peer::LookupPeerEvent;
-use crate::log::Level;
+use crate::log::{Count, Level};
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::error::ProtocolError;
 use crate::storage::{DiskEvent, Failure, Store};
@@ -178,7 +178,8 @@ impl fmt::Display for Event {
             }
             Self::MetadataFailed(failure) => write!(f, "failed to persist metadata - {failure}"),
             Self::QueuesLeftOut(lines) => {
-                write!(f, "DISKQUEUE: {lines} more lines about queues that end are left out")
+                let lines = Count(*lines, "line");
+                write!(f, "DISKQUEUE: left out another {lines} about queues that end")
             }
             Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),

@@ -94,8 +94,9 @@ const fn post(path: &'static str, handler: Handler) -> Route<Handler> {
 pub enum Parsed {
     /// Have this carried out, then make the answer with [`reply`].
     Admin(AdminRequest, ReplyForm),
-    /// Have the topic made ([`TopicOp::Create`]), then answer this, whatever came of it: the
-    /// reference makes the topic before it looks at the rest of the request.
+    /// Have the topic made ([`TopicOp::Create`]), then answer this: the reference makes the topic
+    /// before it looks at the rest of the request. If it can't be made, an answer of 200 would be
+    /// wrong: 503 gives the reason instead.
     CreateThenReply(TopicName, HttpReply),
     /// Have the allocator give memory back that nobody uses, then answer [`HttpReply::empty`], or
     /// `NOT_FOUND` if it can't be asked. The reference does it and answers 500 (section 11).

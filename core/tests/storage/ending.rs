@@ -102,7 +102,7 @@ fn what_a_disk_does_not_take_is_given_up_and_counted_by_queue() {
             assert!(failures.iter().all(|failure| failure.hangs == hangs));
             for (queue, messages) in [("t:c", 3), ("u:c", 2), ("w", 1)] {
                 let line =
-                    format!("DISKQUEUE({queue}) gave up writing, {messages} messages are lost");
+                    format!("DISKQUEUE({queue}) gave up writing and lost {messages} messages");
                 let count = lines(&node).iter().filter(|other| other.starts_with(&line)).count();
                 assert_eq!(count, 1, "{line}: {:?}", lines(&node));
             }

@@ -98,7 +98,8 @@ async fn live<M: Driven, T: Thread>(
         }
     };
     if within::<T::Runtime, _>(STOP_TIME, settle).await.is_none() {
-        M::PROGRAM.log(Level::Warn, "TCP: clients did not take in time what was owed to them");
+        let line = "TCP: gave up sending to clients that did not read in time";
+        M::PROGRAM.log(Level::Warn, line);
     }
     flush(driver, id, lanes, mail).await
 }

@@ -138,8 +138,10 @@ struct LookupdSite<T: Thread> {
 impl<T: Thread> Site for LookupdSite<T> {
     const PROGRAM: Program = Program::Nsqlookupd;
 
+    /// No body means anything here. Clients that send one all the same are read from, but nothing
+    /// of it is kept.
     fn body_limit(&self, _method: &str, _path: &str) -> usize {
-        BODY_LEN_MAX
+        0
     }
 
     fn answers(&self) -> &Answers {
@@ -194,6 +196,3 @@ impl Driven for Registrar {
 
     fn receive<T: Thread>(_driver: &Rc<Driver<Self, T>>, _mail: &mut Mail) {}
 }
-
-/// Nothing in a body counts here; clients that send one all the same are read to its end.
-const BODY_LEN_MAX: usize = 1024 * 1024;

@@ -115,8 +115,8 @@ impl<'a> Certificate<'a> {
     /// Reads a certificate.
     ///
     /// # Errors
-    /// If it is no certificate in DER, or an extension that matters can't be read or is there
-    /// twice.
+    /// If it is no certificate in DER, has more than 64 extensions, or an extension that matters
+    /// can't be read or is there twice.
     pub(super) fn read(der: &'a [u8]) -> der::Result<Self> {
         let mut whole = contents(AnyRef::from_der(der)?)?;
         let signed = whole.tlv_bytes()?;
@@ -164,7 +164,7 @@ impl<'a> Certificate<'a> {
         let mut seen: Vec<&[u8]> = Vec::new();
         while let Some(extensions) = extensions.as_mut().filter(|rest| !rest.is_finished()) {
             let extension = Extension::read(extensions.decode()?)?;
-            if seen.contains(&extension.id) {
+            if seen.len() == EXTENSIONS_MAX || seen.contains(&extension.id) {
                 return Err(ErrorKind::Failed.into());
             }
             seen.push(extension.id);
@@ -402,6 +402,9 @@ const VERSION_TAG: u8 = 0xa0;
 
 /// The first byte of a certificate's extensions.
 const EXTENSIONS_TAG: u8 = 0xa3;
+
+/// The most extensions of a certificate. Others have a dozen; each is compared with those before.
+const EXTENSIONS_MAX: usize = 64;
 
 /// The most characters of a name that a line shows.
 const NAME_LEN_MAX: usize = 128;

@@ -175,7 +175,7 @@ impl KeyKind {
                 let id = algorithm.decode()?;
                 let key: AnyRef<'_> = fields.decode()?;
                 let algorithm = match id {
-                    RSA => Self::of(key.value())?.algorithm,
+                    RSA => Algorithm::Rsa(rsa_bits(AnyRef::from_der(key.value())?)?),
                     EC => Algorithm::Ec(algorithm.decode().ok()),
                     ED25519 => Algorithm::Ed25519,
                     other => Algorithm::Other(other),
@@ -218,6 +218,16 @@ impl fmt::Display for KeyKind {
     }
 }
 
+/// How many bits the key has that is inside of a PKCS #8 block. It is looked at only so far: what
+/// is inside of that may be of any depth.
+fn rsa_bits(key: AnyRef<'_>) -> der::Result<usize> {
+    let mut fields = contents(key)?;
+    let (version, modulus): (AnyRef<'_>, AnyRef<'_>) = (fields.decode()?, fields.decode()?);
+    version.tag().assert_eq(Tag::Integer)?;
+    modulus.tag().assert_eq(Tag::Integer)?;
+    Ok(bits(modulus))
+}
+
 /// How many bits an INTEGER has.
 fn bits(integer: AnyRef<'_>) -> usize {
     let bytes = integer.value();
@@ -227,8 +237,8 @@ fn bits(integer: AnyRef<'_>) -> usize {
 }
 
 /// What is said of encrypted keys.
-const ENCRYPTED: &str = "the key is encrypted, and there is nobody who could be asked for the \
-    password; openssl pkey -in FILE -out FILE2 writes it without one";
+const ENCRYPTED: &str = "the key is encrypted, and nsqd cannot ask for a password; \
+    openssl pkey -in FILE -out FILE2 writes it without one";
 
 /// What is said of keys that can't be used.
 const USABLE: &str = "good ones are RSA of 2048 to 4096 bits, EC on P-256 or P-384, and Ed25519";
@@ -245,3 +255,44 @@ const DSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10040.4.1");
 
 /// The first byte of the curve in an EC key of its own.
 const CURVE_TAG: u8 = 0xa0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PKCS #8 that says it is RSA, in PKCS #8, and so on, around an RSA key of 8 bits.
+    fn nested(depth: usize) -> Vec<u8> {
+        let algorithm = [0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 13, 1, 1, 1];
+        // From its end to its beginning.
+        let mut key = vec![0xff, 1, 2, 0, 1, 2, 6, 0x30];
+        for _ in 0..depth {
+            let octets = header(4, key.len());
+            key.extend(octets.iter().rev().chain(algorithm.iter().rev()).chain(&[0, 1, 2]));
+            let sequence = header(0x30, key.len());
+            key.extend(sequence.iter().rev());
+        }
+        key.reverse();
+        key
+    }
+
+    fn header(tag: u8, len: usize) -> Vec<u8> {
+        let len = len.to_be_bytes();
+        let zeros = len.iter().take_while(|byte| **byte == 0).count();
+        let digits = &len[zeros..];
+        let count = if digits.len() == 1 && digits[0] < 0x80 {
+            vec![]
+        } else {
+            vec![0x80 | digits.len() as u8]
+        };
+        [&[tag], &count[..], digits].concat()
+    }
+
+    #[test]
+    fn keys_in_keys_are_no_keys() {
+        let kind = KeyKind::of(&nested(1)).unwrap();
+        assert!(kind.format == Format::Pkcs8 && matches!(kind.algorithm, Algorithm::Rsa(8)));
+        for depth in [2, 3, 100_000] {
+            KeyKind::of(&nested(depth)).unwrap_err();
+        }
+    }
+}

@@ -137,7 +137,7 @@ impl Open {
         let der = if label == self.label {
             decode(&self.base64)
         } else {
-            Err("its END line names something else than its BEGIN line")
+            Err("its END line does not match its BEGIN line")
         };
         self.close(number, der)
     }
@@ -160,7 +160,7 @@ fn decode(base64: &[u8]) -> Result<Vec<u8>, &'static str> {
     match key {
         Ok(key) if key.secret_pkcs8_der().is_empty() => Err("it is empty"),
         Ok(key) => Ok(key.secret_pkcs8_der().to_vec()),
-        Err(PemError::Base64Decode(_)) => Err("it is no base64"),
+        Err(PemError::Base64Decode(_)) => Err("it is not valid base64"),
         Err(_) => Err("it is no PEM"),
     }
 }

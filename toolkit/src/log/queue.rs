@@ -38,7 +38,7 @@ struct Waiting {
 impl Queue {
     /// Starts the thread, which writes to `sink`. `other` makes the lines that say what is missing:
     /// how many were lost, and whatever it knows itself; it is asked when lines were lost, and
-    /// after [`nudge`](Self::nudge) in time. Errors of the sink are ignored.
+    /// some time after a [`nudge`](Self::nudge). Errors of the sink are ignored.
     pub(super) fn start(
         mut sink: impl Write + Send + 'static,
         mut other: impl FnMut(u64) -> Vec<u8> + Send + 'static,
@@ -81,9 +81,9 @@ impl Queue {
         self.0.came.notify_one();
     }
 
-    /// Has the lines that say what is missing asked for in [`PERIOD`].
-    pub(super) fn nudge(&self) {
-        self.0.lock().due.get_or_insert_with(|| Instant::now() + PERIOD);
+    /// Has the lines that say what is missing asked for after `time`, unless they are due already.
+    pub(super) fn nudge(&self, time: Duration) {
+        self.0.lock().due.get_or_insert_with(|| Instant::now() + time);
         self.0.came.notify_one();
     }
 
@@ -137,9 +137,6 @@ const URGENT_LEN: usize = 64 * 1024;
 
 /// What the thread keeps of a buffer when it is written.
 const SPARE_LEN_MAX: usize = 64 * 1024;
-
-/// The time between two lines about what is missing.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long the thread sleeps when nothing is due; it is woken by what comes.
 const IDLE_TIME: Duration = Duration::from_secs(3600);
@@ -213,9 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_a_second_after_a_nudge() {
+    fn what_is_missing_is_said_after_a_nudge() {
+        let (queue, _started, _go) = slow();
+        queue.nudge(Duration::from_secs(3600));
+        // The first of the two counts.
+        queue.nudge(Duration::ZERO);
+        assert!(queue.0.lock().due.is_some_and(|due| due > Instant::now()));
+
         let (queue, started, _go) = slow();
-        queue.nudge();
+        queue.nudge(Duration::from_millis(1));
         assert_eq!(started.recv().unwrap(), b"0 lost\n");
     }
 }

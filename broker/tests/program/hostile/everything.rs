@@ -11,6 +11,7 @@ const MIB: usize = 1 << 20;
 /// The flags, as small as makes sense: what has no limit shows sooner.
 const CONNECTIONS: usize = 64;
 const HTTP_CONNECTIONS: usize = 16;
+const SHARDS: usize = 2;
 const UNANSWERED: usize = 16 * MIB;
 const MESSAGE: usize = 64 * 1024;
 const BODY: usize = MIB;
@@ -20,15 +21,19 @@ const CHANNELS: usize = 12;
 
 /// What docs/OPERATIONS.md ("The worst of all peers at once") says.
 fn most() -> usize {
+    let share = UNANSWERED / (SHARDS + 1);
+    let publishes =
+        (SHARDS + 1) * ((share * 3 / 4).max(BODY.max(MESSAGE)) + (share / 4).max(MIB / 4));
     let queues =
         TOPICS * (MEM_QUEUE_SIZE * MESSAGE + 4 * MIB + MIB / 4) + CHANNELS * (4 * MIB + MIB / 4);
-    128 * MIB + UNANSWERED + CONNECTIONS * 3 * MIB / 4 + HTTP_CONNECTIONS * MIB / 4 + queues
+    128 * MIB + publishes + CONNECTIONS * 3 * MIB / 4 + HTTP_CONNECTIONS * MIB / 4 + queues
 }
 
 #[test]
 fn the_worst_of_all_peers_at_once_stays_below_what_flags_say() {
     for runtime in RUNTIMES {
         let flags = [
+            format!("--shards={SHARDS}"),
             format!("--max-connections={CONNECTIONS}"),
             format!("--max-http-connections={HTTP_CONNECTIONS}"),
             format!("--max-unanswered-bytes={UNANSWERED}"),

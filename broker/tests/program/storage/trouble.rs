@@ -22,7 +22,7 @@ fn a_stop_on_a_full_disk_says_what_is_lost() {
     std::os::unix::fs::symlink("/dev/full", data).unwrap();
     let (status, log) = nsqd.end();
     assert_eq!(status, Some(1), "{log}");
-    assert!(log.contains("ERROR: DISKQUEUE(t:c) gave up writing, 3 messages are lost"), "{log}");
+    assert!(log.contains("ERROR: DISKQUEUE(t:c) gave up writing and lost 3 messages"), "{log}");
     assert!(log.contains("FATAL: nsqd-"), "{log}");
-    assert!(log.contains(" failed - the disk refuses: 3 messages of 1 queue are lost"), "{log}");
+    assert!(log.contains(" failed - the disk refuses: lost 3 messages of 1 queue"), "{log}");
 }

@@ -16,6 +16,7 @@ use core::time::Duration;
 use super::Shard;
 use super::tables::Timer;
 use crate::arena::{ChannelId, TopicId};
+use crate::log::Count;
 use crate::nsqd::actions::Actions;
 use crate::nsqd::event::Event;
 use crate::nsqd::ids::ShardId;
@@ -46,8 +47,8 @@ impl fmt::Display for FlushFailure {
             }
             Self { messages: 0, .. } => f.write_str(": changes of topics and channels are lost"),
             Self { messages, queues, lost_list, .. } => {
-                let of = if *queues == 1 { "queue" } else { "queues" };
-                write!(f, ": {messages} messages of {queues} {of} are lost")?;
+                let (messages, queues) = (Count(*messages, "message"), Count(*queues, "queue"));
+                write!(f, ": lost {messages} of {queues}")?;
                 f.write_str(if *lost_list { ", and changes of topics and channels" } else { "" })
             }
         }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::record::Damage;
-use crate::log::Level;
+use crate::log::{Count, Level};
 use crate::storage::Failure;
 
 /// Something happened to a queue on disk; the `Display` is what follows the queue's name in the
@@ -123,27 +123,30 @@ impl fmt::Display for DiskEvent {
             ),
             Self::Damaged { file, offset, len, damage } => write!(
                 f,
-                "reading at {offset} of data file {file:06} - {damage}; passing over {len} bytes, \
-                 the file will be kept as .bad"
+                "reading at {offset} of data file {file:06} - {damage}; passing over {}, \
+                 the file will be kept as .bad",
+                Count(*len, "byte")
             ),
             Self::Failing(failure) => failure.fmt(f),
             Self::LeftOver { files } => {
-                write!(f, "removing {files} data files that are read already")
+                write!(f, "removing {}, read already", Count(*files, "data file"))
             }
             Self::Missing { files } => write!(
                 f,
-                "{files} data files are gone that the metadata counts on, as it happens when a disk was \
-                 full and they were finished; reading what is there"
+                "{} listed in the metadata {} missing (a full disk removes finished files first); \
+                 reading the rest",
+                Count(*files, "data file"),
+                if *files == 1 { "is" } else { "are" }
             ),
             Self::NoMeta { files } => {
-                write!(f, "{files} data files without metadata; reading all of them")
+                write!(f, "{} without metadata; reading everything", Count(*files, "data file"))
             }
             Self::NotClosed(failure) => write!(
                 f,
                 "not closed in good order, nothing is lost but messages may come again - {failure}"
             ),
             Self::NotWritten { records, failure } => {
-                write!(f, "gave up writing, {records} messages are lost - {failure}")
+                write!(f, "gave up writing and lost {} - {failure}", Count(*records, "message"))
             }
             Self::Recovered => f.write_str("the disk works again"),
             Self::Shrunk { file, offset, len } => write!(
@@ -158,11 +161,13 @@ impl fmt::Display for DiskEvent {
             ),
             Self::Torn { file, offset, len } => write!(
                 f,
-                "the last record of data file {file:06} was not written to its end; cutting off {len} \
-                 bytes at {offset}"
+                "the last record of data file {file:06} was not written to its end; cutting off {} at \
+                 {offset}",
+                Count(*len, "byte")
             ),
             Self::Vanished { file, offset, len } => {
-                write!(f, "{len} bytes of data file {file:06} are gone, from {offset} on")
+                let lacking = Count(*len, "byte");
+                write!(f, "data file {file:06} lacks {lacking} from {offset} on")
             }
         }
     }

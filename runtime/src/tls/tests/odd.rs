@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{CertificateError, OtherError, ServerConfig, SignatureAlgorithm, SignatureScheme};
 
+use super::super::certificate::Certificate;
 use super::super::pem::Blocks;
 use super::*;
 
@@ -119,6 +120,19 @@ fn a_critical_extension_that_nobody_knows_is_served() {
     shake_hands(&server(&options).unwrap().tls, &takes_all()).unwrap();
 }
 
+#[test]
+fn a_certificate_with_many_extensions_is_not_read() {
+    let key = KeyPair::generate().unwrap();
+    let with = |count: u64| {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        let extension = |n| CustomExtension::from_oid_content(&[1, 2, 3, n], vec![5, 0]);
+        params.custom_extensions = (0..count).map(extension).collect();
+        params.self_signed(&key).unwrap()
+    };
+    Certificate::read(with(64).der()).unwrap();
+    Certificate::read(with(65).der()).unwrap_err();
+}
+
 /// What is said of a certificate and a key that can't be used.
 fn said_of(cert: &Path, key: &Path) -> String {
     let options = ServerTlsOptions { cert: cert.into(), key: key.into(), ..served("", "") };
@@ -213,7 +227,7 @@ fn a_block_that_is_bad_leaves_the_others_and_one_line() {
         (format!("{good}{cut}"), "block 2 (CERTIFICATE) can't be used: it has no END line"),
         (format!("{cut}\n{good}"), "block 1 (CERTIFICATE) can't be used: it has no END line"),
         (format!("a\n{good}\n{no_certificate}"), "block 2 (CERTIFICATE) can't be used: it is no c"),
-        (format!("{no_base64}\n{good}"), "block 1 (CERTIFICATE) can't be used: it is no base64"),
+        (format!("{no_base64}\n{good}"), "block 1 (CERTIFICATE) can't be used: it is not valid b"),
     ] {
         fs::write(&path, bundle).unwrap();
         let line = format!("{}: {said}", path.display());
