@@ -122,6 +122,34 @@ fn answers_that_are_not_read_keep_nobody_out() {
     }
 }
 
+/// Memory of an nsqlookupd with 100 connections, and less than they have sent.
+const IGNORED_PEAK: usize = 64 * MIB;
+
+/// No body means anything to nsqlookupd, so it keeps nothing of one.
+#[test]
+fn bodies_that_mean_nothing_take_no_memory() {
+    for runtime in RUNTIMES {
+        let nsqlookupd = Server::nsqlookupd(runtime, &["--max-http-connections=128"]);
+        let head = format!(
+            "POST /topic/create?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
+        );
+        let request = [head.as_bytes(), &vec![b'x'; MIB - 1]].concat();
+        let mut clients: Vec<_> = (0..100).map(|_| patient(&nsqlookupd.http)).collect();
+        for client in &mut clients {
+            client.write_all(&request).unwrap();
+        }
+        is_served(&nsqlookupd);
+        for client in &mut clients {
+            client.write_all(b"x").unwrap();
+            let mut status = [0; 12];
+            client.read_exact(&mut status).unwrap();
+            assert_eq!(&status, b"HTTP/1.1 200");
+        }
+        println!("{runtime}: {} bytes at most", nsqlookupd.peak());
+        assert!(nsqlookupd.peak() <= IGNORED_PEAK, "{runtime}: {}", nsqlookupd.peak());
+    }
+}
+
 /// The least that a long answer has.
 const LONG_LEN: usize = 7 * MIB;
 
