@@ -112,6 +112,29 @@ fn the_first_message_reaches_the_channels_of_all_nsqlookupds() {
 }
 
 #[test]
+fn a_list_of_thousands_is_made_in_slices() {
+    for shards in [1, 3] {
+        let (mut node, peers, publisher) = node(shards, &["a:1"]);
+        reached(&mut node, peers[0], "a");
+        begin_publish(&mut node, publisher, "t", "1");
+        let names: Vec<_> = (0..5_000).map(|n| format!("\"c{n}\"")).collect();
+        node.answer(200, &format!("{{\"channels\":[{}]}}", names.join(",")));
+        let count = |node: &mut Node| stats(node).topics[0].channels.len();
+        let mut before = 0;
+        while count(&mut node) < names.len() {
+            let now = count(&mut node);
+            assert!(now > before && now - before <= 256, "{before}, then {now}");
+            before = now;
+            // Others have their turns, and the publish waits for the last channel.
+            assert_eq!(node.frames(publisher), []);
+            node.wait(Duration::from_millis(1));
+        }
+        assert_published(&mut node, publisher, 1);
+        assert!(stats(&mut node).topics[0].channels.iter().all(|channel| channel.depth == 1));
+    }
+}
+
+#[test]
 fn failures_of_some_leave_the_others_channels() {
     let outcomes = [
         Err(CallFailure::TimedOut),

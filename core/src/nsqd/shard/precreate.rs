@@ -18,6 +18,8 @@
 //! comes into being in these first moments waits until the first attempt with each of them has
 //! succeeded or failed. One that cannot be reached is not waited for any more.
 //!
+//! The channels are made in slices, so that a list of thousands holds up nobody else on the shard.
+//!
 //! Limits: [`LOOKUPD_WAIT`] for the waiting, `--http-client-request-timeout` for the asking, and
 //! [`CHANNELS_ANSWER_LEN_MAX`]. What is held counts to the topic's backlog, with its limit.
 
@@ -39,6 +41,7 @@ use crate::nsqd::admin::AdminReply;
 use crate::nsqd::event::Event;
 use crate::nsqd::ids::{ReplyToken, ShardId};
 use crate::nsqd::lookup_peer::{ANSWER_TIMEOUT, DIAL_TIMEOUT};
+use crate::nsqd::publish::TooMany;
 use crate::nsqd::shard_message::Lookupds;
 use crate::nsqd::topic::Stage;
 use crate::protocol::json::{self, Members};
@@ -69,6 +72,9 @@ pub(super) struct Precreate {
     asked: Vec<Asked>,
     missing: usize,
     found: BTreeSet<ChannelName>,
+    /// Whether the channels are being made, so that no answer counts any more.
+    is_making: bool,
+    refused: Option<TooMany>,
     failures: String,
 }
 
@@ -147,6 +153,8 @@ impl Shard {
             asked: Vec::new(),
             missing: 0,
             found: BTreeSet::new(),
+            is_making: false,
+            refused: None,
             failures: String::new(),
         }));
         if is_waiting {
@@ -236,7 +244,8 @@ impl Shard {
         out: &mut Actions,
     ) {
         let Some(entry) = self.topics.get_mut(id) else { return };
-        let Some(precreate) = &mut entry.precreate else { return };
+        let precreate = entry.precreate.as_mut().filter(|precreate| !precreate.is_making);
+        let Some(precreate) = precreate else { return };
         let Some(asked) = precreate.asked.get_mut(at) else { return };
         let url = asked.url.take();
         match result {
@@ -283,28 +292,42 @@ impl Shard {
             self.precreating.retain(|other| *other != id);
             return self.ask_for_channels(id, now, out);
         }
+        if precreate.is_making {
+            return self.make_channels(id, now, out);
+        }
         let missing = precreate.missing;
         precreate.failed(usize::MAX, &alloc::format!("{missing} did not answer in time"));
         self.end_precreate(id, now, out);
     }
 
-    /// Makes the channels that were found, and lets the messages flow.
+    /// All have answered, or failed, or are late.
     fn end_precreate(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         let Some(entry) = self.topics.get_mut(id) else { return };
-        let Some(precreate) = entry.precreate.take() else { return };
+        let Some(precreate) = &mut entry.precreate else { return };
+        precreate.is_making = true;
         if !precreate.failures.is_empty() {
-            let event = Event::LookupFailed(*entry.topic.name(), precreate.failures);
-            out.events.push(event);
+            let failures = core::mem::take(&mut precreate.failures);
+            out.events.push(Event::LookupFailed(*entry.topic.name(), failures));
         }
-        let mut refused = None;
-        for name in precreate.found {
-            refused = self.channel(id, name, now, out).err().or(refused);
+        self.make_channels(id, now, out);
+    }
+
+    /// Makes some of the channels that were found, and lets the messages flow when it has made all.
+    fn make_channels(&mut self, id: TopicId, now: Now, out: &mut Actions) {
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        let Some(mut precreate) = entry.precreate.take() else { return };
+        for _ in 0..MADE_PER_TURN {
+            let Some(name) = precreate.found.pop_first() else { break };
+            precreate.refused = self.channel(id, name, now, out).err().or(precreate.refused);
         }
-        if let Some(why) = refused
-            && let Some(entry) = self.topics.get(id)
-        {
-            let event = Event::LookupFailed(*entry.topic.name(), why.to_string());
-            out.events.push(event);
+        let Some(entry) = self.topics.get_mut(id) else { return };
+        if !precreate.found.is_empty() {
+            precreate.until = now.instant + MAKING_PAUSE;
+            entry.precreate = Some(precreate);
+            return self.arm_topic(id);
+        }
+        if let Some(why) = precreate.refused {
+            out.events.push(Event::LookupFailed(*entry.topic.name(), why.to_string()));
         }
         self.answer_creator(precreate.creator, out);
         self.on_topic(id, now, out, |topic, ids, now, out| {
@@ -350,3 +373,9 @@ impl Shard {
 
 /// How many characters of one nsqlookupd's failure are shown in the log.
 const REASON_LEN_MAX: usize = 200;
+
+/// Channels that are made before others have their turns: a fraction of a millisecond.
+const MADE_PER_TURN: usize = 256;
+
+/// What lies between two such turns.
+const MAKING_PAUSE: Duration = Duration::from_millis(1);
