@@ -178,8 +178,8 @@ impl fmt::Display for Event {
             }
             Self::MetadataFailed(failure) => write!(f, "failed to persist metadata - {failure}"),
             Self::QueuesLeftOut(lines) => {
-                let lines = Count(*lines, "line");
-                write!(f, "DISKQUEUE: left out another {lines} about queues that end")
+                let lines = Count(*lines, "more line");
+                write!(f, "DISKQUEUE: left out {lines} about queues that end")
             }
             Self::StatsdClosed => f.write_str("STATSD: closing"),
             Self::TopicCreated(topic) => write!(f, "TOPIC({topic}): created"),

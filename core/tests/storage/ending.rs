@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use sansq_core::log::Count;
 use sansq_core::nsqd::{ChannelOp, FlushFailure, Shard, TopicOp};
 use sansq_core::storage::FailureKind;
 use sansq_core::testing::{Holds, Node};
@@ -101,8 +102,8 @@ fn what_a_disk_does_not_take_is_given_up_and_counted_by_queue() {
             assert_eq!(failures.iter().map(|failure| failure.queues).sum::<u64>(), 3);
             assert!(failures.iter().all(|failure| failure.hangs == hangs));
             for (queue, messages) in [("t:c", 3), ("u:c", 2), ("w", 1)] {
-                let line =
-                    format!("DISKQUEUE({queue}) gave up writing and lost {messages} messages");
+                let messages = Count(messages, "message");
+                let line = format!("DISKQUEUE({queue}) gave up writing and lost {messages} - ");
                 let count = lines(&node).iter().filter(|other| other.starts_with(&line)).count();
                 assert_eq!(count, 1, "{line}: {:?}", lines(&node));
             }
