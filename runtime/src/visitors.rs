@@ -7,7 +7,7 @@
 //! one, and so is one with half a head, half a body, or an answer that it does not take.
 //!
 //! Who waits for room for an answer does not wait either for others to take theirs: whoever takes
-//! none of it for [`STALL_TIME`], or takes it too slowly, has to go.
+//! none of it for a second, or takes it too slowly, has to go.
 
 use core::cell::{Cell, RefCell};
 use core::cmp::Reverse;

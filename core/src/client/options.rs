@@ -9,8 +9,8 @@ use core::time::Duration;
 
 use crate::protocol::encode;
 use crate::protocol::json;
-#[cfg(feature = "upgrade")]
 use crate::secret::Secret;
+#[cfg(feature = "upgrade")]
 use crate::upgrade::ClientTls;
 
 /// The settings of one connection, with NSQ's names and go-nsq's defaults.

@@ -33,7 +33,7 @@ pub enum ReadState {
     /// Read more; the command under way is expected to take so many bytes more than there are. Make
     /// room for them, but call again with whatever comes: it may be complete before.
     More(usize),
-    /// Read nothing until [`Actions::resume`](crate::nsqd::Actions::resume) or
+    /// Read nothing until [`Actions::resume`](field@crate::nsqd::Actions::resume) or
     /// [`Actions::rehome`](crate::nsqd::Actions::rehome) names the connection.
     Wait,
     /// Read nothing any more: the connection ends.

@@ -92,7 +92,7 @@ impl Shard {
     }
 
     /// This shard's part of the statistics, as it is just now. Those of the whole broker are asked
-    /// for with [`AdminRequest::Stats`].
+    /// for with [`AdminRequest::Stats`](crate::nsqd::AdminRequest::Stats).
     pub fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
