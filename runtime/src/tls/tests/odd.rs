@@ -186,6 +186,64 @@ fn what_can_not_be_served_is_named_and_what_would_be_right() {
 }
 
 #[test]
+fn nothing_of_a_block_is_shown_but_its_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one-line.pem");
+    let (cert, key) = (testdata("v1.pem"), testdata("v1.key"));
+    let lost = "can't be used: its BEGIN has to be a line of its own";
+    for (name, label) in [("v1.key", "PRIVATE KEY"), ("v1.pem", "CERTIFICATE")] {
+        let good = text(name);
+        let good = good.trim_end();
+        let contents = good.lines().nth(1).unwrap();
+        let said = |file: String| {
+            fs::write(&path, file).unwrap();
+            let (cert, key) = if label == "CERTIFICATE" { (&path, &key) } else { (&cert, &path) };
+            let said = said_of(cert, key);
+            let said = said.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned();
+            // No five characters of what is in the block are there.
+            for part in contents.as_bytes().windows(5) {
+                assert!(!said.contains(str::from_utf8(part).unwrap()), "{said}");
+            }
+            said
+        };
+        for between in ["", " ", "\\n"] {
+            let found = said(good.lines().collect::<Vec<_>>().join(between));
+            assert!(found.starts_with(&format!("block 1 ({label}) {lost}")), "{found}");
+        }
+        let found = said(good.replacen(&format!("{label}-----\n"), &format!("{label}-----"), 1));
+        assert!(found.starts_with(&format!("block 1 ({label}) {lost}")), "{found}");
+        let found = said(format!("{good}{good}"));
+        let more = format!("block 1 ({label}) can't be used: there is more in its END line");
+        assert_eq!(found, more);
+        // What is no label is not shown either.
+        for odd in [contents, "", "Certificate", &"A".repeat(65)] {
+            let found = said(good.replace(label, odd));
+            assert!(found.ends_with("in it, but block 1"), "{found}");
+        }
+        let longest = "A".repeat(64);
+        assert!(said(good.replace(label, &longest)).ends_with(&format!(", but {longest}")));
+    }
+}
+
+#[test]
+fn a_mark_of_utf_8_is_read_and_utf_16_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    fs::write(&cert, format!("\u{feff}{}", text("v1.pem"))).unwrap();
+    fs::write(&key, format!("\u{feff}{}", text("v1.key"))).unwrap();
+    let options = ServerTlsOptions { cert: cert.clone(), key: key.clone(), ..served("", "") };
+    assert_eq!(server(&options).unwrap().warnings, [""; 0]);
+    for mark in ["\u{feff}", ""] {
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let file = format!("{mark}{}", text("v1.key"));
+            fs::write(&key, file.encode_utf16().flat_map(order).collect::<Vec<_>>()).unwrap();
+            let said = said_of(&cert, &key);
+            assert!(said.ends_with(": it is UTF-16; save it as UTF-8"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_key_is_what_it_is_and_not_what_its_block_says() {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key.pem");
