@@ -134,11 +134,14 @@ fn with_port(address: &str, port: u16) -> String {
     if let Ok(port) = address.parse::<u16>() {
         return format!(":{port}");
     }
-    let host = address.trim_end_matches(':');
-    match host.parse::<Ipv6Addr>() {
-        Ok(ip) => format!("[{ip}]:{port}"),
-        Err(_) => format!("{host}:{port}"),
+    let host = address.trim_start_matches('[').split(']').next().unwrap_or_default();
+    if let Ok(ip) = host.parse::<Ipv6Addr>() {
+        return format!("[{ip}]:{port}");
     }
+    let host = host.trim_end_matches(':');
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+    // What is no name either is left out: what is suggested has to work.
+    if host.chars().all(is_name) { format!("{host}:{port}") } else { format!(":{port}") }
 }
 
 /// What an address says.
@@ -422,15 +425,27 @@ mod tests {
             ),
             ("4150", ":4150, or the path"),
             ("::1", "[::1]:4150, or"),
+            ("[::1", "[::1]:4150, or"),
+            ("[::1]", "[::1]:4150, or"),
+            ("[::1]4150", "[::1]:4150, or"),
+            ("[::", "[::]:4150, or"),
+            ("::1]:4150", "[::1]:4150, or"),
+            ("[localhost", "localhost:4150, or"),
+            ("[localhost]", "localhost:4150, or"),
+            ("a:b:c", ":4150, or"),
+            ("[a[b", ":4150, or"),
+            ("[", ":4150, or"),
             ("", ":4150, or the path of a unix socket, with a slash, such as ./nsqd.sock"),
         ] {
             let error = Listener::open(Listens::Clients, address).unwrap_err().to_string();
             let start =
                 format!("listen ({address}) failed - it has to be host:port, such as {meant}");
             assert!(error.starts_with(&start), "{error}");
+            let (meant, _) = meant.split_once(',').unwrap();
+            assert_eq!(kind(meant), AddressKind::Port, "{meant}");
         }
         let error = Listener::open_tcp(Listens::Nsqds, "/run/nsqlookupd").unwrap_err().to_string();
-        assert!(error.ends_with(":4160"), "{error}");
+        assert!(error.ends_with("such as :4160"), "{error}");
         let error = Listener::open_tcp(Listens::Nsqds, "host").unwrap_err().to_string();
         assert_eq!(error, "listen (host) failed - it has to be host:port, such as host:4160");
     }
