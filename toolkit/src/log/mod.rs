@@ -130,7 +130,7 @@ impl Logs {
         if lost > 0
             && let Some(first) = self.0.targets.first()
         {
-            let (lost, why) = (Count(lost, "line"), "standard error was not read in time");
+            let (lost, why) = (Count(lost, "line"), "standard error did not take them");
             add(first.name, Level::Warn, format!("LOG: … {lost} dropped: {why}"));
         }
         lines

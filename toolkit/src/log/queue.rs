@@ -2,7 +2,7 @@
 
 use core::mem;
 use core::time::Duration;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -29,7 +29,7 @@ struct Shared {
 struct Waiting {
     lines: Vec<u8>,
     is_writing: bool,
-    /// Lines that did not fit, since the last time that was said.
+    /// Lines that did not fit, since the thread last looked.
     lost: u64,
     /// When the lines that say what is missing are to be asked for.
     due: Option<Instant>,
@@ -37,8 +37,9 @@ struct Waiting {
 
 impl Queue {
     /// Starts the thread, which writes to `sink`. `other` makes the lines that say what is missing:
-    /// how many were lost, and whatever it knows itself; it is asked when lines were lost, and
-    /// some time after a [`nudge`](Self::nudge). Errors of the sink are ignored.
+    /// how many were lost, and whatever it knows itself; it is asked when lines were lost and the
+    /// sink takes some again, and some time after a [`nudge`](Self::nudge). Lines that the sink
+    /// refuses are lost; its errors are said to nobody.
     pub(super) fn start(
         mut sink: impl Write + Send + 'static,
         mut other: impl FnMut(u64) -> Vec<u8> + Send + 'static,
@@ -47,14 +48,15 @@ impl Queue {
         let shared = Arc::clone(&queue.0);
         let work = move || {
             let mut spare = Vec::new();
+            // Lines that were lost, and nobody could be told.
+            let mut unsaid = 0;
             loop {
                 let (lost, is_due) = shared.take(&mut spare);
-                // A log that can't be written must not end the broker.
-                if !spare.is_empty() {
-                    let _ = sink.write_all(&spare);
-                }
-                if lost > 0 || is_due {
-                    let _ = sink.write_all(&other(lost));
+                let refused = write(&mut sink, &spare);
+                unsaid += lost + refused;
+                if is_due || (unsaid > 0 && refused == 0) {
+                    let refused = write(&mut sink, &other(unsaid));
+                    unsaid = if refused == 0 { 0 } else { unsaid + refused };
                 }
                 spare.clear();
                 spare.shrink_to(SPARE_LEN_MAX);
@@ -71,9 +73,7 @@ impl Queue {
         let mut waiting = self.0.lock();
         let max = if urgent { LEN_MAX } else { LEN_MAX - URGENT_LEN };
         if waiting.lines.len() + lines.len() > max {
-            let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
-            waiting.lost += count;
-            UNWRITTEN.note_lost(count);
+            waiting.lost += lose(lines);
         } else {
             waiting.lines.extend_from_slice(lines);
         }
@@ -126,6 +126,27 @@ impl Shared {
         mem::swap(&mut waiting.lines, spare);
         (mem::take(&mut waiting.lost), is_due)
     }
+}
+
+/// Writes `lines`, and returns how many of them the sink did not take. A log that can't be written
+/// must not end the broker.
+fn write(sink: &mut impl Write, mut lines: &[u8]) -> u64 {
+    while !lines.is_empty() {
+        match sink.write(lines) {
+            Ok(0) => break,
+            Ok(count) => lines = lines.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    lose(lines)
+}
+
+/// Counts `lines` as lost, and returns their number.
+fn lose(lines: &[u8]) -> u64 {
+    let count = lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+    UNWRITTEN.note_lost(count);
+    count
 }
 
 /// Bytes of lines that may wait: some 40,000 lines, so that a start with as many topics, or a
@@ -196,6 +217,52 @@ mod tests {
         queue.put(b"last\n", false);
         go.send(()).unwrap();
         assert_eq!(started.recv().unwrap(), b"last\n");
+    }
+
+    /// A sink that says what it is to write, and does with it what is next in its script; then it
+    /// takes everything.
+    struct Scripted {
+        starts: Sender<Vec<u8>>,
+        script: std::vec::IntoIter<Result<usize, ErrorKind>>,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.starts.send(bytes.to_vec());
+            self.script.next().unwrap_or(Ok(bytes.len())).map_err(Into::into)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_the_sink_refuses_is_lost_and_that_is_said_when_it_takes_some_again() {
+        let lines = b"a line\n".repeat(1001);
+        // One line and a half, a moment's trouble, and the disk is full.
+        let script = vec![Ok(10), Err(ErrorKind::Interrupted), Err(ErrorKind::StorageFull), Ok(0)];
+        let (starts, started) = channel();
+        let sink = Scripted { starts, script: script.into_iter() };
+        let queue = Queue::start(sink, |lost| format!("{lost} lost\n").into());
+        let before = UNWRITTEN.counts().0;
+        queue.put(&lines, false);
+        assert_eq!(started.recv().unwrap(), lines);
+        assert_eq!(started.recv().unwrap(), &lines[10..]);
+        assert_eq!(started.recv().unwrap(), &lines[10..]);
+        queue.put(b"refused\n", false);
+        assert_eq!(started.recv().unwrap(), b"refused\n");
+        queue.put(b"taken\n", false);
+        assert_eq!(started.recv().unwrap(), b"taken\n");
+        assert_eq!(started.recv().unwrap(), b"1001 lost\n");
+        // Other tests lose a few at the same time, and no thousand.
+        let lost = UNWRITTEN.counts().0 - before;
+        assert!((1001..2000).contains(&lost), "{lost}");
+        // It is said once.
+        queue.put(b"last\n", false);
+        assert_eq!(started.recv().unwrap(), b"last\n");
+        queue.flush(Duration::from_secs(60));
+        started.try_recv().unwrap_err();
     }
 
     #[test]
