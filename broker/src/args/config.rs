@@ -4,6 +4,9 @@
 //! reference ignores silently is named in a warning, an integer for a bool means what it says (the
 //! reference inverts it), and a value of a wrong type is an error of one line.
 
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+
 use sansq_core::duration::go_duration;
 use sansq_runtime::listen::error_text;
 use sansq_toolkit::flags::switch;
@@ -14,7 +17,8 @@ use super::{ArgsError, Flag, Kind, nearest};
 /// Sets each flag that `set` does not mark from the file, and marks it.
 ///
 /// # Errors
-/// [`ArgsError::Config`] if the file can't be read, is no TOML, or has a value that does not fit.
+/// [`ArgsError::Config`] if the file can't be read, is larger than [`LEN_MAX`], is no TOML, or has
+/// a value that does not fit.
 pub(super) fn apply(
     file: &str,
     flags: &mut [Flag<'_>],
@@ -22,7 +26,7 @@ pub(super) fn apply(
     warnings: &mut Vec<String>,
 ) -> Result<(), ArgsError> {
     let refuse = |reason: String| ArgsError::Config { file: file.into(), reason };
-    let text = std::fs::read_to_string(file).map_err(|error| refuse(error_text(&error)))?;
+    let text = read(file).map_err(|error| refuse(error_text(&error)))?;
     let table: Table = text.parse().map_err(|error| refuse(one_line(&text, &error)))?;
 
     for (key, given) in &table {
@@ -43,6 +47,16 @@ pub(super) fn apply(
         }
     }
     Ok(())
+}
+
+fn read(file: &str) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(file)?.take(LEN_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LEN_MAX {
+        let why = format!("it is larger than {} MiB", LEN_MAX >> 20);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, why));
+    }
+    String::from_utf8(text).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
 /// The value as the texts that a flag would have had, `None` if its type does not fit.
@@ -106,3 +120,6 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
         None => message,
     }
 }
+
+/// The largest file, in bytes: all options take a few KiB. A device may have no end.
+const LEN_MAX: u64 = 1 << 20;

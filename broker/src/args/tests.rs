@@ -460,6 +460,22 @@ fn a_bad_file_ends_the_start() {
 }
 
 #[test]
+fn a_file_without_end_is_not_read_to_its_end() {
+    let option = "max_rdy_count = 7\n";
+    let filled = |len: usize| format!("{option}{}", "#".repeat(len - option.len()));
+    let file = ConfigFile::new(&filled(1 << 20));
+    assert_eq!(nsqd(&[&file.flag()]).max_rdy_count, 7);
+    let file = ConfigFile::new(&filled((1 << 20) + 1));
+    let path = file.path();
+    let line = format!("1: failed to load config file {path} - it is larger than 1 MiB");
+    assert_eq!(refusal(&[&file.flag()]), line);
+    let file = ConfigFile::new("");
+    fs::write(file.path(), b"\xff\xfea\0").unwrap();
+    let line = format!("1: failed to load config file {} - it is not UTF-8", file.path());
+    assert_eq!(refusal(&[&file.flag()]), line);
+}
+
+#[test]
 fn keys_that_are_none_are_named_with_the_nearest() {
     let file = ConfigFile::new(
         "mem_queue_sise = 5\nmax-rdy-count = 5\nnode_id = 5\nLOG_LEVEL = \"warn\"\nfrobnicate = 1\n\
