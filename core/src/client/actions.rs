@@ -192,7 +192,8 @@ pub enum PublishError {
 pub enum Outcome {
     /// The broker has not got the messages and will not take them as they are, nor will another.
     Rejected,
-    /// The broker has not got the messages; another try cannot duplicate them.
+    /// The broker has not acknowledged the messages, and does not hold all of them. Another try can
+    /// duplicate them only where one of several channels could not store what the others did.
     NotStored,
     /// The broker may have the messages; another try may duplicate them.
     Unknown,
