@@ -4,7 +4,8 @@
 //! An answer of up to [`SMALL_LEN_MAX`] needs no room, so that probes and look-ups never wait. A
 //! longer one takes room from before its first byte is written until its last one is, or until its
 //! connection is gone. How long it is shows only when it is made; so one at a time is made that
-//! may be long, and the next one when this one has its room.
+//! may be long, and the next one when this one has its room. Those about one topic or option
+//! have a line of their own, so that they do not wait for those about everything.
 
 use core::mem;
 use std::io::IoSlice;
@@ -22,7 +23,8 @@ use crate::visitors::Visit;
 #[derive(Debug)]
 pub struct Answers {
     room: Rc<Part>,
-    making: Turnstile,
+    about_everything: Turnstile,
+    about_one: Turnstile,
 }
 
 /// An answer that was made.
@@ -37,15 +39,31 @@ pub struct Answer {
 
 impl Answers {
     pub(crate) fn new() -> Self {
-        Self { room: Part::new(ANSWERS_LEN_MAX), making: Turnstile::new() }
+        Self {
+            room: Part::new(ANSWERS_LEN_MAX),
+            about_everything: Turnstile::new(),
+            about_one: Turnstile::new(),
+        }
     }
 
-    /// Waits until nobody else makes an answer that may be long, or waits for its room.
+    /// Waits until nobody else makes an answer about everything, or waits for its room.
     pub(crate) async fn pass(&self) -> Pass {
-        self.making.pass().await
+        self.about_everything.pass().await
     }
 
-    /// Makes an answer that is short most of the time, on this thread. One for which there is no
+    /// Waits until nobody else makes an answer about one topic or option that may be long,
+    /// or waits for its room.
+    pub(crate) async fn pass_for_one(&self) -> Pass {
+        self.about_one.pass().await
+    }
+
+    /// Makes an answer that may be long, on this thread, when it is its turn.
+    pub(crate) async fn make_in_turn(&self, make: impl FnOnce() -> HttpReply) -> Answer {
+        let pass = self.pass().await;
+        Answer { pass: Some(pass), ..make().into() }
+    }
+
+    /// Makes an answer that is short most of the time, on this thread, at once. One for which there is no
     /// room is made a second time when it is its turn, so that nobody waits with it.
     pub(crate) async fn make(&self, make: impl Fn() -> HttpReply) -> Answer {
         let reply = make();
@@ -53,7 +71,7 @@ impl Answers {
             return reply.into();
         }
         drop(reply);
-        let pass = self.pass().await;
+        let pass = self.pass_for_one().await;
         Answer { pass: Some(pass), ..make().into() }
     }
 
@@ -181,7 +199,7 @@ mod tests {
             // Short ones wait for nobody.
             let answer = make(SMALL_LEN_MAX).await;
             assert!(answer.pass.is_none() && made.replace(0) == 1);
-            let pass = answers.pass().await;
+            let pass = answers.pass_for_one().await;
             let mut long = pin!(make(SMALL_LEN_MAX + 1));
             assert!(poll_once(long.as_mut()).await.is_none());
             assert_eq!(made.get(), 1);
@@ -191,6 +209,33 @@ mod tests {
             drop(all);
             // With room for it nobody waits.
             assert!(make(SMALL_LEN_MAX + 1).await.pass.is_none());
+        });
+    }
+
+    #[test]
+    fn a_long_answer_is_made_once_and_keeps_its_turn() {
+        let answers = Answers::new();
+        let made = Cell::new(0);
+        let make = || {
+            made.set(made.get() + 1);
+            HttpReply::text(vec![b'x'; SMALL_LEN_MAX + 1])
+        };
+        block_on(async {
+            // Without any room.
+            let _all = answers.take(usize::MAX).await;
+            let first = answers.make_in_turn(make).await;
+            assert!(first.pass.is_some() && made.get() == 1);
+            let mut second = pin!(answers.make_in_turn(make));
+            assert!(poll_once(second.as_mut()).await.is_none());
+            assert_eq!(made.get(), 1);
+            // What is about one thing does not wait for it, and what is short waits for nobody.
+            let one = poll_once(answers.pass_for_one()).await.unwrap();
+            let short = answers.make(|| HttpReply::text("short"));
+            assert!(poll_once(short).await.unwrap().pass.is_none());
+            drop(one);
+            drop(first);
+            second.await;
+            assert_eq!(made.get(), 2);
         });
     }
 

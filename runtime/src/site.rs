@@ -159,7 +159,10 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
 
     /// `/stats`.
     async fn stats(&self, filter: StatsFilter, form: ReplyForm) -> Answer {
-        let pass = self.answers.pass().await;
+        let pass = match filter.topic {
+            None => self.answers.pass().await,
+            Some(_) => self.answers.pass_for_one().await,
+        };
         let Some(stats) = self.gather(filter).await else {
             return HttpReply::message(503, "EXITING").into();
         };
@@ -251,5 +254,40 @@ const LARGE_LEN: usize = 256;
 impl<A> fmt::Debug for NsqdSite<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NsqdSite").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::pin::pin;
+
+    use bytes::Bytes;
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    #[test]
+    fn one_topic_is_shown_while_all_of_them_wait_for_room() {
+        let ask = async |_: AdminRequest, _: Option<Permit>| {
+            Some(AdminReply::Stats(Box::<ServerStats>::default()))
+        };
+        let lanes = Arc::new(Lanes::new(1));
+        let site = NsqdSite::new(Clock::start(), NsqdOptions::default(), lanes, ask);
+        let body = Bytes::new();
+        let get = |path, query| Request { method: "GET", path, query, body: &body };
+        let (all, metrics) = (get("/stats", None), get("/metrics", None));
+        let one = get("/stats", Some("topic=t"));
+        block_on(async {
+            // Somebody has made a long answer, and has no room for it.
+            let made = site.answer(&all, false, None).await;
+            for request in [&all, &metrics] {
+                let mut waits = pin!(site.answer(request, false, None));
+                assert!(poll_once(waits.as_mut()).await.is_none());
+            }
+            let one = poll_once(site.answer(&one, false, None)).await.unwrap();
+            assert_eq!(one.reply.status, 200);
+            drop(made);
+            assert!(poll_once(site.answer(&all, false, None)).await.is_some());
+        });
     }
 }

@@ -57,6 +57,15 @@ pub enum Answer {
 }
 
 impl Lookupd {
+    /// Whether the answer to a request of the HTTP interface names everything that is registered,
+    /// and so may be long: `/topics`, `/nodes`, `/debug`.
+    pub fn is_about_everything(request: &Request<'_>) -> bool {
+        matches!(
+            Router(&ROUTES).route(request),
+            Routed::Handler { handler: Handler::Topics | Handler::Nodes | Handler::Debug, .. }
+        )
+    }
+
     /// Answers a request of the HTTP interface. It leaves events in `out`, nothing else.
     pub fn handle_http(&mut self, request: &Request<'_>, now: Now, out: &mut Actions) -> Answer {
         let routed = Router(&ROUTES).route(request);

@@ -156,8 +156,14 @@ impl<T: Thread> Site for LookupdSite<T> {
                 fit(turn.machine.handle_http(request, &turn.meter, answers, turn.now, out))
             })
         };
-        // Whatever else is asked changes something, and is answered in a few words.
-        if request.method == "GET" { self.answers.make(make).await } else { make().into() }
+        if request.method != "GET" {
+            // It changes something, and is answered in a few words.
+            make().into()
+        } else if nsqlookupd::Lookupd::is_about_everything(request) {
+            self.answers.make_in_turn(make).await
+        } else {
+            self.answers.make(make).await
+        }
     }
 }
 
