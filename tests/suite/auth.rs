@@ -213,7 +213,7 @@ fn a_dead_and_a_silent_server_are_passed_over() {
     let nsqd = start_with(2, |config| {
         config.auth_http_addresses = others.to_vec();
         config.auth_http_addresses.push(authority.address.to_string());
-        config.http_client_request_timeout = Duration::from_millis(200);
+        config.http_client_request_timeout = Duration::from_secs(1);
     });
     for _ in 0..4 {
         authority.will_say("200 OK", GOOD);

@@ -239,11 +239,16 @@ fn another_storage_keeps_what_is_published() {
     nsqd.join().unwrap();
 
     let nsqd = start();
-    let stats = get(&nsqd, "/stats?format=json");
-    assert!(
-        stats.contains(r#""topic_name":"orders""#) && stats.contains(r#""depth":1"#),
-        "{stats}"
-    );
+    // How much there is, is known when the queue is open.
+    let began = Instant::now();
+    loop {
+        let stats = get(&nsqd, "/stats?format=json");
+        assert!(stats.contains(r#""topic_name":"orders""#), "{stats}");
+        if stats.contains(r#""depth":1"#) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{stats}");
+    }
     nsqd.shut_down();
     nsqd.join().unwrap();
 }
@@ -266,3 +271,6 @@ fn a_task_that_panics_ends_its_server() {
     let error = handle.join().unwrap_err();
     assert_eq!(error.to_string(), "first failed - a task panicked");
 }
+
+/// When a test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
