@@ -164,10 +164,11 @@ fn long_answers_that_are_not_read_have_a_limit_in_bytes() {
     for runtime in RUNTIMES {
         let flags = ["--max-http-connections=128"];
         let nsqd = Server::nsqd(runtime, &flags);
-        // Texts of which JSON makes six times as much.
+        // Texts of which JSON makes six times as much. Nobody answers heartbeats, so they are rare.
         let text = "<".repeat(1024);
         let json = format!(
-            "{{\"client_id\":\"{text}\",\"hostname\":\"{text}\",\"user_agent\":\"{text}\"}}"
+            "{{\"client_id\":\"{text}\",\"hostname\":\"{text}\",\"user_agent\":\"{text}\",\
+              \"heartbeat_interval\":60000}}"
         );
         let commands =
             [b"IDENTIFY\n", &(json.len() as u32).to_be_bytes()[..], json.as_bytes(), b"SUB t c\n"];
