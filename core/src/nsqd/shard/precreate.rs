@@ -4,8 +4,8 @@
 //! before its first message goes out, so that none of them misses it.
 //!
 //! ```text
-//!           an nsqlookupd is still being reached          all have answered, or failed, or are late
-//!   new ──────────► Waiting ──────────► Asking ──────────────────────────────────────► flows
+//!           an nsqlookupd is still being reached   all have answered, or failed, or are late
+//!   new ──────────► Waiting ──────────► Asking ──────────────────► Making ──────────────► flows
 //!       └─────────────────────────────────▲
 //! ```
 //!
@@ -67,15 +67,23 @@ pub(super) struct Precreate {
     /// any more.
     opens: Option<Instant>,
     creator: Option<Creator>,
-    /// Whether it waits for nsqlookupds that are being reached.
-    is_waiting: bool,
+    step: Step,
     asked: Vec<Asked>,
     missing: usize,
     found: BTreeSet<ChannelName>,
-    /// Whether the channels are being made, so that no answer counts any more.
-    is_making: bool,
     refused: Option<TooMany>,
     failures: String,
+}
+
+/// What a new topic is at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    /// It waits for nsqlookupds that are being reached.
+    Waiting,
+    /// They are asked.
+    Asking,
+    /// Its channels are being made: no answer counts any more.
+    Making,
 }
 
 /// Who made a topic otherwise than by a publish, and waits for the answer.
@@ -149,11 +157,10 @@ impl Shard {
             until: now.instant + LOOKUPD_WAIT,
             opens: (!is_waiting).then(|| now.instant + OPENING_WAIT),
             creator: None,
-            is_waiting: true,
+            step: Step::Waiting,
             asked: Vec::new(),
             missing: 0,
             found: BTreeSet::new(),
-            is_making: false,
             refused: None,
             failures: String::new(),
         }));
@@ -177,12 +184,11 @@ impl Shard {
 
     fn ask_for_channels(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         let Some(entry) = self.topics.get_mut(id) else { return };
-        let Some(precreate) = entry.precreate.as_mut().filter(|precreate| precreate.is_waiting)
-        else {
+        let Some(precreate) = entry.precreate.as_mut().filter(|it| it.step == Step::Waiting) else {
             return;
         };
         let asked = |address: &String| Asked { address: address.clone(), url: None };
-        precreate.is_waiting = false;
+        precreate.step = Step::Asking;
         precreate.asked = self.lookupds.known.iter().map(asked).collect();
         precreate.missing = precreate.asked.len();
         precreate.until = now.instant + self.config.http_client_request_timeout;
@@ -244,7 +250,7 @@ impl Shard {
         out: &mut Actions,
     ) {
         let Some(entry) = self.topics.get_mut(id) else { return };
-        let precreate = entry.precreate.as_mut().filter(|precreate| !precreate.is_making);
+        let precreate = entry.precreate.as_mut().filter(|it| it.step == Step::Asking);
         let Some(precreate) = precreate else { return };
         let Some(asked) = precreate.asked.get_mut(at) else { return };
         let url = asked.url.take();
@@ -288,23 +294,25 @@ impl Shard {
         if precreate.until > now.instant {
             return;
         }
-        if precreate.is_waiting {
-            self.precreating.retain(|other| *other != id);
-            return self.ask_for_channels(id, now, out);
+        match precreate.step {
+            Step::Waiting => {
+                self.precreating.retain(|other| *other != id);
+                self.ask_for_channels(id, now, out);
+            }
+            Step::Asking => {
+                let missing = precreate.missing;
+                precreate.failed(usize::MAX, &alloc::format!("{missing} did not answer in time"));
+                self.end_precreate(id, now, out);
+            }
+            Step::Making => self.make_channels(id, now, out),
         }
-        if precreate.is_making {
-            return self.make_channels(id, now, out);
-        }
-        let missing = precreate.missing;
-        precreate.failed(usize::MAX, &alloc::format!("{missing} did not answer in time"));
-        self.end_precreate(id, now, out);
     }
 
     /// All have answered, or failed, or are late.
     fn end_precreate(&mut self, id: TopicId, now: Now, out: &mut Actions) {
         let Some(entry) = self.topics.get_mut(id) else { return };
         let Some(precreate) = &mut entry.precreate else { return };
-        precreate.is_making = true;
+        precreate.step = Step::Making;
         if !precreate.failures.is_empty() {
             let failures = core::mem::take(&mut precreate.failures);
             out.events.push(Event::LookupFailed(*entry.topic.name(), failures));
