@@ -289,6 +289,25 @@ pub(super) fn run_with<F: Future<Output = Result<(), ToolError>>>(
     )
 }
 
+/// As [`run_with`], for a tool that passes on what it consumes: with a log on standard error, whose
+/// lines begin with `prefix`, and a line that counts what was `done`.
+///
+/// # Errors
+/// As [`run_with`], and [`ToolError::Usage`] for flags of `sources` that don't go together.
+pub(super) fn pass_on(
+    sources: &Sources,
+    prefix: &str,
+    done: &'static str,
+    work: impl AsyncFnOnce(watch::Sender<Orders>, &Progress) -> Result<(), ToolError>,
+) -> Result<(), ToolError> {
+    sources.check()?;
+    let progress = Progress::new(done);
+    log_to_stderr(prefix, Level::Info, &progress);
+    let result = run_with(sources, false, |orders| work(orders, &progress));
+    progress.finish();
+    result
+}
+
 /// What `asking` comes to, on a thread of its own; `None` if the tool is to stop first.
 ///
 /// # Errors

@@ -100,13 +100,9 @@ pub struct Template {
 /// [`ToolError`] for flags that don't go together, and for servers to consume from that can't be
 /// reached at the start.
 pub fn run_to_http(options: ToHttpOptions) -> Result<(), ToolError> {
-    options.sources.check()?;
-    let progress = Progress::new("sent");
-    clients::log_to_stderr("[nsq_to_http] ", Level::Info, &progress);
-    let work = |orders| run(&options, orders, &progress);
-    let result = clients::run_with(&options.sources, false, work);
-    progress.finish();
-    result
+    clients::pass_on(&options.sources, "[nsq_to_http] ", "sent", async |orders, progress| {
+        run(&options, orders, progress).await
+    })
 }
 
 async fn run(

@@ -89,13 +89,9 @@ pub enum NsqMode {
 /// [`ToolError`] for flags that don't go together, and for servers to consume from that can't be
 /// reached at the start.
 pub fn run_to_nsq(options: ToNsqOptions) -> Result<(), ToolError> {
-    options.sources.check()?;
-    let progress = Progress::new("passed on");
-    clients::log_to_stderr("[nsq_to_nsq] ", Level::Info, &progress);
-    let work = |orders| run(&options, orders, &progress);
-    let result = clients::run_with(&options.sources, false, work);
-    progress.finish();
-    result
+    clients::pass_on(&options.sources, "[nsq_to_nsq] ", "passed on", async |orders, progress| {
+        run(&options, orders, progress).await
+    })
 }
 
 async fn run(
