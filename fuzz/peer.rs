@@ -25,12 +25,26 @@ impl<'a> Reader<'a> {
         self.next().unwrap_or(0)
     }
 
+    /// The next bytes, as many of them as there are.
+    pub(crate) fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        bytes
+    }
+
     /// Some bytes, behind their number.
     pub(crate) fn some(&mut self) -> &'a [u8] {
-        let len = usize::from(self.byte()).min(self.0.len());
-        let (some, rest) = self.0.split_at(len);
-        self.0 = rest;
-        some
+        let len = usize::from(self.byte());
+        self.bytes(len)
+    }
+
+    /// A number below `bound`, which is at most 256.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.byte()) % bound.max(1)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -9,39 +9,20 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{AdminRequest, Batch, ChannelOp, Config, StatsFilter, TopicOp};
 use sansq_core::testing::{ClientId, Holds, Node};
 
+use crate::peer::Reader;
+
 /// Reads the input as a program: what the world does, step by step. Byte 0 chooses the node.
 ///
 /// # Panics
 /// If a shard is wrong.
 pub fn check(data: &[u8]) {
-    let mut program = Program(data);
+    let mut program = Reader::new(data);
     let flags = program.byte();
     let mut world = World::new(1 + u16::from(flags & 1), flags & 2 != 0);
-    while !program.0.is_empty() {
+    while !program.is_empty() {
         world.step(&mut program);
     }
     world.end();
-}
-
-/// The input that is left. Behind its end there are zeros.
-struct Program<'a>(&'a [u8]);
-
-impl<'a> Program<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn bytes(&mut self, len: usize) -> &'a [u8] {
-        let (bytes, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        bytes
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::from(self.byte()) % bound.max(1)
-    }
 }
 
 /// A node whose lanes, moves and closes take their time, and its clients.
@@ -63,7 +44,7 @@ impl World {
         Self { node, clients: Vec::new() }
     }
 
-    fn step(&mut self, program: &mut Program<'_>) {
+    fn step(&mut self, program: &mut Reader<'_>) {
         match program.byte() % 16 {
             0 if self.clients.len() < CLIENTS_MAX => {
                 let shard = program.below(2) % self.node.shards().len();
@@ -136,7 +117,7 @@ impl World {
     }
 
     /// A command that is in order, so that programs get far.
-    fn command(&self, client: u8, which: u8, program: &mut Program<'_>) -> Vec<u8> {
+    fn command(&self, client: u8, which: u8, program: &mut Reader<'_>) -> Vec<u8> {
         let topic = ["a", "b", "e#ephemeral"][program.below(3)];
         let id = self.find(client).map_or([b'0'; 16], |at| self.clients[at].1);
         let id = String::from_utf8_lossy(&id).into_owned();
@@ -169,7 +150,7 @@ impl World {
         }
     }
 
-    fn admin(&mut self, program: &mut Program<'_>) {
+    fn admin(&mut self, program: &mut Reader<'_>) {
         let shard = program.below(self.node.shards().len());
         let topic = TopicName::new(["a", "b", "e#ephemeral"][program.below(3)]);
         let channel = ChannelName::new(["c", "d#ephemeral"][program.below(2)]);
