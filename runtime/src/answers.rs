@@ -63,8 +63,8 @@ impl Answers {
         Answer { pass: Some(pass), ..make().into() }
     }
 
-    /// Makes an answer that is short most of the time, on this thread, at once. One for which there is no
-    /// room is made a second time when it is its turn, so that nobody waits with it.
+    /// Makes an answer that is short most of the time, on this thread, at once. One for which there
+    /// is no room is made a second time when it is its turn, so that nobody waits with it.
     pub(crate) async fn make(&self, make: impl Fn() -> HttpReply) -> Answer {
         let reply = make();
         if self.has(reply.body.len()) {

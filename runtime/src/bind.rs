@@ -3,11 +3,11 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 use sansq_core::nsqd::http::OptionValue;
 use sansq_core::nsqd::statsd_prefix;
 
 use crate::listen::{Listener, Listens};
+use crate::options::{LookupdOptions, NsqdOptions, SHARDS_MAX};
 use crate::socket::Address;
 
 /// A server whose listeners are open and which does not run yet.

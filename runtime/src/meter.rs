@@ -60,7 +60,8 @@ impl Meter {
         self.visitors.store(count as u64, Ordering::Release);
     }
 
-    /// A connection to the HTTP API has to go, for a new one or for its answers' room. To be called by their thread only.
+    /// A connection to the HTTP API has to go, for a new one or for its answers' room. To be called
+    /// by their thread only.
     pub(crate) fn note_eviction(&self) {
         add(&self.evictions, 1);
     }

@@ -5,7 +5,6 @@ use core::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::options::NsqdOptions;
 use futures_lite::future::yield_now;
 use sansq_core::http::{HttpReply, Request};
 use sansq_core::log::Level;
@@ -22,6 +21,7 @@ use crate::http::Site;
 use crate::lanes::Lanes;
 use crate::log::{Program, UNWRITTEN};
 use crate::metrics::{self, NsqdPage};
+use crate::options::NsqdOptions;
 use crate::room::{Permit, Room};
 use crate::turnstile::{Pass, Turnstile};
 

@@ -5,7 +5,6 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::options::NsqdOptions;
 use sansq_core::log::Level;
 use sansq_core::nsqd::{Shard, ShardId};
 use sansq_core::protocol::frame::TOO_MANY_CONNECTIONS;
@@ -20,6 +19,7 @@ use crate::clock::Clock;
 use crate::lanes::{Arrival, Lanes};
 use crate::listen::Listener;
 use crate::log::Program;
+use crate::options::NsqdOptions;
 use crate::places::{Places, REFUSING_MAX, Refusals};
 use crate::runtime::{ServerRuntime, Socket, Task, Thread, writable};
 use crate::site::NsqdSite;

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::options::LookupdOptions;
 use bytes::BytesMut;
 use sansq_core::http::Request;
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
@@ -24,6 +23,7 @@ use crate::lanes::{Lanes, Mail};
 #[cfg(test)]
 use crate::listen::Listener;
 use crate::log::Program;
+use crate::options::LookupdOptions;
 use crate::places::Places;
 use crate::room::Permit;
 use crate::runtime::{ServerRuntime, Thread};

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::options::NsqdOptions;
 use async_channel::Sender;
 use bytes::BytesMut;
 use sansq_core::arena::CallId;
@@ -21,6 +20,7 @@ use crate::call;
 use crate::clock::Clock;
 use crate::lanes::{Arrival, Lanes, Mail};
 use crate::log::Program;
+use crate::options::NsqdOptions;
 use crate::places::Place;
 use crate::room::Permit;
 use crate::runtime::{Task, Thread};

@@ -11,7 +11,6 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use crate::options::{LookupdOptions, NsqdOptions};
 use bytes::BytesMut;
 use sansq_core::nsqd::{Config, Peer, ShardId};
 use sansq_core::storage::memory::MemoryFiles;
@@ -22,6 +21,7 @@ use super::handle::ServerHandle;
 use super::{Lookupd, Nsqd, life};
 use crate::lanes::Lanes;
 use crate::log::Program;
+use crate::options::{LookupdOptions, NsqdOptions};
 use crate::runtime::{self, Runtime, ServerRuntime, Task, Thread};
 use crate::socket::{ListenSocket, Stream};
 use crate::storage::{Desk, Engine, Inventory, Storage};

@@ -1,7 +1,7 @@
 //! The statistics: gathered from all shards, page by page.
 //!
-//! A page has at most [`PAGE_LEN`] topics, channels and clients of each shard, so that no turn takes
-//! long. It may end within a topic, and within a channel's clients.
+//! A page has at most [`PAGE_LEN`] topics, channels and clients of each shard, so that no turn
+//! takes long. It may end within a topic, and within a channel's clients.
 
 use alloc::boxed::Box;
 use alloc::string::String;
