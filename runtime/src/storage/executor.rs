@@ -6,18 +6,20 @@
 //! per file and up to [`HELPERS_MAX`] more at a time, and one of the folder for all. Between two of
 //! its own the thread looks into its mailbox, so that a queue that needs no fsync never waits for
 //! more than one of another's. Each request is looked at a bounded number of times, however many
-//! there are: 100,000 queues that are closed at once take as long each as a hundred.
+//! there are: 100,000 queues that are closed at once take as long each as a hundred, and less where
+//! the file system can be synced as a [whole](super::whole).
 
 use core::mem;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{fs, io, thread};
+use std::{io, thread};
 
 use sansq_core::storage::{
     Completion, Durability, Failure, File, Op, Owner, Request, RequestId, Store, Success,
 };
 
-use super::folder::{Aside, Folder};
+use super::folder::{Aside, DataHandle, Folder};
+use super::whole::{FileSystem, WHOLE_MAX, WholeSync};
 
 /// Where requests come from and completions go to.
 pub(super) trait Mailbox {
@@ -40,13 +42,27 @@ impl Asker {
     }
 }
 
+/// How large rounds are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rounds {
+    /// Files that are written aside, or synced, in one round: each is a descriptor.
+    pub(super) asides_max: usize,
+    /// Queues that wait, from which on a round is a large one.
+    pub(super) large_from: usize,
+}
+
 /// Carries out the requests of a shard.
 #[derive(Debug)]
 pub(super) struct Executor<M> {
     folder: Folder,
     mailbox: M,
-    /// Files that are written aside, or synced, in one round: each is a descriptor.
-    asides_max: usize,
+    rounds: Rounds,
+    /// Where the files of a large round can be synced at once.
+    file_system: Option<FileSystem>,
+    /// That of this round, or of the last one that had it.
+    whole: Arc<WholeSync>,
+    /// This round is so large.
+    is_large: bool,
     completions: Vec<Completion>,
     /// What waits for its fsync in this round.
     slow: Vec<(Asker, Slow)>,
@@ -72,7 +88,7 @@ enum Slow {
 #[derive(Debug)]
 enum Job {
     Replace(Aside),
-    Sync(Store, u64, Arc<fs::File>),
+    Sync(Store, u64, DataHandle),
 }
 
 /// What became of one.
@@ -83,20 +99,25 @@ enum Outcome {
 }
 
 impl Job {
-    fn carry_out(self) -> Outcome {
+    /// Does it, or what is left to do if the file `is_synced`.
+    fn carry_out(self, is_synced: bool) -> Outcome {
         match self {
-            Self::Replace(aside) => Outcome::Replaced(aside.put_in_place()),
-            Self::Sync(store, file, handle) => Outcome::Synced(store, file, handle.sync_data()),
+            Self::Replace(aside) => Outcome::Replaced(aside.put_in_place(is_synced)),
+            Self::Sync(store, file, _) if is_synced => Outcome::Synced(store, file, Ok(())),
+            Self::Sync(store, file, handle) => Outcome::Synced(store, file, handle.sync()),
         }
     }
 }
 
 impl<M: Mailbox> Executor<M> {
-    pub(super) fn new(folder: Folder, mailbox: M, asides_max: usize) -> Self {
+    pub(super) fn new(folder: Folder, mailbox: M, rounds: Rounds) -> Self {
         Self {
+            file_system: FileSystem::of(folder.path()),
             folder,
             mailbox,
-            asides_max,
+            rounds,
+            whole: Arc::default(),
+            is_large: false,
             completions: Vec::new(),
             slow: Vec::new(),
             named: Vec::new(),
@@ -150,7 +171,11 @@ impl<M: Mailbox> Executor<M> {
 
     /// Begins what is first in line, as much as goes into a round.
     fn fill_round(&mut self) {
-        while self.in_round.len() < self.asides_max
+        self.is_large = self.line.len() >= self.rounds.large_from
+            && self.file_system.is_some()
+            && !self.whole.is_under_way();
+        let most = if self.is_large { WHOLE_MAX } else { self.rounds.asides_max };
+        while self.in_round.len() < most
             && let Some(store) = self.line.pop_front()
         {
             let first = self.waiting.get_mut(&store).and_then(VecDeque::pop_front);
@@ -193,7 +218,10 @@ impl<M: Mailbox> Executor<M> {
             }
             Op::Replace { file, contents } => {
                 match self.folder.write_aside(&store, file, contents) {
-                    Ok(Some(aside)) => {
+                    Ok(Some(mut aside)) => {
+                        if self.is_large {
+                            aside.close();
+                        }
                         self.slow.push((asker, Slow::Replace(aside)));
                         return;
                     }
@@ -219,15 +247,21 @@ impl<M: Mailbox> Executor<M> {
     /// most of the time of one is waiting. `spare` is empty, and is left so.
     fn finish_slow(&mut self, spare: &mut Vec<Request>) {
         let (jobs, outcomes) = (Mutex::new(self.prepare()), Mutex::new(Vec::new()));
+        if let Some(file_system) = self.file_system.as_ref().filter(|_| self.is_large) {
+            self.whole = WholeSync::begin(file_system);
+        }
+        // One of an earlier round says nothing about this one.
+        let whole = if self.is_large { Arc::clone(&self.whole) } else { Arc::default() };
         let take = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let work = |(asker, job): (Asker, Job)| {
-            let outcome = (asker, job.carry_out());
+            let outcome = (asker, job.carry_out(whole.is_done()));
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         };
         let helpers = jobs.lock().map_or(0, |jobs| jobs.len().saturating_sub(1)).min(HELPERS_MAX);
         thread::scope(|scope| {
             for _ in 0..helpers {
                 let help = || {
+                    whole.wait();
                     while let Some(job) = take() {
                         work(job);
                     }
@@ -248,6 +282,7 @@ impl<M: Mailbox> Executor<M> {
                 let Some(job) = take() else { break };
                 work(job);
             }
+            whole.dismiss();
         });
         self.note_slow(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner));
         if !self.named.is_empty() {
@@ -266,7 +301,7 @@ impl<M: Mailbox> Executor<M> {
         for (asker, slow) in mem::take(&mut self.slow) {
             match slow {
                 Slow::Replace(aside) => jobs.push_back((asker, Job::Replace(aside))),
-                Slow::Sync(store, file) => match self.folder.handle(&store, file) {
+                Slow::Sync(store, file) => match self.folder.handle(&store, file, self.is_large) {
                     Ok(handle) => jobs.push_back((asker, Job::Sync(store, file, handle))),
                     Err(failure) => self.completions.push(asker.completion(Err(failure))),
                 },

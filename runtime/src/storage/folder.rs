@@ -40,18 +40,23 @@ pub(super) struct Aside {
     file: File,
     path: PathBuf,
     target: PathBuf,
-    handle: fs::File,
+    handle: Option<fs::File>,
     contents: Bytes,
 }
 
 impl Aside {
-    /// The second step of [`Op::Replace`]: synced and renamed. [`Folder::note_replaced`] is to be
-    /// told of what it returns.
-    pub(super) fn put_in_place(self) -> Result<(Store, File), Failure> {
+    /// Gives its descriptor back; it is opened again to be synced.
+    pub(super) fn close(&mut self) {
+        self.handle = None;
+    }
+
+    /// The second step of [`Op::Replace`]: synced, unless it is, and renamed.
+    /// [`Folder::note_replaced`] is to be told of what it returns.
+    pub(super) fn put_in_place(self, is_synced: bool) -> Result<(Store, File), Failure> {
         let Self { store, file, path, target, handle, contents } = self;
-        let synced = handle.sync_all().map_err(|error| failure("sync", &path, &error));
-        // Some systems rename no open file.
-        drop(handle);
+        let sync = || handle.map_or_else(|| fs::File::open(&path), Ok)?.sync_all();
+        let synced = if is_synced { Ok(()) } else { sync() };
+        let synced = synced.map_err(|error| failure("sync", &path, &error));
         let renamed = synced.and_then(|()| {
             fs::rename(&path, &target).map_err(|error| failure("rename", &path, &error))
         });
@@ -60,6 +65,23 @@ impl Aside {
             in_place::without_room(file, &target, &contents, failure)?;
         }
         Ok((store, file))
+    }
+}
+
+/// A data file that is to be synced.
+#[derive(Debug)]
+pub(super) enum DataHandle {
+    Open(Arc<fs::File>),
+    Closed(PathBuf),
+}
+
+impl DataHandle {
+    /// Waits until the disk has what was written to it.
+    pub(super) fn sync(self) -> io::Result<()> {
+        match self {
+            Self::Open(file) => file.sync_data(),
+            Self::Closed(path) => fs::File::open(path)?.sync_data(),
+        }
     }
 }
 
@@ -76,6 +98,11 @@ impl Folder {
             chance: RandomState::new(),
             names: 0,
         }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Carries out an operation that does not wait for the disk; those with an fsync are taken in
@@ -97,13 +124,13 @@ impl Folder {
             Op::RemoveAll => self.remove_all(store).map(|()| Success::Removed),
             Op::SetAside { file } => self.set_aside(store, file).map(|()| Success::Removed),
             Op::Sync { file } => {
-                let result = self.handle(store, file)?.sync_data();
+                let result = self.handle(store, file, false)?.sync();
                 self.note_synced(store, file, result)?;
                 self.sync_names().map(|()| Success::Stored(Durability::Synced))
             }
             Op::Replace { file, contents } => {
                 if let Some(aside) = self.write_aside(store, file, contents)? {
-                    aside.put_in_place()?;
+                    aside.put_in_place(false)?;
                     self.note_replaced(store, file);
                 }
                 self.sync_names().map(|()| Success::Stored(Durability::Synced))
@@ -140,10 +167,20 @@ impl Folder {
         self.data_file(store, number, Access::Read, "read", |file| file.read(offset, len))
     }
 
-    /// A data file that is to be synced, in whatever thread. What came of it goes to
-    /// [`note_synced`](Self::note_synced).
-    pub(super) fn handle(&mut self, store: &Store, number: u64) -> Result<Arc<fs::File>, Failure> {
-        self.data_file(store, number, Access::Read, "sync", |file| Ok(file.handle()))
+    /// A data file that is to be synced, in whatever thread; not opened if it `may_be_closed`. What
+    /// came of it goes to [`note_synced`](Self::note_synced).
+    pub(super) fn handle(
+        &mut self,
+        store: &Store,
+        number: u64,
+        may_be_closed: bool,
+    ) -> Result<DataHandle, Failure> {
+        let is_there = || self.listing.get(store).is_some_and(|files| files.data.contains(&number));
+        if may_be_closed && self.open.get(&(*store, number), false).is_none() && is_there() {
+            return Ok(DataHandle::Closed(self.path_of(store, File::Data(number))));
+        }
+        let open = |file: &mut OpenFile| Ok(DataHandle::Open(file.handle()));
+        self.data_file(store, number, Access::Read, "sync", open)
     }
 
     /// What was appended to a data file survives, or may not; if the file is new, its name does
@@ -262,7 +299,8 @@ impl Folder {
                     if tries == 0 {
                         self.reserve.fill();
                     }
-                    return Ok(Some(Aside { store: *store, file, path, target, handle, contents }));
+                    let (store, handle) = (*store, Some(handle));
+                    return Ok(Some(Aside { store, file, path, target, handle, contents }));
                 }
                 Err(refused) => refused,
             };

@@ -19,6 +19,7 @@ mod open_files;
 mod reserve;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,12 +33,13 @@ pub use self::data_path::{DataPath, DataPathError};
 pub use self::disk::Desk;
 pub(crate) use self::disk::{Disk, DiskThread};
 pub use self::engine::{Engine, Storage};
-use self::executor::Executor;
+use self::executor::{Executor, Rounds};
 use self::folder::Folder;
 pub use self::inventory::Inventory;
 use self::inventory::Queues;
 use self::listing::Listing;
 pub use self::metadata::MetadataError;
+use self::whole::WHOLE_FROM;
 
 /// A data path whose files are known.
 #[derive(Debug)]
@@ -123,7 +125,8 @@ pub struct FileEngine {
 impl Engine for FileEngine {
     fn run(self, desk: Desk) {
         let Self { folder, share, data_path } = self;
-        let mut executor = Executor::new(folder, desk, share);
+        let rounds = Rounds { asides_max: share, large_from: WHOLE_FROM };
+        let mut executor = Executor::new(folder, desk, rounds);
         let mut batch = Vec::new();
         while executor.mailbox().wait(&mut batch) {
             executor.run(&mut batch);
