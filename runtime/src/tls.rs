@@ -24,6 +24,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use sansq_core::upgrade::{ClientTls, ServerTls};
+use serde::{Deserialize, Serialize};
 
 use self::authorities::Authorities;
 use self::identity::{certificates, identity};
@@ -57,12 +58,14 @@ pub enum ClientAuth {
 }
 
 /// The oldest version that is spoken.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum MinVersion {
-    /// TLS 1.2.
+    /// TLS 1.2. Older versions are not to be had, so their names mean this one.
     #[default]
+    #[serde(rename = "tls1.2", alias = "tls1.1", alias = "tls1.0", alias = "ssl3.0")]
     Tls12,
     /// TLS 1.3.
+    #[serde(rename = "tls1.3")]
     Tls13,
 }
 

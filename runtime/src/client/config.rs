@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::host_name;
 use crate::tls::MinVersion;
 
+mod bounds;
 mod convert;
 mod error;
-mod table;
 mod text;
 
 pub use error::ConfigError;
@@ -53,54 +53,53 @@ pub use error::ConfigError;
 #[non_exhaustive]
 pub struct Config {
     /// How long connecting may take; at least 1 ms. By default 1 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub dial_timeout: Duration,
     /// How long a server may be silent; 100 ms to 5 min. By default 1 min.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub read_timeout: Duration,
     /// Accepted for the sake of programs that set it; 100 ms to 5 min. A write has no limit of its
     /// own here: a server that takes no bytes answers nothing either, for which there are
     /// `publish_timeout` and `read_timeout`. By default 1 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub write_timeout: Duration,
     /// The address that connections come from. A port may follow, which has to be 0.
-    #[serde(with = "text::address", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "text", skip_serializing_if = "Option::is_none")]
     pub local_addr: Option<IpAddr>,
     /// The longest time between two questions to nsqlookupds; 10 ms to 5 min. By default 1 min.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub lookupd_poll_interval: Duration,
     /// By what part of that a question may come sooner, at random; 0 to 1. By default 0.3.
     pub lookupd_poll_jitter: f64,
     /// How long an nsqlookupd may take to answer; at least 1 ms. By default 1 min.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub lookupd_poll_timeout: Duration,
     /// The longest delay of a requeue that names none; 0 to 1 h. By default 15 min.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub max_requeue_delay: Duration,
     /// The delay of a requeue that names none, times attempts; 0 to 1 h. By default 90 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub default_requeue_delay: Duration,
     /// How the wait of a backoff comes about: `exponential` or `full_jitter`.
-    #[serde(with = "text::word")]
     pub backoff_strategy: BackoffStrategy,
     /// The longest wait of a backoff; 0 to 1 h, 0: no backoff. By default 2 min.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub max_backoff_duration: Duration,
     /// The unit of that wait; 0 to 1 h. By default 1 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub backoff_multiplier: Duration,
     /// How often a message may be attempted; 0: any number of times. By default 5.
     pub max_attempts: u16,
     /// With more connections than `max_in_flight`, how long one without messages keeps others
     /// waiting; 1 s to 5 min. By default 10 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub low_rdy_idle_timeout: Duration,
     /// The same for one with messages; 1 s to 5 min. By default 30 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub low_rdy_timeout: Duration,
     /// How often shares of RDY follow the rates, with `rdy_shares` `rate`; 1 ms to 5 s. Everything
     /// else about RDY happens when it is due. By default 5 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub rdy_redistribute_interval: Duration,
     /// The client's name in servers' statistics; empty: `hostname` up to its first dot.
     pub client_id: String,
@@ -114,7 +113,7 @@ pub struct Config {
     pub topology_zone: String,
     /// How often servers show that they live; at least 1 ms, at most `read_timeout`. `None`,
     /// written as -1: never. By default 30 s.
-    #[serde(with = "text::duration_or_off")]
+    #[serde(with = "text")]
     pub heartbeat_interval: Option<Duration>,
     /// The percentage of messages to receive; 0 to 99, 0: all.
     pub sample_rate: u8,
@@ -137,7 +136,6 @@ pub struct Config {
     pub tls_key: Option<PathBuf>,
     /// The oldest version of TLS: `tls1.2` or `tls1.3`. Older ones are not to be had, so `ssl3.0`,
     /// `tls1.0` and `tls1.1` mean 1.2.
-    #[serde(with = "text::word")]
     pub tls_min_version: MinVersion,
     /// Whether connections are packed with Deflate. Not together with `snappy`.
     pub deflate: bool,
@@ -147,32 +145,32 @@ pub struct Config {
     pub snappy: bool,
     /// The size of servers' write buffers in bytes; `None`, written as -1: no buffer. By default
     /// 16384.
-    #[serde(with = "text::bytes_or_off")]
+    #[serde(with = "text")]
     pub output_buffer_size: Option<u32>,
     /// How long servers may hold messages back in it; `None`, written as -1: no limit but the size.
     /// By default 250 ms.
-    #[serde(with = "text::duration_or_off")]
+    #[serde(with = "text")]
     pub output_buffer_timeout: Option<Duration>,
     /// How many messages may be in flight on all connections together; 0: paused. By default 1.
     pub max_in_flight: u32,
     /// How long a message may be in flight; 0: as the server is set, which is 1 min by default.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub msg_timeout: Duration,
     /// The longest frame that is accepted and the longest message that is published, in bytes; 0:
     /// 16 MiB and 1 MiB. Servers have a limit of their own, `--max-msg-size`.
     pub max_msg_size: u32,
     /// What to authenticate with at servers that require it. Not written to files.
-    #[serde(with = "text::secret", skip_serializing)]
+    #[serde(deserialize_with = "text::secret", skip_serializing)]
     pub auth_secret: Option<Secret>,
     /// Whether nsqlookupds are sent the secret too; **true sends it**, the name is the reference's.
     /// By default true.
     pub skip_lookupd_authorization: bool,
 
     /// How long a publish may take from the call to the answer; at least 1 ms. By default 30 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub publish_timeout: Duration,
     /// How long closing a producer waits for publishes that are outstanding. By default 30 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub close_timeout: Duration,
     /// How many publishes may be outstanding; at least 1. By default 10000.
     pub max_outstanding: usize,
@@ -180,37 +178,34 @@ pub struct Config {
     pub max_outstanding_bytes: usize,
     /// When a publish that failed at one nsqd is tried at another: `never`, `not_stored` (if it is
     /// certain that it was not stored) or `always`. By default `not_stored`.
-    #[serde(with = "text::word")]
     pub retry: RetryPolicy,
     /// The longest batch in bytes, each message with 4 more; the servers' `--max-body-size`. By
     /// default 5 MiB.
     pub max_body_size: u32,
     /// How long a message waits for others of its topic, to be sent with them in one MPUB; 0 to 5
     /// ms, 0: every message is sent by itself. By default 0.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub linger: Duration,
     /// The longest delay of a publish; the servers' `--max-req-timeout`. By default 1 h.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub max_req_timeout: Duration,
     /// How long IDENTIFY, TLS, compression and AUTH together may take; at least 1 ms. By default 30
     /// s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub handshake_timeout: Duration,
     /// Whether messages are touched by themselves while they are worked on.
     pub auto_touch: bool,
     /// How `max_in_flight` is divided: `equal`, or half of it by `rate`, to those from whom more
     /// came lately. By default `equal`.
-    #[serde(with = "text::word")]
     pub rdy_shares: RdyShares,
     /// What is left alone in a backoff: all nsqds of the `consumer`, or the `connection` whose
     /// messages failed. By default `consumer`.
-    #[serde(with = "text::word")]
     pub backoff_scope: BackoffScope,
     /// The shortest wait before an nsqd is dialled again; at least 1 ms. By default 100 ms.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub redial_min: Duration,
     /// The longest wait before an nsqd is dialled again; at least `redial_min`. By default 30 s.
-    #[serde(with = "text::duration")]
+    #[serde(with = "text")]
     pub redial_max: Duration,
     /// The name or the IP address that servers' certificates have to have; empty: the host that is
     /// dialled.

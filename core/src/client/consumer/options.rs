@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::directory::{DirectoryOptions, VANISHED_AFTER};
 use super::super::options::{ConnectionOptions, InvalidOption};
 
@@ -71,7 +73,8 @@ pub struct ConsumerOptions {
 }
 
 /// How the wait of a backoff level comes about.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BackoffStrategy {
     /// It is `backoff_multiplier` times 2 to the level.
     #[default]
@@ -81,7 +84,8 @@ pub enum BackoffStrategy {
 }
 
 /// What is left alone in a backoff.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BackoffScope {
     /// All nsqds: whatever makes handlers fail is here, or behind all of them.
     #[default]
@@ -91,7 +95,8 @@ pub enum BackoffScope {
 }
 
 /// Who gets how much of `max_in_flight` where there is enough for all.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RdyShares {
     /// All connections the same.
     #[default]

@@ -35,6 +35,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use super::actions::{
     CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
@@ -61,7 +62,8 @@ pub use slots::OUTSTANDING_MAX;
 use slots::{Place, Slots};
 
 /// When a publish that failed at one nsqd is tried at another, or there again, until its deadline.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RetryPolicy {
     /// Never: the first outcome is the caller's.
     Never,

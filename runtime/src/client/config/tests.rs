@@ -144,10 +144,13 @@ fn files_are_read_as_text_is() {
     for (json, what) in [
         (r#"{"max_in_fligth": 1}"#, "unknown field `max_in_fligth`"),
         (r#"{"dial_timeout": "1"#, "EOF"),
-        (r#"{"dial_timeout": "1x"}"#, "\"1x\" is not a duration like 1m30s, or whole milliseconds"),
-        (r#"{"dial_timeout": -1}"#, "\"-1\" is not a duration"),
+        (
+            r#"{"dial_timeout": "1x"}"#,
+            "\"1x\", expected a duration like 1m30s, or whole milliseconds",
+        ),
+        (r#"{"dial_timeout": -1}"#, "`-1`, expected a duration"),
         (r#"{"dial_timeout": true}"#, "expected a duration like 1m30s"),
-        (r#"{"retry": "x"}"#, "\"x\" is not one of never, not_stored, always"),
+        (r#"{"retry": "x"}"#, "`x`, expected one of `never`, `not_stored`, `always`"),
         (r#"{"sample_rate": -1}"#, "invalid value"),
         (r#"{"tls_config": {}}"#, "unknown field `tls_config`"),
     ] {
@@ -334,5 +337,27 @@ fn the_guide_knows_all_options() {
             "hostname" | "user_agent" => assert!(listed.contains_key(name), "{name}"),
             _ => assert_eq!(listed.get(name), Some(default), "{name}"),
         }
+    }
+}
+
+/// What is said to be right, for every sort of option.
+#[test]
+fn errors_say_what_would_be_right() {
+    for (name, value, expected) in [
+        ("dial_timeout", "x", "a duration of at least 1ms"),
+        ("read_timeout", "x", "a duration from 100ms to 5m0s"),
+        ("msg_timeout", "x", "a duration like 1m30s, or whole milliseconds"),
+        ("heartbeat_interval", "0", "a duration of at least 1ms, or -1"),
+        ("local_addr", "x", "an IP address, with port 0 or without a port"),
+        ("lookupd_poll_jitter", "x", "a number from 0 to 1"),
+        ("max_attempts", "x", "a whole number from 0 to 65535"),
+        ("sample_rate", "100", "a whole number from 0 to 99"),
+        ("output_buffer_size", "x", "a number of bytes, or -1"),
+        ("tls_v1", "x", "true or false"),
+        ("retry", "x", "one of never, not_stored, always"),
+        ("tls_min_version", "x", "one of ssl3.0, tls1.0, tls1.1, tls1.2, tls1.3"),
+    ] {
+        let error = plain().set(name, value).unwrap_err();
+        assert_eq!(error.to_string(), format!("{name}: {value:?} is not {expected}"));
     }
 }

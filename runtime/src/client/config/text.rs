@@ -1,238 +1,256 @@
-//! Values as they are written: in files by serde, and on command lines.
+//! Settings as texts: those that files have in a form of their own, and all of them on command
+//! lines.
 
-use core::fmt;
+use core::fmt::{self, Display};
+use core::iter;
+use core::marker::PhantomData;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use sansq_core::client::{BackoffScope, BackoffStrategy, RdyShares, RetryPolicy, Secret};
+use sansq_core::client::Secret;
 use sansq_core::duration::{go_duration, parse_go_duration};
-use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::de::value::MapDeserializer;
+use serde::de::{Error, Expected, IntoDeserializer, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serializer, forward_to_deserialize_any};
 
-use crate::tls::MinVersion;
+/// What files have as a text or as a whole number.
+pub(super) trait Written: Sized {
+    const EXPECTED: &'static str;
 
-/// A value that is one of a few words.
-pub(super) trait Word: Copy + PartialEq + 'static {
-    /// The words. Of several for one value the first is written.
-    const WORDS: &'static [(&'static str, Self)];
-
-    fn read(text: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
-    }
-
-    fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| *word)
-    }
-
-    /// What would be right.
-    fn expected() -> String {
-        let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| *word).collect();
-        format!("one of {}", words.join(", "))
-    }
+    fn read(text: &str) -> Option<Self>;
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
 }
 
-impl Word for BackoffStrategy {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("exponential", Self::Exponential), ("full_jitter", Self::FullJitter)];
+pub(super) fn serialize<T: Written, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value.write(serializer)
 }
 
-impl Word for BackoffScope {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("consumer", Self::Consumer), ("connection", Self::Connection)];
+pub(super) fn deserialize<'de, T: Written, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    deserializer.deserialize_any(WrittenVisitor(PhantomData))
 }
 
-impl Word for RdyShares {
-    const WORDS: &'static [(&'static str, Self)] = &[("equal", Self::Equal), ("rate", Self::Rate)];
+/// A secret; an empty one is none.
+pub(super) fn secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Secret>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then(|| Secret::new(text)))
 }
 
-impl Word for RetryPolicy {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("never", Self::Never), ("not_stored", Self::NotStored), ("always", Self::Always)];
-}
+struct WrittenVisitor<T>(PhantomData<T>);
 
-impl Word for MinVersion {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("tls1.2", Self::Tls12),
-        ("tls1.3", Self::Tls13),
-        ("tls1.1", Self::Tls12),
-        ("tls1.0", Self::Tls12),
-        ("ssl3.0", Self::Tls12),
-    ];
-}
-
-/// A duration in Go's form, or in whole milliseconds.
-pub(super) fn read_duration(text: &str) -> Option<Duration> {
-    if let Ok(millis) = text.parse() {
-        return Some(Duration::from_millis(millis));
-    }
-    parse_go_duration(text).ok()
-}
-
-/// The same, or what go-nsq takes for "off".
-pub(super) fn read_duration_or_off(text: &str) -> Option<Option<Duration>> {
-    match text {
-        "-1" | "-1ms" => Some(None),
-        _ => read_duration(text).map(Some),
-    }
-}
-
-pub(super) fn read_bytes_or_off(text: &str) -> Option<Option<u32>> {
-    if text == "-1" { Some(None) } else { text.parse().ok().map(Some) }
-}
-
-/// As Go reads them.
-pub(super) fn read_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// An IP address, with a port that leaves the choice to the system, or without.
-pub(super) fn read_address(text: &str) -> Option<Option<IpAddr>> {
-    if text.is_empty() {
-        return Some(None);
-    }
-    let with_port = || text.parse::<SocketAddr>().ok().filter(|address| address.port() == 0);
-    text.parse().ok().or_else(|| with_port().map(|address| address.ip())).map(Some)
-}
-
-/// An empty one is none.
-pub(super) fn read_secret(text: &str) -> Option<Secret> {
-    (!text.is_empty()).then(|| Secret::new(text))
-}
-
-pub(super) const DURATION: &str = "a duration like 1m30s, or whole milliseconds";
-pub(super) const ADDRESS: &str = "an IP address, with port 0 or without a port";
-
-/// Takes a text or a whole number, which `read` gets as text.
-struct Written<T> {
-    read: fn(&str) -> Option<T>,
-    expected: &'static str,
-}
-
-impl<T> Visitor<'_> for Written<T> {
+impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
+        f.write_str(T::EXPECTED)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        let invalid = || E::custom(format_args!("{text:?} is not {}", self.expected));
-        (self.read)(text).ok_or_else(invalid)
+        T::read(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
+        T::read(&number.to_string())
+            .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
+        T::read(&number.to_string())
+            .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
     }
 }
 
-pub(super) mod duration {
-    use super::*;
+/// In Go's form, or in whole milliseconds.
+impl Written for Duration {
+    const EXPECTED: &'static str = "a duration like 1m30s, or whole milliseconds";
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        value: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&go_duration(*value))
+    fn read(text: &str) -> Option<Self> {
+        let millis = text.parse().ok().map(Self::from_millis);
+        millis.or_else(|| parse_go_duration(text).ok())
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        deserializer.deserialize_any(Written { read: read_duration, expected: DURATION })
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&go_duration(*self))
     }
 }
 
-pub(super) mod duration_or_off {
-    use super::*;
+/// With what go-nsq takes for "off".
+impl Written for Option<Duration> {
+    const EXPECTED: &'static str = Duration::EXPECTED;
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        value: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => serializer.collect_str(&go_duration(*value)),
+    fn read(text: &str) -> Option<Self> {
+        if matches!(text, "-1" | "-1ms") { Some(None) } else { Duration::read(text).map(Some) }
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Some(value) => value.write(serializer),
             None => serializer.serialize_i64(-1),
         }
     }
+}
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        deserializer.deserialize_any(Written { read: read_duration_or_off, expected: DURATION })
+/// A size, or -1 for "off".
+impl Written for Option<u32> {
+    const EXPECTED: &'static str = "a number of bytes, or -1";
+
+    fn read(text: &str) -> Option<Self> {
+        if text == "-1" { Some(None) } else { text.parse().ok().map(Some) }
+    }
+
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(self.map_or(-1, i64::from))
     }
 }
 
-pub(super) mod bytes_or_off {
-    use super::*;
+/// With a port that leaves the choice to the system, or without; empty for none.
+impl Written for Option<IpAddr> {
+    const EXPECTED: &'static str = "an IP address, with port 0 or without a port";
 
-    pub(in super::super) fn serialize<S: Serializer>(
-        value: &Option<u32>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(value.map_or(-1, i64::from))
+    fn read(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let with_port = || text.parse::<SocketAddr>().ok().filter(|address| address.port() == 0);
+        text.parse().ok().or_else(|| with_port().map(|address| address.ip())).map(Some)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<u32>, D::Error> {
-        let expected = "a number of bytes, or -1";
-        deserializer.deserialize_any(Written { read: read_bytes_or_off, expected })
-    }
-}
-
-pub(super) mod address {
-    use super::*;
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        value: &Option<IpAddr>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match value {
-            Some(value) => serializer.collect_str(value),
+    fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Some(ip) => serializer.collect_str(ip),
             None => serializer.serialize_str(""),
         }
     }
+}
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<IpAddr>, D::Error> {
-        deserializer.deserialize_any(Written { read: read_address, expected: ADDRESS })
+/// Reads a `T` that has one field from `text` and all others by default.
+///
+/// # Errors
+/// What would be right, to be read behind "is not".
+pub(super) fn read<T: for<'de> Deserialize<'de>>(field: &str, text: &str) -> Result<T, String> {
+    T::deserialize(MapDeserializer::new(iter::once((field, Text(text))))).map_err(|refused| {
+        match refused {
+            Refused::Field(_) => String::new(),
+            Refused::Value(expected) => expected,
+        }
+    })
+}
+
+/// The names of the fields of `T`: those that serde proposes in place of one that is none.
+pub(super) fn fields<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+    match T::deserialize(MapDeserializer::new(iter::once(("", Text(""))))) {
+        Err(Refused::Field(names)) => names,
+        Err(Refused::Value(_)) | Ok(_) => &[],
     }
 }
 
-pub(super) mod word {
-    use super::*;
+/// A text that may stand for any type of value.
+#[derive(Clone, Copy)]
+struct Text<'a>(&'a str);
 
-    pub(in super::super) fn serialize<S: Serializer, W: Word>(
-        value: &W,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(value.word())
+macro_rules! numbers {
+    ($($kind:ty: $deserialize:ident, $visit:ident;)*) => {
+        $(fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+            let expected = || format!("a whole number from {} to {}", <$kind>::MIN, <$kind>::MAX);
+            visitor.$visit(self.0.parse().map_err(|_| Refused::Value(expected()))?)
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Text<'_> {
+    type Error = Refused;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        visitor.visit_str(self.0)
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>, W: Word>(
-        deserializer: D,
-    ) -> Result<W, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let invalid = || D::Error::custom(format_args!("{text:?} is not {}", W::expected()));
-        W::read(&text).ok_or_else(invalid)
+    /// As Go reads them.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        match self.0 {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => visitor.visit_bool(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => visitor.visit_bool(false),
+            _ => Err(Refused::Value("true or false".into())),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        if self.0.is_empty() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refused> {
+        visitor.visit_enum(self.0.into_deserializer())
+    }
+
+    numbers! {
+        u8: deserialize_u8, visit_u8;
+        u16: deserialize_u16, visit_u16;
+        u32: deserialize_u32, visit_u32;
+        u64: deserialize_u64, visit_u64;
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        visitor.visit_f64(self.0.parse().map_err(|_| Refused::Value("a number".into()))?)
+    }
+
+    forward_to_deserialize_any! {
+        i8 i16 i32 i64 f32 char str string bytes byte_buf unit unit_struct newtype_struct seq tuple
+        tuple_struct map struct identifier ignored_any
     }
 }
 
-pub(super) mod secret {
-    use super::*;
+impl<'de> IntoDeserializer<'de, Refused> for Text<'_> {
+    type Deserializer = Self;
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Secret>, D::Error> {
-        String::deserialize(deserializer).map(|text| read_secret(&text))
+    fn into_deserializer(self) -> Self {
+        self
     }
 }
+
+/// Why a text can't be read.
+#[derive(Debug)]
+enum Refused {
+    /// There are only these fields.
+    Field(&'static [&'static str]),
+    /// This would be right.
+    Value(String),
+}
+
+impl Error for Refused {
+    fn custom<T: Display>(message: T) -> Self {
+        Self::Value(message.to_string())
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::Value(expected.to_string())
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::Value(format!("one of {}", expected.join(", ")))
+    }
+
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        Self::Field(expected)
+    }
+}
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(names) => write!(f, "not one of {}", names.join(", ")),
+            Self::Value(expected) => write!(f, "not {expected}"),
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
