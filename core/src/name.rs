@@ -4,6 +4,8 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::ops::Deref;
 
+use serde::{Serialize, Serializer};
+
 /// The longest name in bytes, the `#ephemeral` suffix included.
 pub const NAME_LEN_MAX: usize = 64;
 
@@ -109,6 +111,12 @@ macro_rules! name_type {
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 self.as_str()
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self)
             }
         }
 

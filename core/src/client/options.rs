@@ -2,12 +2,12 @@
 //! 4).
 
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use crate::protocol::encode;
+use serde::Serialize;
+
 use crate::protocol::json;
 use crate::secret::Secret;
 #[cfg(feature = "upgrade")]
@@ -139,27 +139,47 @@ impl ConnectionOptions {
         let short = self.hostname.split('.').next().unwrap_or_default();
         let client_id = if self.client_id.is_empty() { short } else { &self.client_id };
         let asked = self.asked();
-        let mut body = Body(String::with_capacity(512));
-        body.text("client_id", client_id);
-        body.boolean("deflate", asked.deflate.is_some());
-        body.integer("deflate_level", i64::from(asked.deflate.unwrap_or(DEFLATE_LEVEL)));
-        body.boolean("feature_negotiation", true);
-        body.integer("heartbeat_interval", millis_or_off(self.heartbeat_interval));
-        body.text("hostname", &self.hostname);
-        body.text("long_id", &self.hostname);
-        body.integer("msg_timeout", self.msg_timeout.map_or(0, millis));
-        body.integer("output_buffer_size", self.output_buffer_size.map_or(OFF, i64::from));
-        body.integer("output_buffer_timeout", millis_or_off(self.output_buffer_timeout));
-        body.integer("sample_rate", i64::from(self.sample_rate));
-        body.text("short_id", client_id);
-        body.boolean("snappy", asked.snappy);
-        body.boolean("tls_v1", asked.tls);
-        body.text("topology_region", &self.topology_region);
-        body.text("topology_zone", &self.topology_zone);
-        body.text("user_agent", &self.user_agent);
-        body.0.push('}');
-        body.0
+        json::encode(&IdentifyBody {
+            client_id,
+            deflate: asked.deflate.is_some(),
+            deflate_level: asked.deflate.unwrap_or(DEFLATE_LEVEL),
+            feature_negotiation: true,
+            heartbeat_interval: millis_or_off(self.heartbeat_interval),
+            hostname: &self.hostname,
+            long_id: &self.hostname,
+            msg_timeout: self.msg_timeout.map_or(0, millis),
+            output_buffer_size: self.output_buffer_size.map_or(OFF, i64::from),
+            output_buffer_timeout: millis_or_off(self.output_buffer_timeout),
+            sample_rate: self.sample_rate,
+            short_id: client_id,
+            snappy: asked.snappy,
+            tls_v1: asked.tls,
+            topology_region: &self.topology_region,
+            topology_zone: &self.topology_zone,
+            user_agent: &self.user_agent,
+        })
     }
+}
+
+#[derive(Serialize)]
+struct IdentifyBody<'a> {
+    client_id: &'a str,
+    deflate: bool,
+    deflate_level: u8,
+    feature_negotiation: bool,
+    heartbeat_interval: i64,
+    hostname: &'a str,
+    long_id: &'a str,
+    msg_timeout: i64,
+    output_buffer_size: i64,
+    output_buffer_timeout: i64,
+    sample_rate: u8,
+    short_id: &'a str,
+    snappy: bool,
+    tls_v1: bool,
+    topology_region: &'a str,
+    topology_zone: &'a str,
+    user_agent: &'a str,
 }
 
 /// What a connection asks to speak through (clients.md section 1.5). The order is TLS, then Snappy
@@ -197,37 +217,6 @@ pub(super) struct Asked {
     pub(super) snappy: bool,
     pub(super) deflate: Option<u8>,
     pub(super) required: bool,
-}
-
-/// A JSON object that is written member by member.
-struct Body(String);
-
-impl Body {
-    fn key(&mut self, key: &str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        json::push_string(&mut self.0, key);
-        self.0.push(':');
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.key(key);
-        json::push_string(&mut self.0, value);
-    }
-
-    fn boolean(&mut self, key: &str, value: bool) {
-        self.key(key);
-        self.0.push_str(if value { "true" } else { "false" });
-    }
-
-    fn integer(&mut self, key: &str, value: i64) {
-        self.key(key);
-        if value < 0 {
-            self.0.push('-');
-        }
-        let mut digits = Vec::new();
-        encode::decimal(value.unsigned_abs(), &mut digits);
-        self.0.extend(digits.into_iter().map(char::from));
-    }
 }
 
 fn millis_or_off(interval: Option<Duration>) -> i64 {

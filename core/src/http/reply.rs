@@ -1,13 +1,13 @@
 //! Replies of the HTTP interfaces, and the access log's line.
 
 use alloc::borrow::Cow;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::duration::go_duration;
 use crate::log::OneLine;
@@ -49,11 +49,11 @@ impl HttpReply {
 
     /// An error: `status` with the body `{"message":"<message>"}`.
     pub fn message(status: u16, message: &str) -> Self {
-        let mut body = String::with_capacity(message.len() + 14);
-        body.push_str("{\"message\":");
-        json::push_string(&mut body, message);
-        body.push('}');
-        Self { status, ..Self::json(body) }
+        #[derive(Serialize)]
+        struct Refusal<'a> {
+            message: &'a str,
+        }
+        Self { status, ..Self::json(json::encode(&Refusal { message })) }
     }
 
     /// A plain answer: status and text without NSQ's header, as `/ping` gives it.

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::publish::{Batch, NotPublished, TooMany};
 use super::stats::{ServerStats, StatsFilter};
 use crate::name::{ChannelName, TopicName};
@@ -123,7 +125,7 @@ impl fmt::Display for AdminError {
 impl core::error::Error for AdminError {}
 
 /// Who the broker is (http-and-ops.md section 2.7).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Info {
     /// NSQ's version.
     pub version: &'static str,
@@ -138,10 +140,12 @@ pub struct Info {
     /// Seconds since the Unix epoch.
     pub start_time: i64,
     /// The upper bound of a client's heartbeat interval.
+    #[serde(serialize_with = "nanos")]
     pub max_heartbeat_interval: Duration,
     /// The upper bound of a client's output buffer in bytes.
     pub max_output_buffer_size: usize,
     /// The upper bound of a client's output buffer timeout.
+    #[serde(serialize_with = "nanos")]
     pub max_output_buffer_timeout: Duration,
     /// The upper bound of a client's deflate level.
     pub max_deflate_level: u8,
@@ -149,4 +153,8 @@ pub struct Info {
     pub topology_zone: String,
     /// The topology region, empty if unset.
     pub topology_region: String,
+}
+
+fn nanos<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u128(time.as_nanos())
 }

@@ -18,6 +18,7 @@ use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::admin::{AdminError, AdminReply, AdminRequest, ChannelOp, Info, TopicOp};
 use super::config::{Config, TlsRequired};
@@ -28,10 +29,10 @@ use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
 use crate::input::READ_LEN_MAX;
 use crate::log::OneLine;
 use crate::name::{ChannelName, TopicName};
+use crate::protocol::json;
 use crate::time::Now;
 use crate::version::SANSQ_VERSION;
 
-mod json;
 mod mpub;
 mod options;
 mod stats_json;
@@ -222,7 +223,10 @@ pub fn reply(reply: AdminReply, form: &ReplyForm, context: &Context) -> HttpRepl
             let status = if result.is_ok() { 200 } else { 500 };
             HttpReply::plain(status, health(result.err().as_deref()))
         }
-        AdminReply::Info(info) => HttpReply::json(info_json(&info)),
+        AdminReply::Info(info) => {
+            let sansq_version = SANSQ_VERSION;
+            HttpReply::json(json::encode(&FullInfo { info: *info, sansq_version }))
+        }
         AdminReply::Stats(stats) => {
             let form = if let Form::Stats(form) = form.0 { form } else { StatsForm::default() };
             let stats = form.select(*stats);
@@ -402,28 +406,16 @@ fn health(failure: Option<&str>) -> String {
 }
 
 /// `/info` (section 2.7), with sansq's own version as last member.
-fn info_json(info: &Info) -> String {
-    let mut body = String::new();
-    json::push_object(&mut body, |members| {
-        members.text("version", info.version);
-        members.text("broadcast_address", &info.broadcast_address);
-        members.text("hostname", &info.hostname);
-        members.value("http_port", info.http_port);
-        members.value("tcp_port", info.tcp_port);
-        members.value("start_time", info.start_time);
-        members.value("max_heartbeat_interval", info.max_heartbeat_interval.as_nanos());
-        members.value("max_output_buffer_size", info.max_output_buffer_size);
-        members.value("max_output_buffer_timeout", info.max_output_buffer_timeout.as_nanos());
-        members.value("max_deflate_level", info.max_deflate_level);
-        members.text("topology_zone", &info.topology_zone);
-        members.text("topology_region", &info.topology_region);
-        members.text("sansq_version", SANSQ_VERSION);
-    });
-    body
+#[derive(Serialize)]
+struct FullInfo {
+    #[serde(flatten)]
+    info: Info,
+    sansq_version: &'static str,
 }
 
 impl StatsForm {
-    /// Drops what a name that is none can't match; the shards were asked without it.
+    /// Drops what a name that is none can't match, since the shards were asked without it, and what
+    /// of a client is not shown.
     fn select(&self, mut stats: ServerStats) -> ServerStats {
         if self.no_topic {
             stats.topic_known = false;
@@ -434,16 +426,30 @@ impl StatsForm {
         if !stats.topic_known {
             stats.producers.clear();
         }
+        let channels = stats.topics.iter_mut().flat_map(|topic| &mut topic.channels);
+        let consumers = channels.flat_map(|channel| channel.clients.iter_mut().flatten());
+        consumers.chain(&mut stats.producers).for_each(|client| self.select_pub_count(client));
         stats
     }
 
-    /// The one count of a client's publishes that is shown: of the topic that was asked for, else
-    /// of the topic to which it published most, where the reference picks an arbitrary one.
-    fn pub_count<'a>(&self, client: &'a ClientStats) -> Option<&'a (TopicName, u64)> {
-        match self.topic {
-            Some(topic) => client.pub_counts.iter().find(|(name, _)| *name == topic),
+    /// Keeps one count of a client's publishes: of the topic that was asked for, else of the topic
+    /// to which it published most, where the reference picks an arbitrary one.
+    fn select_pub_count(&self, client: &mut ClientStats) {
+        let counts = &mut client.pub_counts;
+        let shown = match self.topic {
+            Some(topic) => counts.iter().position(|(name, _)| *name == topic),
             // Of equal counts the first topic's, whose name comes first.
-            None => client.pub_counts.iter().rev().max_by_key(|(_, count)| *count),
+            None => {
+                let most = counts.iter().enumerate().rev().max_by_key(|(_, (_, count))| *count);
+                most.map(|(at, _)| at)
+            }
+        };
+        match shown {
+            Some(at) => {
+                counts.swap(0, at);
+                counts.truncate(1);
+            }
+            None => counts.clear(),
         }
     }
 }

@@ -14,6 +14,9 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::{Serialize, Serializer};
+
+use crate::protocol::json;
 use crate::time::{Instant, Now, UnixNanos};
 
 /// The samples of one channel.
@@ -38,15 +41,32 @@ pub(super) struct Histogram {
 
 /// What is shown of a channel or topic. Without samples the values are 0; without percentiles asked
 /// for, and for a topic without channels, there are none.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LatencyStats {
     /// How many samples there are.
     pub count: u64,
     /// Percentiles, each in (0, 1] and in the operator's order, and their values in nanoseconds.
+    #[serde(serialize_with = "list")]
     pub percentiles: Vec<(f64, u64)>,
     /// All samples since the channel was made, of whatever window; `None` for a topic, and where
     /// nothing is measured.
+    #[serde(skip)]
     pub totals: Option<LatencyTotals>,
+}
+
+/// The percentiles as the statistics list them; `null` if none were asked for.
+fn list<S: Serializer>(percentiles: &[(f64, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Percentile {
+        #[serde(serialize_with = "json::number")]
+        quantile: f64,
+        value: u64,
+    }
+    if percentiles.is_empty() {
+        return serializer.serialize_none();
+    }
+    serializer
+        .collect_seq(percentiles.iter().map(|&(quantile, value)| Percentile { quantile, value }))
 }
 
 /// All samples since the channel was made, by their size. These only grow, and so can be added up

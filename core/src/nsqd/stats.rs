@@ -1,8 +1,11 @@
 //! Snapshots of what there is and what it did (http-and-ops.md section 2.8).
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::ops::Not;
+
+use serde::{Serialize, Serializer};
 
 use super::ids::{Peer, ShardId};
 use super::latency::{Histogram, LatencyStats};
@@ -114,9 +117,10 @@ impl Parts {
 }
 
 /// A topic.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TopicStats {
     /// Its name.
+    #[serde(rename = "topic_name")]
     pub name: TopicName,
     /// Its channels that match, by name.
     pub channels: Vec<ChannelStats>,
@@ -131,6 +135,7 @@ pub struct TopicStats {
     /// Whether it hands nothing to its channels.
     pub paused: bool,
     /// The latencies of all its channels, also of those that do not match.
+    #[serde(rename = "e2e_processing_latency")]
     pub latency: LatencyStats,
 }
 
@@ -151,9 +156,10 @@ impl TopicStats {
 }
 
 /// A channel.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChannelStats {
     /// Its name.
+    #[serde(rename = "channel_name")]
     pub name: ChannelName,
     /// Messages that wait for a consumer; neither those in flight nor deferred ones.
     pub depth: u64,
@@ -166,10 +172,13 @@ pub struct ChannelStats {
     /// Messages received from the topic since the channel was made.
     pub message_count: u64,
     /// Messages handed to consumers of this nsqd's zone, each delivery counted.
+    #[serde(skip_serializing_if = "is_zero")]
     pub zone_local_msg_count: u64,
     /// Messages handed to consumers of its region that are not of its zone.
+    #[serde(skip_serializing_if = "is_zero")]
     pub region_local_msg_count: u64,
     /// Messages handed to other consumers; to all of them, unless consumption is topology-aware.
+    #[serde(skip_serializing_if = "is_zero")]
     pub global_msg_count: u64,
     /// REQ commands.
     pub requeue_count: u64,
@@ -178,15 +187,18 @@ pub struct ChannelStats {
     /// Subscribed connections.
     pub client_count: u64,
     /// Those of them with RDY 0.
+    #[serde(skip)]
     pub idle_client_count: u64,
     /// Those of them that would take a message now: less in flight than RDY, and not behind with
     /// reading.
+    #[serde(skip)]
     pub ready_client_count: u64,
     /// The subscribed connections, if wanted.
     pub clients: Option<Vec<ClientStats>>,
     /// Whether it delivers nothing.
     pub paused: bool,
     /// How long messages take from publishing to FIN.
+    #[serde(rename = "e2e_processing_latency")]
     pub latency: LatencyStats,
 }
 
@@ -198,15 +210,14 @@ impl ChannelStats {
 }
 
 /// A connection.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClientStats {
     /// From IDENTIFY, else the peer's IP.
     pub client_id: String,
     /// From IDENTIFY, else the peer's IP.
     pub hostname: String,
-    /// From IDENTIFY.
-    pub user_agent: String,
     /// Where it comes from.
+    #[serde(flatten, serialize_with = "with_version")]
     pub peer: Peer,
     /// 0 init, 3 subscribed, 4 closing.
     pub state: u8,
@@ -224,24 +235,70 @@ pub struct ClientStats {
     pub connect_ts: i64,
     /// Percent; 0 for all messages.
     pub sample_rate: u8,
-    /// From IDENTIFY.
-    pub topology_zone: String,
-    /// From IDENTIFY.
-    pub topology_region: String,
-    /// Whether it has authorized.
-    pub authed: bool,
-    /// What the auth server calls it; empty if it does not say.
-    pub auth_identity: String,
-    /// Where the auth server has more about it; empty if it does not say.
-    pub auth_identity_url: String,
-    /// What it published, by topic.
-    pub pub_counts: Vec<(TopicName, u64)>,
     /// Whether it has negotiated Deflate.
     pub deflate: bool,
     /// Whether it has negotiated Snappy.
     pub snappy: bool,
+    /// From IDENTIFY.
+    pub user_agent: String,
+    // The reference leaves these three out if they are false or empty.
+    /// Whether it has authorized.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub authed: bool,
+    /// What the auth server calls it; empty if it does not say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub auth_identity: String,
+    /// Where the auth server has more about it; empty if it does not say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub auth_identity_url: String,
+    /// From IDENTIFY.
+    pub topology_zone: String,
+    /// From IDENTIFY.
+    pub topology_region: String,
+    /// What it published, by topic.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_topic")]
+    pub pub_counts: Vec<(TopicName, u64)>,
     /// What TLS agreed on, if it has TLS.
+    #[serde(flatten, serialize_with = "tls")]
     pub tls: Option<TlsInfo>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Where a connection comes from, behind the version of its protocol.
+fn with_version<S: Serializer>(peer: &Peer, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map([("version", "V2"), ("remote_address", &peer.to_string())])
+}
+
+fn by_topic<S: Serializer>(counts: &[(TopicName, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct PubCount {
+        topic: TopicName,
+        count: u64,
+    }
+    serializer.collect_seq(counts.iter().map(|&(topic, count)| PubCount { topic, count }))
+}
+
+fn tls<S: Serializer>(tls: &Option<TlsInfo>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        tls: bool,
+        tls_cipher_suite: String,
+        tls_version: &'static str,
+        tls_negotiated_protocol: &'a str,
+        tls_negotiated_protocol_is_mutual: bool,
+    }
+    let info = tls.as_ref();
+    let shown = Shown {
+        tls: tls.is_some(),
+        tls_cipher_suite: info.map(TlsInfo::cipher_suite_name).unwrap_or_default(),
+        tls_version: info.map_or("", |info| info.version),
+        tls_negotiated_protocol: info.map_or("", |info| &info.protocol),
+        tls_negotiated_protocol_is_mutual: tls.is_some(),
+    };
+    shown.serialize(serializer)
 }
 
 /// What the two ends of a TLS connection agreed on, and who the peer is.
@@ -360,5 +417,11 @@ impl Memory {
             ("next_gc_bytes", 0),
             ("gc_total_runs", 0),
         ]
+    }
+}
+
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.figures())
     }
 }

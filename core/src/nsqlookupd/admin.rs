@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
+use serde::{Serialize, Serializer};
+
 use super::registrations::{Producer, Topic, is_same_nsqd, sort};
 use super::{Actions, Event, Lookupd};
 use crate::arena::ConnId;
@@ -166,7 +168,7 @@ impl Lookupd {
 }
 
 /// Where a topic is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Lookup<'a> {
     /// Its channels, sorted.
     pub channels: BTreeSet<ChannelName>,
@@ -184,12 +186,29 @@ pub struct ProducerInfo<'a> {
 }
 
 /// An nsqd with its topics.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Node<'a> {
     /// The nsqd.
+    #[serde(flatten)]
     pub producer: ProducerInfo<'a>,
     /// Its topics, sorted, and whether a tombstone hides it from look-ups of each.
+    #[serde(flatten, serialize_with = "two_lists")]
     pub topics: Vec<(TopicName, bool)>,
+}
+
+/// What hides topics, and the topics themselves.
+fn two_lists<S: Serializer>(
+    topics: &[(TopicName, bool)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Lists<'a> {
+        tombstones: Vec<bool>,
+        topics: Vec<&'a TopicName>,
+    }
+    let tombstones = topics.iter().map(|(_, is_hidden)| *is_hidden).collect();
+    Lists { tombstones, topics: topics.iter().map(|(topic, _)| topic).collect() }
+        .serialize(serializer)
 }
 
 impl<'a> From<&'a Producer> for ProducerInfo<'a> {

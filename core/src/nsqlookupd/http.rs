@@ -2,10 +2,15 @@
 //!
 //! Not offered: Go's profiles below `/debug/pprof`, which are 404 here.
 
-use alloc::string::String;
-use core::fmt::Write as _;
+use alloc::format;
+use alloc::vec::Vec;
+use core::iter::once;
+use core::net::SocketAddr;
 
-use super::{Actions, Lookupd, LookupdStats, ProducerInfo};
+use serde::{Serialize, Serializer};
+
+use super::{Actions, Lookupd, LookupdStats, Node, ProducerInfo};
+use crate::arena::ConnId;
 use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::json;
@@ -91,43 +96,26 @@ impl Lookupd {
         let query = || request.parameters().map_err(|_| refusal("INVALID_REQUEST"));
         let reply = match handler {
             Handler::Ping => HttpReply::plain(200, "OK"),
-            Handler::Info => HttpReply::json(alloc::format!(
-                "{{\"version\":\"{NSQ_VERSION}\",\"sansq_version\":\"{SANSQ_VERSION}\"}}"
-            )),
+            Handler::Info => json(&Info { version: NSQ_VERSION, sansq_version: SANSQ_VERSION }),
             Handler::Topics => {
-                let topics = self.registrations.topics().map(|(name, _)| name.as_str());
-                let mut body = String::from("{\"topics\":");
-                push_list(&mut body, topics, json::push_string);
-                body.push('}');
-                HttpReply::json(body)
+                let topics = self.registrations.topics().map(|(name, _)| name).collect();
+                json(&Topics { topics })
             }
             Handler::Channels => {
                 // What is no name has no channels either.
                 let topic = TopicName::new(argument(&query()?, "topic", "MISSING_ARG_TOPIC")?);
                 let channels = topic.map(|topic| self.channels(&topic)).unwrap_or_default();
-                let mut body = String::from("{\"channels\":");
-                push_list(&mut body, channels.iter().map(|c| c.as_str()), json::push_string);
-                body.push('}');
-                HttpReply::json(body)
+                json(&Channels { channels })
             }
             Handler::Lookup => {
                 let topic = TopicName::new(argument(&query()?, "topic", "MISSING_ARG_TOPIC")?);
                 let lookup = topic.ok().and_then(|topic| self.lookup(&topic, now));
                 let lookup = lookup.ok_or_else(|| HttpReply::message(404, "TOPIC_NOT_FOUND"))?;
-                let mut body = String::from("{\"channels\":");
-                push_list(&mut body, lookup.channels.iter().map(|c| c.as_str()), json::push_string);
-                body.push_str(",\"producers\":");
-                push_list(&mut body, &lookup.producers, |body, producer| {
-                    body.push('{');
-                    push_producer(body, producer);
-                    body.push('}');
-                });
-                body.push('}');
-                HttpReply::json(body)
+                json(&lookup)
             }
-            Handler::Nodes => HttpReply::json(self.nodes_json(now)),
+            Handler::Nodes => json(&Nodes { producers: self.nodes(now) }),
             Handler::Metrics => return Ok(Answer::Metrics(self.stats(now))),
-            Handler::Debug => HttpReply::json(self.debug_json()),
+            Handler::Debug => json(&Debug(self)),
             Handler::CreateTopic => {
                 let query = query()?;
                 let topic = topic(&query)?;
@@ -176,127 +164,121 @@ impl Lookupd {
         };
         Ok(Answer::Reply(reply))
     }
+}
 
-    fn nodes_json(&self, now: Now) -> String {
-        let mut body = String::from("{\"producers\":");
-        push_list(&mut body, self.nodes(now), |body, node| {
-            body.push('{');
-            push_producer(body, &node.producer);
-            body.push_str(",\"tombstones\":");
-            push_list(body, &node.topics, |body, (_, is_hidden)| {
-                body.push_str(if *is_hidden { "true" } else { "false" });
-            });
-            body.push_str(",\"topics\":");
-            push_list(body, &node.topics, |body, (topic, _)| json::push_string(body, topic));
-            body.push('}');
-        });
-        body.push('}');
-        body
-    }
+fn json(value: &impl Serialize) -> HttpReply {
+    HttpReply::json(json::encode(value))
+}
 
-    /// Every registration with its producers, by `category:key:subkey`. Those without are left out.
-    fn debug_json(&self) -> String {
-        let mut keys = String::from("{");
-        let mut push_key = |key: &str, producers: &[String]| {
-            if !producers.is_empty() {
-                if keys.len() > 1 {
-                    keys.push(',');
-                }
-                json::push_string(&mut keys, key);
-                keys.push_str(":[");
-                keys.push_str(&producers.join(","));
-                keys.push(']');
-            }
+#[derive(Serialize)]
+struct Info {
+    version: &'static str,
+    sansq_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Topics<'a> {
+    topics: Vec<&'a TopicName>,
+}
+
+#[derive(Serialize)]
+struct Channels {
+    channels: Vec<ChannelName>,
+}
+
+#[derive(Serialize)]
+struct Nodes<'a> {
+    producers: Vec<Node<'a>>,
+}
+
+/// As `/lookup` and `/nodes` list it.
+impl Serialize for ProducerInfo<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Listed<'a> {
+            remote_address: SocketAddr,
+            hostname: &'a str,
+            broadcast_address: &'a str,
+            tcp_port: i64,
+            http_port: i64,
+            version: &'a str,
+            topology_zone: &'a str,
+            topology_region: &'a str,
+        }
+        let info = self.info;
+        let listed = Listed {
+            remote_address: self.remote,
+            hostname: &info.hostname,
+            broadcast_address: &info.broadcast_address,
+            tcp_port: info.tcp_port,
+            http_port: info.http_port,
+            version: &info.version,
+            topology_zone: &info.topology_zone,
+            topology_region: &info.topology_region,
         };
-        let producer = |conn, tombstoned_at| self.debug_producer(conn, tombstoned_at);
-        for (topic, entry) in self.registrations.topics() {
-            for (channel, conns) in self.registrations.channels(entry) {
-                let producers: alloc::vec::Vec<_> =
-                    conns.iter().filter_map(|conn| producer(*conn, None)).collect();
-                push_key(&alloc::format!("channel:{topic}:{channel}"), &producers);
-            }
-        }
-        let clients: alloc::vec::Vec<_> =
-            self.registrations.producers().filter_map(|(conn, _)| producer(conn, None)).collect();
-        push_key("client::", &clients);
-        for (topic, entry) in self.registrations.topics() {
-            let producers: alloc::vec::Vec<_> = entry
-                .producers
-                .iter()
-                .filter_map(|conn| {
-                    let tombstone = self.registrations.tombstone_of(entry, *conn);
-                    producer(*conn, tombstone.map(|t| t.at.unix.0))
-                })
-                .collect();
-            push_key(&alloc::format!("topic:{topic}:"), &producers);
-        }
-        keys.push('}');
-        keys
+        listed.serialize(serializer)
     }
+}
 
-    fn debug_producer(
-        &self,
-        conn: crate::arena::ConnId,
-        tombstoned_at: Option<i64>,
-    ) -> Option<String> {
-        let producer = self.registrations.producer(conn)?;
-        let mut body = String::from("{");
+/// Every registration with its producers, by `category:key:subkey`. Those without are left out.
+struct Debug<'a>(&'a Lookupd);
+
+impl Serialize for Debug<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let registrations = &self.0.registrations;
+        let channels = registrations.topics().flat_map(|(topic, entry)| {
+            registrations.channels(entry).map(move |(channel, conns)| {
+                let producers = conns.iter().filter_map(|conn| self.producer(*conn, None));
+                (format!("channel:{topic}:{channel}"), producers.collect::<Vec<_>>())
+            })
+        });
+        let clients = registrations.producers();
+        let clients = clients.filter_map(|(conn, _)| self.producer(conn, None)).collect();
+        let topics = registrations.topics().map(|(topic, entry)| {
+            let producers = entry.producers.iter().filter_map(|conn| {
+                let tombstone = registrations.tombstone_of(entry, *conn);
+                self.producer(*conn, tombstone.map(|tombstone| tombstone.at.unix.0))
+            });
+            (format!("topic:{topic}:"), producers.collect())
+        });
+        let all = channels.chain(once(("client::".into(), clients))).chain(topics);
+        serializer.collect_map(all.filter(|(_, producers)| !producers.is_empty()))
+    }
+}
+
+#[derive(Serialize)]
+struct DebugProducer<'a> {
+    broadcast_address: &'a str,
+    hostname: &'a str,
+    http_port: i64,
+    id: SocketAddr,
+    last_update: i64,
+    tcp_port: i64,
+    tombstoned: bool,
+    tombstoned_at: i64,
+    topology_region: &'a str,
+    topology_zone: &'a str,
+    version: &'a str,
+}
+
+impl<'a> Debug<'a> {
+    fn producer(&self, conn: ConnId, tombstoned_at: Option<i64>) -> Option<DebugProducer<'a>> {
+        let producer = self.0.registrations.producer(conn)?;
         let info = &producer.info;
-        push_text(&mut body, "broadcast_address", &info.broadcast_address);
-        push_text(&mut body, "hostname", &info.hostname);
-        push_value(&mut body, "http_port", info.http_port);
-        push_value(&mut body, "id", format_args!("\"{}\"", producer.remote));
-        push_value(&mut body, "last_update", producer.last_update.unix);
-        push_value(&mut body, "tcp_port", info.tcp_port);
-        push_value(&mut body, "tombstoned", tombstoned_at.is_some());
-        push_value(&mut body, "tombstoned_at", tombstoned_at.unwrap_or(NEVER));
-        push_text(&mut body, "topology_region", &info.topology_region);
-        push_text(&mut body, "topology_zone", &info.topology_zone);
-        push_text(&mut body, "version", &info.version);
-        body.push('}');
-        Some(body)
+        Some(DebugProducer {
+            broadcast_address: &info.broadcast_address,
+            hostname: &info.hostname,
+            http_port: info.http_port,
+            id: producer.remote,
+            last_update: producer.last_update.unix.0,
+            tcp_port: info.tcp_port,
+            tombstoned: tombstoned_at.is_some(),
+            tombstoned_at: tombstoned_at.unwrap_or(NEVER),
+            topology_region: &info.topology_region,
+            topology_zone: &info.topology_zone,
+            version: &info.version,
+        })
     }
-}
-
-/// The members of a producer, as `/lookup` and `/nodes` list them, without the braces.
-fn push_producer(body: &mut String, producer: &ProducerInfo<'_>) {
-    let info = producer.info;
-    push_value(body, "remote_address", format_args!("\"{}\"", producer.remote));
-    push_text(body, "hostname", &info.hostname);
-    push_text(body, "broadcast_address", &info.broadcast_address);
-    push_value(body, "tcp_port", info.tcp_port);
-    push_value(body, "http_port", info.http_port);
-    push_text(body, "version", &info.version);
-    push_text(body, "topology_zone", &info.topology_zone);
-    push_text(body, "topology_region", &info.topology_region);
-}
-
-fn push_text(body: &mut String, key: &str, text: &str) {
-    push_value(body, key, "");
-    json::push_string(body, text);
-}
-
-/// Appends a member, after a comma unless it is the object's first. `value` is JSON already.
-fn push_value(body: &mut String, key: &str, value: impl core::fmt::Display) {
-    if !body.ends_with('{') {
-        body.push(',');
-    }
-    write!(body, "\"{key}\":{value}").expect("a String takes all text");
-}
-
-fn push_list<T>(
-    body: &mut String,
-    items: impl IntoIterator<Item = T>,
-    mut push: impl FnMut(&mut String, T),
-) {
-    body.push('[');
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            body.push(',');
-        }
-        push(body, item);
-    }
-    body.push(']');
 }
 
 fn argument<'a>(query: &'a Query, name: &str, missing: &str) -> Result<&'a str, HttpReply> {

@@ -7,11 +7,12 @@ use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
 use core::marker::PhantomData;
-use core::{fmt, mem};
+use core::mem;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A JSON object's members that are scalars, by lower-case key; of equal keys the last one counts.
 ///
@@ -329,38 +330,38 @@ impl<'de> Visitor<'de> for ScalarSeed {
     }
 }
 
-/// Appends `text` as a JSON string, with `<`, `>`, `&`, U+2028 and U+2029 escaped as the reference
-/// does.
-pub fn push_string(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                out.push_str("\\u");
-                let code = u32::from(c);
-                for shift in [12, 8, 4, 0] {
-                    let digit = (code >> shift) & 0xF;
-                    out.push(char::from_digit(digit, 16).unwrap_or('0'));
-                }
+/// `value` as JSON, with `<`, `>`, `&`, U+2028 and U+2029 escaped as the reference does. They are
+/// nowhere in JSON but in texts.
+///
+/// # Panics
+/// If `value` has no form in JSON: it has a map with keys that are no texts.
+pub fn encode(value: &(impl Serialize + ?Sized)) -> String {
+    let json = serde_json::to_string(value).expect("what we write has a form in JSON");
+    let is_escaped = |c| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    if !json.contains(is_escaped) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + json.len() / 8);
+    for part in json.split_inclusive(is_escaped) {
+        match part.char_indices().next_back() {
+            Some((at, c)) if is_escaped(c) => {
+                escaped.push_str(&part[..at]);
+                write!(escaped, "\\u{:04x}", u32::from(c)).expect("a String takes all text");
             }
-            _ => out.push(c),
+            _ => escaped.push_str(part),
         }
     }
-    out.push('"');
+    escaped
 }
 
-/// `text` as a JSON string.
-pub fn string(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    push_string(&mut out, text);
-    out
+/// Writes a number as the reference does, a whole one without a point.
+pub(crate) fn number<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    let whole = *value as i64;
+    if whole as f64 == *value {
+        serializer.serialize_i64(whole)
+    } else {
+        serializer.serialize_f64(*value)
+    }
 }
 
 #[cfg(test)]
@@ -410,7 +411,7 @@ mod tests {
     #[test]
     fn text_is_escaped_as_the_reference_does() {
         assert_eq!(
-            string("<a>&\"\\\u{1}\u{2028}é"),
+            encode("<a>&\"\\\u{1}\u{2028}é"),
             "\"\\u003ca\\u003e\\u0026\\\"\\\\\\u0001\\u2028é\""
         );
     }

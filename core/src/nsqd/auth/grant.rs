@@ -4,12 +4,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use serde::Serialize;
 use serde::de::MapAccess;
 
 use super::pattern::{Pattern, Patterns};
 use crate::name::TopicName;
 use crate::nsqd::config::cut_identity;
-use crate::protocol::json::{self, Members, Object, push_string};
+use crate::protocol::json::{self, Members, Object};
 use crate::time::Instant;
 
 /// What a connection may do until `expires`.
@@ -130,12 +131,17 @@ impl Grant {
 
     /// The answer to AUTH.
     pub(super) fn to_json(&self) -> String {
-        let mut out = String::from("{\"identity\":");
-        push_string(&mut out, &self.identity);
-        out.push_str(",\"identity_url\":");
-        push_string(&mut out, &self.identity_url);
-        out.push_str(&alloc::format!(",\"permission_count\":{}}}", self.rules.len()));
-        out
+        #[derive(Serialize)]
+        struct Identity<'a> {
+            identity: &'a str,
+            identity_url: &'a str,
+            permission_count: usize,
+        }
+        json::encode(&Identity {
+            identity: &self.identity,
+            identity_url: &self.identity_url,
+            permission_count: self.rules.len(),
+        })
     }
 }
 

@@ -25,6 +25,7 @@ pub use self::grant::{ANSWER_PATTERNS_MAX, judge};
 pub use self::pattern::{PATTERN_SIZE_MAX, PATTERNS_MAX};
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use core::fmt;
 
@@ -35,7 +36,7 @@ use crate::http::call::{Call, CallFailure, CallResult, Url, push_form_value};
 use crate::name::TopicName;
 use crate::protocol::command::Command;
 use crate::protocol::error::{ErrorCode, ProtocolError, quoted};
-use crate::protocol::json::push_string;
+use crate::protocol::json;
 use crate::time::Instant;
 
 pub(crate) use self::grant::Grant;
@@ -282,18 +283,8 @@ impl Facts {
 
     /// The body of a POST.
     fn to_json(&self, secret: &[u8]) -> String {
-        let mut json = String::new();
-        let mut separator = '{';
-        for (name, value) in self.values(secret) {
-            json.push(separator);
-            push_string(&mut json, name);
-            json.push_str(":[");
-            push_string(&mut json, &text(value));
-            json.push(']');
-            separator = ',';
-        }
-        json.push('}');
-        json
+        let values = self.values(secret).map(|(name, value)| (name, [text(value)]));
+        json::encode(&BTreeMap::from(values))
     }
 }
 

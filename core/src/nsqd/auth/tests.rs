@@ -16,11 +16,11 @@ fn topic(name: &str) -> TopicName {
 
 fn rule(topic: &str, channels: &[&str], permissions: &[&str]) -> String {
     let list = |items: &[&str]| {
-        let items: Vec<_> = items.iter().map(|item| crate::protocol::json::string(item)).collect();
+        let items: Vec<_> = items.iter().map(json::encode).collect();
         items.join(",")
     };
     let (channels, permissions) = (list(channels), list(permissions));
-    let topic = crate::protocol::json::string(topic);
+    let topic = json::encode(topic);
     alloc::format!(
         "{{\"topic\":{topic},\"channels\":[{channels}],\"permissions\":[{permissions}]}}"
     )

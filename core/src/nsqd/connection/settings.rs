@@ -4,10 +4,12 @@
 use alloc::string::String;
 use core::time::Duration;
 
+use serde::Serialize;
+
 use crate::nsqd::config::{Config, HEARTBEAT_INTERVAL_DEFAULT, OUTPUT_BUFFER_SIZE_DEFAULT};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::protocol::identify::Identify;
-use crate::protocol::json::push_string;
+use crate::protocol::json;
 use crate::version::{NSQ_VERSION, SANSQ_VERSION};
 
 /// What is in force on a connection.
@@ -88,32 +90,45 @@ impl Settings {
     /// The JSON answer to a client that negotiates (section 8.3), keys in the reference's order,
     /// then sansq's own version. `upgrades` are what comes next.
     pub(in crate::nsqd) fn answer(&self, upgrades: &Upgrades, config: &Config) -> String {
-        let mut json = alloc::format!(
-            "{{\"max_rdy_count\":{},\"version\":\"{NSQ_VERSION}\",\"max_msg_timeout\":{},\"msg_timeout\":{},\
-             \"tls_v1\":{},\"deflate\":{},\"deflate_level\":{},\"max_deflate_level\":{},\
-             \"snappy\":{},\"sample_rate\":{},\"auth_required\":{},\"output_buffer_size\":{},\
-             \"output_buffer_timeout\":{},\"topology_region\":",
-            config.max_rdy_count,
-            config.max_msg_timeout.as_millis(),
-            self.msg_timeout.as_millis(),
-            upgrades.tls,
-            upgrades.deflate,
-            upgrades.deflate_level,
-            config.max_deflate_level,
-            upgrades.snappy,
-            self.sample_rate,
-            config.is_auth_enabled(),
-            self.output_buffer_size,
-            self.output_buffer_timeout.as_millis(),
-        );
-        push_string(&mut json, &config.topology_region);
-        json.push_str(",\"topology_zone\":");
-        push_string(&mut json, &config.topology_zone);
-        json.push_str(",\"sansq_version\":");
-        push_string(&mut json, SANSQ_VERSION);
-        json.push('}');
-        json
+        json::encode(&Answer {
+            max_rdy_count: config.max_rdy_count,
+            version: NSQ_VERSION,
+            max_msg_timeout: config.max_msg_timeout.as_millis(),
+            msg_timeout: self.msg_timeout.as_millis(),
+            tls_v1: upgrades.tls,
+            deflate: upgrades.deflate,
+            deflate_level: upgrades.deflate_level,
+            max_deflate_level: config.max_deflate_level,
+            snappy: upgrades.snappy,
+            sample_rate: self.sample_rate,
+            auth_required: config.is_auth_enabled(),
+            output_buffer_size: self.output_buffer_size,
+            output_buffer_timeout: self.output_buffer_timeout.as_millis(),
+            topology_region: &config.topology_region,
+            topology_zone: &config.topology_zone,
+            sansq_version: SANSQ_VERSION,
+        })
     }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    max_rdy_count: u32,
+    version: &'static str,
+    max_msg_timeout: u128,
+    msg_timeout: u128,
+    tls_v1: bool,
+    deflate: bool,
+    deflate_level: u8,
+    max_deflate_level: u8,
+    snappy: bool,
+    sample_rate: u8,
+    auth_required: bool,
+    output_buffer_size: usize,
+    output_buffer_timeout: u128,
+    topology_region: &'a str,
+    topology_zone: &'a str,
+    sansq_version: &'static str,
 }
 
 /// What happens to a connection behind the answer to its IDENTIFY, in this order (section 8.4).

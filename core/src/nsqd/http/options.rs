@@ -2,9 +2,10 @@
 //! section 2.9).
 
 use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
+
+use serde::{Serialize, Serializer};
 
 use super::refusal;
 use crate::http::HttpReply;
@@ -13,14 +14,15 @@ use crate::nsqd::config::LOOKUPDS_MAX;
 use crate::protocol::json;
 
 /// What an option is set to, as `/config` shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum OptionValue {
     /// Yes or no.
     Bool(bool),
     /// A whole number; of nanoseconds for a duration.
     Integer(i64),
     /// Several numbers.
-    Numbers(Vec<f64>),
+    Numbers(#[serde(serialize_with = "numbers")] Vec<f64>),
     /// A text.
     Text(String),
     /// Several texts; `None` is shown as `null`.
@@ -77,16 +79,8 @@ impl OptionValues {
             }
         };
         match self.0.get(name) {
-            Some(OptionValue::Bool(value)) => HttpReply::json(value.to_string()),
-            Some(OptionValue::Integer(value)) => HttpReply::json(value.to_string()),
-            Some(OptionValue::Numbers(values)) => HttpReply::json(list(values, |out, value| {
-                write!(out, "{value}").expect("a String takes all text");
-            })),
             Some(OptionValue::Text(value)) => HttpReply::text(value.clone()),
-            Some(OptionValue::Texts(Some(values))) => {
-                HttpReply::json(list(values, |out, value| json::push_string(out, value)))
-            }
-            Some(OptionValue::Texts(None)) => HttpReply::json("null"),
+            Some(value) => HttpReply::json(json::encode(value)),
             None => refusal(INVALID_OPTION),
         }
     }
@@ -115,16 +109,10 @@ pub(super) fn parse_change(
     request.ok_or_else(|| refusal(INVALID_VALUE))
 }
 
-fn list<T>(items: &[T], mut push: impl FnMut(&mut String, &T)) -> String {
-    let mut out = String::from("[");
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(',');
-        }
-        push(&mut out, item);
-    }
-    out.push(']');
-    out
+fn numbers<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Number(#[serde(serialize_with = "json::number")] f64);
+    serializer.collect_seq(values.iter().copied().map(Number))
 }
 
 const LOG_LEVEL: &str = "log_level";
@@ -135,6 +123,7 @@ const INVALID_VALUE: &str = "INVALID_VALUE";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString as _;
     use alloc::vec;
     use proptest::prelude::*;
 

@@ -61,7 +61,7 @@ fn write(
     out.write_str("\nProducers:\n")?;
     for client in &stats.producers {
         out.write_str("   ")?;
-        match form.pub_count(client) {
+        match client.pub_counts.first() {
             Some((topic, count)) => {
                 write_client(out, client)?;
                 let connected = Connected(client, context);

@@ -1,9 +1,7 @@
 use super::super::Config;
 use super::*;
-use alloc::string::ToString;
-use alloc::vec::Vec;
+use alloc::string::{String, ToString};
 use bytes::{Bytes, BytesMut};
-use core::net::SocketAddr;
 
 struct World {
     lookupd: Lookupd,

@@ -1,8 +1,8 @@
 //! The two JSON documents of IDENTIFY (nsqlookupd-protocol.md sections 3.1 and 3.2).
 
 use alloc::string::String;
-use core::fmt;
-use core::fmt::Write as _;
+
+use serde::Serialize;
 
 use crate::address::host_and_port;
 use crate::protocol::json::{self, DecodeError, Fields};
@@ -10,7 +10,7 @@ use crate::version::SANSQ_VERSION;
 
 /// What an nsqd tells about itself. The ports are as it says: also negative ones and ones above
 /// 65535 are taken over.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct PeerInfo {
     /// The address under which clients find the nsqd; not empty.
     pub broadcast_address: String,
@@ -59,20 +59,7 @@ impl PeerInfo {
 
     /// IDENTIFY's body, keys in alphabetical order as the reference's nsqd sends it.
     pub fn to_json(&self) -> String {
-        let mut out = String::from("{\"broadcast_address\":");
-        json::push_string(&mut out, &self.broadcast_address);
-        out.push_str(",\"hostname\":");
-        json::push_string(&mut out, &self.hostname);
-        push(&mut out, format_args!(",\"http_port\":{}", self.http_port));
-        push(&mut out, format_args!(",\"tcp_port\":{}", self.tcp_port));
-        out.push_str(",\"topology_region\":");
-        json::push_string(&mut out, &self.topology_region);
-        out.push_str(",\"topology_zone\":");
-        json::push_string(&mut out, &self.topology_zone);
-        out.push_str(",\"version\":");
-        json::push_string(&mut out, &self.version);
-        out.push('}');
-        out
+        json::encode(self)
     }
 }
 
@@ -118,22 +105,24 @@ impl LookupdInfo {
     /// The answer of this nsqlookupd, keys in alphabetical order, with sansq's own version in the
     /// additional member `sansq_version`.
     pub fn to_json(&self) -> String {
-        let mut out = String::from("{\"broadcast_address\":");
-        json::push_string(&mut out, &self.broadcast_address);
-        out.push_str(",\"hostname\":");
-        json::push_string(&mut out, &self.hostname);
-        push(&mut out, format_args!(",\"http_port\":{}", self.http_port));
-        push(&mut out, format_args!(",\"sansq_version\":\"{SANSQ_VERSION}\""));
-        push(&mut out, format_args!(",\"tcp_port\":{}", self.tcp_port));
-        out.push_str(",\"version\":");
-        json::push_string(&mut out, &self.version);
-        out.push('}');
-        out
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            broadcast_address: &'a str,
+            hostname: &'a str,
+            http_port: i64,
+            sansq_version: &'static str,
+            tcp_port: i64,
+            version: &'a str,
+        }
+        json::encode(&Answer {
+            broadcast_address: &self.broadcast_address,
+            hostname: &self.hostname,
+            http_port: self.http_port,
+            sansq_version: SANSQ_VERSION,
+            tcp_port: self.tcp_port,
+            version: &self.version,
+        })
     }
-}
-
-fn push(out: &mut String, text: fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("a String takes all text");
 }
 
 #[cfg(test)]
