@@ -191,7 +191,7 @@ impl Shard {
         if home != self.id {
             return out.tell(home, ShardMessage::Publish(publish));
         }
-        if self.exiting {
+        if self.life.is_stopping() {
             let origin = publish.origin;
             return self.refuse(origin, NotPublished::Exiting, now, out);
         }

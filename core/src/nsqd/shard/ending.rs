@@ -9,6 +9,7 @@
 //! [`LINES_MAX`], and in all.
 
 use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -55,35 +56,53 @@ impl fmt::Display for FlushFailure {
     }
 }
 
-/// How the end goes.
+/// How the writing goes, from [`Shard::flush`] on.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct Flush {
     /// When a disk that refuses is given up.
     until: Instant,
     /// When somebody answered last.
     last_answer: Instant,
     is_last_chance: bool,
-    is_begun: bool,
     /// The earliest time at which the shard will look at it.
-    pub(super) armed: Option<Instant>,
+    armed: Option<Instant>,
+    /// Queues that are not finished.
+    unfinished: BTreeSet<Owner>,
+    /// How many of them are channels, by topic.
+    channels: BTreeMap<TopicId, u32>,
     failure: FlushFailure,
     /// Lines about queues in the log, and those that were left out.
     lines: u64,
     left_out: u64,
 }
 
-impl Ending {
-    pub(super) const fn new() -> Self {
+/// What is done about a disk that is waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Patience {
+    /// It has until then.
+    Until(Instant),
+    /// It does not answer.
+    IsOver,
+}
+
+impl Flush {
+    pub(super) fn new(now: Now) -> Self {
         Self {
-            until: Instant::ZERO,
-            last_answer: Instant::ZERO,
+            until: now.instant + CLOSE_PATIENCE,
+            last_answer: now.instant,
             is_last_chance: false,
-            is_begun: false,
             armed: None,
-            failure: FlushFailure { messages: 0, queues: 0, lost_list: false, hangs: false },
+            unfinished: BTreeSet::new(),
+            channels: BTreeMap::new(),
+            failure: FlushFailure::default(),
             lines: 0,
             left_out: 0,
         }
+    }
+
+    /// When a disk that refuses is given up.
+    pub(super) const fn until(&self) -> Instant {
+        self.until
     }
 
     /// The disk answers.
@@ -94,9 +113,6 @@ impl Ending {
 
     /// Something happened to a queue. Returns whether the log is told.
     pub(super) fn tells(&mut self, event: &DiskEvent) -> bool {
-        if !self.is_begun {
-            return true;
-        }
         if let DiskEvent::NotWritten { records, .. } = event {
             self.failure.queues += 1;
             self.failure.messages += *records as u64;
@@ -106,6 +122,46 @@ impl Ending {
         self.left_out += u64::from(!is_told);
         is_told
     }
+
+    /// A channel has begun.
+    fn begin_channel(&mut self, topic: TopicId, channel: ChannelId) {
+        if self.unfinished.insert(Owner::Channel(channel)) {
+            *self.channels.entry(topic).or_default() += 1;
+        }
+    }
+
+    /// A channel is finished, or gone. Returns whether it was waited for.
+    pub(super) fn end_channel(&mut self, topic: TopicId, channel: ChannelId) -> bool {
+        let was_awaited = self.unfinished.remove(&Owner::Channel(channel));
+        if was_awaited && let Some(channels) = self.channels.get_mut(&topic) {
+            *channels -= 1;
+        }
+        was_awaited
+    }
+
+    /// A topic has begun, or would if its channels were finished. Returns whether they are.
+    fn begin_topic(&mut self, topic: TopicId) -> bool {
+        self.unfinished.insert(Owner::Topic(topic));
+        self.channels.get(&topic).is_none_or(|channels| *channels == 0)
+    }
+
+    /// A topic is finished, or gone.
+    pub(super) fn end_topic(&mut self, topic: TopicId) {
+        self.unfinished.remove(&Owner::Topic(topic));
+    }
+
+    /// Looks whether the disk answers.
+    fn check(&mut self, now: Now) -> Patience {
+        let patience_ends = self.last_answer + CLOSE_PATIENCE;
+        if now.instant < patience_ends {
+            return Patience::Until(patience_ends);
+        }
+        if core::mem::replace(&mut self.is_last_chance, true) {
+            Patience::IsOver
+        } else {
+            Patience::Until(now.instant + LAST_CHANCE)
+        }
+    }
 }
 
 impl Shard {
@@ -113,12 +169,12 @@ impl Shard {
     /// [`shut_down`](Self::shut_down), when no shard of the node has connections any more; it is
     /// done when [`is_flushed`](Self::is_flushed).
     pub fn flush(&mut self, now: Now, out: &mut Actions) {
-        if !self.config.disk || self.flushing {
+        if !self.config.disk || self.life.is_flushing() {
             return;
         }
-        self.flushing = true;
-        self.begin_flush(now);
-        let until = self.ending.until;
+        self.life.flush(now);
+        let Some(until) = self.life.flushing().map(Flush::until) else { return };
+        self.arm_ending(until);
         let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
         for topic in topics {
             let Some(entry) = self.topics.get(topic) else { continue };
@@ -134,11 +190,10 @@ impl Shard {
                     }
                     channel.is_flushed()
                 });
-                if flushed == Some(false) {
-                    self.unflushed.insert(Owner::Channel(channel));
-                    if let Some(entry) = self.topics.get_mut(topic) {
-                        entry.unflushed += 1;
-                    }
+                if flushed == Some(false)
+                    && let Some(flush) = self.life.flushing_mut()
+                {
+                    flush.begin_channel(topic, channel);
                 }
             }
             self.flush_topic(topic, now, out);
@@ -156,23 +211,25 @@ impl Shard {
     /// topics and channels is among it, which waits until every shard was told to flush.
     pub fn is_flushed(&self) -> bool {
         !self.config.disk
-            || self.flushing
-                && self.unflushed.is_empty()
+            || self.life.flushing().is_some_and(|flush| flush.unfinished.is_empty())
                 && (self.id.0 != 0 || self.is_last_metadata_asked() && self.metadata.is_done())
     }
 
     /// What is lost, or may be, because the disk did not take it in time; `None` if nothing is. To
     /// be asked when [`is_flushed`](Self::is_flushed).
     pub fn flush_failure(&self) -> Option<FlushFailure> {
-        Some(self.ending.failure).filter(|failure| *failure != FlushFailure::default())
+        let failure = self.life.flushing()?.failure;
+        (failure != FlushFailure::default()).then_some(failure)
     }
 
     /// A shard was told to flush: what it announced before is known.
     pub(super) fn shard_flushed(&mut self, now: Now) {
-        self.ending.note_answer(now);
+        self.life.note_answer(now);
         self.shards_flushing += 1;
-        if self.is_last_metadata_asked() {
-            self.metadata.hurry(self.ending.until);
+        if self.is_last_metadata_asked()
+            && let Some(flush) = self.life.flushing()
+        {
+            self.metadata.hurry(flush.until);
         }
     }
 
@@ -182,81 +239,66 @@ impl Shard {
 
     /// Goes on with flushing if this channel is done, or has given up.
     pub(super) fn channel_flushed(&mut self, id: ChannelId, now: Now, out: &mut Actions) {
+        let Some(flush) = self.life.flushing_mut() else { return };
         let Some(entry) = self.channels.get(id) else { return };
-        if self.flushing && entry.channel.is_flushed() {
-            let topic = entry.channel.topic();
-            if self.unflushed.remove(&Owner::Channel(id)) {
-                if let Some(entry) = self.topics.get_mut(topic) {
-                    entry.unflushed -= 1;
-                }
-                self.flush_topic(topic, now, out);
-            }
+        let topic = entry.channel.topic();
+        if entry.channel.is_flushed() && flush.end_channel(topic, id) {
+            self.flush_topic(topic, now, out);
         }
     }
 
     /// Takes note if this topic is flushed, or has given up.
     pub(super) fn topic_flushed(&mut self, id: TopicId) {
+        let Some(flush) = self.life.flushing_mut() else { return };
         if self.topics.get(id).is_none_or(|entry| entry.topic.is_flushed()) {
-            self.unflushed.remove(&Owner::Topic(id));
+            flush.end_topic(id);
         }
     }
 
     /// Flushes a topic whose channels are flushed: until then its own disk has what theirs may not.
     pub(super) fn flush_topic(&mut self, id: TopicId, now: Now, out: &mut Actions) {
-        let Some(entry) = self.topics.get(id) else { return };
-        let waits = entry.unflushed > 0;
-        self.unflushed.insert(Owner::Topic(id));
-        if waits {
+        if !self.topics.contains(id) {
             return;
         }
-        let until = self.ending.until;
-        let flushed = self.on_topic(id, now, out, |topic, _, now, out| {
-            topic.flush(until, now, out);
-            topic.is_flushed()
-        });
-        if flushed != Some(false) {
-            self.unflushed.remove(&Owner::Topic(id));
+        let Some(flush) = self.life.flushing_mut() else { return };
+        if !flush.begin_topic(id) {
+            return;
         }
-    }
-
-    fn begin_flush(&mut self, now: Now) {
-        self.ending.is_begun = true;
-        self.ending.note_answer(now);
-        self.ending.until = now.instant + CLOSE_PATIENCE;
-        self.arm_ending(self.ending.until);
+        let until = flush.until;
+        self.on_topic(id, now, out, |topic, _, now, out| topic.flush(until, now, out));
+        self.topic_flushed(id);
     }
 
     fn arm_ending(&mut self, at: Instant) {
-        self.deadlines.arm_by(Some(at), &mut self.ending.armed, Timer::Ending);
+        let Some(flush) = self.life.flushing_mut() else { return };
+        self.deadlines.arm_by(Some(at), &mut flush.armed, Timer::Ending);
     }
 
     /// Looks whether the disk answers.
     pub(super) fn handle_ending_timeout(&mut self, at: Instant, now: Now, out: &mut Actions) {
-        if self.ending.armed != Some(at) {
+        let is_flushed = self.is_flushed();
+        let Some(flush) = self.life.flushing_mut().filter(|flush| flush.armed == Some(at)) else {
+            return;
+        };
+        flush.armed = None;
+        if is_flushed {
             return;
         }
-        self.ending.armed = None;
-        if self.is_flushed() {
-            return;
-        }
-        let patience_ends = self.ending.last_answer + CLOSE_PATIENCE;
-        if now.instant < patience_ends {
-            self.arm_ending(patience_ends);
-        } else if !self.ending.is_last_chance {
-            self.ending.is_last_chance = true;
-            self.arm_ending(now.instant + LAST_CHANCE);
-        } else {
-            self.abandon(now, out);
+        match flush.check(now) {
+            Patience::Until(at) => self.arm_ending(at),
+            Patience::IsOver => self.abandon(now, out),
         }
     }
 
     /// Waits for the disk no longer.
     fn abandon(&mut self, now: Now, out: &mut Actions) {
-        self.ending.failure.hangs = true;
+        let Some(flush) = self.life.flushing_mut() else { return };
+        let until = flush.until;
+        flush.failure.hangs = true;
         let text = "the disk does not answer";
         let failure = Failure { kind: FailureKind::Other, text: Box::from(text) };
         // What a channel gives up its topic may have, so topics come last.
-        let owners = core::mem::take(&mut self.unflushed);
+        let owners = core::mem::take(&mut flush.unfinished);
         for owner in &owners {
             if let Owner::Channel(id) = *owner {
                 let why = failure.clone();
@@ -271,18 +313,20 @@ impl Shard {
         }
         if self.id.0 == 0 {
             self.shards_flushing = self.shards;
-            self.metadata.hurry(self.ending.until);
+            self.metadata.hurry(until);
             self.metadata.abandon(failure);
         }
     }
 
     /// Says once what the log was not told.
     pub(super) fn end_flush(&mut self, out: &mut Actions) {
-        if !self.flushing || !self.is_flushed() {
+        if !self.life.is_flushing() || !self.is_flushed() {
             return;
         }
-        self.ending.failure.lost_list |= self.metadata.is_lost();
-        let left_out = core::mem::take(&mut self.ending.left_out);
+        let is_list_lost = self.metadata.is_lost();
+        let Some(flush) = self.life.flushing_mut() else { return };
+        flush.failure.lost_list |= is_list_lost;
+        let left_out = core::mem::take(&mut flush.left_out);
         if left_out > 0 {
             out.events.push(Event::QueuesLeftOut(left_out));
         }

@@ -119,7 +119,7 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) -> Result<(), AdminError> {
-        if self.exiting {
+        if self.life.is_stopping() {
             return Err(AdminError::Exiting);
         }
         let wanted: BTreeSet<_> = addresses.iter().map(String::as_str).collect();
@@ -178,9 +178,6 @@ impl Shard {
 
     /// Lets shard 0 know of a change, and through it the nsqlookupds.
     pub(super) fn announce(&mut self, change: Announcement, now: Now, out: &mut Actions) {
-        if self.loading {
-            return;
-        }
         if self.id.0 != 0 {
             return out.tell(ShardId(0), ShardMessage::Announce(change));
         }

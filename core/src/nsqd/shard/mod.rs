@@ -18,6 +18,7 @@ mod client;
 mod ending;
 mod held;
 mod lanes;
+mod life;
 mod limits;
 mod lookup;
 mod precreate;
@@ -29,7 +30,7 @@ mod tables;
 mod tickets;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -37,9 +38,9 @@ use core::fmt;
 use bytes::BytesMut;
 
 use self::calls::Calls;
-use self::ending::Ending;
 pub use self::ending::FlushFailure;
 pub use self::held::Held;
+use self::life::Life;
 use self::limits::Limits;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
@@ -102,8 +103,7 @@ pub struct Shard {
     calls: Calls,
     /// What the auth servers' patterns are compiled to.
     patterns: Patterns,
-    /// Topics that were there before are no new ones.
-    started: bool,
+    life: Life,
     /// Shard 0 only, and only if there is a statsd.
     statsd: Option<StatsdEntry>,
     collecting: BTreeMap<Collector, Collecting>,
@@ -114,16 +114,8 @@ pub struct Shard {
     metadata: MetadataFile,
     /// Queues whose disk is in trouble, and which.
     ailing: BTreeMap<Owner, String>,
-    exiting: bool,
-    /// Topics and channels are made of the metadata file.
-    loading: bool,
-    /// What is in memory is written to the disk, for the end.
-    flushing: bool,
-    /// Queues that are not finished with that.
-    unflushed: BTreeSet<Owner>,
-    /// Shard 0 only: how many shards have begun it.
+    /// Shard 0 only: how many shards have begun to flush.
     shards_flushing: u16,
-    ending: Ending,
     limits: Limits,
 }
 
@@ -159,17 +151,12 @@ impl Shard {
             collecting: BTreeMap::new(),
             calls: Calls::default(),
             patterns: Patterns::default(),
-            started: false,
+            life: Life::New,
             tickets: Tickets::default(),
             requests: RequestIds::default(),
             metadata: MetadataFile::new(),
             ailing: BTreeMap::new(),
-            exiting: false,
-            loading: false,
-            flushing: false,
-            unflushed: BTreeSet::new(),
             shards_flushing: 0,
-            ending: Ending::new(),
             limits: Limits::new(shards),
         }
     }
@@ -177,7 +164,7 @@ impl Shard {
     /// Begins: shard 0 connects to the nsqlookupds, and writes the list of topics and channels. To
     /// be called once, before anything else but [`load`](Self::load).
     pub fn start(&mut self, now: Now, out: &mut Actions) {
-        self.started = true;
+        self.life.start();
         self.tell_topics(out);
         if self.id.0 == 0 {
             self.start_peers(now, out);
@@ -193,7 +180,7 @@ impl Shard {
     pub fn accept(&mut self, peer: Peer, now: Now, out: &mut Actions) -> ConnId {
         out.events.push(Event::ClientConnected(peer));
         let conn = self.insert(Connection::new(peer, &self.config, now));
-        if self.exiting
+        if self.life.is_stopping()
             && let Some(connection) = self.conns.get_mut(conn)
         {
             connection.end(now, out);
@@ -356,7 +343,7 @@ impl Shard {
         let mut connection = *detached.0;
         connection.moving = false;
         let conn = self.insert(connection);
-        if self.exiting
+        if self.life.is_stopping()
             && let Some(connection) = self.conns.get_mut(conn)
         {
             connection.end(now, out);
@@ -392,7 +379,7 @@ impl Shard {
                     if entry.armed == Some(at) {
                         entry.armed = None;
                         self.handle_precreate_timeout(topic, now, out);
-                        let flushing = self.flushing;
+                        let flushing = self.life.is_flushing();
                         self.on_topic(topic, now, out, |topic, ids, now, out| {
                             topic.handle_timeout(now, out);
                             // Its disk may be tried again.
@@ -426,7 +413,7 @@ impl Shard {
     /// Stops: waiting publishers are refused, every connection is closed once what is owed is sent,
     /// and nothing new is taken.
     pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
-        self.exiting = true;
+        self.life.stop();
         // What new topics hold back stays where it is; nobody is asked for their channels any more.
         let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
         for topic in topics {

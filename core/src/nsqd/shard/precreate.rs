@@ -140,7 +140,7 @@ impl Precreate {
 impl Shard {
     /// Holds a new topic's publishes back until it has its channels, if there is anybody to ask.
     pub(super) fn begin_precreate(&mut self, id: TopicId, now: Now, out: &mut Actions) {
-        if self.exiting || !self.started {
+        if !self.life.is_running() {
             return;
         }
         if self.lookupds.known.is_empty() && self.lookupds.undecided == 0 {

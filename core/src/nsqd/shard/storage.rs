@@ -32,8 +32,7 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        // Every shard is told everything, so nobody has to be told what is new.
-        self.loading = true;
+        // Every shard is told everything, so nothing of it is announced.
         if self.id.0 == 0 {
             self.registry = Registry::from_metadata(metadata);
         }
@@ -77,7 +76,6 @@ impl Shard {
             }
         }
         self.topic_names = names.into_iter().collect();
-        self.loading = false;
     }
 
     /// Where the messages of a queue go, and what it has there, if somebody has looked and there is
@@ -109,7 +107,7 @@ impl Shard {
     /// said in [`storage`](crate::storage).
     pub fn handle_storage(&mut self, completion: Completion, now: Now, out: &mut Actions) {
         let Completion { id: request, owner, result } = completion;
-        self.ending.note_answer(now);
+        self.life.note_answer(now);
         match owner {
             Owner::Channel(id) => {
                 self.on_channel(id, now, out, |channel, now, out| {
@@ -120,7 +118,7 @@ impl Shard {
             }
             Owner::Metadata => self.metadata_written(request, result, now, out),
             Owner::Topic(id) => {
-                let flushing = self.flushing;
+                let flushing = self.life.is_flushing();
                 self.on_topic(id, now, out, |topic, ids, now, out| {
                     topic.handle_storage(request, result, now, out);
                     if !flushing {

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Shard;
-use super::ending::Ending;
+use super::life::Life;
 use super::precreate::Precreate;
 use super::room::Room;
 use super::tickets::Tickets;
@@ -51,8 +51,6 @@ pub(super) struct TopicEntry {
     pub(super) armed: Option<Instant>,
     /// While it waits for the channels that it has elsewhere.
     pub(super) precreate: Option<Box<Precreate>>,
-    /// Its channels that are not finished with writing down what is in memory.
-    pub(super) unflushed: u32,
 }
 
 /// When a topic is next worth a look.
@@ -84,7 +82,7 @@ pub(super) struct World<'a> {
     tickets: &'a mut Tickets,
     requests: &'a mut RequestIds,
     bodies: &'a mut Bodies,
-    ending: &'a mut Ending,
+    life: &'a mut Life,
     now: Now,
     out: &'a mut Actions,
 }
@@ -100,7 +98,7 @@ macro_rules! world {
             tickets: &mut $shard.tickets,
             requests: &mut $shard.requests,
             bodies: &mut $shard.bodies,
-            ending: &mut $shard.ending,
+            life: &mut $shard.life,
             now: $now,
             out: $out,
         }
@@ -267,7 +265,7 @@ impl World<'_> {
     }
 
     fn disk_event(&mut self, store: &Store, event: DiskEvent) {
-        if !self.ending.tells(&event) {
+        if !self.life.tells(&event) {
             return;
         }
         self.out.events.push(Event::Disk(Box::new((*store, event))));
@@ -332,7 +330,9 @@ impl Shard {
     ) -> Option<R> {
         let result = downstream!(self, now, out).channel(id, call)?;
         let topic = self.channels.get(id)?.channel.topic();
-        if self.topics.get(topic).is_some_and(|entry| entry.topic.is_stalled()) && !self.flushing {
+        if self.topics.get(topic).is_some_and(|entry| entry.topic.is_stalled())
+            && !self.life.is_flushing()
+        {
             self.pump(topic, now, out);
         }
         Some(result)
@@ -393,12 +393,13 @@ impl Shard {
         }
         self.check_topics()?;
         let id = self.make_topic(name, self.beyond(name.is_ephemeral()), now, out);
+        self.announce(Announcement::TopicCreated(name), now, out);
         self.topic_names.insert(name, id);
         self.begin_precreate(id, now, out);
         Ok(id)
     }
 
-    /// Makes a topic; the caller sees to its name.
+    /// Makes a topic; the caller sees to its name, and announces it.
     pub(super) fn make_topic(
         &mut self,
         name: TopicName,
@@ -412,10 +413,9 @@ impl Shard {
         let id = self.topics.insert_with(|owner| {
             let mut sink = TopicSink { owner, store: &store, downstream: &mut downstream };
             let topic = Topic::new(name, limit, beyond, wait, &mut sink);
-            TopicEntry { topic, store, armed: None, precreate: None, unflushed: 0 }
+            TopicEntry { topic, store, armed: None, precreate: None }
         });
         out.events.push(Event::TopicCreated(name));
-        self.announce(Announcement::TopicCreated(name), now, out);
         id
     }
 
@@ -465,14 +465,16 @@ impl Shard {
             Ok(id) => return Ok(Some(id)),
             Err(at) => at,
         };
-        let channels = self.topics.get(topic).map_or(0, |entry| entry.topic.channels().len());
+        let Some(entry) = self.topics.get(topic) else { return Ok(None) };
+        let (topic_name, channels) = (*entry.topic.name(), entry.topic.channels().len());
         self.check_channels(channels)?;
         let made = self.make_channel(topic, at, name, self.beyond(name.is_ephemeral()), now, out);
+        self.announce(Announcement::ChannelCreated(topic_name, name), now, out);
         self.pump(topic, now, out);
         Ok(made)
     }
 
-    /// Makes a channel at the place `at` of its topic. The caller pumps afterwards.
+    /// Makes a channel at the place `at` of its topic. The caller announces it and pumps afterwards.
     pub(super) fn make_channel(
         &mut self,
         topic: TopicId,
@@ -502,7 +504,6 @@ impl Shard {
         });
         entry.topic.insert_channel(at, id);
         out.events.push(Event::ChannelCreated(topic_name, name));
-        self.announce(Announcement::ChannelCreated(topic_name, name), now, out);
         Some(id)
     }
 
@@ -536,10 +537,10 @@ impl Shard {
                 self.unsettled.push(conn);
             }
         }
-        let was_awaited = self.unflushed.remove(&Owner::Channel(id));
+        let flush = self.life.flushing_mut();
+        let was_awaited = flush.is_some_and(|flush| flush.end_channel(topic, id));
         let Some(entry) = self.topics.get_mut(topic) else { return };
         entry.topic.remove_channel(id);
-        entry.unflushed -= u32::from(was_awaited);
         let (name, last) = (*entry.topic.name(), entry.topic.channels().is_empty());
         out.events.push(Event::ChannelDeleted(name, *channel.name()));
         self.announce(Announcement::ChannelDeleted(name, *channel.name()), now, out);
@@ -561,7 +562,9 @@ impl Shard {
         });
         self.ailing.remove(&Owner::Topic(id));
         // A shard that stops does not wait for what is gone.
-        self.unflushed.remove(&Owner::Topic(id));
+        if let Some(flush) = self.life.flushing_mut() {
+            flush.end_topic(id);
+        }
         // The topic is gone before its channels are, so that the last of them does not delete it
         // again.
         let Some(TopicEntry { topic, .. }) = self.topics.remove(id) else { return };
