@@ -37,7 +37,7 @@ impl Shard {
                 let home = ShardId(topic.home(self.shards));
                 out.tell(home, ShardMessage::Admin { from: self.id, token, request });
             }
-            AdminRequest::Lookupds(_) if self.id.0 != 0 => {
+            AdminRequest::Lookupds(_) if self.clerk.is_none() => {
                 out.tell(ShardId(0), ShardMessage::Admin { from: self.id, token, request });
             }
             AdminRequest::Ping => self.collect(None, Collector::Admin(token), now, out),
@@ -101,10 +101,8 @@ impl Shard {
         );
         if !is_pause || reply != AdminReply::Done {
             self.reply_to(from, token, reply, out);
-        } else if self.id.0 == 0 {
-            self.persist(from, token, out);
         } else {
-            out.tell(ShardId(0), ShardMessage::Persist { from, token });
+            self.persist(from, token, out);
         }
     }
 

@@ -198,7 +198,7 @@ impl Shard {
             }
             self.flush_topic(topic, now, out);
         }
-        if self.id.0 == 0 {
+        if self.clerk.is_some() {
             self.shard_flushed(now);
         } else {
             // In order behind every change that this shard announced.
@@ -212,7 +212,7 @@ impl Shard {
     pub fn is_flushed(&self) -> bool {
         !self.config.disk
             || self.life.flushing().is_some_and(|flush| flush.unfinished.is_empty())
-                && (self.id.0 != 0 || self.is_last_metadata_asked() && self.metadata.is_done())
+                && self.clerk.as_ref().is_none_or(|clerk| clerk.is_flushed())
     }
 
     /// What is lost, or may be, because the disk did not take it in time; `None` if nothing is. To
@@ -220,21 +220,6 @@ impl Shard {
     pub fn flush_failure(&self) -> Option<FlushFailure> {
         let failure = self.life.flushing()?.failure;
         (failure != FlushFailure::default()).then_some(failure)
-    }
-
-    /// A shard was told to flush: what it announced before is known.
-    pub(super) fn shard_flushed(&mut self, now: Now) {
-        self.life.note_answer(now);
-        self.shards_flushing += 1;
-        if self.is_last_metadata_asked()
-            && let Some(flush) = self.life.flushing()
-        {
-            self.metadata.hurry(flush.until);
-        }
-    }
-
-    const fn is_last_metadata_asked(&self) -> bool {
-        self.shards_flushing >= self.shards
     }
 
     /// Goes on with flushing if this channel is done, or has given up.
@@ -311,10 +296,8 @@ impl Shard {
                 self.on_topic(id, now, out, |topic, _, _, out| topic.abandon(why, out));
             }
         }
-        if self.id.0 == 0 {
-            self.shards_flushing = self.shards;
-            self.metadata.hurry(until);
-            self.metadata.abandon(failure);
+        if let Some(clerk) = &mut self.clerk {
+            clerk.abandon(until, failure);
         }
     }
 
@@ -323,7 +306,7 @@ impl Shard {
         if !self.life.is_flushing() || !self.is_flushed() {
             return;
         }
-        let is_list_lost = self.metadata.is_lost();
+        let is_list_lost = self.clerk.as_ref().is_some_and(|clerk| clerk.is_list_lost());
         let Some(flush) = self.life.flushing_mut() else { return };
         flush.failure.lost_list |= is_list_lost;
         let left_out = core::mem::take(&mut flush.left_out);

@@ -14,17 +14,16 @@
 mod admin;
 mod auth;
 mod calls;
+mod clerk;
 mod client;
 mod ending;
 mod held;
 mod lanes;
 mod life;
 mod limits;
-mod lookup;
 mod precreate;
 mod room;
 mod stats;
-mod statsd;
 mod storage;
 mod tables;
 mod tickets;
@@ -38,16 +37,15 @@ use core::fmt;
 use bytes::BytesMut;
 
 use self::calls::Calls;
+use self::clerk::Clerk;
 pub use self::ending::FlushFailure;
 pub use self::held::Held;
 use self::life::Life;
 use self::limits::Limits;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 
-use self::lookup::PeerEntry;
 use self::room::Room;
 use self::stats::Collecting;
-use self::statsd::StatsdEntry;
 use self::tables::{ChannelEntry, Timer, TopicEntry};
 use self::tickets::Tickets;
 use super::actions::Actions;
@@ -56,10 +54,8 @@ use super::config::{Config, DECODED_LEN_MAX};
 use super::connection::{Connection, Detached, ReadState, Workspace};
 use super::event::Event;
 use super::ids::{Peer, ShardId};
-use super::metadata::MetadataFile;
-use super::registry::Registry;
 use super::shard_message::{Collector, Lookupds};
-use crate::arena::{Arena, ChannelId, ConnId, PeerId, TopicId};
+use crate::arena::{Arena, ChannelId, ConnId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::input::READ_LEN_MAX;
 use crate::message::{Bodies, IdGenerator};
@@ -91,11 +87,7 @@ pub struct Shard {
     unsettled: Vec<ConnId>,
     /// For what clients have unanswered.
     room: Room,
-    /// Shard 0 only: what exists over all shards.
-    registry: Registry,
-    /// Shard 0 only: the connections to the nsqlookupds.
-    peers: Arena<PeerId, PeerEntry>,
-    /// Where the nsqlookupds are, as shard 0 says.
+    /// Where the nsqlookupds are, as the clerk says.
     lookupds: Lookupds,
     /// New topics that wait for that.
     precreating: Vec<TopicId>,
@@ -104,18 +96,14 @@ pub struct Shard {
     /// What the auth servers' patterns are compiled to.
     patterns: Patterns,
     life: Life,
-    /// Shard 0 only, and only if there is a statsd.
-    statsd: Option<StatsdEntry>,
+    /// What the node does once. Shard 0 has it.
+    clerk: Option<Box<Clerk>>,
     collecting: BTreeMap<Collector, Collecting>,
     /// Publishes whose messages are not all where they belong.
     tickets: Tickets,
     requests: RequestIds,
-    /// Shard 0 only: what the metadata file has of the registry.
-    metadata: MetadataFile,
     /// Queues whose disk is in trouble, and which.
     ailing: BTreeMap<Owner, String>,
-    /// Shard 0 only: how many shards have begun to flush.
-    shards_flushing: u16,
     limits: Limits,
 }
 
@@ -128,6 +116,7 @@ impl Shard {
         assert!(id.0 < shards, "a node's shards are numbered from 0");
         let undecided = config.lookupd_tcp_addresses.len();
         let lookupds = Lookupds { undecided, ..Lookupds::default() };
+        let clerk = (id == ShardId(0)).then(|| Box::new(Clerk::new(shards, config.disk)));
         Self {
             id,
             shards,
@@ -143,20 +132,16 @@ impl Shard {
             conns: Arena::new(),
             deadlines: Deadlines::new(),
             unsettled: Vec::new(),
-            registry: Registry::new(),
-            peers: Arena::new(),
             lookupds,
             precreating: Vec::new(),
-            statsd: None,
             collecting: BTreeMap::new(),
             calls: Calls::default(),
             patterns: Patterns::default(),
             life: Life::New,
+            clerk,
             tickets: Tickets::default(),
             requests: RequestIds::default(),
-            metadata: MetadataFile::new(),
             ailing: BTreeMap::new(),
-            shards_flushing: 0,
             limits: Limits::new(shards),
         }
     }
@@ -166,14 +151,7 @@ impl Shard {
     pub fn start(&mut self, now: Now, out: &mut Actions) {
         self.life.start();
         self.tell_topics(out);
-        if self.id.0 == 0 {
-            self.start_peers(now, out);
-            self.start_statsd(now, out);
-            if self.config.disk {
-                self.metadata.changed();
-                self.save_metadata(now, out);
-            }
-        }
+        self.start_clerk(now, out);
     }
 
     /// A client connected.
@@ -390,15 +368,9 @@ impl Shard {
                         self.topic_flushed(topic);
                     }
                 }
+                Timer::Clerk => self.handle_clerk_timeout(at, now, out),
                 Timer::Ending => self.handle_ending_timeout(at, now, out),
-                Timer::Metadata => {
-                    if self.metadata.armed == Some(at) {
-                        self.metadata.armed = None;
-                    }
-                }
-                Timer::Peer(peer) => self.handle_peer_timeout(peer, at, now, out),
                 Timer::Room => self.handle_room_timeout(at, now, out),
-                Timer::Statsd => self.handle_statsd_timeout(at, now, out),
             }
             self.settle_all(now, out);
         }
@@ -427,9 +399,8 @@ impl Shard {
             connection.end(now, out);
             self.unsettled.push(conn);
         }
-        self.stop_peers(out);
         self.calls.forget();
-        self.stop_statsd(out);
+        self.stop_clerk(now, out);
         self.settle_all(now, out);
     }
 

@@ -94,12 +94,13 @@ impl Shard {
     /// This shard's part of the statistics, as it is just now. Those of the whole broker are asked
     /// for with [`AdminRequest::Stats`](crate::nsqd::AdminRequest::Stats).
     pub fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
+        let clerk = self.clerk.as_ref();
         let mut stats = ServerStats {
             topic_known: filter.topic.is_none(),
             failure: self.failure(),
             refusals: self.limits.refusals,
             shards: vec![self.shard_stats()],
-            refused_registrations: self.refused_registrations(),
+            refused_registrations: clerk.map_or(0, |clerk| clerk.refused_registrations()),
             ..ServerStats::default()
         };
         if let Some(name) = filter.topic {

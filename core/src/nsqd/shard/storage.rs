@@ -1,21 +1,12 @@
 //! What is on disk: taken over at the start, followed while running, completed at the end.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Shard;
-use super::tables::Timer;
 use crate::nsqd::actions::Actions;
-use crate::nsqd::admin::AdminReply;
 use crate::nsqd::backlog::Beyond;
-use crate::nsqd::event::Event;
-use crate::nsqd::ids::{ReplyToken, ShardId};
-use crate::nsqd::metadata::Written;
-use crate::nsqd::registry::Registry;
-use crate::storage::{
-    Completion, Failure, File, Found, Metadata, Op, Owner, Request, RequestId, Store, Success,
-};
+use crate::storage::{Completion, Found, Metadata, Owner, Store};
 use crate::time::Now;
 
 impl Shard {
@@ -33,8 +24,8 @@ impl Shard {
         out: &mut Actions,
     ) {
         // Every shard is told everything, so nothing of it is announced.
-        if self.id.0 == 0 {
-            self.registry = Registry::from_metadata(metadata);
+        if let Some(clerk) = &mut self.clerk {
+            clerk.load(metadata);
         }
         let shards = self.shards;
         let own = metadata.topics.iter().filter(|record| record.name.home(shards) == self.id.0);
@@ -157,46 +148,6 @@ impl Shard {
         self.tickets.moved = moved;
     }
 
-    /// Keeps the answer to an admin request back until the list of topics and channels is written.
-    pub(super) fn persist(&mut self, from: ShardId, token: ReplyToken, out: &mut Actions) {
-        if !self.config.disk || !self.metadata.wait(from, token) {
-            self.reply_to(from, token, AdminReply::Done, out);
-        }
-    }
-
-    /// Has the list of topics and channels written if it is time.
-    pub(super) fn save_metadata(&mut self, now: Now, out: &mut Actions) {
-        if self.metadata.is_saved() {
-            return;
-        }
-        if let Some((id, contents)) = self.metadata.begin(&self.registry, &mut self.requests, now) {
-            let op = Op::Replace { file: File::Metadata, contents };
-            out.storage.push(Request { id, owner: Owner::Metadata, store: Store::Metadata, op });
-        }
-        let due = self.metadata.poll_timeout();
-        self.deadlines.arm_by(due, &mut self.metadata.armed, Timer::Metadata);
-    }
-
-    fn metadata_written(
-        &mut self,
-        id: RequestId,
-        result: Result<Success, Failure>,
-        now: Now,
-        out: &mut Actions,
-    ) {
-        let mut waiting = Vec::new();
-        let failure = result.as_ref().err().cloned();
-        let written = self.metadata.handle_written(id, result.map(|_| ()), now, |shard, token| {
-            waiting.push((shard, token));
-        });
-        if let (Written::FailedNow, Some(failure)) = (written, failure) {
-            out.events.push(Event::MetadataFailed(failure));
-        }
-        for (shard, token) in waiting {
-            self.reply_to(shard, token, AdminReply::Done, out);
-        }
-    }
-
     /// Takes note of whether a queue's disk is in trouble.
     fn note_health(&mut self, owner: Owner) {
         let failure = match owner {
@@ -217,10 +168,7 @@ impl Shard {
 
     /// What ails this shard; `None` if it is well.
     pub(super) fn failure(&self) -> Option<String> {
-        if let Some(first) = self.ailing.values().next() {
-            return Some(first.clone());
-        }
-        let failure = self.metadata.failure()?;
-        Some(format!("failed to persist metadata - {}", failure.in_words()))
+        let ailing = self.ailing.values().next().cloned();
+        ailing.or_else(|| self.clerk.as_ref()?.failure())
     }
 }

@@ -8,7 +8,7 @@ use super::life::Life;
 use super::precreate::Precreate;
 use super::room::Room;
 use super::tickets::Tickets;
-use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, PeerId, TopicId};
+use crate::arena::{Arena, ChannelId, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator, Message, RecordId};
 use crate::name::{ChannelName, TopicName};
@@ -36,10 +36,8 @@ pub(super) enum Timer {
     Channel(ChannelId),
     Conn(ConnId),
     Ending,
-    Metadata,
-    Peer(PeerId),
+    Clerk,
     Room,
-    Statsd,
     Topic(TopicId),
 }
 

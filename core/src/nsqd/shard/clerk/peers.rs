@@ -1,4 +1,4 @@
-//! Shard 0's dealings with the nsqlookupds, and how the other shards' changes get to them.
+//! The connections to the nsqlookupds, and what the shards are told of them.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -7,21 +7,19 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Shard;
-use super::tables::Timer;
+use super::{Clerk, ClerkSink, Wake};
 use crate::arena::{Arena, PeerId};
 use crate::nsqd::actions::{Actions, PeerAction};
-use crate::nsqd::admin::AdminError;
 use crate::nsqd::event::Event;
 use crate::nsqd::ids::ShardId;
 use crate::nsqd::lookup_peer::{LookupPeer, LookupPeerEvent, PeerOutput};
-use crate::nsqd::registry::{Announcement, Registry};
+use crate::nsqd::registry::Registry;
 use crate::nsqd::shard_message::{Lookupds, ShardMessage};
 use crate::protocol::lookup::{LookupdInfo, PeerInfo, Registration};
 use crate::time::{Instant, Now};
 use crate::version::NSQ_VERSION;
 
-/// A connection to an nsqlookupd, and the time at which the shard will look at it.
+/// A connection to an nsqlookupd, and the earliest time at which the clerk will look at it.
 #[derive(Debug)]
 pub(super) struct PeerEntry {
     peer: LookupPeer,
@@ -66,30 +64,29 @@ impl PeerOutput for Wishes<'_> {
     }
 }
 
-impl Shard {
-    /// The connection to an nsqlookupd that was asked for is made.
-    pub fn handle_peer_connected(&mut self, peer: PeerId, now: Now, out: &mut Actions) {
-        self.on_peer(peer, now, out, |peer, now, out| peer.handle_connected(now, out));
-        self.settle_all(now, out);
+impl Clerk {
+    pub(super) fn handle_peer_connected(&mut self, id: PeerId, now: Now, out: &mut ClerkSink<'_>) {
+        self.on_peer(id, now, out, |peer, now, out| peer.handle_connected(now, out));
     }
 
-    /// An nsqlookupd sent something. What is left in `input` waits there for more.
-    pub fn handle_peer_input(
+    pub(super) fn handle_peer_input(
         &mut self,
-        peer: PeerId,
+        id: PeerId,
         input: &mut BytesMut,
         now: Now,
-        out: &mut Actions,
+        out: &mut ClerkSink<'_>,
     ) {
-        self.on_peer(peer, now, out, |peer, now, out| peer.handle_input(input, now, out));
-        self.settle_all(now, out);
+        self.on_peer(id, now, out, |peer, now, out| peer.handle_input(input, now, out));
     }
 
-    /// The connection to an nsqlookupd could not be made, or has ended; `reason` says why, for the
-    /// log. Not to be called for one that was closed by [`PeerAction::Close`].
-    pub fn handle_peer_closed(&mut self, peer: PeerId, reason: &str, now: Now, out: &mut Actions) {
-        self.on_peer(peer, now, out, |peer, now, out| peer.handle_closed(reason, now, out));
-        self.settle_all(now, out);
+    pub(super) fn handle_peer_closed(
+        &mut self,
+        id: PeerId,
+        reason: &str,
+        now: Now,
+        out: &mut ClerkSink<'_>,
+    ) {
+        self.on_peer(id, now, out, |peer, now, out| peer.handle_closed(reason, now, out));
     }
 
     pub(super) fn handle_peer_timeout(
@@ -97,31 +94,17 @@ impl Shard {
         id: PeerId,
         at: Instant,
         now: Now,
-        out: &mut Actions,
+        out: &mut ClerkSink<'_>,
     ) {
         let Some(entry) = self.peers.get_mut(id) else { return };
-        if entry.armed == Some(at) {
-            entry.armed = None;
+        if entry.armed.take_if(|armed| *armed == at).is_some() {
             self.on_peer(id, now, out, |peer, now, out| peer.handle_timeout(now, out));
         }
     }
 
-    pub(super) fn start_peers(&mut self, now: Now, out: &mut Actions) {
-        let addresses = core::mem::take(&mut self.config.lookupd_tcp_addresses);
-        self.add_peers(&addresses, now, out);
-    }
-
     /// Ends the connections to nsqlookupds that `addresses` does not name and begins those that are
     /// new; the others notice nothing.
-    pub(super) fn set_lookupds(
-        &mut self,
-        addresses: &[String],
-        now: Now,
-        out: &mut Actions,
-    ) -> Result<(), AdminError> {
-        if self.life.is_stopping() {
-            return Err(AdminError::Exiting);
-        }
+    pub(super) fn set_peers(&mut self, addresses: &[String], now: Now, out: &mut ClerkSink<'_>) {
         let wanted: BTreeSet<_> = addresses.iter().map(String::as_str).collect();
         let left = |(id, entry): (PeerId, &PeerEntry)| {
             (!wanted.contains(entry.peer.address())).then_some(id)
@@ -132,16 +115,15 @@ impl Shard {
             self.peers.remove(id);
         }
         self.add_peers(addresses, now, out);
-        self.tell_lookupds(now, out);
-        Ok(())
+        self.tell_lookupds(out);
     }
 
     /// Begins the connections to those nsqlookupds that there is none to yet. One that is named
     /// twice is one; otherwise it would know two nsqds.
-    fn add_peers(&mut self, addresses: &[String], now: Now, out: &mut Actions) {
+    pub(super) fn add_peers(&mut self, addresses: &[String], now: Now, out: &mut ClerkSink<'_>) {
         let mut known: BTreeSet<String> =
             self.peers.iter().map(|(_, entry)| entry.peer.address().into()).collect();
-        let config = &self.config;
+        let config = out.config;
         let info = PeerInfo {
             broadcast_address: config.broadcast_address.clone(),
             hostname: config.hostname.clone(),
@@ -155,47 +137,21 @@ impl Shard {
             if !known.insert(address.clone()) {
                 continue;
             }
-            let seed = self.rng.next_u64();
-            let peer = LookupPeer::new(address.clone(), &info, self.config.max_body_size, seed);
+            let seed = out.rng.next_u64();
+            let peer = LookupPeer::new(address.clone(), &info, config.max_body_size, seed);
             let id = self.peers.insert(PeerEntry { peer, armed: None, told: None });
             self.on_peer(id, now, out, |peer, now, out| peer.start(now, out));
         }
     }
 
-    /// How many REGISTER commands the nsqlookupds in use had no room for.
-    pub(super) fn refused_registrations(&self) -> u64 {
-        self.peers.iter().map(|(_, entry)| entry.peer.refused()).sum()
-    }
-
-    pub(super) fn stop_peers(&mut self, out: &mut Actions) {
-        for (id, entry) in self.peers.iter_mut() {
-            let address = entry.peer.address().into();
-            let registry = &self.registry;
-            entry.peer.stop(&mut Wishes { id, address, registry, out });
-        }
-        self.peers = Arena::new();
-    }
-
-    /// Lets shard 0 know of a change, and through it the nsqlookupds.
-    pub(super) fn announce(&mut self, change: Announcement, now: Now, out: &mut Actions) {
-        if self.id.0 != 0 {
-            return out.tell(ShardId(0), ShardMessage::Announce(change));
-        }
-        let is_new = self.registry.note(change);
-        if self.config.disk && change.is_stored() && (is_new || change.is_pause()) {
-            self.metadata.changed();
-        }
-        if !is_new {
-            return;
-        }
-        let (topic, channel, exists) = match change {
-            Announcement::TopicCreated(topic) => (topic, None, true),
-            Announcement::TopicDeleted(topic) => (topic, None, false),
-            Announcement::ChannelCreated(topic, channel) => (topic, Some(channel), true),
-            Announcement::ChannelDeleted(topic, channel) => (topic, Some(channel), false),
-            Announcement::TopicPaused(..) | Announcement::ChannelPaused(..) => return,
-        };
-        let what = Registration { topic, channel };
+    /// Tells the nsqlookupds of a topic or channel that is new, or gone.
+    pub(super) fn tell_peers(
+        &mut self,
+        what: Registration,
+        exists: bool,
+        now: Now,
+        out: &mut ClerkSink<'_>,
+    ) {
         let peers: Vec<_> = self.peers.iter().map(|(id, _)| id).collect();
         for id in peers {
             self.on_peer(id, now, out, |peer, now, out| {
@@ -204,30 +160,45 @@ impl Shard {
         }
     }
 
+    /// How many REGISTER commands the nsqlookupds in use had no room for.
+    pub(in crate::nsqd::shard) fn refused_registrations(&self) -> u64 {
+        self.peers.iter().map(|(_, entry)| entry.peer.refused()).sum()
+    }
+
+    pub(super) fn stop_peers(&mut self, out: &mut ClerkSink<'_>) {
+        for (id, entry) in self.peers.iter_mut() {
+            let address = entry.peer.address().into();
+            let (registry, out) = (&self.registry, &mut *out.actions);
+            entry.peer.stop(&mut Wishes { id, address, registry, out });
+        }
+        self.peers = Arena::new();
+    }
+
     /// Calls a peer and sees to its deadline.
     fn on_peer(
         &mut self,
         id: PeerId,
         now: Now,
-        out: &mut Actions,
+        out: &mut ClerkSink<'_>,
         call: impl FnOnce(&mut LookupPeer, Now, &mut Wishes<'_>),
     ) {
         let Some(entry) = self.peers.get_mut(id) else { return };
         let address = entry.peer.address().into();
-        call(&mut entry.peer, now, &mut Wishes { id, address, registry: &self.registry, out });
+        let (registry, actions) = (&self.registry, &mut *out.actions);
+        call(&mut entry.peer, now, &mut Wishes { id, address, registry, out: actions });
         let due = entry.peer.poll_timeout();
-        self.deadlines.arm_by(due, &mut entry.armed, Timer::Peer(id));
+        self.deadlines.arm_by(due, &mut entry.armed, Wake::Peer(id));
         let known = entry.told.as_ref().is_some_and(|(undecided, info)| {
             *undecided == entry.peer.is_undecided() && info.as_ref() == entry.peer.info()
         });
         if !known {
             entry.told = Some((entry.peer.is_undecided(), entry.peer.info().cloned()));
-            self.tell_lookupds(now, out);
+            self.tell_lookupds(out);
         }
     }
 
     /// Lets every shard know where the nsqlookupds are.
-    fn tell_lookupds(&mut self, now: Now, out: &mut Actions) {
+    fn tell_lookupds(&self, out: &mut ClerkSink<'_>) {
         let mut lookupds = Lookupds::default();
         for (_, PeerEntry { peer, .. }) in self.peers.iter() {
             match peer.info().and_then(LookupdInfo::http_address) {
@@ -239,8 +210,8 @@ impl Shard {
             }
         }
         for shard in (1..self.shards).map(ShardId) {
-            out.tell(shard, ShardMessage::Lookupds(lookupds.clone()));
+            out.actions.tell(shard, ShardMessage::Lookupds(lookupds.clone()));
         }
-        self.set_known_lookupds(lookupds, now, out);
+        out.lookupds.push(lookupds);
     }
 }
