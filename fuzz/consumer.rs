@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::BytesMut;
 use sansq_core::client::consumer::FLUSH_TIMEOUT;
 use sansq_core::client::{
-    AnswerError, CallId, ConnectionOptions, Consumer, ConsumerActions, ConsumerOptions,
-    DeliveryKey, DialId, Secret,
+    AnswerError, ConnectionOptions, Consumer, ConsumerActions, ConsumerOptions, DeliveryKey,
+    DialId, LookupCallId, Secret,
 };
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Now;
 
-use crate::peer::{self, Command, Reader, STEPS_MAX, frame};
+use crate::peer::{self, ClientCommand, Reader, STEPS_MAX, frame};
 
 const ANSWER: &str =
     r#"{"max_rdy_count":5,"version":"1.3.0","msg_timeout":60000,"max_msg_timeout":900000}"#;
@@ -29,7 +29,7 @@ const AUTH_ANSWER: &str =
 pub fn check(data: &[u8]) {
     let mut reader = Reader::new(data);
     let Some(flags) = reader.next() else { return };
-    let mut world = World::new(flags);
+    let mut world = Harness::new(flags);
     for _ in 0..STEPS_MAX {
         let Some(what) = reader.next() else { break };
         world.step(what, &mut reader);
@@ -52,7 +52,7 @@ struct Nsqd {
     is_wild: bool,
 }
 
-struct World {
+struct Harness {
     consumer: Consumer,
     out: ConsumerActions,
     now: Now,
@@ -61,7 +61,7 @@ struct World {
     nsqds: BTreeMap<DialId, Nsqd>,
     /// Dials and connections that are over.
     gone: Vec<DialId>,
-    calls: Vec<CallId>,
+    calls: Vec<LookupCallId>,
     keys: Vec<DeliveryKey>,
     known: BTreeSet<DeliveryKey>,
     answered: BTreeSet<DeliveryKey>,
@@ -73,7 +73,7 @@ struct World {
     is_wild: bool,
 }
 
-impl World {
+impl Harness {
     fn new(flags: u8) -> Self {
         let is_auth = flags & 1 == 1;
         let auth_secret = is_auth.then(|| Secret::new("secret"));
@@ -400,18 +400,18 @@ impl World {
 }
 
 impl Nsqd {
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: ClientCommand) {
         match command {
-            Command::Publish { .. } => panic!("a consumer publishes nothing"),
-            Command::Answer { verb, id } if verb == "TOUCH " => {
+            ClientCommand::Publish { .. } => panic!("a consumer publishes nothing"),
+            ClientCommand::Answer { verb, id } if verb == "TOUCH " => {
                 let is_in_flight = self.in_flight.contains(&id);
                 assert!(is_in_flight || self.is_wild, "{id} is touched behind its answer");
             }
-            Command::Answer { id, .. } => {
+            ClientCommand::Answer { id, .. } => {
                 let was_in_flight = self.in_flight.remove(&id);
                 assert!(was_in_flight || self.is_wild, "{id} is answered for the second time");
             }
-            Command::Other(words) => match words[0].as_str() {
+            ClientCommand::Other(words) => match words[0].as_str() {
                 "RDY" => self.rdy = words[1].parse().expect("a count"),
                 "CLS" => self.rdy = 0,
                 _ => {}

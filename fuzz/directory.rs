@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sansq_core::client::directory::{
     Directory, DirectoryChanges, DirectoryOptions, FOUND_MAX, Question,
 };
-use sansq_core::client::{CallId, NetActions};
+use sansq_core::client::{LookupCallId, NetActions};
 use sansq_core::http::call::{CallAnswer, CallFailure, CallResult};
 use sansq_core::name::TopicName;
 use sansq_core::time::Now;
@@ -27,7 +27,7 @@ const HOSTS: [&str; 4] = ["a", "b", "c", "::1"];
 pub fn check(data: &[u8]) {
     let mut reader = Reader::new(data);
     let Some(flags) = reader.next() else { return };
-    let mut world = World::new(flags);
+    let mut world = Harness::new(flags);
     for _ in 0..STEPS_MAX {
         let Some(what) = reader.next() else { break };
         world.step(what, &mut reader);
@@ -36,7 +36,7 @@ pub fn check(data: &[u8]) {
     world.end();
 }
 
-struct World {
+struct Harness {
     directory: Directory,
     vanished_after: u32,
     net: NetActions,
@@ -45,17 +45,17 @@ struct World {
     /// Which servers it was given, and has not been told to leave.
     servers: BTreeSet<&'static str>,
     /// What is under way, and whom it asks.
-    calls: BTreeMap<CallId, String>,
-    asked: BTreeSet<CallId>,
+    calls: BTreeMap<LookupCallId, String>,
+    asked: BTreeSet<LookupCallId>,
     /// Calls that were answered.
-    over: Vec<CallId>,
+    over: Vec<LookupCallId>,
     /// What was found and has not vanished, and how many rounds had ended when it was.
     known: BTreeMap<String, u32>,
     /// How many regular rounds can have ended at most.
     rounds: u32,
 }
 
-impl World {
+impl Harness {
     fn new(flags: u8) -> Self {
         let vanished_after = u32::from(flags >> 1 & 3);
         let options = DirectoryOptions {
@@ -155,7 +155,7 @@ impl World {
         self.calls.retain(|_, host| !is_gone(host));
     }
 
-    fn answer(&mut self, id: CallId, result: CallResult) {
+    fn answer(&mut self, id: LookupCallId, result: CallResult) {
         self.calls.remove(&id);
         self.over.push(id);
         self.directory.handle_called(id, result, self.now, &mut self.net, &mut self.changes);
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    fn call(&self, at: u8) -> Option<CallId> {
+    fn call(&self, at: u8) -> Option<LookupCallId> {
         self.calls.keys().nth(usize::from(at) % self.calls.len().max(1)).copied()
     }
 }

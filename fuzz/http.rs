@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use sansq_core::http::{HttpReply, Request};
+use sansq_core::http::{HttpReply, HttpRequest};
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::http::{
     Context, IGNORED_BODY_LEN_MAX, OptionValue, OptionValues, Parsed, ReplyForm, body_limit, parse,
@@ -125,7 +125,7 @@ impl Server {
         assert!(limit <= longest.max(IGNORED_BODY_LEN_MAX));
         let body = Bytes::copy_from_slice(reader.some());
         let too_big = body.len() > limit;
-        let request = Request { method, path: &path, query: query.as_deref(), body: &body };
+        let request = HttpRequest { method, path: &path, query: query.as_deref(), body: &body };
         let is_publish = path.ends_with("pub");
         let reply = match parse(&request, too_big, false, &self.config) {
             Parsed::Admin(request, form) => {

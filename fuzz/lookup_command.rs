@@ -2,7 +2,7 @@
 //! out, and what came out can be put together and read again.
 
 use bytes::BytesMut;
-use sansq_core::protocol::lookup::{Command, CommandDecoder, MAGIC, ProtocolError};
+use sansq_core::protocol::lookup::{CommandDecoder, LookupCommand, LookupProtocolError, MAGIC};
 
 /// Checks one stream and the places where it is cut.
 ///
@@ -25,7 +25,7 @@ pub fn check(data: &[u8]) {
 }
 
 /// All commands of a stream, and how it ends.
-fn decode(pieces: &[&[u8]]) -> (Vec<Command>, Result<(), ProtocolError>) {
+fn decode(pieces: &[&[u8]]) -> (Vec<LookupCommand>, Result<(), LookupProtocolError>) {
     let (mut decoder, mut input, mut commands) =
         (CommandDecoder::new(), BytesMut::new(), Vec::new());
     for piece in pieces {

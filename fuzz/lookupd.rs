@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
-use sansq_core::http::Request;
+use sansq_core::http::HttpRequest;
 use sansq_core::name::TopicName;
-use sansq_core::nsqlookupd::{Actions, Answer, Config, Lookupd, MAGIC_TIMEOUT};
+use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig, LookupdReply, MAGIC_TIMEOUT};
 use sansq_core::protocol::lookup::ReplyDecoder;
 use sansq_core::time::{Instant, Now};
 
@@ -36,7 +36,7 @@ const MISTAKES: [(&str, &str); 5] = [
 pub fn check(data: &[u8]) {
     let mut reader = Reader::new(data);
     let Some(flags) = reader.next() else { return };
-    let mut world = World::new(flags);
+    let mut world = Harness::new(flags);
     for _ in 0..STEPS_MAX {
         let Some(what) = reader.next() else { break };
         world.step(what, &mut reader);
@@ -65,10 +65,10 @@ struct Conn {
     has_lost: bool,
 }
 
-struct World {
+struct Harness {
     lookupd: Lookupd,
-    config: Config,
-    out: Actions,
+    config: LookupdConfig,
+    out: LookupdActions,
     now: Now,
     conns: BTreeMap<ConnId, Conn>,
     keys: BTreeSet<Key>,
@@ -81,9 +81,9 @@ struct World {
     is_stopping: bool,
 }
 
-impl World {
+impl Harness {
     fn new(flags: u8) -> Self {
-        let mut config = Config { connections_max: 5, ..Config::default() };
+        let mut config = LookupdConfig { connections_max: 5, ..LookupdConfig::default() };
         if flags & 1 == 1 {
             (config.names_max, config.registrations_max) = (4, 5);
             config.registrations_max_per_nsqd = 4;
@@ -95,7 +95,7 @@ impl World {
         Self {
             lookupd: Lookupd::new(config.clone()),
             config,
-            out: Actions::default(),
+            out: LookupdActions::default(),
             now: Now::from_millis(1_789_000_000_000),
             conns: BTreeMap::new(),
             keys: BTreeSet::new(),
@@ -436,10 +436,10 @@ impl World {
     }
 
     fn ask(&mut self, method: &str, path: &str, query: &str) -> (u16, String) {
-        let request = Request { method, path, query: Some(query), body: &Bytes::new() };
+        let request = HttpRequest { method, path, query: Some(query), body: &Bytes::new() };
         match self.lookupd.handle_http(&request, self.now, &mut self.out) {
-            Answer::Metrics(_) => (200, String::new()),
-            Answer::Reply(reply) => {
+            LookupdReply::Metrics(_) => (200, String::new()),
+            LookupdReply::Reply(reply) => {
                 (reply.status, String::from_utf8(reply.body.to_vec()).expect("text"))
             }
         }

@@ -78,7 +78,7 @@ pub(crate) fn call_result(reader: &mut Reader<'_>) -> CallResult {
 
 /// A command of a client.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Command {
+pub(crate) enum ClientCommand {
     /// PUB, MPUB or DPUB; of an MPUB, the length of its body.
     Publish { bodies: Vec<String>, size: usize },
     /// FIN, REQ or TOUCH; the verb has its blank.
@@ -91,7 +91,7 @@ pub(crate) enum Command {
 ///
 /// # Panics
 /// If they are not.
-pub(crate) fn commands(bytes: &[u8]) -> Vec<Command> {
+pub(crate) fn commands(bytes: &[u8]) -> Vec<ClientCommand> {
     let mut bytes = bytes.strip_prefix(b"  V2").unwrap_or(bytes);
     let mut commands = Vec::new();
     while !bytes.is_empty() {
@@ -100,7 +100,8 @@ pub(crate) fn commands(bytes: &[u8]) -> Vec<Command> {
         if let Some(verb) = verbs.into_iter().find(|verb| bytes.starts_with(verb)) {
             let (head, rest) = bytes.split_at(verb.len() + 16);
             bytes = &rest[end_of_line(rest) + 1..];
-            commands.push(Command::Answer { verb: text(verb), id: text(&head[verb.len()..]) });
+            commands
+                .push(ClientCommand::Answer { verb: text(verb), id: text(&head[verb.len()..]) });
             continue;
         }
         let end = end_of_line(bytes);
@@ -109,7 +110,7 @@ pub(crate) fn commands(bytes: &[u8]) -> Vec<Command> {
         let words: Vec<String> = line.split(' ').map(String::from).collect();
         commands.push(match words[0].as_str() {
             "PUB" | "DPUB" => {
-                Command::Publish { bodies: vec![text(take_sized(&mut bytes))], size: 0 }
+                ClientCommand::Publish { bodies: vec![text(take_sized(&mut bytes))], size: 0 }
             }
             "MPUB" => {
                 let mut list = take_sized(&mut bytes);
@@ -117,13 +118,13 @@ pub(crate) fn commands(bytes: &[u8]) -> Vec<Command> {
                 let count = take_number(&mut list);
                 let bodies = (0..count).map(|_| text(take_sized(&mut list))).collect();
                 assert!(list.is_empty());
-                Command::Publish { bodies, size }
+                ClientCommand::Publish { bodies, size }
             }
             "IDENTIFY" | "AUTH" => {
                 take_sized(&mut bytes);
-                Command::Other(words)
+                ClientCommand::Other(words)
             }
-            _ => Command::Other(words),
+            _ => ClientCommand::Other(words),
         });
     }
     commands

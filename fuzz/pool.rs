@@ -14,7 +14,7 @@ use sansq_core::client::{
 use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};
 
-use crate::peer::{self, Command, Reader, STEPS_MAX, frame};
+use crate::peer::{self, ClientCommand, Reader, STEPS_MAX, frame};
 
 const NSQDS: u8 = 3;
 
@@ -35,7 +35,7 @@ const REFUSALS: [&str; 6] = [
 pub fn check(data: &[u8]) {
     let mut reader = Reader::new(data);
     let Some(flags) = reader.next() else { return };
-    let mut world = World::new(flags);
+    let mut world = Harness::new(flags);
     for _ in 0..STEPS_MAX {
         let Some(what) = reader.next() else { break };
         world.step(what, &mut reader);
@@ -57,7 +57,7 @@ struct Nsqd {
 }
 
 #[derive(Debug)]
-struct World {
+struct Harness {
     pool: ProducerPool,
     out: ProducerActions,
     now: Now,
@@ -75,7 +75,7 @@ struct World {
     last: Option<PublishId>,
 }
 
-impl World {
+impl Harness {
     fn new(flags: u8) -> Self {
         let policy = [RetryPolicy::NotStored, RetryPolicy::Never, RetryPolicy::Always]
             [usize::from(flags % 3)];
@@ -286,7 +286,7 @@ impl World {
             } {
                 let nsqd = self.nsqds.get_mut(&id).expect("bytes are for a connection");
                 for command in peer::commands(&spare) {
-                    if let Command::Publish { bodies, size } = command {
+                    if let ClientCommand::Publish { bodies, size } = command {
                         assert!(size <= 300, "a batch is too long: {size}");
                         nsqd.unanswered.push(bodies);
                     }

@@ -18,7 +18,7 @@ use crate::peer::Reader;
 pub fn check(data: &[u8]) {
     let mut program = Reader::new(data);
     let flags = program.byte();
-    let mut world = World::new(1 + u16::from(flags & 1), flags & 2 != 0);
+    let mut world = Harness::new(1 + u16::from(flags & 1), flags & 2 != 0);
     while !program.is_empty() {
         world.step(&mut program);
     }
@@ -26,13 +26,13 @@ pub fn check(data: &[u8]) {
 }
 
 /// A node whose lanes, moves and closes take their time, and its clients.
-struct World {
+struct Harness {
     node: Node,
     /// Each with the last message that it got.
     clients: Vec<(ClientId, [u8; 16])>,
 }
 
-impl World {
+impl Harness {
     fn new(shards: u16, is_small: bool) -> Self {
         let mut config = Config::default();
         if is_small {

@@ -100,7 +100,7 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
         tcp_address: flags.tcp_address.clone(),
         http_address: flags.http_address.clone(),
         max_http_connections: limits::http(flags.max_http_connections, raise_open_files()),
-        config: nsqlookupd::Config {
+        config: nsqlookupd::LookupdConfig {
             broadcast_address: flags.broadcast_address.clone(),
             hostname: host_name(),
             inactive_producer_timeout: flags.inactive_producer_timeout,
@@ -108,7 +108,7 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
             names_max: size(flags.max_names),
             registrations_max: size(flags.max_registrations),
             registrations_max_per_nsqd: size(flags.max_registrations_per_nsqd),
-            ..nsqlookupd::Config::default()
+            ..nsqlookupd::LookupdConfig::default()
         },
     };
     match runtime {

@@ -42,21 +42,21 @@ fn carry_out(args: &[OsString]) -> u8 {
     };
     let tool_name = |name| original(program).map_or(name, |(original, _)| original);
     match command {
-        Command::Bench => tool("sansq bench", args, run_bench),
-        Command::Both => start(args, SANSQ, both_logs, serve::run_both),
-        Command::Completions => tool("sansq completions", args, pages::run_completions),
-        Command::Help => print(OVERVIEW),
-        Command::Man => tool("sansq man", args, pages::run_man),
-        Command::Nsqd => start(args, NSQD, nsqd_logs, serve::run_nsqd),
-        Command::Nsqlookupd => start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd),
-        Command::Pub => tool(tool_name("sansq pub"), args, |it| run_pub(it).map(drop)),
-        Command::Stat => tool(tool_name("sansq stat"), args, run_stat),
-        Command::Tail => tool(tool_name("sansq tail"), args, run_tail),
-        Command::ToFile => tool(tool_name("sansq to-file"), args, run_to_file),
-        Command::ToHttp => tool(tool_name("sansq to-http"), args, run_to_http),
-        Command::ToNsq => tool(tool_name("sansq to-nsq"), args, run_to_nsq),
-        Command::Top => tool("sansq top", args, run_top),
-        Command::Version => print(&version(SANSQ)),
+        Subcommand::Bench => tool("sansq bench", args, run_bench),
+        Subcommand::Both => start(args, SANSQ, both_logs, serve::run_both),
+        Subcommand::Completions => tool("sansq completions", args, pages::run_completions),
+        Subcommand::Help => print(OVERVIEW),
+        Subcommand::Man => tool("sansq man", args, pages::run_man),
+        Subcommand::Nsqd => start(args, NSQD, nsqd_logs, serve::run_nsqd),
+        Subcommand::Nsqlookupd => start(args, NSQLOOKUPD, nsqlookupd_logs, serve::run_nsqlookupd),
+        Subcommand::Pub => tool(tool_name("sansq pub"), args, |it| run_pub(it).map(drop)),
+        Subcommand::Stat => tool(tool_name("sansq stat"), args, run_stat),
+        Subcommand::Tail => tool(tool_name("sansq tail"), args, run_tail),
+        Subcommand::ToFile => tool(tool_name("sansq to-file"), args, run_to_file),
+        Subcommand::ToHttp => tool(tool_name("sansq to-http"), args, run_to_http),
+        Subcommand::ToNsq => tool(tool_name("sansq to-nsq"), args, run_to_nsq),
+        Subcommand::Top => tool("sansq top", args, run_top),
+        Subcommand::Version => print(&version(SANSQ)),
     }
 }
 
@@ -78,7 +78,7 @@ fn survive_file_size_limit() {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Command {
+enum Subcommand {
     Bench,
     Both,
     Completions,
@@ -97,57 +97,57 @@ enum Command {
 }
 
 /// What is meant by a program of this name with these arguments, and the arguments left for it.
-fn choose(program: &OsStr, args: &[OsString]) -> Result<(Command, Vec<OsString>), ArgsError> {
+fn choose(program: &OsStr, args: &[OsString]) -> Result<(Subcommand, Vec<OsString>), ArgsError> {
     if let Some((_, command)) = original(program) {
         return Ok((command, args.to_vec()));
     }
-    let Some((first, rest)) = args.split_first() else { return Ok((Command::Both, vec![])) };
+    let Some((first, rest)) = args.split_first() else { return Ok((Subcommand::Both, vec![])) };
     match first.to_str() {
         Some("help") => match rest.split_first() {
             // `sansq help nsqd` is `sansq nsqd --help`.
-            Some((topic, _)) if topic == "flags" => Ok((Command::Both, vec!["--help".into()])),
+            Some((topic, _)) if topic == "flags" => Ok((Subcommand::Both, vec!["--help".into()])),
             Some((topic, _)) => Ok((subcommand(topic)?, vec!["--help".into()])),
-            None => Ok((Command::Help, vec![])),
+            None => Ok((Subcommand::Help, vec![])),
         },
-        Some("-h" | "-help" | "--help") => Ok((Command::Help, vec![])),
-        Some("-version" | "--version") => Ok((Command::Version, vec![])),
-        Some(flag) if flag.starts_with('-') => Ok((Command::Both, args.to_vec())),
+        Some("-h" | "-help" | "--help") => Ok((Subcommand::Help, vec![])),
+        Some("-version" | "--version") => Ok((Subcommand::Version, vec![])),
+        Some(flag) if flag.starts_with('-') => Ok((Subcommand::Both, args.to_vec())),
         _ => Ok((subcommand(first)?, rest.to_vec())),
     }
 }
 
 /// The program of NSQ that a program of this name stands for, a link that is.
-fn original(program: &OsStr) -> Option<(&'static str, Command)> {
-    const ORIGINALS: [(&str, Command); 8] = [
-        (NSQD, Command::Nsqd),
-        (NSQLOOKUPD, Command::Nsqlookupd),
-        ("nsq_stat", Command::Stat),
-        ("nsq_tail", Command::Tail),
-        ("nsq_to_file", Command::ToFile),
-        ("nsq_to_http", Command::ToHttp),
-        ("nsq_to_nsq", Command::ToNsq),
-        ("to_nsq", Command::Pub),
+fn original(program: &OsStr) -> Option<(&'static str, Subcommand)> {
+    const ORIGINALS: [(&str, Subcommand); 8] = [
+        (NSQD, Subcommand::Nsqd),
+        (NSQLOOKUPD, Subcommand::Nsqlookupd),
+        ("nsq_stat", Subcommand::Stat),
+        ("nsq_tail", Subcommand::Tail),
+        ("nsq_to_file", Subcommand::ToFile),
+        ("nsq_to_http", Subcommand::ToHttp),
+        ("nsq_to_nsq", Subcommand::ToNsq),
+        ("to_nsq", Subcommand::Pub),
     ];
     let name = Path::new(program).file_name().and_then(OsStr::to_str)?;
     let name = name.strip_suffix(".exe").unwrap_or(name);
     ORIGINALS.into_iter().find(|(original, _)| *original == name)
 }
 
-fn subcommand(name: &OsStr) -> Result<Command, ArgsError> {
-    const COMMANDS: [(&str, Command); 13] = [
-        ("bench", Command::Bench),
-        ("completions", Command::Completions),
-        ("help", Command::Help),
-        ("man", Command::Man),
-        (NSQD, Command::Nsqd),
-        (NSQLOOKUPD, Command::Nsqlookupd),
-        ("pub", Command::Pub),
-        ("stat", Command::Stat),
-        ("tail", Command::Tail),
-        ("to-file", Command::ToFile),
-        ("to-http", Command::ToHttp),
-        ("to-nsq", Command::ToNsq),
-        ("top", Command::Top),
+fn subcommand(name: &OsStr) -> Result<Subcommand, ArgsError> {
+    const COMMANDS: [(&str, Subcommand); 13] = [
+        ("bench", Subcommand::Bench),
+        ("completions", Subcommand::Completions),
+        ("help", Subcommand::Help),
+        ("man", Subcommand::Man),
+        (NSQD, Subcommand::Nsqd),
+        (NSQLOOKUPD, Subcommand::Nsqlookupd),
+        ("pub", Subcommand::Pub),
+        ("stat", Subcommand::Stat),
+        ("tail", Subcommand::Tail),
+        ("to-file", Subcommand::ToFile),
+        ("to-http", Subcommand::ToHttp),
+        ("to-nsq", Subcommand::ToNsq),
+        ("top", Subcommand::Top),
     ];
     let found = COMMANDS.iter().find(|(known, _)| name == *known);
     found.map(|(_, command)| *command).ok_or_else(|| {
@@ -365,7 +365,7 @@ nsq_to_file, nsq_to_http, nsq_to_nsq, to_nsq.";
 mod tests {
     use super::*;
 
-    fn chosen(line: &str) -> Result<(Command, String), String> {
+    fn chosen(line: &str) -> Result<(Subcommand, String), String> {
         let words: Vec<OsString> = line.split_ascii_whitespace().map(Into::into).collect();
         let (command, args) = choose(&words[0], &words[1..]).map_err(|error| error.to_string())?;
         Ok((command, args.join(OsStr::new(" ")).into_string().unwrap()))
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn the_name_and_the_first_argument_decide() {
-        use Command::{
+        use Subcommand::{
             Bench, Both, Completions, Help, Man, Nsqd, Nsqlookupd, Pub, Stat, Tail, ToFile, ToHttp,
             ToNsq, Top, Version,
         };

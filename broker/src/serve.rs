@@ -18,7 +18,7 @@ use crate::args::{BothOptions, CheckError, NsqdOptions, NsqlookupdOptions, TlsVe
 use crate::assemble::{self, Running};
 use crate::version_line;
 use sansq_runtime::listen::{ListenError, Listens};
-use sansq_runtime::storage::{DataPath, DataPathError, MetadataError};
+use sansq_runtime::storage::{DataPath, DataPathError, MetadataFileError};
 
 /// Runs nsqd until it is told to stop.
 ///
@@ -224,8 +224,9 @@ impl ServeError {
             // What is said for both servers together is nsqd's line.
             Some(Listens::Clients | Listens::Http | Listens::Https) | None => NSQD,
         };
-        let is_metadata =
-            |error: &io::Error| error.get_ref().is_some_and(|error| error.is::<MetadataError>());
+        let is_metadata = |error: &io::Error| {
+            error.get_ref().is_some_and(|error| error.is::<MetadataFileError>())
+        };
         let line = match self {
             Self::Run(error) => error.to_string(),
             Self::Start(error) if is_metadata(error) => error.to_string(),

@@ -30,7 +30,7 @@ use sansq_core::transmit::Transmit;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let seed = env::args().nth(1).map_or(Ok(42), |seed| seed.parse())?;
-    let mut world = World::new(seed)?;
+    let mut world = Harness::new(seed)?;
     let topic = TopicName::new("orders")?;
     for number in 0..MESSAGES {
         let body = Bytes::from(number.to_string());
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Everything there is: three machines, what they ask for, and a network.
-struct World {
+struct Harness {
     now: Now,
     rng: Rng,
     shard: Shard,
@@ -62,7 +62,7 @@ struct World {
     consuming: ConsumerActions,
     links: BTreeMap<(Who, DialId), Link>,
     /// What is under way, by the time at which it arrives, and in order.
-    events: BTreeMap<(Instant, u64), Event>,
+    events: BTreeMap<(Instant, u64), NetEvent>,
     next_event: u64,
 
     acknowledged: usize,
@@ -90,7 +90,7 @@ struct Link {
     arrivals: [Instant; 2],
 }
 
-enum Event {
+enum NetEvent {
     Dialled(Who, DialId),
     ToShard(Who, DialId, Vec<u8>),
     ToClient(Who, DialId, Vec<u8>),
@@ -113,7 +113,7 @@ macro_rules! client {
     };
 }
 
-impl World {
+impl Harness {
     fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
         let rng = Rng::new(seed);
         // A publish whose answer was lost is published again, so nothing is lost, and some comes
@@ -214,7 +214,7 @@ impl World {
         }
         for dial in actions.dial.drain(..) {
             self.dials += 1;
-            self.send(self.now.instant, Event::Dialled(who, dial.id));
+            self.send(self.now.instant, NetEvent::Dialled(who, dial.id));
         }
         for id in actions.transmit.drain(..) {
             let mut bytes = Vec::new();
@@ -223,7 +223,7 @@ impl World {
                 if bytes.is_empty() {
                     break;
                 }
-                self.transmit(who, id, 0, Event::ToShard(who, id, mem::take(&mut bytes)));
+                self.transmit(who, id, 0, NetEvent::ToShard(who, id, mem::take(&mut bytes)));
             }
         }
     }
@@ -239,7 +239,7 @@ impl World {
                     break;
                 }
                 self.shard.handle_sent(conn, bytes.len(), self.now, &mut self.serving);
-                self.transmit(who, id, 1, Event::ToClient(who, id, bytes));
+                self.transmit(who, id, 1, NetEvent::ToClient(who, id, bytes));
             }
         }
         for (conn, _) in actions.close {
@@ -254,16 +254,16 @@ impl World {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: NetEvent) {
         let now = self.now;
         match event {
-            Event::Dialled(who, id) if self.rng.below(4) == 0 => {
+            NetEvent::Dialled(who, id) if self.rng.below(4) == 0 => {
                 self.in_vain += 1;
                 client!(self, who, |machine, out| {
                     machine.handle_connect_failed(id, "connection refused", now, out);
                 });
             }
-            Event::Dialled(who, id) => {
+            NetEvent::Dialled(who, id) => {
                 let peer = Peer::Tcp(([127, 0, 0, 1], 50_000).into());
                 let conn = self.shard.accept(peer, now, &mut self.serving);
                 let link = Link {
@@ -276,10 +276,10 @@ impl World {
                 self.links.insert((who, id), link);
                 // Nothing lives for long here.
                 let lives = Duration::from_millis(200 + self.rng.below(2000));
-                self.send(now.instant + lives, Event::Cut(who, id));
+                self.send(now.instant + lives, NetEvent::Cut(who, id));
                 client!(self, who, |machine, out| machine.handle_connected(id, now, out));
             }
-            Event::ToShard(who, id, bytes) => {
+            NetEvent::ToShard(who, id, bytes) => {
                 if let Some(link) = self.links.get_mut(&(who, id)) {
                     link.to_shard.extend_from_slice(&bytes);
                     if !link.waits {
@@ -287,14 +287,14 @@ impl World {
                     }
                 }
             }
-            Event::ToClient(who, id, bytes) => {
+            NetEvent::ToClient(who, id, bytes) => {
                 if let Some(link) = self.links.get_mut(&(who, id)) {
                     link.to_client.extend_from_slice(&bytes);
                     let input = &mut link.to_client;
                     client!(self, who, |machine, out| machine.handle_input(id, input, now, out));
                 }
             }
-            Event::Cut(who, id) => self.cut(who, id),
+            NetEvent::Cut(who, id) => self.cut(who, id),
         }
     }
 
@@ -308,7 +308,7 @@ impl World {
     }
 
     /// Sends bytes, `way` 0: to the nsqd. They take 1 to 50 ms, and do not overtake each other.
-    fn transmit(&mut self, who: Who, id: DialId, way: usize, event: Event) {
+    fn transmit(&mut self, who: Who, id: DialId, way: usize, event: NetEvent) {
         let at = self.now.instant + Duration::from_millis(1 + self.rng.below(50));
         if let Some(link) = self.links.get_mut(&(who, id))
             && let Some(latest) = link.arrivals.get_mut(way)
@@ -319,7 +319,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, at: Instant, event: Event) {
+    fn send(&mut self, at: Instant, event: NetEvent) {
         self.events.insert((at, self.next_event), event);
         self.next_event += 1;
     }

@@ -6,23 +6,24 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 use sansq_core::name::TopicName;
-use sansq_core::nsqlookupd::{Actions, Config, Lookupd};
-use sansq_core::protocol::lookup::{Command, PeerInfo};
+use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig};
+use sansq_core::protocol::lookup::{LookupCommand, PeerInfo};
 use sansq_core::time::Now;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut lookupd, mut actions) = (Lookupd::new(Config::default()), Actions::default());
+    let (mut lookupd, mut actions) =
+        (Lookupd::new(LookupdConfig::default()), LookupdActions::default());
     let mut now = Now::from_millis(0);
     let conn = lookupd.accept(([127, 0, 0, 1], 50_000).into(), now, &mut actions);
 
     let mut wire = b"  V1".to_vec();
     let (broadcast_address, version) = ("nsqd-1".into(), "1.3.0".into());
     let ports = PeerInfo { tcp_port: 4150, http_port: 4151, ..PeerInfo::default() };
-    Command::Identify(PeerInfo { broadcast_address, version, ..ports }).encode(&mut wire);
+    LookupCommand::Identify(PeerInfo { broadcast_address, version, ..ports }).encode(&mut wire);
     wire.extend_from_slice(b"REGISTER orders shipping\n");
     lookupd.handle_input(conn, &mut BytesMut::from(&wire[..]), now, &mut actions);
 
-    let Actions { transmit, close, events } = &mut actions;
+    let LookupdActions { transmit, close, events } = &mut actions;
     events.drain(..).for_each(|event| println!("{event}"));
     assert_eq!((&transmit[..], &close[..]), (&[conn][..], &[][..]), "two answers, no end");
     let mut answers = Vec::new();

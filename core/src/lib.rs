@@ -15,7 +15,7 @@
 //! | [`client::Producer`] | publishes to one nsqd |
 //! | [`client::ProducerPool`] | publishes to any of several nsqds, given or found |
 //! | [`client::Directory`] | finds nsqds through nsqlookupds |
-//! | [`client::Connection`] | the client's side of one connection, for consumers of your own |
+//! | [`client::ClientConnection`] | the client's side of one connection, for consumers of your own |
 //!
 //! The wire is in [`protocol`], the HTTP APIs in [`http`], [`nsqd::http`] and
 //! [`nsqlookupd`]. Most

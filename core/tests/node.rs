@@ -4,7 +4,7 @@
 #[path = "model/node/mod.rs"]
 mod model;
 
-use model::{Step, World};
+use model::{Harness, Step};
 use proptest::prelude::*;
 use sansq_core::nsqd::{ChannelOp, TopicOp};
 
@@ -90,7 +90,7 @@ proptest! {
         consumers_max in prop_oneof![Just(0_usize), Just(2)],
         steps in prop::collection::vec(gentle(), 1..300),
     ) {
-        let mut world = World::new(shards, consumers_max, true);
+        let mut world = Harness::new(shards, consumers_max, true);
         for step in steps {
             world.step(step);
         }
@@ -104,7 +104,7 @@ proptest! {
         shards in 1_u16..4,
         steps in prop::collection::vec(rough(), 1..300),
     ) {
-        let mut world = World::new(shards, 0, true);
+        let mut world = Harness::new(shards, 0, true);
         for step in steps {
             world.step(step);
         }
@@ -117,7 +117,7 @@ proptest! {
         shards in 1_u16..4,
         steps in prop::collection::vec(slow(), 1..200),
     ) {
-        let mut world = World::new(shards, 0, false);
+        let mut world = Harness::new(shards, 0, false);
         for step in steps {
             world.step(step);
         }

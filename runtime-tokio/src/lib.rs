@@ -121,7 +121,7 @@ pub use sansq_runtime::options::{
 pub use sansq_runtime::server::{ServerHandle, Stopper};
 pub use sansq_runtime::socket::Address;
 pub use sansq_runtime::storage::{
-    DataPath, DataPathError, Desk, Engine, Files, Inventory, MetadataError, Storage,
+    DataPath, DataPathError, Desk, Engine, Files, Inventory, MetadataFileError, Storage,
 };
 
 /// nsqd on tokio.

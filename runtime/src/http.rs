@@ -23,9 +23,9 @@ use sansq_core::log::Level;
 use sansq_core::nsqd::Peer;
 use sansq_core::nsqd::config::BODY_PATIENCE;
 
-use crate::answers::{Answer, Answers, Unread};
 use crate::log::Program;
-use crate::room::{Permit, Room};
+use crate::reply_room::{PendingReply, ReplyRoom, Unread};
+use crate::room::{HttpRoom, Permit};
 use crate::visitors::{Stage, Visit, Visitors};
 
 /// What stands behind an HTTP listener.
@@ -35,20 +35,20 @@ pub trait Site: 'static {
     /// How long the body of a request to `path` may be, in bytes.
     fn body_limit(&self, method: &str, path: &str) -> usize;
     /// The room that bodies take; `None` where they are so short that they need none.
-    fn room(&self) -> Option<&Room> {
+    fn room(&self) -> Option<&HttpRoom> {
         None
     }
     /// The room that answers take.
-    fn answers(&self) -> &Answers;
+    fn answers(&self) -> &ReplyRoom;
     /// Answers. `too_big` says that the body is longer than the limit; it is left out then.
     /// `permit` is its room, which is to be kept until everything is done that the request asks
     /// for.
     fn answer(
         &self,
-        request: &http::Request<'_>,
+        request: &http::HttpRequest<'_>,
         too_big: bool,
         permit: Option<Permit>,
-    ) -> impl Future<Output = Answer>;
+    ) -> impl Future<Output = PendingReply>;
 }
 
 /// Answers a request of one of `visitors`. `visit` is told how far it is, and says when the answer
@@ -89,14 +89,14 @@ pub async fn handle<S: Site, F: Future<Output = ()>>(
         visit.note(Stage::Answering);
         return Ok(respond(HttpReply::message(503, "NO_ROOM"), None));
     };
-    let request = http::Request { method, path, query: head.uri.query(), body: &body };
+    let request = http::HttpRequest { method, path, query: head.uri.query(), body: &body };
     visit.note(Stage::Working);
     let given_up = async {
         visit.hurried().await;
         (HttpReply::message(503, "TOO_MANY_CONNECTIONS"), None)
     };
     let answer = async {
-        let Answer { reply, pass, permit } = site.answer(&request, too_big, permit).await;
+        let PendingReply { reply, pass, permit } = site.answer(&request, too_big, permit).await;
         let len = reply.body.len();
         let room = visitors.room(S::PROGRAM, site.answers(), len, &sleep).await;
         // Now others may make theirs.
@@ -134,7 +134,7 @@ async fn read_body<F: Future<Output = ()>>(
     mut body: Incoming,
     limit: usize,
     waits: bool,
-    room: Option<&Room>,
+    room: Option<&HttpRoom>,
     sleep: impl Fn(Duration) -> F,
 ) -> io::Result<Option<Taken>> {
     let announced = body.size_hint();

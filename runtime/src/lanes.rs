@@ -11,8 +11,8 @@ use sansq_core::nsqd::{Detached, Peer, ShardId, ShardMessage};
 use sansq_core::storage::Completion;
 
 use crate::bell::Bell;
+use crate::connection_limit::ConnectionPermit;
 use crate::meter::{Meter, Turns};
-use crate::places::Place;
 use crate::socket::Stream;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -53,9 +53,9 @@ pub struct Mail {
 #[derive(Debug)]
 pub enum Arrival {
     /// Just accepted.
-    Accepted(Stream, Peer, Place),
+    Accepted(Stream, Peer, ConnectionPermit),
     /// From another shard, with its unread input.
-    Rehomed(Stream, Place, Detached, BytesMut),
+    Rehomed(Stream, ConnectionPermit, Detached, BytesMut),
 }
 
 impl Lanes {

@@ -17,12 +17,12 @@
 //! assert!(first.instant <= second.instant);
 //! ```
 
-mod answers;
 mod bell;
 mod bind;
 pub mod call;
 pub mod client;
 mod clock;
+pub mod connection_limit;
 mod host;
 pub mod http;
 mod impatient;
@@ -36,9 +36,9 @@ mod meter;
 mod metrics;
 mod nearest;
 pub mod options;
-pub mod places;
 #[cfg(feature = "reactor")]
 pub mod reactor;
+mod reply_room;
 mod room;
 pub mod runtime;
 pub mod server;
@@ -52,7 +52,6 @@ pub mod tls;
 mod turnstile;
 pub mod visitors;
 
-pub use answers::{Answer, Answers, Unread};
 pub use bind::Bound;
 pub use clock::Clock;
 pub use host::host_name;
@@ -60,7 +59,8 @@ pub use impatient::Impatient;
 pub use log::{BATCH, Program, UNWRITTEN, Unwritten};
 pub use meter::Meter;
 pub use nearest::nearest;
-pub use room::{Permit, Room};
+pub use reply_room::{PendingReply, ReplyRoom, Unread};
+pub use room::{HttpRoom, Permit};
 pub use signal::Signal;
 pub use site::NsqdSite;
 pub use statsd::{StatsdSender, WAITING_MAX};

@@ -83,7 +83,7 @@ pub struct LookupdOptions {
     pub max_http_connections: usize,
     /// The options of the machine. The runtime fills in `tcp_port` and `http_port` with the ports
     /// really listened on.
-    pub config: nsqlookupd::Config,
+    pub config: nsqlookupd::LookupdConfig,
 }
 
 impl Default for LookupdOptions {
@@ -93,7 +93,7 @@ impl Default for LookupdOptions {
             tcp_address: String::from("0.0.0.0:4160"),
             http_address: String::from("0.0.0.0:4161"),
             max_http_connections: HTTP_CONNECTIONS_MAX,
-            config: nsqlookupd::Config::default(),
+            config: nsqlookupd::LookupdConfig::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use sansq_core::nsqd::config::SMALL_ROOM_MIN;
 
 /// The room of an HTTP API.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct HttpRoom {
     small: Rc<Part>,
     shared: Rc<Part>,
 }
@@ -46,7 +46,7 @@ struct Line {
     hurried: BTreeMap<u64, Waker>,
 }
 
-impl Room {
+impl HttpRoom {
     /// That of an nsqd of so many shards.
     pub(crate) fn new(config: &Config, shards: u16) -> Self {
         let share = config.unanswered_share(shards);
@@ -94,7 +94,7 @@ impl Part {
     /// Waits for `len` of it, in the order of asking. Who asks for more than all gets all.
     pub(crate) async fn take(self: &Rc<Self>, len: usize) -> Permit {
         let len = len.min(self.max);
-        let mut place = Place { part: self, number: None };
+        let mut place = InLine { part: self, number: None };
         poll_fn(|context| {
             let mut line = self.line.borrow_mut();
             let is_first = match place.number {
@@ -183,12 +183,12 @@ impl Drop for Permit {
 }
 
 /// A place in the line, which is left in any case.
-struct Place<'a> {
+struct InLine<'a> {
     part: &'a Part,
     number: Option<u64>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.part.line.borrow_mut().waiting.retain(|(other, _)| *other != number);

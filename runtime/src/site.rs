@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_lite::future::yield_now;
-use sansq_core::http::{HttpReply, Request};
+use sansq_core::http::{HttpReply, HttpRequest};
 use sansq_core::log::Level;
 use sansq_core::nsqd::http::{self, Context, OptionRequest, OptionValues, Parsed, ReplyForm};
 use sansq_core::nsqd::{
@@ -15,14 +15,14 @@ use sansq_core::nsqd::{
 };
 use sansq_core::time::Instant;
 
-use crate::answers::{Answer, Answers, fit};
 use crate::clock::Clock;
 use crate::http::Site;
 use crate::lanes::Lanes;
 use crate::log::{Program, UNWRITTEN};
 use crate::metrics::{self, NsqdPage};
 use crate::options::NsqdOptions;
-use crate::room::{Permit, Room};
+use crate::reply_room::{PendingReply, ReplyRoom, fit};
+use crate::room::{HttpRoom, Permit};
 use crate::turnstile::{Pass, Turnstile};
 
 /// Maps requests to admin requests of the shard, and its answers back.
@@ -41,8 +41,8 @@ struct Shared<A> {
     /// What `/config` shows now.
     shown: RefCell<OptionValues>,
     lanes: Arc<Lanes>,
-    room: Room,
-    answers: Answers,
+    room: HttpRoom,
+    answers: ReplyRoom,
     /// Memory is given back for one request at a time.
     freeing: Turnstile,
     ask: A,
@@ -52,8 +52,8 @@ impl<A> NsqdSite<A> {
     /// The API of the nsqd that `ask` asks. `clock` and `lanes` are its shards'.
     pub fn new(clock: Clock, mut options: NsqdOptions, lanes: Arc<Lanes>, ask: A) -> Self {
         let shown = RefCell::new(core::mem::take(&mut options.shown));
-        let room = Room::new(&options.config, lanes.shards());
-        let (answers, freeing) = (Answers::new(), Turnstile::new());
+        let room = HttpRoom::new(&options.config, lanes.shards());
+        let (answers, freeing) = (ReplyRoom::new(), Turnstile::new());
         let shared = Shared { clock, options, shown, lanes, room, answers, freeing, ask };
         Self { shared: Rc::new(shared), is_https: false }
     }
@@ -88,15 +88,20 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
         http::body_limit(method, path, &self.shared.options.config)
     }
 
-    fn room(&self) -> Option<&Room> {
+    fn room(&self) -> Option<&HttpRoom> {
         Some(&self.shared.room)
     }
 
-    fn answers(&self) -> &Answers {
+    fn answers(&self) -> &ReplyRoom {
         &self.shared.answers
     }
 
-    async fn answer(&self, request: &Request<'_>, too_big: bool, permit: Option<Permit>) -> Answer {
+    async fn answer(
+        &self,
+        request: &HttpRequest<'_>,
+        too_big: bool,
+        permit: Option<Permit>,
+    ) -> PendingReply {
         let shared = &self.shared;
         let reply = match http::parse(request, too_big, self.is_https, &shared.options.config) {
             Parsed::Reply(reply) => reply,
@@ -135,7 +140,7 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
 
 impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> Shared<A> {
     /// `/metrics`.
-    async fn metrics(&self, aggregate: bool) -> Answer {
+    async fn metrics(&self, aggregate: bool) -> PendingReply {
         let pass = self.answers.pass().await;
         let Some(stats) = self.gather(StatsFilter::default()).await else {
             return HttpReply::message(503, "EXITING").into();
@@ -158,7 +163,7 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
     }
 
     /// `/stats`.
-    async fn stats(&self, filter: StatsFilter, form: ReplyForm) -> Answer {
+    async fn stats(&self, filter: StatsFilter, form: ReplyForm) -> PendingReply {
         let pass = match filter.topic {
             None => self.answers.pass().await,
             Some(_) => self.answers.pass_for_one().await,
@@ -205,7 +210,7 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
     /// `/config`. What is shown changes before the shard is asked, and so in the order of requests.
     ///
     /// `permit` bounds how many changes of a long value wait for room for their answers.
-    async fn option(&self, request: &OptionRequest, permit: Option<Permit>) -> Answer {
+    async fn option(&self, request: &OptionRequest, permit: Option<Permit>) -> PendingReply {
         if let OptionRequest::Show(_) = request {
             return self.answers.make(|| self.shown.borrow_mut().answer(request)).await;
         }
@@ -223,7 +228,7 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
                 return HttpReply::message(503, "EXITING").into();
             }
         }
-        Answer { permit, ..reply.into() }
+        PendingReply { permit, ..reply.into() }
     }
 }
 
@@ -232,10 +237,10 @@ async fn shown(
     is_large: bool,
     pass: Pass,
     make: impl FnOnce() -> HttpReply + Send + 'static,
-) -> Answer {
+) -> PendingReply {
     let make = || fit(make());
     let reply = if is_large { pass.aside(make).await } else { make() };
-    Answer { pass: Some(pass), ..reply.into() }
+    PendingReply { pass: Some(pass), ..reply.into() }
 }
 
 /// Whether it takes long to show these.
@@ -274,7 +279,7 @@ mod tests {
         let lanes = Arc::new(Lanes::new(1));
         let site = NsqdSite::new(Clock::start(), NsqdOptions::default(), lanes, ask);
         let body = Bytes::new();
-        let get = |path, query| Request { method: "GET", path, query, body: &body };
+        let get = |path, query| HttpRequest { method: "GET", path, query, body: &body };
         let (all, metrics) = (get("/stats", None), get("/metrics", None));
         let one = get("/stats", Some("topic=t"));
         block_on(async {

@@ -24,11 +24,11 @@ use futures_lite::future;
 use sansq_core::log::{Count, Level};
 use sansq_core::time::Instant;
 
-use crate::answers::Answers;
 use crate::clock::Clock;
+use crate::connection_limit::RefusedConnections;
 use crate::log::Program;
 use crate::meter::Meter;
-use crate::places::Refusals;
+use crate::reply_room::ReplyRoom;
 use crate::room::Permit;
 use crate::signal::Signal;
 
@@ -42,9 +42,9 @@ pub struct Visitors {
     departures: Departures,
     /// Since when newcomers have had to wait although nobody was idle, and when one had to last.
     held_up: Cell<Option<(Instant, Instant)>>,
-    evictions: RefCell<Refusals>,
+    evictions: RefCell<RefusedConnections>,
     /// Those who had to go for their answers' room.
-    unread: RefCell<Refusals>,
+    unread: RefCell<RefusedConnections>,
 }
 
 /// A visitor's place, which is free when this is dropped.
@@ -157,7 +157,7 @@ impl Visitors {
     pub(crate) async fn room<S: Future<Output = ()>>(
         &self,
         program: Program,
-        answers: &Answers,
+        answers: &ReplyRoom,
         len: usize,
         sleep: impl Fn(Duration) -> S,
     ) -> Option<Permit> {

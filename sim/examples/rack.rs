@@ -9,13 +9,13 @@ use std::io::{Write, stdout};
 use sansq_core::client::RetryPolicy;
 use sansq_sim::client::pool::{Pool, PoolPlan};
 use sansq_sim::client::worker::{Worker, WorkerPlan};
-use sansq_sim::swarm::DiskOptions;
+use sansq_sim::swarm::DiskPlan;
 use sansq_sim::{Options, Trace, World, channel, topic};
 
 /// How many of the messages that the producer was told are stored never reach a consumer.
 fn lost(seed: u64, mem_queue_size: usize, comes_back: bool) -> usize {
     let latency_max = Duration::from_millis(2);
-    let disks = Some(DiskOptions { latency_max, max_bytes_per_file: 1 << 20, sync_every: 1 });
+    let disks = Some(DiskPlan { latency_max, max_bytes_per_file: 1 << 20, sync_every: 1 });
     let base = Options::empty(seed, 4, 1);
     let mut world = World::new(Options { mem_queue_size, disks, ..base }, Trace::new(None));
     let mut worker = WorkerPlan::new(topic(0), channel(0));

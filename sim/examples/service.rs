@@ -17,7 +17,7 @@ use sansq_sim::client::worker::{Worker, WorkerPlan};
 use sansq_sim::model::number_of;
 use sansq_sim::oracles::Observation;
 use sansq_sim::swarm::{Fault, Faults};
-use sansq_sim::{MessageNumber, Options, Outcome, Trace, World, channel, topic};
+use sansq_sim::{MessageNumber, Options, PublishOutcome, Trace, World, channel, topic};
 
 #[derive(Debug)]
 struct Service {
@@ -44,10 +44,10 @@ impl Handler for Service {
         self.orders.insert(invoice, order);
     }
 
-    fn published(&mut self, invoice: MessageNumber, told: Outcome, desk: &mut Desk<'_, '_>) {
+    fn published(&mut self, invoice: MessageNumber, told: PublishOutcome, desk: &mut Desk<'_, '_>) {
         if let Some(order) = self.orders.remove(&invoice)
             && self.is_careful
-            && told == Outcome::Accepted
+            && told == PublishOutcome::Accepted
         {
             let _ = desk.finish(&order);
         }

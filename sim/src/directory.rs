@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
-use sansq_core::http::Request;
+use sansq_core::http::HttpRequest;
 use sansq_core::http::call::{Call, CallAnswer, CallFailure, CallResult};
-use sansq_core::nsqlookupd::{Actions, Answer, Config, Lookupd};
+use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig, LookupdReply};
 
 use crate::env::Env;
-use crate::events::{Alarm, Machine};
+use crate::events::{Alarm, DeadlineOwner};
 use crate::net::{End, LinkId, Side};
 
 /// One nsqlookupd.
@@ -18,7 +18,7 @@ use crate::net::{End, LinkId, Side};
 pub(crate) struct Directory {
     index: usize,
     lookupd: Lookupd,
-    actions: Actions,
+    actions: LookupdActions,
     sessions: BTreeMap<LinkId, Session>,
     by_conn: BTreeMap<ConnId, LinkId>,
     alarm: Alarm,
@@ -38,7 +38,7 @@ impl Directory {
         Self {
             index,
             lookupd: Lookupd::new(config(index)),
-            actions: Actions::default(),
+            actions: LookupdActions::default(),
             sessions: BTreeMap::new(),
             by_conn: BTreeMap::new(),
             alarm: Alarm::default(),
@@ -73,10 +73,10 @@ impl Directory {
         let target = call.url.target();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let body = Bytes::new();
-        let request = Request { method: "GET", path, query: Some(query), body: &body };
+        let request = HttpRequest { method: "GET", path, query: Some(query), body: &body };
         let answer = self.lookupd.handle_http(&request, env.now, &mut self.actions);
         self.settle(env);
-        let Answer::Reply(reply) = answer else {
+        let LookupdReply::Reply(reply) = answer else {
             return Err(CallFailure::Failed("nobody asks for metrics".into()));
         };
         Ok(CallAnswer { status: reply.status, body: reply.body })
@@ -163,7 +163,7 @@ impl Directory {
             }
         }
         let deadline = self.lookupd.poll_timeout();
-        self.alarm.arm(Machine::Lookupd(self.index), deadline, env.now, &mut env.queue);
+        self.alarm.arm(DeadlineOwner::Lookupd(self.index), deadline, env.now, &mut env.queue);
     }
 
     /// Writes what is owed, and closes the socket if that was all and it is to be closed.
@@ -184,11 +184,11 @@ impl Directory {
     }
 }
 
-fn config(index: usize) -> Config {
-    Config {
+fn config(index: usize) -> LookupdConfig {
+    LookupdConfig {
         broadcast_address: format!("lookupd-{index}"),
         hostname: format!("lookupd-{index}"),
-        ..Config::default()
+        ..LookupdConfig::default()
     }
 }
 

@@ -18,7 +18,7 @@ use sansq_core::time::Instant;
 
 use crate::chance::Chance;
 use crate::env::Env;
-use crate::events::Event;
+use crate::events::WorldEvent;
 use crate::model::{MessageNumber, RawId};
 use crate::oracles::durability::{Syncs, bodies_with_holes, reading_begins, records_in};
 use crate::trace::digest;
@@ -89,7 +89,7 @@ impl Disk {
         thread.requests.push_back(request);
         let latency = self.rng.within(env.disk_latency_max);
         thread.busy_until = thread.busy_until.max(env.now.instant) + latency;
-        env.queue.push(thread.busy_until, Event::Disk { node: self.node, shard });
+        env.queue.push(thread.busy_until, WorldEvent::Disk { node: self.node, shard });
     }
 
     /// Carries out what a shard asked for first.

@@ -10,7 +10,7 @@ use crate::net::{End, LinkId};
 
 /// Something that happens at its time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Event {
+pub enum WorldEvent {
     /// A server's listener has a new connection.
     Accepted(LinkId),
     /// A client's dial succeeded.
@@ -57,7 +57,7 @@ pub enum Event {
     /// A request reaches an nsqd that stood still, by number.
     Ask(u64),
     /// A machine's deadline.
-    Deadline(Machine),
+    Deadline(DeadlineOwner),
     /// A client's process starts.
     Started(usize),
     /// A client has itself woken.
@@ -85,7 +85,7 @@ pub enum Event {
 
 /// Whose deadline it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Machine {
+pub enum DeadlineOwner {
     /// A shard of an nsqd.
     Shard {
         /// The nsqd.
@@ -113,7 +113,7 @@ struct Entry {
     tie: u64,
     /// Makes the order total even if two draws are equal.
     number: u64,
-    event: Event,
+    event: WorldEvent,
 }
 
 impl Queue {
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     /// Lets `event` happen at `at`.
-    pub fn push(&mut self, at: Instant, event: Event) {
+    pub fn push(&mut self, at: Instant, event: WorldEvent) {
         self.pushed += 1;
         let tie = self.ties.next_u64();
         self.heap.push(Reverse(Entry { at, tie, number: self.pushed, event }));
@@ -135,7 +135,7 @@ impl Queue {
     }
 
     /// The next event and its time.
-    pub fn pop(&mut self) -> Option<(Instant, Event)> {
+    pub fn pop(&mut self) -> Option<(Instant, WorldEvent)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
     }
 }
@@ -175,7 +175,7 @@ impl Alarm {
     /// Sees to it that `machine` is called at `deadline`.
     pub(crate) fn arm(
         &mut self,
-        machine: Machine,
+        machine: DeadlineOwner,
         deadline: Option<Instant>,
         now: Now,
         queue: &mut Queue,
@@ -184,7 +184,7 @@ impl Alarm {
             && self.0.is_none_or(|armed| at < armed)
         {
             self.0 = Some(at);
-            queue.push(at.max(now.instant), Event::Deadline(machine));
+            queue.push(at.max(now.instant), WorldEvent::Deadline(machine));
         }
     }
 
@@ -198,18 +198,18 @@ impl Alarm {
 mod tests {
     use super::*;
 
-    fn order(seed: u64) -> Vec<Event> {
+    fn order(seed: u64) -> Vec<WorldEvent> {
         let mut queue = Queue::new(Rng::new(seed));
         for n in 0..8 {
-            queue.push(Instant::from_millis(5), Event::Started(n));
+            queue.push(Instant::from_millis(5), WorldEvent::Started(n));
         }
-        queue.push(Instant::from_millis(4), Event::Calm);
+        queue.push(Instant::from_millis(4), WorldEvent::Calm);
         core::iter::from_fn(|| queue.pop().map(|(_, event)| event)).collect()
     }
 
     #[test]
     fn time_decides_and_then_the_seed() {
-        assert_eq!(order(1)[0], Event::Calm);
+        assert_eq!(order(1)[0], WorldEvent::Calm);
         assert_eq!(order(1), order(1));
         assert_ne!(order(1), order(2));
     }

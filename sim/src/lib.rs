@@ -113,7 +113,7 @@ pub mod world;
 
 pub use client::{Client, Context};
 pub use limits::Limits;
-pub use model::{MessageNumber, Outcome};
+pub use model::{MessageNumber, PublishOutcome};
 pub use node::ShardWork;
 pub use oracles::{Oracles, Violation};
 pub use swarm::Options;

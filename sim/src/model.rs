@@ -21,7 +21,7 @@ pub struct MessageNumber(pub u32);
 
 /// A channel of an nsqd.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Place {
+pub struct ChannelKey {
     /// The nsqd.
     pub node: usize,
     /// The topic.
@@ -32,7 +32,7 @@ pub struct Place {
 
 /// What a publisher was told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outcome {
+pub enum PublishOutcome {
     /// Nothing yet.
     Pending,
     /// The nsqd has it.
@@ -54,7 +54,7 @@ pub(crate) struct Published {
     pub(crate) is_deferred: bool,
     /// No delivery before this time.
     pub(crate) not_before: Instant,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: PublishOutcome,
     /// The publisher was told that it is refused. A part of it may be there, but it counts for
     /// nothing.
     pub(crate) is_refused: bool,
@@ -121,7 +121,7 @@ pub(crate) enum CopyState {
 /// A subscribed connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber {
-    pub(crate) place: Place,
+    pub(crate) place: ChannelKey,
     pub(crate) msg_timeout: Duration,
     pub(crate) ready: u32,
     /// The highest RDY within the turn at `ready_at`: commands and deliveries of one turn can't be
@@ -187,7 +187,7 @@ pub(crate) struct Arrivals {
 pub(crate) struct Model {
     pub(crate) messages: Vec<Published>,
     pub(crate) ids: BTreeMap<(usize, RawId), MessageNumber>,
-    pub(crate) channels: BTreeMap<Place, Channel>,
+    pub(crate) channels: BTreeMap<ChannelKey, Channel>,
     pub(crate) subscribers: BTreeMap<LinkId, Subscriber>,
     /// When each nsqd died last, and when it stopped last in whatever way.
     pub(crate) died_at: BTreeMap<usize, Instant>,
@@ -203,7 +203,7 @@ pub(crate) struct Model {
     /// What is being emptied or deleted.
     pub(crate) discarding: Vec<Discard>,
     /// What was published before these times went with its channel or topic, perhaps.
-    pub(crate) floors: BTreeMap<Place, Instant>,
+    pub(crate) floors: BTreeMap<ChannelKey, Instant>,
     pub(crate) topic_floors: BTreeMap<(usize, TopicName), Instant>,
     /// What each nsqd had on its disk when it died last: that comes again.
     pub(crate) kept: BTreeMap<usize, BTreeSet<(Store, MessageNumber)>>,
@@ -230,7 +230,7 @@ impl Model {
         &self,
         message: &Published,
         node: usize,
-    ) -> impl Iterator<Item = (&Place, &Channel)> {
+    ) -> impl Iterator<Item = (&ChannelKey, &Channel)> {
         let (topic, at) = (message.topic, message.at);
         let topic_floor = self.topic_floors.get(&(node, topic));
         let is_above = move |floor: Option<&Instant>| floor.is_none_or(|floor| *floor < at);

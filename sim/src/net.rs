@@ -16,7 +16,7 @@ use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 
 use crate::chance::Chance;
-use crate::events::{Event, Queue};
+use crate::events::{Queue, WorldEvent};
 
 /// Names a connection; never reused.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -108,7 +108,7 @@ pub struct Net {
     /// From whom nothing gets to whom.
     cuts: BTreeSet<(Process, Process)>,
     /// What waits for a cut to heal.
-    held: Vec<(Process, Process, Event)>,
+    held: Vec<(Process, Process, WorldEvent)>,
     /// Clients that do not keep to the protocol.
     impolite: BTreeSet<usize>,
 }
@@ -198,9 +198,9 @@ impl Net {
         });
         let there = now.instant + self.latency();
         if fails {
-            queue.push(there, Event::DialFailed(id));
+            queue.push(there, WorldEvent::DialFailed(id));
         } else {
-            queue.push(there, Event::Accepted(id));
+            queue.push(there, WorldEvent::Accepted(id));
         }
         id
     }
@@ -235,32 +235,32 @@ impl Net {
     }
 
     /// Keeps back what would have to get through a cut.
-    pub(crate) fn holds(&mut self, event: Event) -> bool {
+    pub(crate) fn holds(&mut self, event: WorldEvent) -> bool {
         if self.cuts.is_empty() {
             return false;
         }
         let (link, to) = match event {
-            Event::Accepted(link) => (link, Side::Server),
-            Event::Connected(link) | Event::DialFailed(link) => (link, Side::Client),
-            Event::Arrived(end, _) | Event::Writable(end) | Event::Reset(end) => {
+            WorldEvent::Accepted(link) => (link, Side::Server),
+            WorldEvent::Connected(link) | WorldEvent::DialFailed(link) => (link, Side::Client),
+            WorldEvent::Arrived(end, _) | WorldEvent::Writable(end) | WorldEvent::Reset(end) => {
                 (end.link, end.side)
             }
-            Event::Ask(_)
-            | Event::Audit
-            | Event::Call(_)
-            | Event::Calm
-            | Event::Check
-            | Event::Deadline(_)
-            | Event::Disk { .. }
-            | Event::Fault
-            | Event::Heal(_)
-            | Event::Lane { .. }
-            | Event::LookupdUp(_)
-            | Event::Moved { .. }
-            | Event::NodeUp(_)
-            | Event::Readable(_)
-            | Event::Started(_)
-            | Event::Wake { .. } => return false,
+            WorldEvent::Ask(_)
+            | WorldEvent::Audit
+            | WorldEvent::Call(_)
+            | WorldEvent::Calm
+            | WorldEvent::Check
+            | WorldEvent::Deadline(_)
+            | WorldEvent::Disk { .. }
+            | WorldEvent::Fault
+            | WorldEvent::Heal(_)
+            | WorldEvent::Lane { .. }
+            | WorldEvent::LookupdUp(_)
+            | WorldEvent::Moved { .. }
+            | WorldEvent::NodeUp(_)
+            | WorldEvent::Readable(_)
+            | WorldEvent::Started(_)
+            | WorldEvent::Wake { .. } => return false,
         };
         let who = self.links[link.0].who;
         let (from, to) = (who[to.other() as usize].process(), who[to as usize].process());
@@ -276,7 +276,7 @@ impl Net {
     pub(crate) fn accept(&mut self, id: LinkId, now: Now, queue: &mut Queue) {
         self.links[id.0].accepted = true;
         let back = now.instant + self.latency();
-        queue.push(back, Event::Connected(id));
+        queue.push(back, WorldEvent::Connected(id));
         self.schedule_read(End { link: id, side: Side::Server }, now, queue);
     }
 
@@ -334,7 +334,7 @@ impl Net {
             bytes.advance(len);
             let at = (now.instant + latency).max(link.stalled_until).max(pipe.arrives_at);
             pipe.arrives_at = at;
-            queue.push(at, Event::Arrived(end.other(), len));
+            queue.push(at, WorldEvent::Arrived(end.other(), len));
         }
         len
     }
@@ -368,7 +368,7 @@ impl Net {
         let is_end = pipe.ended && pipe.bytes.is_empty() && !pipe.end_seen;
         pipe.end_seen |= is_end;
         if len > 0 && core::mem::take(&mut pipe.writer_waits) {
-            queue.push(now.instant + latency, Event::Writable(end.other()));
+            queue.push(now.instant + latency, WorldEvent::Writable(end.other()));
         }
         self.schedule_read(end, now, queue);
         Read { len, is_end }
@@ -390,13 +390,13 @@ impl Net {
         let pipe = &mut link.pipes[end.side as usize];
         pipe.ended = true;
         let at = (now.instant + latency).max(link.stalled_until).max(pipe.arrives_at);
-        queue.push(at, Event::Arrived(end.other(), 0));
+        queue.push(at, WorldEvent::Arrived(end.other(), 0));
         let pipe = self.incoming(end);
         pipe.dropped = true;
         pipe.bytes.clear();
         pipe.arrived = 0;
         if core::mem::take(&mut pipe.writer_waits) {
-            queue.push(now.instant + latency, Event::Writable(end.other()));
+            queue.push(now.instant + latency, WorldEvent::Writable(end.other()));
         }
     }
 
@@ -417,7 +417,7 @@ impl Net {
             link.pipes[side as usize].bytes.clear();
             link.pipes[side as usize].arrived = 0;
             if link.open[side as usize] {
-                queue.push(now.instant + latency, Event::Reset(End { link: id, side }));
+                queue.push(now.instant + latency, WorldEvent::Reset(End { link: id, side }));
             }
         }
     }
@@ -487,7 +487,7 @@ impl Net {
             pipe.read_due = true;
             let delay_max = pipe.read_delay_max;
             let at = now.instant + self.rng.within(delay_max);
-            queue.push(at, Event::Readable(end));
+            queue.push(at, WorldEvent::Readable(end));
         }
     }
 }
@@ -541,17 +541,17 @@ mod tests {
         let client = End { link, side: Side::Client };
         while let Some((at, event)) = queue.pop() {
             let now = Now { instant: at, ..now };
-            if let Event::Accepted(link) = event {
+            if let WorldEvent::Accepted(link) = event {
                 net.accept(link, now, &mut queue);
-            } else if matches!(event, Event::Connected(_) | Event::Writable(_)) {
+            } else if matches!(event, WorldEvent::Connected(_) | WorldEvent::Writable(_)) {
                 net.write(client, &mut outbox, now, &mut queue);
                 assert!(net.links[0].pipes[0].bytes.len() <= OPTIONS.capacity);
                 if outbox.is_empty() {
                     net.close(client, now, &mut queue);
                 }
-            } else if let Event::Arrived(end, len) = event {
+            } else if let WorldEvent::Arrived(end, len) = event {
                 net.arrived(end, len, now, &mut queue);
-            } else if let Event::Readable(end) = event {
+            } else if let WorldEvent::Readable(end) = event {
                 let read = net.read(end, &mut input, now, &mut queue);
                 assert!(read.len <= OPTIONS.chunk_max);
                 if read.is_end {
@@ -584,12 +584,12 @@ mod tests {
         let mut noticed = Vec::new();
         while let Some((at, event)) = queue.pop() {
             let now = Now { instant: at, ..now };
-            if let Event::Arrived(end, len) = event {
+            if let WorldEvent::Arrived(end, len) = event {
                 net.arrived(end, len, now, &mut queue);
-            } else if let Event::Reset(end) = event {
+            } else if let WorldEvent::Reset(end) = event {
                 noticed.push((end.side, net.notice_reset(end)));
             }
-            assert!(!matches!(event, Event::Readable(_)), "there is nothing to read");
+            assert!(!matches!(event, WorldEvent::Readable(_)), "there is nothing to read");
         }
         noticed.sort_unstable();
         assert_eq!(noticed, [(Side::Client, true), (Side::Server, true)]);

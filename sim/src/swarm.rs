@@ -65,7 +65,7 @@ pub struct Options {
     /// How bad the network is.
     pub net: NetOptions,
     /// The nsqds' disks; without them everything is in memory.
-    pub disks: Option<DiskOptions>,
+    pub disks: Option<DiskPlan>,
     /// The nsqds' limits that are small.
     pub limits: Limits,
     /// What breaks.
@@ -78,7 +78,7 @@ pub struct Options {
 
 /// What disks are like as long as they work, and how they are used.
 #[derive(Clone, Copy, Debug)]
-pub struct DiskOptions {
+pub struct DiskPlan {
     /// The longest that a request takes.
     pub latency_max: Duration,
     /// The nsqds' `--max-bytes-per-file`.
@@ -454,7 +454,7 @@ impl Options {
         if rng.percent(30) {
             return;
         }
-        let disks = DiskOptions {
+        let disks = DiskPlan {
             latency_max: *rng.pick(&[
                 Duration::ZERO,
                 Duration::from_micros(200),
@@ -464,7 +464,7 @@ impl Options {
             sync_every: *rng.pick(&[1, 10, 2500]),
         };
         // One that is so slow can't do as much besides.
-        let slow = DiskOptions {
+        let slow = DiskPlan {
             latency_max: Duration::from_millis(900),
             max_bytes_per_file: 100_000,
             sync_every: 2500,

@@ -7,9 +7,9 @@ use sansq_core::name::ChannelName;
 use sansq_core::nsqd::{AdminRequest, ChannelOp};
 use sansq_sim::client::pool::{Pool, PoolPlan};
 use sansq_sim::client::worker::{Worker, WorkerPlan};
-use sansq_sim::swarm::DiskOptions;
+use sansq_sim::swarm::DiskPlan;
 use sansq_sim::{
-    Client, Context, Limits, MessageNumber, Options, Outcome, Trace, World, channel, topic,
+    Client, Context, Limits, MessageNumber, Options, PublishOutcome, Trace, World, channel, topic,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,7 +31,11 @@ fn check(world: &mut World, seed: u64) {
     let outcomes = world.finish();
     assert_eq!(outcomes.result, Ok(()), "seed {seed}");
     assert_eq!(world.oracles().unfinished(), [], "seed {seed}");
-    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Accepted), "seed {seed}");
+    assert_eq!(
+        world.oracles().outcome(MessageNumber(0)),
+        Some(PublishOutcome::Accepted),
+        "seed {seed}"
+    );
 }
 
 /// Two nsqds that were given the same `--node-id` give the same ids to different messages, and one
@@ -125,7 +129,7 @@ impl Client for Emptier {
 /// An nsqd of two shards with a disk, whose files have 150 bytes.
 fn small_files(seed: u64, mem_queue_size: usize) -> World {
     let latency_max = Duration::from_millis(2);
-    let disks = Some(DiskOptions { latency_max, max_bytes_per_file: 150, sync_every: 7 });
+    let disks = Some(DiskPlan { latency_max, max_bytes_per_file: 150, sync_every: 7 });
     let options = Options { shards: 2, mem_queue_size, disks, ..Options::empty(seed, 1, 1) };
     World::new(options, Trace::new(None))
 }
@@ -206,13 +210,25 @@ fn no_depth_is_negative() {
 fn what_a_limit_refuses_is_not_there_and_the_rest_is() {
     let none = Limits::default();
     for (limits, outcomes) in [
-        (Limits { max_topics: Some(1), ..none }, [Outcome::Accepted, Outcome::Refused]),
-        (Limits { max_msg_size: Some(50), ..none }, [Outcome::Accepted, Outcome::Refused]),
-        (Limits { max_body_size: Some(2000), ..none }, [Outcome::Accepted, Outcome::Refused]),
-        (Limits { max_req_timeout: Some(SECOND), ..none }, [Outcome::Accepted, Outcome::Refused]),
-        (Limits { max_channels_per_topic: Some(1), ..none }, [Outcome::Accepted; 2]),
-        (Limits { max_channel_consumers: Some(1), ..none }, [Outcome::Accepted; 2]),
-        (Limits { max_rdy_count: Some(1), ..none }, [Outcome::Accepted; 2]),
+        (
+            Limits { max_topics: Some(1), ..none },
+            [PublishOutcome::Accepted, PublishOutcome::Refused],
+        ),
+        (
+            Limits { max_msg_size: Some(50), ..none },
+            [PublishOutcome::Accepted, PublishOutcome::Refused],
+        ),
+        (
+            Limits { max_body_size: Some(2000), ..none },
+            [PublishOutcome::Accepted, PublishOutcome::Refused],
+        ),
+        (
+            Limits { max_req_timeout: Some(SECOND), ..none },
+            [PublishOutcome::Accepted, PublishOutcome::Refused],
+        ),
+        (Limits { max_channels_per_topic: Some(1), ..none }, [PublishOutcome::Accepted; 2]),
+        (Limits { max_channel_consumers: Some(1), ..none }, [PublishOutcome::Accepted; 2]),
+        (Limits { max_rdy_count: Some(1), ..none }, [PublishOutcome::Accepted; 2]),
     ] {
         let mut seen = BTreeSet::new();
         for seed in 0..5 {
@@ -238,6 +254,6 @@ fn what_a_limit_refuses_is_not_there_and_the_rest_is() {
     }
 }
 
-fn of(outcome: Outcome) -> String {
+fn of(outcome: PublishOutcome) -> String {
     format!("{outcome:?}")
 }

@@ -9,9 +9,10 @@ use sansq_sim::client::raw::{Hostile, Raw, Step};
 use sansq_sim::client::worker::{Worker, WorkerPlan};
 use sansq_sim::net::Process;
 use sansq_sim::oracles::Observation;
-use sansq_sim::swarm::{DiskOptions, Habit};
+use sansq_sim::swarm::{DiskPlan, Habit};
 use sansq_sim::{
-    Client, Context, MessageNumber, Options, Outcome, Trace, Violation, World, channel, run, topic,
+    Client, Context, MessageNumber, Options, PublishOutcome, Trace, Violation, World, channel, run,
+    topic,
 };
 
 /// A message is published, requeued, ignored until it times out, and finished, on one shard and
@@ -28,7 +29,7 @@ fn life_of_a_message() {
         let mut world = World::new(options, Trace::new(None));
         world.run();
         assert_eq!(world.outcomes().result, Ok(()));
-        assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Accepted));
+        assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(PublishOutcome::Accepted));
         let deliveries = world.oracles().deliveries();
         let seen: Vec<_> =
             deliveries.iter().map(|(_, message, attempts)| (message.0, *attempts)).collect();
@@ -67,14 +68,14 @@ fn one_seed_gives_one_run() {
 #[test]
 fn requests_die_with_who_did_not_take_them() {
     let latency_max = Duration::ZERO;
-    let disks = DiskOptions { latency_max, max_bytes_per_file: 10_000, sync_every: 1 };
+    let disks = DiskPlan { latency_max, max_bytes_per_file: 10_000, sync_every: 1 };
     let options = Options { disks: Some(disks), admin_percent: 100, ..Options::quiet(1) };
     let mut world = World::new(options, Trace::new(None));
     world.pause(Process::Nsqd(0), Duration::from_secs(4));
     world.run_for(Duration::from_secs(3));
-    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Pending));
+    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(PublishOutcome::Pending));
     world.kill(0, false);
-    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(Outcome::Unknown));
+    assert_eq!(world.oracles().outcome(MessageNumber(0)), Some(PublishOutcome::Unknown));
     world.start(0);
     assert_eq!(world.finish().result, Ok(()));
     assert!(world.oracles().deliveries().iter().all(|(_, message, _)| message.0 != 0));
@@ -83,7 +84,7 @@ fn requests_die_with_who_did_not_take_them() {
 /// Two nsqds, a pool that may try again, and a consumer that finds them.
 fn small_world(seed: u64) -> (World, usize, usize) {
     let latency_max = Duration::from_millis(1);
-    let disks = DiskOptions { latency_max, max_bytes_per_file: 10_000, sync_every: 1 };
+    let disks = DiskPlan { latency_max, max_bytes_per_file: 10_000, sync_every: 1 };
     let options =
         Options { disks: Some(disks), mem_queue_size: 0, shards: 2, ..Options::empty(seed, 2, 1) };
     let mut world = World::new(options, Trace::new(None));
@@ -226,7 +227,7 @@ fn a_topic_may_go_while_its_nsqd_writes_its_memory_to_disk() {
     }
 
     let latency_max = Duration::from_millis(30);
-    let disks = DiskOptions { latency_max, max_bytes_per_file: 1000, sync_every: 10 };
+    let disks = DiskPlan { latency_max, max_bytes_per_file: 1000, sync_every: 10 };
     for seed in 0..20 {
         let lane_delay_max = Duration::from_millis(5);
         let base = Options { shards: 2, lane_delay_max, ..Options::empty(seed, 1, 1) };

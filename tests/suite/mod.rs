@@ -55,9 +55,9 @@ fn lookupd_options() -> LookupdOptions {
     LookupdOptions {
         tcp_address: String::from("127.0.0.1:0"),
         http_address: String::from("127.0.0.1:0"),
-        config: nsqlookupd::Config {
+        config: nsqlookupd::LookupdConfig {
             broadcast_address: String::from("127.0.0.1"),
-            ..nsqlookupd::Config::default()
+            ..nsqlookupd::LookupdConfig::default()
         },
         ..LookupdOptions::default()
     }

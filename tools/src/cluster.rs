@@ -37,13 +37,13 @@ pub(super) struct Snapshot {
     /// When the last of them was there.
     pub(super) at: Instant,
     /// By address.
-    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) nodes: BTreeMap<String, StatsResult>,
     /// What nsqlookupds failed with, if none answered.
     pub(super) lookup_error: Option<String>,
 }
 
 /// What one nsqd answered, or why it did not.
-pub(super) type Node = Result<NodeStats, String>;
+pub(super) type StatsResult = Result<NodeStats, String>;
 
 /// An nsqd. Keys that are missing or `null` are empty: other versions have other keys.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -130,7 +130,7 @@ impl Snapshot {
         if self.answers().next().is_some() {
             return None;
         }
-        let error = |(address, node): (&String, &Node)| {
+        let error = |(address, node): (&String, &StatsResult)| {
             Some(format!("nsqd at {address}: {}", node.as_ref().err()?))
         };
         let first = self.nodes.iter().find_map(error);
@@ -163,7 +163,7 @@ impl Cluster {
         Snapshot { at: Instant::now(), nodes, lookup_error }
     }
 
-    fn ask(&self, address: &str, focus: &Focus) -> Node {
+    fn ask(&self, address: &str, focus: &Focus) -> StatsResult {
         let mut url =
             format!("http://{address}/stats?format=json&include_clients=false&include_mem=false");
         if let Some(topic) = &self.topic {

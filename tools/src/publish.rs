@@ -202,7 +202,7 @@ impl Publishing {
     }
 
     /// Hands messages to the producers as far as all of them have room, and as their time comes.
-    fn publish(&mut self, outstanding: &FuturesUnordered<Answer>) -> Result<(), ToolError> {
+    fn publish(&mut self, outstanding: &FuturesUnordered<Unanswered>) -> Result<(), ToolError> {
         while self.has_room() && (self.interval.is_zero() || self.next_at <= Instant::now()) {
             let Some(body) = self.queue.pop_front() else { break };
             for (index, nsqd) in self.nsqds.iter_mut().enumerate() {
@@ -210,7 +210,7 @@ impl Publishing {
                 let receipt = receipt.map_err(|error| nsqd.failed(error))?;
                 nsqd.outstanding += 1;
                 nsqd.outstanding_bytes += body.len();
-                outstanding.push(Answer { index, len: body.len(), receipt });
+                outstanding.push(Unanswered { index, len: body.len(), receipt });
             }
             if !self.interval.is_zero() {
                 self.next_at = self.next_at.max(Instant::now()) + self.interval;
@@ -243,13 +243,13 @@ impl Nsqd {
 type Answered = (usize, usize, Result<(), PublishError>);
 
 /// A message that is not answered yet.
-struct Answer {
+struct Unanswered {
     index: usize,
     len: usize,
     receipt: Receipt,
 }
 
-impl Future for Answer {
+impl Future for Unanswered {
     type Output = Answered;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answered> {

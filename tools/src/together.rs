@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 /// What each server answered.
-pub(super) type Answers<T> = Vec<(String, Result<T, String>)>;
+pub(super) type PerServer<T> = Vec<(String, Result<T, String>)>;
 
 /// Asks each of `servers` on a thread of its own. When the first good answer is there, the others
 /// have `grace` for theirs; whoever has not answered then failed, and is not waited for. Without a
@@ -15,9 +15,9 @@ pub(super) fn ask_all<T: Send + 'static>(
     servers: &[String],
     grace: Duration,
     ask: impl Fn(&str) -> Result<T, String> + Send + Sync + 'static,
-) -> Answers<T> {
+) -> PerServer<T> {
     let ask = Arc::new(ask);
-    let mut answers: Answers<T> = Vec::with_capacity(servers.len());
+    let mut answers: PerServer<T> = Vec::with_capacity(servers.len());
     // So many at a time: a cluster may have hundreds.
     for some in servers.chunks(THREADS_MAX) {
         ask_some(some, grace, &ask, &mut answers);
@@ -29,7 +29,7 @@ fn ask_some<T: Send + 'static>(
     servers: &[String],
     grace: Duration,
     ask: &Arc<impl Fn(&str) -> Result<T, String> + Send + Sync + 'static>,
-    answers: &mut Answers<T>,
+    answers: &mut PerServer<T>,
 ) {
     let (sender, inbox) = mpsc::channel();
     for (n, server) in servers.iter().enumerate() {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::connection::{Connection, Identity};
+use super::connection::{ClientConnection, Identity};
 use super::directory::DirectoryEvent;
 use super::error::ConnectionError;
 use crate::http::call::Call;
@@ -29,7 +29,7 @@ pub struct NetActions {
     /// Connections with bytes to write: call `swap_transmit` until it gives none.
     pub transmit: Vec<DialId>,
     /// Requests to nsqlookupds. Each is reported back once, by `handle_called`.
-    pub calls: Vec<(CallId, Call)>,
+    pub calls: Vec<(LookupCallId, Call)>,
 }
 
 impl NetActions {
@@ -52,7 +52,7 @@ impl NetActions {
     }
 
     /// Drops a connection that is not broken.
-    pub(super) fn close(&mut self, id: DialId, connection: &mut Connection) {
+    pub(super) fn close(&mut self, id: DialId, connection: &mut ClientConnection) {
         let mut last = Vec::new();
         connection.swap_farewell(&mut last);
         if !last.is_empty() {
@@ -65,7 +65,7 @@ impl NetActions {
     pub(super) fn close_failed(
         &mut self,
         id: DialId,
-        connection: &mut Connection,
+        connection: &mut ClientConnection,
         error: &ConnectionError,
     ) {
         // Only one that is turned away is whole.
@@ -120,7 +120,7 @@ pub struct DialId(pub(super) u64);
 
 /// Names a request to an nsqlookupd until it is reported back.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct CallId(pub(super) u64);
+pub struct LookupCallId(pub(super) u64);
 
 /// An address to connect to.
 #[derive(Clone, Debug, Eq, PartialEq)]

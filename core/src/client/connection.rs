@@ -32,7 +32,7 @@ use crate::message::MESSAGE_ID_LEN;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::encode;
 use crate::protocol::frame::{HEARTBEAT, OK};
-use crate::protocol::json::{DecodeError, Fields};
+use crate::protocol::json::{Fields, InvalidJson};
 use crate::secret::Secret;
 use crate::time::{Instant, Now};
 
@@ -46,7 +46,7 @@ use upgrade::Upgrade;
 
 /// The client's side of one connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ClientConnection {
     state: State,
     /// What is owed to the server, apart from the answer to its heartbeats.
     transmit: Vec<u8>,
@@ -108,7 +108,7 @@ pub struct Identity {
 }
 
 /// What a connection tells its owner. Infallible, and never re-enters the connection.
-pub trait ConnectionOutput {
+pub trait ClientConnectionOutput {
     /// The server took the secret; comes before `opened`.
     fn authenticated(&mut self, identity: Identity);
     /// The handshake is over: commands may be sent.
@@ -121,7 +121,7 @@ pub trait ConnectionOutput {
     fn message(&mut self, message: Received);
 }
 
-impl Connection {
+impl ClientConnection {
     /// A connection to `address`, `host:port`, that is being dialled: at `now` the connect deadline
     /// starts. With TLS the server's certificate has to be the host's, unless the options name
     /// another.
@@ -160,7 +160,7 @@ impl Connection {
         &mut self,
         input: &mut BytesMut,
         now: Now,
-        out: &mut impl ConnectionOutput,
+        out: &mut impl ClientConnectionOutput,
     ) -> Result<(), ConnectionError> {
         if self.has_handshaken() {
             self.await_input(now);
@@ -180,7 +180,7 @@ impl Connection {
         &mut self,
         plain: &mut BytesMut,
         now: Now,
-        out: &mut impl ConnectionOutput,
+        out: &mut impl ClientConnectionOutput,
     ) -> Result<(), ConnectionError> {
         let layers = self.layers();
         while self.layers() == layers
@@ -195,7 +195,7 @@ impl Connection {
         &mut self,
         frame: Frame,
         now: Now,
-        out: &mut impl ConnectionOutput,
+        out: &mut impl ClientConnectionOutput,
     ) -> Result<(), ConnectionError> {
         match (frame, self.state) {
             (Frame::Response(text), _) if text == HEARTBEAT => {
@@ -238,7 +238,7 @@ impl Connection {
     fn upgrade_or_authenticate(
         &mut self,
         now: Now,
-        out: &mut impl ConnectionOutput,
+        out: &mut impl ClientConnectionOutput,
     ) -> Result<(), ConnectionError> {
         if let Some(layer) = self.climb()? {
             self.state = State::Upgrade(layer);
@@ -254,7 +254,7 @@ impl Connection {
         Ok(())
     }
 
-    fn open(&mut self, now: Now, out: &mut impl ConnectionOutput) {
+    fn open(&mut self, now: Now, out: &mut impl ClientConnectionOutput) {
         self.state = State::Open;
         self.await_input(now);
         out.opened(&self.negotiated);
@@ -433,8 +433,8 @@ impl Negotiated {
         Ok(negotiated)
     }
 
-    fn from_fields(fields: &Fields) -> Result<Self, DecodeError> {
-        let duration = |key| -> Result<Option<Duration>, DecodeError> {
+    fn from_fields(fields: &Fields) -> Result<Self, InvalidJson> {
+        let duration = |key| -> Result<Option<Duration>, InvalidJson> {
             let millis = u64::try_from(fields.integer(key)?).unwrap_or(0);
             Ok((millis > 0).then(|| Duration::from_millis(millis)))
         };

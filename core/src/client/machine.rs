@@ -5,7 +5,7 @@ use core::fmt;
 
 use bytes::BytesMut;
 
-use super::actions::{CallId, DialId, NetActions, ProducerActions};
+use super::actions::{DialId, LookupCallId, NetActions, ProducerActions};
 use super::consumer::{Consumer, ConsumerActions};
 use super::pool::ProducerPool;
 use crate::http::call::CallResult;
@@ -28,7 +28,13 @@ pub trait ClientMachine: fmt::Debug {
     /// The connection is gone: closed by the server, or broken with the system's text.
     fn handle_closed(&mut self, id: DialId, error: Option<&str>, now: Now, out: &mut Self::Actions);
     /// An nsqlookupd answered, or did not.
-    fn handle_called(&mut self, id: CallId, result: CallResult, now: Now, out: &mut Self::Actions);
+    fn handle_called(
+        &mut self,
+        id: LookupCallId,
+        result: CallResult,
+        now: Now,
+        out: &mut Self::Actions,
+    );
     /// Time has passed.
     fn handle_timeout(&mut self, now: Now, out: &mut Self::Actions);
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -94,7 +100,7 @@ macro_rules! client_machine {
 
             fn handle_called(
                 &mut self,
-                id: CallId,
+                id: LookupCallId,
                 result: CallResult,
                 now: Now,
                 out: &mut $actions,

@@ -104,11 +104,11 @@ mod transactions;
 
 pub use crate::secret::Secret;
 pub use actions::{
-    CallId, Dial, DialId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
+    Dial, DialId, LookupCallId, NetActions, Outcome, ProducerActions, ProducerEvent, PublishError,
     PublishId,
 };
 pub use backoff::Backoff;
-pub use connection::{Connection, ConnectionOutput, Identity, Negotiated};
+pub use connection::{ClientConnection, ClientConnectionOutput, Identity, Negotiated};
 pub use consumer::{
     AnswerError, BackoffScope, BackoffStrategy, ConnectionStats, Consumer, ConsumerActions,
     ConsumerEvent, ConsumerOptions, ConsumerStats, Delivery, DeliveryKey, RdyShares,

@@ -38,12 +38,12 @@ use core::time::Duration;
 
 use super::actions::{Dial, DialId, ProducerActions, ProducerEvent, PublishError, PublishId};
 use super::backoff::Backoff;
-use super::connection::{Connection, ConnectionOutput, Identity, Negotiated};
+use super::connection::{ClientConnection, ClientConnectionOutput, Identity, Negotiated};
 use super::error::{ConnectionError, readable};
 use super::figures::ErrorCounts;
 use super::frame::Received;
 use super::options::{ConnectionOptions, InvalidOption};
-use super::transactions::{Batching, Command, Publish, Transactions};
+use super::transactions::{Batching, Publish, PublishVerb, Transactions};
 use crate::name::TopicName;
 use crate::protocol::encode;
 use crate::protocol::frame::OK;
@@ -141,7 +141,7 @@ impl ProducerOptions {
     /// A PUB, if the broker would take it.
     pub(super) fn message(&self, topic: &TopicName, body: Bytes) -> Result<Publish, PublishError> {
         self.check_body(&body)?;
-        Ok(Publish { topic: *topic, command: Command::Publish, body })
+        Ok(Publish { topic: *topic, command: PublishVerb::Publish, body })
     }
 
     /// A DPUB, if the broker would take it.
@@ -156,7 +156,7 @@ impl ProducerOptions {
         if delay > max {
             return Err(PublishError::DelayTooLong { max });
         }
-        Ok(Publish { topic: *topic, command: Command::PublishAfter(delay), body })
+        Ok(Publish { topic: *topic, command: PublishVerb::PublishAfter(delay), body })
     }
 
     /// An MPUB, if the broker would take it.
@@ -177,7 +177,7 @@ impl ProducerOptions {
         }
         let mut list = Vec::with_capacity(size);
         encode::message_list(bodies, &mut list);
-        Ok(Publish { topic: *topic, command: Command::PublishMany, body: Bytes::from(list) })
+        Ok(Publish { topic: *topic, command: PublishVerb::PublishMany, body: Bytes::from(list) })
     }
 
     fn check_body(&self, body: &[u8]) -> Result<(), PublishError> {
@@ -217,7 +217,7 @@ pub struct Producer {
 #[derive(Debug)]
 struct Link {
     id: DialId,
-    connection: Connection,
+    connection: ClientConnection,
     opened_at: Option<Instant>,
     /// The broker has answered a publish: what follows is not the same failure again.
     answered: bool,
@@ -432,9 +432,9 @@ impl Producer {
         let Link { connection, opened_at, answered, .. } = link;
         let transactions = &mut self.transactions;
         let mut answers =
-            Answers { transactions, out, now, opened: false, answered: false, fault: None };
+            FrameMatcher { transactions, out, now, opened: false, answered: false, fault: None };
         let result = connection.handle_input(input, now, &mut answers);
-        let Answers { opened, answered: answered_now, fault, .. } = answers;
+        let FrameMatcher { opened, answered: answered_now, fault, .. } = answers;
         *answered |= answered_now;
         if opened {
             *opened_at = Some(now.instant);
@@ -565,7 +565,7 @@ impl Producer {
         let id = DialId(self.dials);
         self.dials += 1;
         self.redial_at = None;
-        let connection = Connection::dial(&self.options.connection, &self.address, now);
+        let connection = ClientConnection::dial(&self.options.connection, &self.address, now);
         self.link = Some(Link {
             id,
             connection,
@@ -633,7 +633,7 @@ impl Producer {
 }
 
 /// Matches the broker's frames to the publishes.
-struct Answers<'a> {
+struct FrameMatcher<'a> {
     transactions: &'a mut Transactions,
     out: &'a mut ProducerActions,
     now: Now,
@@ -643,7 +643,7 @@ struct Answers<'a> {
     fault: Option<ConnectionError>,
 }
 
-impl ConnectionOutput for Answers<'_> {
+impl ClientConnectionOutput for FrameMatcher<'_> {
     fn authenticated(&mut self, identity: Identity) {
         self.out.events.push(ProducerEvent::Authenticated(identity));
     }

@@ -35,13 +35,13 @@ pub(super) type Completed = Vec<(PublishId, Result<(), PublishError>)>;
 #[derive(Debug)]
 pub(super) struct Publish {
     pub(super) topic: TopicName,
-    pub(super) command: Command,
+    pub(super) command: PublishVerb,
     pub(super) body: Bytes,
 }
 
 /// The command that carries a publish.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Command {
+pub(super) enum PublishVerb {
     /// PUB, or a part of an MPUB that is made of several.
     Publish,
     /// PUB: as a part of an MPUB it was refused.
@@ -198,7 +198,7 @@ impl Transactions {
     /// Begins to hold what waits, goes on or ends it, now that `publish` comes.
     fn hold(&mut self, publish: &Publish, now: Now, deadline: Instant) {
         let until = now.instant + self.batching.linger;
-        if publish.command != Command::Publish || deadline <= until {
+        if publish.command != PublishVerb::Publish || deadline <= until {
             self.held_until = None;
             return;
         }
@@ -304,9 +304,9 @@ impl Transactions {
         next.sent_at = now.instant;
         let Publish { topic, command, body } = &next.publish;
         match command {
-            Command::Publish | Command::PublishAlone => encode::publish(topic, body, out),
-            Command::PublishAfter(delay) => encode::publish_after(topic, *delay, body, out),
-            Command::PublishMany => encode::publish_list(topic, body, out),
+            PublishVerb::Publish | PublishVerb::PublishAlone => encode::publish(topic, body, out),
+            PublishVerb::PublishAfter(delay) => encode::publish_after(topic, *delay, body, out),
+            PublishVerb::PublishMany => encode::publish_list(topic, body, out),
         }
         self.sent.push_back(next);
         true
@@ -320,7 +320,7 @@ impl Transactions {
         for next in self.waiting.iter().filter(|next| !next.is_over) {
             let Publish { topic: next_topic, command, body } = &next.publish;
             let next_len = len + LIST_ITEM_LEN + body.len();
-            let fits = *command == Command::Publish
+            let fits = *command == PublishVerb::Publish
                 && *next_topic == topic
                 && next.deadline > now.instant
                 && next_len <= len_max;
@@ -387,7 +387,7 @@ impl Transactions {
             for mut transaction in refused.into_iter().rev() {
                 self.bytes = self.bytes.saturating_add(transaction.publish.body.len());
                 transaction.shares_answer = false;
-                transaction.publish.command = Command::PublishAlone;
+                transaction.publish.command = PublishVerb::PublishAlone;
                 self.waiting.push_front(transaction);
             }
         } else {

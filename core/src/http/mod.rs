@@ -1,6 +1,6 @@
 //! What the HTTP interfaces of nsqd and nsqlookupd share, as pure functions: no socket, no parser
-//! of HTTP itself. An adapter makes a [`Request`] of what its HTTP library read, a [`Router`] finds
-//! the handler, the handler answers with an [`HttpReply`] (http-and-ops.md section 1).
+//! of HTTP itself. An adapter makes an [`HttpRequest`] of what its HTTP library read, a [`Router`]
+//! finds the handler, the handler answers with an [`HttpReply`] (http-and-ops.md section 1).
 //!
 //! The reply's rules: everything but plain answers, redirects and OPTIONS carries
 //! `X-Nsq-Content-Type: nsq; version=1.0`; clients take an answer without it for one of the time
@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 /// One request, as far as NSQ looks at it.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct HttpRequest<'a> {
     /// `GET`, `POST`, …, in capitals as the request line has it.
     pub method: &'a str,
     /// The request target up to the `?`, still percent-encoded.
@@ -30,7 +30,7 @@ pub struct Request<'a> {
     pub body: &'a Bytes,
 }
 
-impl Request<'_> {
+impl HttpRequest<'_> {
     /// The query's parameters.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use core::fmt::Write as _;
 use bytes::Bytes;
 
 use super::query::decode_percent;
-use super::{HttpReply, Request};
+use super::{HttpReply, HttpRequest};
 
 /// One row of a routing table.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ pub enum Routed<H> {
 impl<H: Copy> Router<H> {
     /// Finds the handler of a request, or the answer if there is none: a redirect to the path that
     /// was meant, the methods for OPTIONS, 405 or 404.
-    pub fn route(&self, request: &Request<'_>) -> Routed<H> {
+    pub fn route(&self, request: &HttpRequest<'_>) -> Routed<H> {
         let Some(path) = decode_percent(request.path, false) else {
             return Routed::Reply(HttpReply::plain(400, "400 Bad Request"));
         };
@@ -209,7 +209,7 @@ mod tests {
 
     fn ask(method: &str, uri: &str) -> Routed<u8> {
         let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
-        Router(&TABLE).route(&Request { method, path, query, body: &Bytes::new() })
+        Router(&TABLE).route(&HttpRequest { method, path, query, body: &Bytes::new() })
     }
 
     fn reply(method: &str, uri: &str) -> HttpReply {
@@ -296,7 +296,7 @@ mod tests {
         #[test]
         fn any_target_is_answered(method in "GET|POST|PUT|OPTIONS|X", path in "[/.a-c%]{0,12}|.{0,12}") {
             let body = Bytes::new();
-            let request = Request { method: &method, path: &path, query: Some("q"), body: &body };
+            let request = HttpRequest { method: &method, path: &path, query: Some("q"), body: &body };
             if let Routed::Reply(reply) = Router(&TABLE).route(&request) {
                 for (_, value) in &reply.headers {
                     prop_assert!(value.bytes().all(|byte| (b' '..0x7f).contains(&byte)));
@@ -304,7 +304,7 @@ mod tests {
                 if let Some(location) = reply.header("Location") {
                     // A redirect leads to a handler, so it cannot go in a circle or away.
                     let (path, _) = location.split_once('?').unwrap();
-                    let again = Request { path, ..request };
+                    let again = HttpRequest { path, ..request };
                     let is_handler = matches!(Router(&TABLE).route(&again), Routed::Handler { .. });
                     prop_assert!(is_handler);
                 }

@@ -25,7 +25,7 @@ use super::config::{Config, TlsRequired};
 use super::publish::Batch;
 pub use super::stats::Memory;
 use super::stats::{ClientStats, ServerStats, StatsFilter};
-use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
+use crate::http::{HttpReply, HttpRequest, Query, Route, Routed, Router};
 use crate::input::READ_LEN_MAX;
 use crate::log::OneLine;
 use crate::name::{ChannelName, TopicName};
@@ -46,7 +46,7 @@ pub const IGNORED_BODY_LEN_MAX: usize = 4096;
 
 /// The endpoints.
 #[derive(Clone, Copy, Debug)]
-enum Handler {
+enum HttpEndpoint {
     Channel(ChannelOp),
     FreeMemory,
     Info,
@@ -60,33 +60,33 @@ enum Handler {
     Topic(TopicOp),
 }
 
-static ROUTES: [Route<Handler>; 19] = [
-    get("/ping", Handler::Ping),
-    get("/info", Handler::Info),
-    post("/pub", Handler::Pub),
-    post("/mpub", Handler::Mpub),
-    get("/stats", Handler::Stats),
-    get("/metrics", Handler::Metrics),
-    get("/config/:opt", Handler::ShowOption),
-    Route { path: "/config/:opt", methods: &["PUT"], handler: Handler::SetOption },
-    post("/debug/freememory", Handler::FreeMemory),
-    post("/topic/create", Handler::Topic(TopicOp::Create)),
-    post("/topic/delete", Handler::Topic(TopicOp::Delete)),
-    post("/topic/empty", Handler::Topic(TopicOp::Empty)),
-    post("/topic/pause", Handler::Topic(TopicOp::Pause)),
-    post("/topic/unpause", Handler::Topic(TopicOp::Unpause)),
-    post("/channel/create", Handler::Channel(ChannelOp::Create)),
-    post("/channel/delete", Handler::Channel(ChannelOp::Delete)),
-    post("/channel/empty", Handler::Channel(ChannelOp::Empty)),
-    post("/channel/pause", Handler::Channel(ChannelOp::Pause)),
-    post("/channel/unpause", Handler::Channel(ChannelOp::Unpause)),
+static ROUTES: [Route<HttpEndpoint>; 19] = [
+    get("/ping", HttpEndpoint::Ping),
+    get("/info", HttpEndpoint::Info),
+    post("/pub", HttpEndpoint::Pub),
+    post("/mpub", HttpEndpoint::Mpub),
+    get("/stats", HttpEndpoint::Stats),
+    get("/metrics", HttpEndpoint::Metrics),
+    get("/config/:opt", HttpEndpoint::ShowOption),
+    Route { path: "/config/:opt", methods: &["PUT"], handler: HttpEndpoint::SetOption },
+    post("/debug/freememory", HttpEndpoint::FreeMemory),
+    post("/topic/create", HttpEndpoint::Topic(TopicOp::Create)),
+    post("/topic/delete", HttpEndpoint::Topic(TopicOp::Delete)),
+    post("/topic/empty", HttpEndpoint::Topic(TopicOp::Empty)),
+    post("/topic/pause", HttpEndpoint::Topic(TopicOp::Pause)),
+    post("/topic/unpause", HttpEndpoint::Topic(TopicOp::Unpause)),
+    post("/channel/create", HttpEndpoint::Channel(ChannelOp::Create)),
+    post("/channel/delete", HttpEndpoint::Channel(ChannelOp::Delete)),
+    post("/channel/empty", HttpEndpoint::Channel(ChannelOp::Empty)),
+    post("/channel/pause", HttpEndpoint::Channel(ChannelOp::Pause)),
+    post("/channel/unpause", HttpEndpoint::Channel(ChannelOp::Unpause)),
 ];
 
-const fn get(path: &'static str, handler: Handler) -> Route<Handler> {
+const fn get(path: &'static str, handler: HttpEndpoint) -> Route<HttpEndpoint> {
     Route { path, methods: &["GET"], handler }
 }
 
-const fn post(path: &'static str, handler: Handler) -> Route<Handler> {
+const fn post(path: &'static str, handler: HttpEndpoint) -> Route<HttpEndpoint> {
     Route { path, methods: &["POST"], handler }
 }
 
@@ -173,10 +173,12 @@ pub struct Context {
 /// The most bytes of a request's body that [`parse`] wants. A body that has more, or a
 /// `Content-Length` above it, is *too big*; what was read of it does not matter then.
 pub fn body_limit(method: &str, path: &str, config: &Config) -> usize {
-    let request = Request { method, path, query: None, body: &Bytes::new() };
+    let request = HttpRequest { method, path, query: None, body: &Bytes::new() };
     match Router(&ROUTES).route(&request) {
-        Routed::Handler { handler: Handler::Pub | Handler::SetOption, .. } => config.max_msg_size,
-        Routed::Handler { handler: Handler::Mpub, .. } => config.max_body_size,
+        Routed::Handler { handler: HttpEndpoint::Pub | HttpEndpoint::SetOption, .. } => {
+            config.max_msg_size
+        }
+        Routed::Handler { handler: HttpEndpoint::Mpub, .. } => config.max_body_size,
         Routed::Handler { .. } | Routed::Reply(_) => IGNORED_BODY_LEN_MAX,
     }
 }
@@ -188,26 +190,26 @@ pub fn body_limit(method: &str, path: &str, config: &Config) -> usize {
 ///
 /// `is_https` says that it came over TLS. Where TLS is required of everybody, others are told the
 /// port.
-pub fn parse(request: &Request<'_>, too_big: bool, is_https: bool, config: &Config) -> Parsed {
+pub fn parse(request: &HttpRequest<'_>, too_big: bool, is_https: bool, config: &Config) -> Parsed {
     if !is_https && config.tls_required == TlsRequired::Yes {
         return Parsed::Reply(tls_required(config));
     }
     match Router(&ROUTES).route(request) {
         Routed::Handler { handler, parameter } => match handler {
-            Handler::Mpub => parse_mpub(request, too_big, config),
-            Handler::Pub => parse_pub(request, too_big, config),
-            Handler::FreeMemory => Ok(Parsed::FreeMemory),
-            Handler::Ping => Ok(Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other))),
-            Handler::Info => Ok(Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other))),
-            Handler::SetOption => {
+            HttpEndpoint::Mpub => parse_mpub(request, too_big, config),
+            HttpEndpoint::Pub => parse_pub(request, too_big, config),
+            HttpEndpoint::FreeMemory => Ok(Parsed::FreeMemory),
+            HttpEndpoint::Ping => Ok(Parsed::Admin(AdminRequest::Ping, ReplyForm(Form::Other))),
+            HttpEndpoint::Info => Ok(Parsed::Admin(AdminRequest::Info, ReplyForm(Form::Other))),
+            HttpEndpoint::SetOption => {
                 let too_big = too_big || request.body.len() > config.max_msg_size;
                 options::parse_change(&parameter, request.body, too_big).map(Parsed::Option)
             }
-            Handler::ShowOption => Ok(Parsed::Option(OptionRequest::Show(parameter))),
-            Handler::Stats => parse_stats(request),
-            Handler::Metrics => parse_metrics(request, config),
-            Handler::Topic(op) => parse_topic(request, op),
-            Handler::Channel(op) => parse_channel(request, op),
+            HttpEndpoint::ShowOption => Ok(Parsed::Option(OptionRequest::Show(parameter))),
+            HttpEndpoint::Stats => parse_stats(request),
+            HttpEndpoint::Metrics => parse_metrics(request, config),
+            HttpEndpoint::Topic(op) => parse_topic(request, op),
+            HttpEndpoint::Channel(op) => parse_channel(request, op),
         }
         .unwrap_or_else(Parsed::Reply),
         Routed::Reply(reply) => Parsed::Reply(reply),
@@ -248,7 +250,11 @@ pub fn reply(reply: AdminReply, form: &ReplyForm, context: &Context) -> HttpRepl
 }
 
 /// `/pub` (section 2.3).
-fn parse_pub(request: &Request<'_>, too_big: bool, config: &Config) -> Result<Parsed, HttpReply> {
+fn parse_pub(
+    request: &HttpRequest<'_>,
+    too_big: bool,
+    config: &Config,
+) -> Result<Parsed, HttpReply> {
     let check = || {
         if too_big || request.body.len() > config.max_msg_size {
             return Err(HttpReply::message(413, "MSG_TOO_BIG"));
@@ -282,7 +288,11 @@ fn delay(query: &Query, config: &Config) -> Option<Duration> {
 }
 
 /// `/mpub` (section 2.4).
-fn parse_mpub(request: &Request<'_>, too_big: bool, config: &Config) -> Result<Parsed, HttpReply> {
+fn parse_mpub(
+    request: &HttpRequest<'_>,
+    too_big: bool,
+    config: &Config,
+) -> Result<Parsed, HttpReply> {
     let check = || {
         if too_big || request.body.len() > config.max_body_size {
             return Err(HttpReply::message(413, "BODY_TOO_BIG"));
@@ -317,7 +327,7 @@ fn parse_mpub(request: &Request<'_>, too_big: bool, config: &Config) -> Result<P
 }
 
 /// `/stats` (section 2.8).
-fn parse_stats(request: &Request<'_>) -> Result<Parsed, HttpReply> {
+fn parse_stats(request: &HttpRequest<'_>) -> Result<Parsed, HttpReply> {
     let query = query(request)?;
     let named = |key| query.first(key).filter(|name| !name.is_empty());
     let is_on = |key| !matches!(query.first(key), Some("false" | "0"));
@@ -341,7 +351,7 @@ fn parse_stats(request: &Request<'_>) -> Result<Parsed, HttpReply> {
 }
 
 /// `/metrics`, which the reference does not have.
-fn parse_metrics(request: &Request<'_>, config: &Config) -> Result<Parsed, HttpReply> {
+fn parse_metrics(request: &HttpRequest<'_>, config: &Config) -> Result<Parsed, HttpReply> {
     let aggregate = match query(request)?.first("aggregate") {
         None => config.metrics_aggregate,
         Some("true" | "1" | "") => true,
@@ -352,7 +362,7 @@ fn parse_metrics(request: &Request<'_>, config: &Config) -> Result<Parsed, HttpR
 }
 
 /// `/topic/*` (section 2.5).
-fn parse_topic(request: &Request<'_>, op: TopicOp) -> Result<Parsed, HttpReply> {
+fn parse_topic(request: &HttpRequest<'_>, op: TopicOp) -> Result<Parsed, HttpReply> {
     let query = query(request)?;
     let topic = match op {
         TopicOp::Create | TopicOp::Empty => topic(&query, "INVALID_TOPIC")?,
@@ -367,7 +377,7 @@ fn parse_topic(request: &Request<'_>, op: TopicOp) -> Result<Parsed, HttpReply> 
 }
 
 /// `/channel/*` (section 2.5).
-fn parse_channel(request: &Request<'_>, op: ChannelOp) -> Result<Parsed, HttpReply> {
+fn parse_channel(request: &HttpRequest<'_>, op: ChannelOp) -> Result<Parsed, HttpReply> {
     let query = query(request)?;
     let topic = topic(&query, "INVALID_ARG_TOPIC")?;
     let channel = ChannelName::new(argument(&query, "channel", "MISSING_ARG_CHANNEL")?)
@@ -375,7 +385,7 @@ fn parse_channel(request: &Request<'_>, op: ChannelOp) -> Result<Parsed, HttpRep
     Ok(Parsed::Admin(AdminRequest::Channel(topic, channel, op), ReplyForm(Form::Other)))
 }
 
-fn query(request: &Request<'_>) -> Result<Query, HttpReply> {
+fn query(request: &HttpRequest<'_>) -> Result<Query, HttpReply> {
     request.parameters().map_err(|_| refusal("INVALID_REQUEST"))
 }
 

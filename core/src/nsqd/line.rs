@@ -13,7 +13,7 @@ use crate::arena::ConsumerId;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Nearness {
     /// Where deliveries to it are counted.
-    pub(super) place: Place,
+    pub(super) place: Proximity,
     /// Whether it comes before others, because this nsqd's zone or region has a name. Places
     /// without a name are equal, too, but nobody's turn comes earlier for that.
     pub(super) rank: Rank,
@@ -21,7 +21,7 @@ pub struct Nearness {
 
 /// Where a consumer is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum Proximity {
     /// Anywhere.
     #[default]
     Elsewhere,
@@ -49,9 +49,9 @@ impl Nearness {
         let in_zone = zone == config.topology_zone;
         let in_region = region == config.topology_region;
         let place = match (in_zone, in_region) {
-            (true, _) => Place::Zone,
-            (false, true) => Place::Region,
-            (false, false) => Place::Elsewhere,
+            (true, _) => Proximity::Zone,
+            (false, true) => Proximity::Region,
+            (false, false) => Proximity::Elsewhere,
         };
         let rank = if in_zone && !zone.is_empty() {
             Rank::First
@@ -143,14 +143,14 @@ mod tests {
             (place, rank)
         };
         let named = config("z", "r");
-        assert_eq!(of("z", "r", &named), (Place::Zone, Rank::First));
-        assert_eq!(of("z", "x", &named), (Place::Zone, Rank::First));
-        assert_eq!(of("x", "r", &named), (Place::Region, Rank::Second));
-        assert_eq!(of("", "", &named), (Place::Elsewhere, Rank::Last));
+        assert_eq!(of("z", "r", &named), (Proximity::Zone, Rank::First));
+        assert_eq!(of("z", "x", &named), (Proximity::Zone, Rank::First));
+        assert_eq!(of("x", "r", &named), (Proximity::Region, Rank::Second));
+        assert_eq!(of("", "", &named), (Proximity::Elsewhere, Rank::Last));
         let region = config("", "r");
-        assert_eq!(of("", "r", &region), (Place::Zone, Rank::Second));
-        assert_eq!(of("", "", &region), (Place::Zone, Rank::Last));
+        assert_eq!(of("", "r", &region), (Proximity::Zone, Rank::Second));
+        assert_eq!(of("", "", &region), (Proximity::Zone, Rank::Last));
         let off = Config { topology_aware_consumption: false, ..named };
-        assert_eq!(of("z", "r", &off), (Place::Elsewhere, Rank::Last));
+        assert_eq!(of("z", "r", &off), (Proximity::Elsewhere, Rank::Last));
     }
 }

@@ -7,8 +7,8 @@ use core::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
-use super::registrations::{Producer, Topic, is_same_nsqd, sort};
-use super::{Actions, Event, Lookupd};
+use super::registrations::{RegisteredProducer, RegisteredTopic, is_same_nsqd, sort};
+use super::{Lookupd, LookupdActions, LookupdEvent};
 use crate::arena::ConnId;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::lookup::{PeerInfo, Registration};
@@ -68,12 +68,12 @@ impl Lookupd {
 
     /// All active nsqds, sorted by broadcast address and TCP port, with their topics: those for
     /// which [`Self::lookup`] would name the nsqd, or would if no tombstone hid it.
-    pub fn nodes(&self, now: Now) -> Vec<Node<'_>> {
+    pub fn nodes(&self, now: Now) -> Vec<NodeInfo<'_>> {
         let mut producers: Vec<_> =
             self.registrations.producers().filter(|(_, p)| self.is_active(p, now)).collect();
         sort(&mut producers);
         let sessions = producers.chunk_by(|(_, a), (_, b)| is_same_nsqd(a, b));
-        let node = |sessions: &[(ConnId, &'_ Producer)]| {
+        let node = |sessions: &[(ConnId, &'_ RegisteredProducer)]| {
             let mut topics: BTreeMap<TopicName, bool> = BTreeMap::new();
             for (conn, producer) in sessions {
                 for topic in self.registrations.topics_of(producer) {
@@ -86,44 +86,45 @@ impl Lookupd {
             topics.into_iter().collect()
         };
         sessions
-            .filter_map(|all| Some(Node { producer: all.first()?.1.into(), topics: node(all) }))
+            .filter_map(|all| Some(NodeInfo { producer: all.first()?.1.into(), topics: node(all) }))
             .collect()
     }
 
     /// Makes a topic known, for channels that are planned before there is an nsqd with it.
     ///
     /// # Errors
-    /// [`Full`] if [`Config::names_max`](super::Config::names_max) names have producers.
-    pub fn create_topic(&mut self, topic: TopicName, out: &mut Actions) -> Result<(), Full> {
+    /// [`Full`] if [`names_max`](super::LookupdConfig::names_max) names have producers.
+    pub fn create_topic(&mut self, topic: TopicName, out: &mut LookupdActions) -> Result<(), Full> {
         self.create(&Registration { topic, channel: None }, out)?;
-        out.events.push(Event::TopicAdded(topic));
+        out.events.push(LookupdEvent::TopicAdded(topic));
         Ok(())
     }
 
     /// Makes a channel known, and its topic.
     ///
     /// # Errors
-    /// [`Full`] if [`Config::names_max`](super::Config::names_max) names have producers.
+    /// [`Full`] if [`names_max`](super::LookupdConfig::names_max) names have producers.
     pub fn create_channel(
         &mut self,
         topic: TopicName,
         channel: ChannelName,
-        out: &mut Actions,
+        out: &mut LookupdActions,
     ) -> Result<(), Full> {
         self.create(&Registration { topic, channel: Some(channel) }, out)?;
-        out.events.push(Event::ChannelAdded(topic, channel));
-        out.events.push(Event::TopicAdded(topic));
+        out.events.push(LookupdEvent::ChannelAdded(topic, channel));
+        out.events.push(LookupdEvent::TopicAdded(topic));
         Ok(())
     }
 
     /// Forgets a topic, its channels and who had registered them; whether it was known. It comes
     /// back when an nsqd registers it again.
-    pub fn delete_topic(&mut self, topic: &TopicName, out: &mut Actions) -> bool {
+    pub fn delete_topic(&mut self, topic: &TopicName, out: &mut LookupdActions) -> bool {
         let channels = self.channels(topic);
         let was_known = self.registrations.delete_topic(topic);
         if was_known {
-            out.events.extend(channels.into_iter().map(|c| Event::ChannelRemoved(*topic, c)));
-            out.events.push(Event::TopicRemoved(*topic));
+            out.events
+                .extend(channels.into_iter().map(|c| LookupdEvent::ChannelRemoved(*topic, c)));
+            out.events.push(LookupdEvent::TopicRemoved(*topic));
         }
         was_known
     }
@@ -133,17 +134,17 @@ impl Lookupd {
         &mut self,
         topic: &TopicName,
         channel: &ChannelName,
-        out: &mut Actions,
+        out: &mut LookupdActions,
     ) -> bool {
         let was_known = self.registrations.delete_channel(topic, channel);
         if was_known {
-            out.events.push(Event::ChannelRemoved(*topic, *channel));
+            out.events.push(LookupdEvent::ChannelRemoved(*topic, *channel));
         }
         was_known
     }
 
     /// Hides the topic's producers whose `broadcast_address:http_port` is `node` from look-ups of
-    /// the topic for [`Config::tombstone_lifetime`](super::Config::tombstone_lifetime); with
+    /// the topic for [`tombstone_lifetime`](super::LookupdConfig::tombstone_lifetime); with
     /// `tcp_port`, only the ones that have it as well. A match is not needed.
     pub fn tombstone(
         &mut self,
@@ -151,18 +152,18 @@ impl Lookupd {
         node: &str,
         tcp_port: Option<i64>,
         now: Now,
-        out: &mut Actions,
+        out: &mut LookupdActions,
     ) {
-        out.events.push(Event::Tombstoned(*topic, node.into()));
+        out.events.push(LookupdEvent::Tombstoned(*topic, node.into()));
         self.registrations.tombstone(topic, node, tcp_port, now);
     }
 
-    fn is_hidden(&self, topic: &Topic, conn: ConnId, now: Now) -> bool {
+    fn is_hidden(&self, topic: &RegisteredTopic, conn: ConnId, now: Now) -> bool {
         let tombstone = self.registrations.tombstone_of(topic, conn);
         tombstone.is_some_and(|t| t.hides(self.config.tombstone_lifetime, now.instant))
     }
 
-    fn is_active(&self, producer: &Producer, now: Now) -> bool {
+    fn is_active(&self, producer: &RegisteredProducer, now: Now) -> bool {
         producer.is_active(self.config.inactive_producer_timeout, now.instant)
     }
 }
@@ -187,7 +188,7 @@ pub struct ProducerInfo<'a> {
 
 /// An nsqd with its topics.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Node<'a> {
+pub struct NodeInfo<'a> {
     /// The nsqd.
     #[serde(flatten)]
     pub producer: ProducerInfo<'a>,
@@ -211,8 +212,8 @@ fn two_lists<S: Serializer>(
         .serialize(serializer)
 }
 
-impl<'a> From<&'a Producer> for ProducerInfo<'a> {
-    fn from(producer: &'a Producer) -> Self {
+impl<'a> From<&'a RegisteredProducer> for ProducerInfo<'a> {
+    fn from(producer: &'a RegisteredProducer) -> Self {
         Self { remote: producer.remote, info: &producer.info }
     }
 }

@@ -9,11 +9,11 @@ use core::time::Duration;
 use crate::duration::go_duration;
 use crate::log::{Level, OneLine};
 use crate::name::{ChannelName, TopicName};
-use crate::protocol::lookup::{ProtocolError, Registration};
+use crate::protocol::lookup::{LookupProtocolError, Registration};
 
 /// Something worth a line in the log; its `Display` is the line's text.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
+pub enum LookupdEvent {
     /// A channel was made over HTTP.
     ChannelAdded(TopicName, ChannelName),
     /// A channel was deleted over HTTP.
@@ -49,7 +49,7 @@ pub enum Event {
     /// An nsqd is alive; the last sign of life was so long ago.
     Pinged(SocketAddr, Duration),
     /// The peer broke the protocol and is told so.
-    Refused(SocketAddr, ProtocolError),
+    Refused(SocketAddr, LookupProtocolError),
     /// A producer was added to a key.
     Registered(SocketAddr, Category),
     /// There is no room for a registration; said once of each connection.
@@ -88,7 +88,7 @@ pub enum DropReason {
     TooManyConnections,
 }
 
-impl Event {
+impl LookupdEvent {
     /// What kind of line it is, in words: peers can cause as many of each as they like. Whoever
     /// writes the log may leave lines of a kind out, and say how many.
     pub const fn kind(&self) -> &'static str {
@@ -134,7 +134,7 @@ impl Event {
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for LookupdEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ChannelAdded(topic, channel) => {
@@ -168,7 +168,7 @@ impl fmt::Display for Event {
             Self::Pinged(remote, age) => {
                 write!(f, "CLIENT({remote}): pinged (last ping {})", go_duration(*age))
             }
-            Self::Refused(remote, ProtocolError::BadMagic(magic)) => {
+            Self::Refused(remote, LookupProtocolError::BadMagic(magic)) => {
                 write!(f, "client({remote}) bad protocol magic '{}'", magic.escape_ascii())
             }
             Self::Refused(remote, error) => write!(f, "[{remote}] - {error}"),

@@ -9,9 +9,9 @@ use core::net::SocketAddr;
 
 use serde::{Serialize, Serializer};
 
-use super::{Actions, Lookupd, LookupdStats, Node, ProducerInfo};
+use super::{Lookupd, LookupdActions, LookupdStats, NodeInfo, ProducerInfo};
 use crate::arena::ConnId;
-use crate::http::{HttpReply, Query, Request, Route, Routed, Router};
+use crate::http::{HttpReply, HttpRequest, Query, Route, Routed, Router};
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::json;
 use crate::time::Now;
@@ -19,7 +19,7 @@ use crate::version::{NSQ_VERSION, SANSQ_VERSION};
 
 /// The endpoints.
 #[derive(Clone, Copy, Debug)]
-enum Handler {
+enum HttpEndpoint {
     Channels,
     CreateChannel,
     CreateTopic,
@@ -35,25 +35,25 @@ enum Handler {
     Topics,
 }
 
-static ROUTES: [Route<Handler>; 13] = [
-    Route { path: "/ping", methods: &["GET"], handler: Handler::Ping },
-    Route { path: "/info", methods: &["GET"], handler: Handler::Info },
-    Route { path: "/topics", methods: &["GET"], handler: Handler::Topics },
-    Route { path: "/channels", methods: &["GET"], handler: Handler::Channels },
-    Route { path: "/lookup", methods: &["GET"], handler: Handler::Lookup },
-    Route { path: "/nodes", methods: &["GET"], handler: Handler::Nodes },
-    Route { path: "/metrics", methods: &["GET"], handler: Handler::Metrics },
-    Route { path: "/debug", methods: &["GET"], handler: Handler::Debug },
-    Route { path: "/topic/create", methods: &["POST"], handler: Handler::CreateTopic },
-    Route { path: "/topic/delete", methods: &["POST"], handler: Handler::DeleteTopic },
-    Route { path: "/topic/tombstone", methods: &["POST"], handler: Handler::Tombstone },
-    Route { path: "/channel/create", methods: &["POST"], handler: Handler::CreateChannel },
-    Route { path: "/channel/delete", methods: &["POST"], handler: Handler::DeleteChannel },
+static ROUTES: [Route<HttpEndpoint>; 13] = [
+    Route { path: "/ping", methods: &["GET"], handler: HttpEndpoint::Ping },
+    Route { path: "/info", methods: &["GET"], handler: HttpEndpoint::Info },
+    Route { path: "/topics", methods: &["GET"], handler: HttpEndpoint::Topics },
+    Route { path: "/channels", methods: &["GET"], handler: HttpEndpoint::Channels },
+    Route { path: "/lookup", methods: &["GET"], handler: HttpEndpoint::Lookup },
+    Route { path: "/nodes", methods: &["GET"], handler: HttpEndpoint::Nodes },
+    Route { path: "/metrics", methods: &["GET"], handler: HttpEndpoint::Metrics },
+    Route { path: "/debug", methods: &["GET"], handler: HttpEndpoint::Debug },
+    Route { path: "/topic/create", methods: &["POST"], handler: HttpEndpoint::CreateTopic },
+    Route { path: "/topic/delete", methods: &["POST"], handler: HttpEndpoint::DeleteTopic },
+    Route { path: "/topic/tombstone", methods: &["POST"], handler: HttpEndpoint::Tombstone },
+    Route { path: "/channel/create", methods: &["POST"], handler: HttpEndpoint::CreateChannel },
+    Route { path: "/channel/delete", methods: &["POST"], handler: HttpEndpoint::DeleteChannel },
 ];
 
 /// What a request is answered with.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum LookupdReply {
     /// These figures as metrics. The text's form is not NSQ's, so it is made where a library for it
     /// can be used.
     Metrics(LookupdStats),
@@ -64,65 +64,75 @@ pub enum Answer {
 impl Lookupd {
     /// Whether the answer to a request of the HTTP interface names everything that is registered,
     /// and so may be long: `/topics`, `/nodes`, `/debug`.
-    pub fn is_about_everything(request: &Request<'_>) -> bool {
+    pub fn is_about_everything(request: &HttpRequest<'_>) -> bool {
         matches!(
             Router(&ROUTES).route(request),
-            Routed::Handler { handler: Handler::Topics | Handler::Nodes | Handler::Debug, .. }
+            Routed::Handler {
+                handler: HttpEndpoint::Topics | HttpEndpoint::Nodes | HttpEndpoint::Debug,
+                ..
+            }
         )
     }
 
     /// Answers a request of the HTTP interface. It leaves events in `out`, nothing else.
-    pub fn handle_http(&mut self, request: &Request<'_>, now: Now, out: &mut Actions) -> Answer {
+    pub fn handle_http(
+        &mut self,
+        request: &HttpRequest<'_>,
+        now: Now,
+        out: &mut LookupdActions,
+    ) -> LookupdReply {
         let routed = Router(&ROUTES).route(request);
         *match &routed {
-            Routed::Handler { handler: Handler::Lookup, .. } => &mut self.counters.lookups,
+            Routed::Handler { handler: HttpEndpoint::Lookup, .. } => &mut self.counters.lookups,
             Routed::Handler { .. } | Routed::Reply(_) => &mut self.counters.other_requests,
         } += 1;
         match routed {
             Routed::Handler { handler, .. } => {
-                self.answer_http(handler, request, now, out).unwrap_or_else(Answer::Reply)
+                self.answer_http(handler, request, now, out).unwrap_or_else(LookupdReply::Reply)
             }
-            Routed::Reply(reply) => Answer::Reply(reply),
+            Routed::Reply(reply) => LookupdReply::Reply(reply),
         }
     }
 
     fn answer_http(
         &mut self,
-        handler: Handler,
-        request: &Request<'_>,
+        handler: HttpEndpoint,
+        request: &HttpRequest<'_>,
         now: Now,
-        out: &mut Actions,
-    ) -> Result<Answer, HttpReply> {
+        out: &mut LookupdActions,
+    ) -> Result<LookupdReply, HttpReply> {
         let query = || request.parameters().map_err(|_| refusal("INVALID_REQUEST"));
         let reply = match handler {
-            Handler::Ping => HttpReply::plain(200, "OK"),
-            Handler::Info => json(&Info { version: NSQ_VERSION, sansq_version: SANSQ_VERSION }),
-            Handler::Topics => {
+            HttpEndpoint::Ping => HttpReply::plain(200, "OK"),
+            HttpEndpoint::Info => {
+                json(&Info { version: NSQ_VERSION, sansq_version: SANSQ_VERSION })
+            }
+            HttpEndpoint::Topics => {
                 let topics = self.registrations.topics().map(|(name, _)| name).collect();
                 json(&Topics { topics })
             }
-            Handler::Channels => {
+            HttpEndpoint::Channels => {
                 // What is no name has no channels either.
                 let topic = TopicName::new(argument(&query()?, "topic", "MISSING_ARG_TOPIC")?);
                 let channels = topic.map(|topic| self.channels(&topic)).unwrap_or_default();
                 json(&Channels { channels })
             }
-            Handler::Lookup => {
+            HttpEndpoint::Lookup => {
                 let topic = TopicName::new(argument(&query()?, "topic", "MISSING_ARG_TOPIC")?);
                 let lookup = topic.ok().and_then(|topic| self.lookup(&topic, now));
                 let lookup = lookup.ok_or_else(|| HttpReply::message(404, "TOPIC_NOT_FOUND"))?;
                 json(&lookup)
             }
-            Handler::Nodes => json(&Nodes { producers: self.nodes(now) }),
-            Handler::Metrics => return Ok(Answer::Metrics(self.stats(now))),
-            Handler::Debug => json(&Debug(self)),
-            Handler::CreateTopic => {
+            HttpEndpoint::Nodes => json(&Nodes { producers: self.nodes(now) }),
+            HttpEndpoint::Metrics => return Ok(LookupdReply::Metrics(self.stats(now))),
+            HttpEndpoint::Debug => json(&Debug(self)),
+            HttpEndpoint::CreateTopic => {
                 let query = query()?;
                 let topic = topic(&query)?;
                 self.create_topic(topic, out).map_err(|_| full())?;
                 HttpReply::empty()
             }
-            Handler::DeleteTopic => {
+            HttpEndpoint::DeleteTopic => {
                 let query = query()?;
                 match argument(&query, "topic", "MISSING_ARG_TOPIC")? {
                     // The reference takes it for all topics, and so empties itself.
@@ -135,13 +145,13 @@ impl Lookupd {
                 }
                 HttpReply::empty()
             }
-            Handler::CreateChannel => {
+            HttpEndpoint::CreateChannel => {
                 let query = query()?;
                 let (topic, channel) = (topic(&query)?, channel(&query)?);
                 self.create_channel(topic, channel, out).map_err(|_| full())?;
                 HttpReply::empty()
             }
-            Handler::DeleteChannel => {
+            HttpEndpoint::DeleteChannel => {
                 let query = query()?;
                 let (topic, channel) = (topic(&query)?, channel(&query)?);
                 if !self.delete_channel(&topic, &channel, out) {
@@ -149,7 +159,7 @@ impl Lookupd {
                 }
                 HttpReply::empty()
             }
-            Handler::Tombstone => {
+            HttpEndpoint::Tombstone => {
                 let query = query()?;
                 let topic = TopicName::new(argument(&query, "topic", "MISSING_ARG_TOPIC")?);
                 let node = argument(&query, "node", "MISSING_ARG_NODE")?;
@@ -162,7 +172,7 @@ impl Lookupd {
                 HttpReply::empty()
             }
         };
-        Ok(Answer::Reply(reply))
+        Ok(LookupdReply::Reply(reply))
     }
 }
 
@@ -188,7 +198,7 @@ struct Channels {
 
 #[derive(Serialize)]
 struct Nodes<'a> {
-    producers: Vec<Node<'a>>,
+    producers: Vec<NodeInfo<'a>>,
 }
 
 /// As `/lookup` and `/nodes` list it.

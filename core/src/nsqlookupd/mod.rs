@@ -12,7 +12,7 @@
 //!
 //! - a connection that sends no magic within [`MAGIC_TIMEOUT`] is closed, and shutting down closes
 //!   all;
-//! - lines, bodies, connections and registrations are bounded, see [`Config`] and
+//! - lines, bodies, connections and registrations are bounded, see [`LookupdConfig`] and
 //!   [`crate::protocol::lookup`];
 //! - a session is a connection, not a socket address, which may be reused too early;
 //! - activity and tombstones are judged by the monotonic clock;
@@ -32,9 +32,9 @@ mod http;
 mod registrations;
 mod room;
 
-pub use admin::{Counters, Full, Lookup, LookupdStats, Node, ProducerInfo};
-pub use event::{Category, DropReason, Event};
-pub use http::Answer;
+pub use admin::{Counters, Full, Lookup, LookupdStats, NodeInfo, ProducerInfo};
+pub use event::{Category, DropReason, LookupdEvent};
+pub use http::LookupdReply;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -46,7 +46,7 @@ use bytes::BytesMut;
 use crate::arena::{Arena, ConnId};
 use crate::deadlines::Deadlines;
 use crate::protocol::lookup::{
-    Command, CommandDecoder, LookupdInfo, OK, ProtocolError, Registration, encode_reply,
+    CommandDecoder, LookupCommand, LookupProtocolError, LookupdInfo, OK, Registration, encode_reply,
 };
 use crate::time::{Instant, Now};
 use crate::version::NSQ_VERSION;
@@ -55,7 +55,7 @@ use registrations::Registrations;
 
 /// What an nsqlookupd is told at its start. The defaults are the reference's.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Config {
+pub struct LookupdConfig {
     /// The address under which nsqds reach the HTTP interface; told in the answer to IDENTIFY.
     pub broadcast_address: String,
     /// The host's name.
@@ -82,7 +82,7 @@ pub struct Config {
     pub registrations_max_per_nsqd: usize,
 }
 
-impl Default for Config {
+impl Default for LookupdConfig {
     fn default() -> Self {
         Self {
             broadcast_address: String::new(),
@@ -101,17 +101,17 @@ impl Default for Config {
 
 /// What a turn asks of whoever drives a [`Lookupd`]. Owned and reused by the caller.
 #[derive(Debug, Default)]
-pub struct Actions {
+pub struct LookupdActions {
     /// Connections that went from nothing to something to send: [`Lookupd::swap_transmit`].
     pub transmit: Vec<ConnId>,
     /// Connections to close after what is owed to them has been sent, within [`CLOSE_TIMEOUT`] at
     /// most. [`Lookupd::handle_closed`] follows.
     pub close: Vec<ConnId>,
     /// Lines for the log, in order.
-    pub events: Vec<Event>,
+    pub events: Vec<LookupdEvent>,
 }
 
-impl Actions {
+impl LookupdActions {
     /// Whether there is nothing to do.
     pub const fn is_empty(&self) -> bool {
         self.transmit.is_empty() && self.close.is_empty() && self.events.is_empty()
@@ -128,8 +128,8 @@ impl Actions {
 /// An nsqlookupd.
 #[derive(Debug)]
 pub struct Lookupd {
-    config: Config,
-    connections: Arena<ConnId, Connection>,
+    config: LookupdConfig,
+    connections: Arena<ConnId, NsqdConnection>,
     registrations: Registrations,
     /// Of connections that have to send their magic.
     deadlines: Deadlines<ConnId>,
@@ -140,7 +140,7 @@ pub struct Lookupd {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct NsqdConnection {
     remote: SocketAddr,
     decoder: CommandDecoder,
     /// Bytes owed to the peer.
@@ -155,7 +155,7 @@ struct Connection {
 
 impl Lookupd {
     /// An nsqlookupd without connections and registrations.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: LookupdConfig) -> Self {
         Self {
             config,
             connections: Arena::new(),
@@ -168,13 +168,13 @@ impl Lookupd {
     }
 
     /// What it was told at its start.
-    pub const fn config(&self) -> &Config {
+    pub const fn config(&self) -> &LookupdConfig {
         &self.config
     }
 
     /// Takes on a connection. One that is refused is in `out.close` already; for the caller it is
     /// like any other until [`Self::handle_closed`].
-    pub fn accept(&mut self, remote: SocketAddr, now: Now, out: &mut Actions) -> ConnId {
+    pub fn accept(&mut self, remote: SocketAddr, now: Now, out: &mut LookupdActions) -> ConnId {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let refusal = if self.is_shutting_down {
             Some(DropReason::ShuttingDown)
@@ -183,7 +183,7 @@ impl Lookupd {
         } else {
             None
         };
-        let conn = self.connections.insert(Connection {
+        let conn = self.connections.insert(NsqdConnection {
             remote,
             decoder: CommandDecoder::new(),
             transmit: Vec::new(),
@@ -191,9 +191,9 @@ impl Lookupd {
             was_refused: false,
             has_lost: false,
         });
-        out.events.push(Event::Connected(remote));
+        out.events.push(LookupdEvent::Connected(remote));
         if let Some(reason) = refusal {
-            out.events.push(Event::Dropped(remote, reason));
+            out.events.push(LookupdEvent::Dropped(remote, reason));
             out.close.push(conn);
         } else {
             self.deadlines.arm(now.instant + MAGIC_TIMEOUT, conn);
@@ -210,7 +210,7 @@ impl Lookupd {
         conn: ConnId,
         input: &mut BytesMut,
         now: Now,
-        out: &mut Actions,
+        out: &mut LookupdActions,
     ) {
         loop {
             let Some(connection) = self.connections.get_mut(conn) else { return input.clear() };
@@ -223,7 +223,8 @@ impl Lookupd {
             let had_magic = connection.decoder.has_magic();
             let result = connection.decoder.next(input);
             if !had_magic && connection.decoder.has_magic() {
-                out.events.push(Event::Magic(connection.remote, crate::protocol::lookup::MAGIC));
+                out.events
+                    .push(LookupdEvent::Magic(connection.remote, crate::protocol::lookup::MAGIC));
             }
             match result {
                 Ok(Some(command)) => self.command(conn, command, now, out),
@@ -240,7 +241,7 @@ impl Lookupd {
 
     /// The peer sends nothing more, but may still read: it gets what is owed to it, then the
     /// connection is closed. To be called when [`Self::handle_input`] has taken all that it can.
-    pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+    pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.is_closing {
             return;
@@ -248,7 +249,7 @@ impl Lookupd {
         match connection.decoder.finish() {
             Ok(()) => {
                 let remote = connection.remote;
-                out.events.push(Event::Ended(remote));
+                out.events.push(LookupdEvent::Ended(remote));
                 self.close(conn, now, out);
             }
             Err(error) => self.fail(conn, error, now, out),
@@ -256,10 +257,10 @@ impl Lookupd {
     }
 
     /// The socket is gone, by whoever closed it. The connection's id means nothing from now on.
-    pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+    pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.is_closing {
-            out.events.push(Event::Ended(connection.remote));
+            out.events.push(LookupdEvent::Ended(connection.remote));
             self.end_session(conn, now, out);
         }
         self.connections.remove(conn);
@@ -267,11 +268,11 @@ impl Lookupd {
 
     /// Closes connections whose magic is overdue, and takes back some of what producers that are
     /// gone had registered. Calling it early or twice does no harm.
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+    pub fn handle_timeout(&mut self, now: Now, out: &mut LookupdActions) {
         while let Some((_, conn)) = self.deadlines.pop_due(now.instant) {
             let Some(connection) = self.connections.get(conn) else { continue };
             if !connection.is_closing && !connection.decoder.has_magic() {
-                out.events.push(Event::Dropped(connection.remote, DropReason::MagicTimeout));
+                out.events.push(LookupdEvent::Dropped(connection.remote, DropReason::MagicTimeout));
                 self.close(conn, now, out);
             }
         }
@@ -294,7 +295,7 @@ impl Lookupd {
     }
 
     /// Closes all connections, in any state, and refuses new ones.
-    pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
+    pub fn shut_down(&mut self, now: Now, out: &mut LookupdActions) {
         self.is_shutting_down = true;
         let open = self.connections.iter().filter(|(_, c)| !c.is_closing);
         let open: Vec<ConnId> = open.map(|(conn, _)| conn).collect();
@@ -303,63 +304,77 @@ impl Lookupd {
         }
     }
 
-    fn command(&mut self, conn: ConnId, command: Command, now: Now, out: &mut Actions) {
+    fn command(
+        &mut self,
+        conn: ConnId,
+        command: LookupCommand,
+        now: Now,
+        out: &mut LookupdActions,
+    ) {
         let Some(connection) = self.connections.get(conn) else { return };
         let remote = connection.remote;
         let counters = &mut self.counters;
         *match command {
-            Command::Identify(_) => &mut counters.identifies,
-            Command::Ping => &mut counters.pings,
-            Command::Register(_) => &mut counters.registers,
-            Command::Unregister(_) => &mut counters.unregisters,
+            LookupCommand::Identify(_) => &mut counters.identifies,
+            LookupCommand::Ping => &mut counters.pings,
+            LookupCommand::Register(_) => &mut counters.registers,
+            LookupCommand::Unregister(_) => &mut counters.unregisters,
         } += 1;
         match command {
-            Command::Ping => {
+            LookupCommand::Ping => {
                 if let Some(age) = self.registrations.refresh(conn, now) {
-                    out.events.push(Event::Pinged(remote, age));
+                    out.events.push(LookupdEvent::Pinged(remote, age));
                 }
                 if self.connections.get_mut(conn).is_some_and(|c| core::mem::take(&mut c.has_lost))
                 {
-                    return self.answer(conn, &ProtocolError::RegistrationsDropped.text(), out);
+                    return self.answer(
+                        conn,
+                        &LookupProtocolError::RegistrationsDropped.text(),
+                        out,
+                    );
                 }
             }
-            Command::Identify(info) => {
-                out.events.push(Event::Identified {
+            LookupCommand::Identify(info) => {
+                out.events.push(LookupdEvent::Identified {
                     remote,
                     broadcast_address: info.broadcast_address.clone(),
                     tcp_port: info.tcp_port,
                     http_port: info.http_port,
                     version: info.version.clone(),
                 });
-                out.events.push(Event::Registered(remote, Category::Client));
+                out.events.push(LookupdEvent::Registered(remote, Category::Client));
                 self.registrations.add_producer(conn, remote, info, now);
                 return self.answer(conn, self.info().to_json().as_bytes(), out);
             }
-            Command::Register(registration) => {
+            LookupCommand::Register(registration) => {
                 if !self.make_room(conn, &registration, out) {
                     return self.refuse(conn, registration, out);
                 }
                 let added = self.registrations.register(conn, &registration);
                 let Registration { topic, channel } = registration;
                 if let (true, Some(channel)) = (added.channel, channel) {
-                    out.events.push(Event::Registered(remote, Category::Channel(topic, channel)));
+                    out.events
+                        .push(LookupdEvent::Registered(remote, Category::Channel(topic, channel)));
                 }
                 if added.topic {
-                    out.events.push(Event::Registered(remote, Category::Topic(topic)));
+                    out.events.push(LookupdEvent::Registered(remote, Category::Topic(topic)));
                 }
             }
-            Command::Unregister(Registration { topic, channel: Some(channel) }) => {
+            LookupCommand::Unregister(Registration { topic, channel: Some(channel) }) => {
                 if self.registrations.unregister_channel(conn, topic, channel) {
-                    out.events.push(Event::Unregistered(remote, Category::Channel(topic, channel)));
+                    out.events.push(LookupdEvent::Unregistered(
+                        remote,
+                        Category::Channel(topic, channel),
+                    ));
                 }
             }
-            Command::Unregister(Registration { topic, channel: None }) => {
+            LookupCommand::Unregister(Registration { topic, channel: None }) => {
                 if let Some(channels) = self.registrations.unregister_topic(conn, topic) {
                     out.events.extend(channels.into_iter().map(|channel| {
                         let channel = Some(channel);
-                        Event::UnexpectedUnregister(remote, Registration { topic, channel })
+                        LookupdEvent::UnexpectedUnregister(remote, Registration { topic, channel })
                     }));
-                    out.events.push(Event::Unregistered(remote, Category::Topic(topic)));
+                    out.events.push(LookupdEvent::Unregistered(remote, Category::Topic(topic)));
                 }
             }
         }
@@ -376,7 +391,7 @@ impl Lookupd {
         }
     }
 
-    fn answer(&mut self, conn: ConnId, text: &[u8], out: &mut Actions) {
+    fn answer(&mut self, conn: ConnId, text: &[u8], out: &mut LookupdActions) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if connection.transmit.is_empty() {
             out.transmit.push(conn);
@@ -385,19 +400,25 @@ impl Lookupd {
     }
 
     /// Tells the peer what it did wrong, and closes.
-    fn fail(&mut self, conn: ConnId, error: ProtocolError, now: Now, out: &mut Actions) {
+    fn fail(
+        &mut self,
+        conn: ConnId,
+        error: LookupProtocolError,
+        now: Now,
+        out: &mut LookupdActions,
+    ) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (remote, text) = (connection.remote, error.text());
         self.counters.errors += 1;
-        if let ProtocolError::BadMagic(magic) = &error {
-            out.events.push(Event::Magic(remote, *magic));
+        if let LookupProtocolError::BadMagic(magic) = &error {
+            out.events.push(LookupdEvent::Magic(remote, *magic));
         }
-        out.events.push(Event::Refused(remote, error));
+        out.events.push(LookupdEvent::Refused(remote, error));
         self.answer(conn, &text, out);
         self.close(conn, now, out);
     }
 
-    fn close(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+    fn close(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
         self.end_session(conn, now, out);
         if let Some(connection) = self.connections.get_mut(conn) {
             connection.is_closing = true;
@@ -406,22 +427,20 @@ impl Lookupd {
     }
 
     /// Takes the connection's registrations back; of many all but the first slice later.
-    fn end_session(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+    fn end_session(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
         let Some(connection) = self.connections.get(conn) else { return };
         let remote = connection.remote;
         if connection.decoder.has_magic() {
-            out.events.push(Event::Exiting(remote));
+            out.events.push(LookupdEvent::Exiting(remote));
         }
         let Some(topics) = self.registrations.remove_producer(conn) else { return };
         for (topic, channels) in topics {
-            out.events.extend(
-                channels
-                    .into_iter()
-                    .map(|channel| Event::Unregistered(remote, Category::Channel(topic, channel))),
-            );
-            out.events.push(Event::Unregistered(remote, Category::Topic(topic)));
+            out.events.extend(channels.into_iter().map(|channel| {
+                LookupdEvent::Unregistered(remote, Category::Channel(topic, channel))
+            }));
+            out.events.push(LookupdEvent::Unregistered(remote, Category::Topic(topic)));
         }
-        out.events.push(Event::Unregistered(remote, Category::Client));
+        out.events.push(LookupdEvent::Unregistered(remote, Category::Client));
         if self.registrations.is_leaving() {
             self.leaving_since.get_or_insert(now.instant);
         }
@@ -440,19 +459,19 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// beyond it.
 pub const OWED_MAX: usize = 16 * 1024;
 
-/// The default of [`Config::connections_max`]: far above any cluster's number of nsqds, and a bound
-/// on what a leak of connections can cost.
+/// The default of [`LookupdConfig::connections_max`]: far above any cluster's number of nsqds, and
+/// a bound on what a leak of connections can cost.
 const CONNECTIONS_MAX: usize = 65_536;
 
-/// The default of [`Config::names_max`]: 430 MB if each has a producer of its own, up to 580 MB
-/// where producers come and go (2026-11-30, x86-64, names of 64 bytes).
+/// The default of [`LookupdConfig::names_max`]: 430 MB if each has a producer of its own, up to
+/// 580 MB where producers come and go (2026-11-30, x86-64, names of 64 bytes).
 pub const NAMES_MAX: usize = 1_000_000;
 
-/// The default of [`Config::registrations_max`]: twice a thousand nsqds with a thousand topics of
-/// five channels each, some 750 MB.
+/// The default of [`LookupdConfig::registrations_max`]: twice a thousand nsqds with a thousand
+/// topics of five channels each, some 750 MB.
 pub const REGISTRATIONS_MAX: usize = 12_000_000;
 
-/// The default of [`Config::registrations_max_per_nsqd`]: a hundred thousand topics of three
+/// The default of [`LookupdConfig::registrations_max_per_nsqd`]: a hundred thousand topics of three
 /// channels each.
 pub const REGISTRATIONS_MAX_PER_NSQD: usize = 400_000;
 

@@ -45,11 +45,11 @@ pub(super) use room::SLICE;
 #[derive(Debug, Default)]
 pub(super) struct Registrations {
     names: BTreeMap<TopicName, TopicId>,
-    topics: Arena<TopicId, Topic>,
+    topics: Arena<TopicId, RegisteredTopic>,
     /// Of each topic `None` would be the first.
     channel_names: BTreeMap<(TopicId, Option<ChannelName>), ChannelId>,
-    channels: Arena<ChannelId, Channel>,
-    producers: BTreeMap<ConnId, Producer>,
+    channels: Arena<ChannelId, RegisteredChannel>,
+    producers: BTreeMap<ConnId, RegisteredProducer>,
     tombstones: BTreeMap<(TopicId, ConnId), Tombstone>,
     /// Topics and channels without producers, in the order in which they came to be so.
     unused: BTreeMap<u64, (TopicId, Option<ChannelId>)>,
@@ -74,7 +74,7 @@ struct Leaving {
 
 /// One topic.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct RegisteredTopic {
     id: TopicId,
     name: TopicName,
     pub(super) producers: BTreeSet<ConnId>,
@@ -84,7 +84,7 @@ pub(super) struct Topic {
 
 /// One channel.
 #[derive(Debug)]
-struct Channel {
+struct RegisteredChannel {
     name: ChannelName,
     producers: BTreeSet<ConnId>,
     /// Its place among those that are unused; 0 if it is used.
@@ -100,7 +100,7 @@ pub(super) struct Tombstone {
 
 /// One nsqd that has identified itself.
 #[derive(Debug)]
-pub(super) struct Producer {
+pub(super) struct RegisteredProducer {
     pub(super) info: PeerInfo,
     pub(super) remote: SocketAddr,
     /// The IDENTIFY or the last PING.
@@ -130,7 +130,8 @@ impl Registrations {
     ) {
         self.sessions += 1;
         let (session, registered) = (self.sessions, BTreeSet::new());
-        let producer = Producer { info, remote, last_update: now, session, registered, size: 0 };
+        let producer =
+            RegisteredProducer { info, remote, last_update: now, session, registered, size: 0 };
         self.producers.insert(conn, producer);
     }
 
@@ -247,7 +248,7 @@ impl Registrations {
         &mut self,
         conn: ConnId,
     ) -> Option<Vec<(TopicName, Vec<ChannelName>)>> {
-        let Producer { registered, remote, size, .. } = self.producers.remove(&conn)?;
+        let RegisteredProducer { registered, remote, size, .. } = self.producers.remove(&conn)?;
         self.by_size.remove(&(size, conn));
         if registered.len() > SLICE {
             self.leaving.push_back(Leaving { conn, remote, registered });
@@ -320,10 +321,17 @@ impl Registrations {
         let Registration { topic: name, channel } = *registration;
         let Self { names, topics, channel_names, channels, .. } = self;
         let id = *names.entry(name).or_insert_with(|| {
-            topics.insert_with(|id| Topic { id, name, producers: BTreeSet::new(), unused: 0 })
+            topics.insert_with(|id| RegisteredTopic {
+                id,
+                name,
+                producers: BTreeSet::new(),
+                unused: 0,
+            })
         });
         let channel = channel.map(|name| {
-            let make = || channels.insert(Channel { name, producers: BTreeSet::new(), unused: 0 });
+            let make = || {
+                channels.insert(RegisteredChannel { name, producers: BTreeSet::new(), unused: 0 })
+            };
             *channel_names.entry((id, Some(name))).or_insert_with(make)
         });
         (id, channel)
@@ -385,7 +393,7 @@ impl Registrations {
         let Some(topic) = self.names.get(topic).and_then(|id| self.topics.get(*id)) else { return };
         let Some((address, port)) = node.rsplit_once(':') else { return };
         for conn in &topic.producers {
-            let Some(Producer { info, .. }) = self.producers.get(conn) else { continue };
+            let Some(RegisteredProducer { info, .. }) = self.producers.get(conn) else { continue };
             // The port is compared as text: `node` has to be exactly what was put together.
             if info.broadcast_address == address
                 && alloc::format!("{}", info.http_port) == port
@@ -397,18 +405,18 @@ impl Registrations {
     }
 
     /// All topics, sorted.
-    pub(super) fn topics(&self) -> impl Iterator<Item = (&TopicName, &Topic)> {
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&TopicName, &RegisteredTopic)> {
         self.names.iter().filter_map(|(name, id)| Some((name, self.topics.get(*id)?)))
     }
 
-    pub(super) fn topic(&self, name: &TopicName) -> Option<&Topic> {
+    pub(super) fn topic(&self, name: &TopicName) -> Option<&RegisteredTopic> {
         self.topics.get(*self.names.get(name)?)
     }
 
     /// A topic's channels with their producers, sorted.
     pub(super) fn channels(
         &self,
-        topic: &Topic,
+        topic: &RegisteredTopic,
     ) -> impl Iterator<Item = (ChannelName, &BTreeSet<ConnId>)> {
         let ids = self.channel_entries(topic.id).map(|(_, id)| id);
         let channels = ids.filter_map(|id| self.channels.get(id));
@@ -416,15 +424,18 @@ impl Registrations {
     }
 
     /// The names of a topic's channels, sorted.
-    pub(super) fn channel_names(&self, topic: &Topic) -> impl Iterator<Item = ChannelName> {
+    pub(super) fn channel_names(
+        &self,
+        topic: &RegisteredTopic,
+    ) -> impl Iterator<Item = ChannelName> {
         self.channel_entries(topic.id).filter_map(|((_, name), _)| name)
     }
 
-    pub(super) fn has_channel(&self, topic: &Topic, name: ChannelName) -> bool {
+    pub(super) fn has_channel(&self, topic: &RegisteredTopic, name: ChannelName) -> bool {
         self.channel_id(topic, name).is_some()
     }
 
-    fn channel_id(&self, topic: &Topic, name: ChannelName) -> Option<ChannelId> {
+    fn channel_id(&self, topic: &RegisteredTopic, name: ChannelName) -> Option<ChannelId> {
         self.channel_names.get(&(topic.id, Some(name))).copied()
     }
 
@@ -437,7 +448,7 @@ impl Registrations {
     }
 
     /// What hides a producer of a topic, or did.
-    pub(super) fn tombstone_of(&self, topic: &Topic, conn: ConnId) -> Option<Tombstone> {
+    pub(super) fn tombstone_of(&self, topic: &RegisteredTopic, conn: ConnId) -> Option<Tombstone> {
         self.tombstones.get(&(topic.id, conn)).copied()
     }
 
@@ -446,16 +457,16 @@ impl Registrations {
         self.tombstones.values()
     }
 
-    pub(super) fn producer(&self, conn: ConnId) -> Option<&Producer> {
+    pub(super) fn producer(&self, conn: ConnId) -> Option<&RegisteredProducer> {
         self.producers.get(&conn)
     }
 
-    pub(super) fn producers(&self) -> impl Iterator<Item = (ConnId, &Producer)> {
+    pub(super) fn producers(&self) -> impl Iterator<Item = (ConnId, &RegisteredProducer)> {
         self.producers.iter().map(|(conn, producer)| (*conn, producer))
     }
 
     /// The topics of a producer, sorted.
-    pub(super) fn topics_of(&self, producer: &Producer) -> Vec<&Topic> {
+    pub(super) fn topics_of(&self, producer: &RegisteredProducer) -> Vec<&RegisteredTopic> {
         let topics = producer.registered.iter().filter(|(_, channel)| channel.is_none());
         let mut topics: Vec<_> = topics.filter_map(|(id, _)| self.topics.get(*id)).collect();
         topics.sort_unstable_by_key(|topic| topic.name);
@@ -463,13 +474,13 @@ impl Registrations {
     }
 }
 
-impl Topic {
+impl RegisteredTopic {
     pub(super) const fn name(&self) -> &TopicName {
         &self.name
     }
 }
 
-impl Producer {
+impl RegisteredProducer {
     /// Whether it has shown life within `timeout`.
     pub(super) fn is_active(&self, timeout: Duration, now: Instant) -> bool {
         now.saturating_since(self.last_update.instant) <= timeout
@@ -493,9 +504,11 @@ fn of_topic(id: TopicId) -> RangeInclusive<(TopicId, Option<ChannelId>)> {
 /// something, of these the one that showed life last, of these the newest. So a connection that
 /// broke without a word gives way to the one that is there instead, and one that only says the same
 /// address as another does not hide it.
-pub(super) fn sort(producers: &mut [(ConnId, &Producer)]) {
+pub(super) fn sort(producers: &mut [(ConnId, &RegisteredProducer)]) {
     producers.sort_by(|(_, a), (_, b)| {
-        let rank = |it: &Producer| (!it.registered.is_empty(), it.last_update.instant, it.session);
+        let rank = |it: &RegisteredProducer| {
+            (!it.registered.is_empty(), it.last_update.instant, it.session)
+        };
         a.info
             .broadcast_address
             .cmp(&b.info.broadcast_address)
@@ -505,7 +518,7 @@ pub(super) fn sort(producers: &mut [(ConnId, &Producer)]) {
 }
 
 /// Whether both are sessions of one nsqd.
-pub(super) fn is_same_nsqd(a: &Producer, b: &Producer) -> bool {
+pub(super) fn is_same_nsqd(a: &RegisteredProducer, b: &RegisteredProducer) -> bool {
     a.info.broadcast_address == b.info.broadcast_address && a.info.tcp_port == b.info.tcp_port
 }
 

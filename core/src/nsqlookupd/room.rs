@@ -1,13 +1,17 @@
 //! Making room: what goes when more is wanted than the configuration allows.
 
-use super::{Actions, Event, Full, Lookupd};
+use super::{Full, Lookupd, LookupdActions, LookupdEvent};
 use crate::arena::ConnId;
-use crate::protocol::lookup::{ProtocolError, Registration};
+use crate::protocol::lookup::{LookupProtocolError, Registration};
 
 impl Lookupd {
     /// Makes a topic or channel known without a producer, if need be in place of others without
     /// one.
-    pub(super) fn create(&mut self, wanted: &Registration, out: &mut Actions) -> Result<(), Full> {
+    pub(super) fn create(
+        &mut self,
+        wanted: &Registration,
+        out: &mut LookupdActions,
+    ) -> Result<(), Full> {
         if !self.has_room(None, wanted) {
             let used = self.registrations.keys() - self.registrations.unused();
             if used + self.registrations.new_names(wanted) > self.names_max() {
@@ -32,7 +36,7 @@ impl Lookupd {
         &mut self,
         conn: ConnId,
         wanted: &Registration,
-        out: &mut Actions,
+        out: &mut LookupdActions,
     ) -> bool {
         let (_, more) = self.registrations.growth(conn, wanted);
         let size = self.registrations.size(conn) + more;
@@ -57,37 +61,37 @@ impl Lookupd {
             self.counters.dropped_registrations += 1;
             let Some(loser) = self.connections.get_mut(loser) else { continue };
             if !core::mem::replace(&mut loser.has_lost, true) {
-                out.events.push(Event::Dropping(loser.remote));
+                out.events.push(LookupdEvent::Dropping(loser.remote));
             }
         }
         self.has_room(Some(conn), wanted)
     }
 
     /// Tells a producer that there is no room for what it registers. It keeps what it has.
-    pub(super) fn refuse(&mut self, conn: ConnId, wanted: Registration, out: &mut Actions) {
+    pub(super) fn refuse(&mut self, conn: ConnId, wanted: Registration, out: &mut LookupdActions) {
         self.counters.refused += 1;
         if let Some(connection) = self.connections.get_mut(conn)
             && !core::mem::replace(&mut connection.was_refused, true)
         {
-            out.events.push(Event::TooMany(connection.remote, wanted));
+            out.events.push(LookupdEvent::TooMany(connection.remote, wanted));
         }
-        self.answer(conn, &ProtocolError::TooManyRegistrations.text(), out);
+        self.answer(conn, &LookupProtocolError::TooManyRegistrations.text(), out);
     }
 
     /// Takes a slice of the registrations of a producer that is gone.
-    pub(super) fn take_back_some(&mut self, out: &mut Actions) {
+    pub(super) fn take_back_some(&mut self, out: &mut LookupdActions) {
         if let Some((remote, gone, is_last)) = self.registrations.remove_slice() {
-            out.events.extend(gone.into_iter().map(|key| Event::Unregistered(remote, key)));
+            out.events.extend(gone.into_iter().map(|key| LookupdEvent::Unregistered(remote, key)));
             if is_last && !self.registrations.is_leaving() {
                 self.leaving_since = None;
             }
         }
     }
 
-    fn forget_unused(&mut self, until: u64, out: &mut Actions) -> bool {
+    fn forget_unused(&mut self, until: u64, out: &mut LookupdActions) -> bool {
         let Some(name) = self.registrations.forget_unused(until) else { return false };
         self.counters.forgotten_names += 1;
-        out.events.push(Event::Forgotten(name));
+        out.events.push(LookupdEvent::Forgotten(name));
         true
     }
 

@@ -10,21 +10,21 @@ use crate::name::{ChannelName, TopicName};
 use crate::protocol::lookup::{PeerInfo, ReplyDecoder};
 
 /// An nsqlookupd with its clock, driven as a runtime would.
-struct World {
+struct Harness {
     lookupd: Lookupd,
     now: Now,
-    out: Actions,
+    out: LookupdActions,
     log: Vec<String>,
     closed: Vec<ConnId>,
     ports: u16,
 }
 
-impl World {
-    fn new(config: Config) -> Self {
+impl Harness {
+    fn new(config: LookupdConfig) -> Self {
         Self {
             lookupd: Lookupd::new(config),
             now: Now::from_millis(1_000_000),
-            out: Actions::default(),
+            out: LookupdActions::default(),
             log: Vec::new(),
             closed: Vec::new(),
             ports: 0,
@@ -97,7 +97,7 @@ impl World {
 
     /// The nsqds by their remote ports, with their topics.
     fn nodes(&self) -> Vec<(u16, Vec<String>)> {
-        let topics = |node: &Node<'_>| node.topics.iter().map(|(t, _)| t.to_string()).collect();
+        let topics = |node: &NodeInfo<'_>| node.topics.iter().map(|(t, _)| t.to_string()).collect();
         let nodes = self.lookupd.nodes(self.now);
         nodes.iter().map(|node| (node.producer.remote.port(), topics(node))).collect()
     }
@@ -121,15 +121,15 @@ fn hello(address: &str) -> Vec<u8> {
         version: "1.3.0".into(),
         ..PeerInfo::default()
     };
-    Command::Identify(info).encode(&mut wire);
+    LookupCommand::Identify(info).encode(&mut wire);
     wire
 }
 
-fn world() -> World {
-    World::new(Config {
+fn world() -> Harness {
+    Harness::new(LookupdConfig {
         broadcast_address: "lookup.example".into(),
         hostname: "vm".into(),
-        ..Config::default()
+        ..LookupdConfig::default()
     })
 }
 
@@ -258,7 +258,7 @@ fn a_tombstone_hides_for_a_while_or_until_registered_anew() {
     for conn in [a, b] {
         w.send(conn, "REGISTER t c\nREGISTER u\n");
     }
-    let bury = |w: &mut World, node: &str, tcp_port| {
+    let bury = |w: &mut Harness, node: &str, tcp_port| {
         w.lookupd.tombstone(&name("t"), node, tcp_port, w.now, &mut w.out);
         w.settle();
     };
@@ -412,19 +412,19 @@ const NO_ROOM: &str = "E_INVALID REGISTER too many registrations";
 const DROPPED: &str = "E_INVALID PING registrations were dropped, there are too many";
 
 /// A world with room for so many names and registrations, and so many of each connection.
-fn small(names_max: usize, registrations_max: usize, per_nsqd: usize) -> World {
-    World::new(Config {
+fn small(names_max: usize, registrations_max: usize, per_nsqd: usize) -> Harness {
+    Harness::new(LookupdConfig {
         connections_max: 10,
         names_max,
         registrations_max,
         registrations_max_per_nsqd: per_nsqd,
-        ..Config::default()
+        ..LookupdConfig::default()
     })
 }
 
 #[test]
 fn connections_have_a_limit() {
-    let mut w = World::new(Config { connections_max: 2, ..Config::default() });
+    let mut w = Harness::new(LookupdConfig { connections_max: 2, ..LookupdConfig::default() });
     w.producer("n1");
     w.producer("n2");
     let c = w.accept();
@@ -565,7 +565,7 @@ fn a_large_producer_goes_in_slices_and_is_gone_at_once() {
     assert_eq!(w.lookup("t0"), ["n1", "n2"]);
     w.log.clear();
     w.eof(a);
-    let gone = |w: &World| w.log.iter().filter(|line| line.contains("UNREGISTER")).count();
+    let gone = |w: &Harness| w.log.iter().filter(|line| line.contains("UNREGISTER")).count();
     assert_eq!((w.lookup("t0"), w.lookupd.nodes(w.now).len()), (vec!["n2"], 1));
     let mut turns = 0;
     while w.lookupd.poll_timeout().is_some_and(|at| at <= w.now.instant) {

@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use super::error::{ErrorCode, ProtocolError};
-use super::json::{DecodeError, Fields};
+use super::json::{Fields, InvalidJson};
 
 /// What a client said in IDENTIFY, well-typed and not yet judged. Absent fields are empty, 0 or
 /// false.
@@ -47,15 +47,15 @@ impl Identify {
     /// # Errors
     /// `E_BAD_BODY IDENTIFY failed to decode JSON body`.
     pub fn decode(body: &[u8]) -> Result<Self, ProtocolError> {
-        Self::read(body).map_err(|DecodeError| {
+        Self::read(body).map_err(|InvalidJson| {
             ProtocolError::new(ErrorCode::BadBody, *b"IDENTIFY failed to decode JSON body")
         })
     }
 
-    fn read(body: &[u8]) -> Result<Self, DecodeError> {
+    fn read(body: &[u8]) -> Result<Self, InvalidJson> {
         let fields = Fields::decode(body)?;
         let sample_rate = fields.integer("sample_rate")?;
-        i32::try_from(sample_rate).map_err(|_| DecodeError)?;
+        i32::try_from(sample_rate).map_err(|_| InvalidJson)?;
         Ok(Self {
             client_id: fields.text("client_id")?,
             hostname: fields.text("hostname")?,

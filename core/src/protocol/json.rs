@@ -41,62 +41,62 @@ pub enum Scalar {
 
 /// The body is not a JSON object, or a field has the wrong type.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DecodeError;
+pub struct InvalidJson;
 
-impl fmt::Display for DecodeError {
+impl fmt::Display for InvalidJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a JSON object with fields of the expected types")
     }
 }
 
-impl core::error::Error for DecodeError {}
+impl core::error::Error for InvalidJson {}
 
 impl Fields {
     /// Reads one object (or `null`, which is an object without members) and nothing behind it.
     ///
     /// # Errors
-    /// [`DecodeError`] for anything else.
-    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+    /// [`InvalidJson`] for anything else.
+    pub fn decode(body: &[u8]) -> Result<Self, InvalidJson> {
         let text = replace_damage(body);
         let mut reader = serde_json::Deserializer::from_slice(&text);
-        let fields = ScalarMembers.deserialize(&mut reader).map_err(|_| DecodeError)?;
-        reader.end().map_err(|_| DecodeError)?;
+        let fields = ScalarMembers.deserialize(&mut reader).map_err(|_| InvalidJson)?;
+        reader.end().map_err(|_| InvalidJson)?;
         Ok(Self(fields))
     }
 
     /// A text field, empty if absent.
     ///
     /// # Errors
-    /// [`DecodeError`] if the field is something else.
-    pub fn text(&self, key: &str) -> Result<String, DecodeError> {
+    /// [`InvalidJson`] if the field is something else.
+    pub fn text(&self, key: &str) -> Result<String, InvalidJson> {
         match self.0.get(key) {
             None => Ok(String::new()),
             Some(Scalar::Text(text)) => Ok(text.clone()),
-            Some(_) => Err(DecodeError),
+            Some(_) => Err(InvalidJson),
         }
     }
 
     /// An integer field, 0 if absent.
     ///
     /// # Errors
-    /// [`DecodeError`] if the field is something else, or does not fit 64 bits.
-    pub fn integer(&self, key: &str) -> Result<i64, DecodeError> {
+    /// [`InvalidJson`] if the field is something else, or does not fit 64 bits.
+    pub fn integer(&self, key: &str) -> Result<i64, InvalidJson> {
         match self.0.get(key) {
             None => Ok(0),
             Some(Scalar::Integer(n)) => Ok(*n),
-            Some(_) => Err(DecodeError),
+            Some(_) => Err(InvalidJson),
         }
     }
 
     /// A truth value, false if absent.
     ///
     /// # Errors
-    /// [`DecodeError`] if the field is something else.
-    pub fn boolean(&self, key: &str) -> Result<bool, DecodeError> {
+    /// [`InvalidJson`] if the field is something else.
+    pub fn boolean(&self, key: &str) -> Result<bool, InvalidJson> {
         match self.0.get(key) {
             None => Ok(false),
             Some(Scalar::Bool(b)) => Ok(*b),
-            Some(_) => Err(DecodeError),
+            Some(_) => Err(InvalidJson),
         }
     }
 }
@@ -197,10 +197,10 @@ impl<'de> Visitor<'de> for Key {
 /// Reads a list of texts, or `null`, and nothing behind it. A `null` in the list is an empty text.
 ///
 /// # Errors
-/// [`DecodeError`] for anything else.
-pub fn texts(body: &[u8]) -> Result<Option<Vec<String>>, DecodeError> {
+/// [`InvalidJson`] for anything else.
+pub fn texts(body: &[u8]) -> Result<Option<Vec<String>>, InvalidJson> {
     let texts: Option<Vec<Option<String>>> =
-        serde_json::from_slice(&replace_damage(body)).map_err(|_| DecodeError)?;
+        serde_json::from_slice(&replace_damage(body)).map_err(|_| InvalidJson)?;
     Ok(texts.map(|all| all.into_iter().map(Option::unwrap_or_default).collect()))
 }
 
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(folded.integer("sk"), Ok(1));
         assert_eq!(fields.text("b"), Ok(String::new()));
         assert_eq!(fields.text("c"), Ok("\u{FFFD}x".into()));
-        assert_eq!(fields.text("d"), Err(DecodeError));
+        assert_eq!(fields.text("d"), Err(InvalidJson));
         assert_eq!(fields.boolean("e"), Ok(true));
         assert_eq!(Fields::decode(b"null"), Ok(Fields::default()));
         assert_eq!(Fields::decode(b"{\"a\":\"\xff\"}").unwrap().text("a"), Ok("\u{FFFD}".into()));
@@ -390,20 +390,20 @@ mod tests {
     fn strict_where_the_reference_is() {
         for body in ["", "[]", "1", "\"x\"", "{\"a\":1,}", "{\"a\":1", "{} x", "\u{feff}{}", "true"]
         {
-            assert_eq!(Fields::decode(body.as_bytes()), Err(DecodeError), "{body}");
+            assert_eq!(Fields::decode(body.as_bytes()), Err(InvalidJson), "{body}");
         }
         let fields =
             Fields::decode(br#"{"a":1.0,"b":1e3,"c":9223372036854775808,"d":"1","e":1}"#).unwrap();
         for key in ["a", "b", "c", "d"] {
-            assert_eq!(fields.integer(key), Err(DecodeError), "{key}");
+            assert_eq!(fields.integer(key), Err(InvalidJson), "{key}");
         }
-        assert_eq!(fields.boolean("e"), Err(DecodeError));
-        assert_eq!(fields.text("e"), Err(DecodeError));
+        assert_eq!(fields.boolean("e"), Err(InvalidJson));
+        assert_eq!(fields.text("e"), Err(InvalidJson));
         // One of two values is wrong, whichever it is.
         let twice =
             Fields::decode(br#"{"a":"x","A":1,"b":1,"b":"x","b":2,"c":1,"c":null}"#).unwrap();
         for key in ["a", "b"] {
-            assert_eq!(twice.integer(key), Err(DecodeError), "{key}");
+            assert_eq!(twice.integer(key), Err(InvalidJson), "{key}");
         }
         assert_eq!(twice.integer("c"), Ok(1));
     }

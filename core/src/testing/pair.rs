@@ -9,7 +9,7 @@ use core::time::Duration;
 use bytes::BytesMut;
 
 use super::{ClientId, Node};
-use crate::client::{CallId, ClientMachine, Dial, DialId, NetActions};
+use crate::client::{ClientMachine, Dial, DialId, LookupCallId, NetActions};
 use crate::http::call::{Call, CallResult};
 use crate::time::{Instant, Now};
 
@@ -63,11 +63,11 @@ pub struct Pair<M: ClientMachine> {
     /// What the client told the program.
     pub actions: M::Actions,
     /// HTTP requests of the client that are not answered yet, oldest first.
-    pub calls: Vec<(CallId, Call)>,
+    pub calls: Vec<(LookupCallId, Call)>,
     /// What becomes of bytes and dials from now on.
     pub wire: Wire,
     links: BTreeMap<DialId, Link>,
-    under_way: VecDeque<(Instant, Event)>,
+    under_way: VecDeque<(Instant, NetEvent)>,
     /// How many connections there were.
     dials: usize,
     /// How many pieces were cut off.
@@ -107,7 +107,7 @@ struct Link {
 
 /// What arrives.
 #[derive(Debug)]
-enum Event {
+enum NetEvent {
     Dialled(DialId, bool),
     ToNode(DialId, Vec<u8>),
     ToClient(DialId, Vec<u8>),
@@ -152,7 +152,7 @@ impl<M: ClientMachine> Pair<M> {
                 self.leave(id);
             }
             for Dial { id, .. } in dial {
-                self.send(Event::Dialled(id, !self.wire.refuses));
+                self.send(NetEvent::Dialled(id, !self.wire.refuses));
             }
             for id in transmit {
                 self.write(id);
@@ -186,7 +186,7 @@ impl<M: ClientMachine> Pair<M> {
 
     /// All connections break, with what is under way on them, and both ends notice at once.
     pub fn cut(&mut self) {
-        self.under_way.retain(|(_, event)| matches!(event, Event::Dialled(..)));
+        self.under_way.retain(|(_, event)| matches!(event, NetEvent::Dialled(..)));
         for (id, link) in mem::take(&mut self.links) {
             self.node.close(link.client);
             if !link.is_left {
@@ -230,7 +230,7 @@ impl<M: ClientMachine> Pair<M> {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.is_lost_to_node |= self.wire.drops_to_node;
         if !link.is_lost_to_node {
-            self.send_pieces(bytes, |piece| Event::ToNode(id, piece));
+            self.send_pieces(bytes, |piece| NetEvent::ToNode(id, piece));
         }
     }
 
@@ -245,32 +245,33 @@ impl<M: ClientMachine> Pair<M> {
             if link.is_lost_to_client || link.is_left {
                 continue;
             }
-            self.send_pieces(&bytes, |piece| Event::ToClient(id, piece));
-            let is_end = |(_, event): &(_, Event)| matches!(event, Event::Ended(of) if *of == id);
+            self.send_pieces(&bytes, |piece| NetEvent::ToClient(id, piece));
+            let is_end =
+                |(_, event): &(_, NetEvent)| matches!(event, NetEvent::Ended(of) if *of == id);
             if is_closed && !self.under_way.iter().any(is_end) {
-                self.send(Event::Ended(id));
+                self.send(NetEvent::Ended(id));
             }
         }
     }
 
     /// The client closes a connection, or gives a dial up.
     fn leave(&mut self, id: DialId) {
-        self.under_way.retain(|(_, event)| !matches!(event, Event::Dialled(of, _) if *of == id));
+        self.under_way.retain(|(_, event)| !matches!(event, NetEvent::Dialled(of, _) if *of == id));
         if let Some(link) = self.links.get_mut(&id) {
             link.is_left = true;
             if !link.is_lost_to_node {
-                self.send(Event::Left(id));
+                self.send(NetEvent::Left(id));
             }
         }
     }
 
-    fn arrive(&mut self, event: Event) {
+    fn arrive(&mut self, event: NetEvent) {
         let (now, out) = (self.node.now, &mut self.actions);
         match event {
-            Event::Dialled(id, false) => {
+            NetEvent::Dialled(id, false) => {
                 self.machine.handle_connect_failed(id, "connection refused", now, out);
             }
-            Event::Dialled(id, true) => {
+            NetEvent::Dialled(id, true) => {
                 let client = self.node.connect(self.dials % self.node.shards().len());
                 self.dials += 1;
                 let link = Link {
@@ -283,23 +284,23 @@ impl<M: ClientMachine> Pair<M> {
                 self.links.insert(id, link);
                 self.machine.handle_connected(id, now, out);
             }
-            Event::ToNode(id, bytes) => {
+            NetEvent::ToNode(id, bytes) => {
                 if let Some(link) = self.links.get(&id) {
                     self.node.send(link.client, &bytes);
                 }
             }
-            Event::ToClient(id, bytes) => {
+            NetEvent::ToClient(id, bytes) => {
                 if let Some(link) = self.links.get_mut(&id).filter(|link| !link.is_left) {
                     link.input.extend_from_slice(&bytes);
                     self.machine.handle_input(id, &mut link.input, now, out);
                 }
             }
-            Event::Left(id) => {
+            NetEvent::Left(id) => {
                 if let Some(link) = self.links.remove(&id) {
                     self.node.close(link.client);
                 }
             }
-            Event::Ended(id) => {
+            NetEvent::Ended(id) => {
                 if let Some(link) = self.links.remove(&id) {
                     self.node.close(link.client);
                     if !link.is_left {
@@ -310,7 +311,7 @@ impl<M: ClientMachine> Pair<M> {
         }
     }
 
-    fn send_pieces(&mut self, mut bytes: &[u8], event: impl Fn(Vec<u8>) -> Event) {
+    fn send_pieces(&mut self, mut bytes: &[u8], event: impl Fn(Vec<u8>) -> NetEvent) {
         while !bytes.is_empty() {
             let count = self.wire.pieces.len();
             let len = self.wire.pieces.get(self.pieces.checked_rem(count).unwrap_or(0));
@@ -323,7 +324,7 @@ impl<M: ClientMachine> Pair<M> {
     }
 
     /// What was sent later does not arrive earlier.
-    fn send(&mut self, event: Event) {
+    fn send(&mut self, event: NetEvent) {
         let latest = self.under_way.back().map_or(Instant::ZERO, |(at, _)| *at);
         let at = (self.node.now.instant + self.wire.delay).max(latest);
         self.under_way.push_back((at, event));

@@ -112,11 +112,11 @@ pub struct Model {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     attempts: u16,
-    place: Place,
+    place: Whereabouts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+enum Whereabouts {
     Queue { since: u64 },
     InFlight { conn: ConnId, delivered: Instant, deadline: Instant },
     Deferred { due: Instant },
@@ -329,7 +329,7 @@ impl Model {
         let entry = if delay == 0 {
             self.queued(0)
         } else {
-            Entry { attempts: 0, place: Place::Deferred { due } }
+            Entry { attempts: 0, place: Whereabouts::Deferred { due } }
         };
         self.messages.insert(message.id, entry);
         self.channel.put_deferred(message, due, None, self.now, &mut self.sink);
@@ -359,8 +359,8 @@ impl Model {
         let gone = self.consumers.remove(at);
         let since = self.step;
         for entry in self.messages.values_mut() {
-            if matches!(entry.place, Place::InFlight { conn, .. } if conn == gone.conn) {
-                entry.place = Place::Queue { since };
+            if matches!(entry.place, Whereabouts::InFlight { conn, .. } if conn == gone.conn) {
+                entry.place = Whereabouts::Queue { since };
             }
         }
         let is_last = self.channel.unsubscribe(gone.id, self.now, &mut self.sink);
@@ -391,9 +391,9 @@ impl Model {
             && let Some(entry) = self.messages.get_mut(&id)
         {
             entry.place = if delay.is_zero() {
-                Place::Queue { since }
+                Whereabouts::Queue { since }
             } else {
-                Place::Deferred { due: self.now.instant + delay }
+                Whereabouts::Deferred { due: self.now.instant + delay }
             };
             self.consumers[at].stats.in_flight -= 1;
             self.consumers[at].stats.requeues += 1;
@@ -409,7 +409,7 @@ impl Model {
         let Some(at) = self.consumer(consumer) else { return };
         let (id, expected) = self.answered(at, message);
         let timeout = millis(timeout.max(1));
-        if let Some(Entry { place: Place::InFlight { delivered, deadline, .. }, .. }) =
+        if let Some(Entry { place: Whereabouts::InFlight { delivered, deadline, .. }, .. }) =
             self.messages.get_mut(&id)
             && expected.is_ok()
         {
@@ -434,15 +434,19 @@ impl Model {
         let (now, since) = (self.now.instant, self.step);
         for entry in self.messages.values_mut() {
             match entry.place {
-                Place::InFlight { conn, deadline, .. } if deadline <= now => {
+                Whereabouts::InFlight { conn, deadline, .. } if deadline <= now => {
                     self.counters.timeouts += 1;
                     for consumer in self.consumers.iter_mut().filter(|other| other.conn == conn) {
                         consumer.stats.in_flight -= 1;
                     }
-                    entry.place = Place::Queue { since };
+                    entry.place = Whereabouts::Queue { since };
                 }
-                Place::Deferred { due } if due <= now => entry.place = Place::Queue { since },
-                Place::Queue { .. } | Place::InFlight { .. } | Place::Deferred { .. } => {}
+                Whereabouts::Deferred { due } if due <= now => {
+                    entry.place = Whereabouts::Queue { since }
+                }
+                Whereabouts::Queue { .. }
+                | Whereabouts::InFlight { .. }
+                | Whereabouts::Deferred { .. } => {}
             }
         }
         self.look_at_abilities();
@@ -458,7 +462,7 @@ impl Model {
     }
 
     const fn queued(&self, attempts: u16) -> Entry {
-        Entry { attempts, place: Place::Queue { since: self.step } }
+        Entry { attempts, place: Whereabouts::Queue { since: self.step } }
     }
 
     fn consumer(&self, number: u8) -> Option<usize> {
@@ -468,7 +472,7 @@ impl Model {
     /// What messages are in flight to a consumer, as numbers for an [`Op`].
     fn in_flight_to(&self, at: usize) -> Vec<u8> {
         let Some(consumer) = self.consumers.get(at) else { return Vec::new() };
-        let of_it = |entry: &Entry| matches!(entry.place, Place::InFlight { conn, .. } if conn == consumer.conn);
+        let of_it = |entry: &Entry| matches!(entry.place, Whereabouts::InFlight { conn, .. } if conn == consumer.conn);
         let numbers =
             self.messages.values().take(255).enumerate().filter(|(_, entry)| of_it(entry));
         numbers.map(|(number, _)| number as u8).collect()
@@ -483,9 +487,9 @@ impl Model {
             return (MessageId(u64::MAX), Err(NotInFlight::Unknown));
         };
         let result = match entry.place {
-            Place::InFlight { conn, .. } if conn == self.consumers[consumer].conn => Ok(()),
-            Place::InFlight { .. } => Err(NotInFlight::NotOwner),
-            Place::Queue { .. } | Place::Deferred { .. } => Err(NotInFlight::Unknown),
+            Whereabouts::InFlight { conn, .. } if conn == self.consumers[consumer].conn => Ok(()),
+            Whereabouts::InFlight { .. } => Err(NotInFlight::NotOwner),
+            Whereabouts::Queue { .. } | Whereabouts::Deferred { .. } => Err(NotInFlight::Unknown),
         };
         (*id, result)
     }
@@ -493,9 +497,9 @@ impl Model {
     /// When the next message times out or is due.
     fn next_due(&self) -> Option<Instant> {
         let due = |entry: &Entry| match entry.place {
-            Place::Queue { .. } => None,
-            Place::InFlight { deadline, .. } => Some(deadline),
-            Place::Deferred { due } => Some(due),
+            Whereabouts::Queue { .. } => None,
+            Whereabouts::InFlight { deadline, .. } => Some(deadline),
+            Whereabouts::Deferred { due } => Some(due),
         };
         self.messages.values().filter_map(due).min()
     }
@@ -534,8 +538,8 @@ impl Model {
     fn delivered(&mut self, conn: ConnId, id: MessageId, attempts: u16) {
         assert!(!self.paused && !self.stopped, "delivered while paused or stopped");
         let first = self.messages.values().filter_map(|entry| match entry.place {
-            Place::Queue { since } => Some(since),
-            Place::InFlight { .. } | Place::Deferred { .. } => None,
+            Whereabouts::Queue { since } => Some(since),
+            Whereabouts::InFlight { .. } | Whereabouts::Deferred { .. } => None,
         });
         let (first, now, number) = (first.min(), self.now.instant, self.counters.deliveries + 1);
         self.counters.deliveries = number;
@@ -546,14 +550,15 @@ impl Model {
         assert!(consumer.can_take(), "delivered beyond RDY, or to a connection that is full");
         let entry = self.messages.get_mut(&id).expect("delivered what is gone");
         match entry.place {
-            Place::Queue { since } => assert_eq!(Some(since), first, "first in, first out"),
-            Place::InFlight { .. } | Place::Deferred { .. } => {
+            Whereabouts::Queue { since } => assert_eq!(Some(since), first, "first in, first out"),
+            Whereabouts::InFlight { .. } | Whereabouts::Deferred { .. } => {
                 panic!("delivered from {:?}", entry.place)
             }
         }
         assert_eq!(attempts, entry.attempts + 1, "attempts rise by one");
         let deadline = now + consumer.timeout;
-        *entry = Entry { attempts, place: Place::InFlight { conn, delivered: now, deadline } };
+        *entry =
+            Entry { attempts, place: Whereabouts::InFlight { conn, delivered: now, deadline } };
         consumer.blocked = self.sink.full.contains(&conn);
         consumer.stats.in_flight += 1;
         consumer.stats.messages += 1;
@@ -580,8 +585,8 @@ impl Model {
         };
         assert_eq!(self.channel.room(), usize::MAX, "a topic never waits for an ephemeral channel");
         let queued = self.messages.iter().filter_map(|(id, entry)| match entry.place {
-            Place::Queue { since } => Some((since, *id)),
-            Place::InFlight { .. } | Place::Deferred { .. } => None,
+            Whereabouts::Queue { since } => Some((since, *id)),
+            Whereabouts::InFlight { .. } | Whereabouts::Deferred { .. } => None,
         });
         let mut queued: Vec<_> = queued.collect();
         queued.sort_unstable();
@@ -593,18 +598,18 @@ impl Model {
 
     /// Compares whatever the channel says about itself.
     fn check_numbers(&self) {
-        let count = |of: fn(&Place) -> bool| {
+        let count = |of: fn(&Whereabouts) -> bool| {
             self.messages.values().filter(|entry| of(&entry.place)).count()
         };
         let channel = &self.channel;
         assert_eq!(
             channel.depth() as usize,
-            count(|place| matches!(place, Place::Queue { .. })),
+            count(|place| matches!(place, Whereabouts::Queue { .. })),
             "depth"
         );
-        let in_flight = count(|place| matches!(place, Place::InFlight { .. }));
+        let in_flight = count(|place| matches!(place, Whereabouts::InFlight { .. }));
         assert_eq!(channel.in_flight_count(), in_flight, "in flight");
-        let deferred = count(|place| matches!(place, Place::Deferred { .. }));
+        let deferred = count(|place| matches!(place, Whereabouts::Deferred { .. }));
         assert_eq!(channel.deferred_count(), deferred, "deferred");
         assert_eq!(channel.counters(), self.counters);
         assert_eq!(channel.consumer_count(), self.consumers.len(), "consumers");

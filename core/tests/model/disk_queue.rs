@@ -78,14 +78,14 @@ impl DiskOutput for Out {
 
 /// Where a record was written.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RecordPlace {
     file: u64,
     offset: u64,
     /// It would survive a loss of power.
     is_synced: bool,
 }
 
-const NOWHERE: Place = Place { file: u64::MAX, offset: 0, is_synced: false };
+const NOWHERE: RecordPlace = RecordPlace { file: u64::MAX, offset: 0, is_synced: false };
 
 /// The queue, its disk, and what should be in it.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ pub(crate) struct Model {
     /// Popped and not finished.
     popped: Vec<(u64, Option<RecordId>)>,
     /// Appended and neither finished nor emptied.
-    appended: BTreeMap<u64, Place>,
+    appended: BTreeMap<u64, RecordPlace>,
     /// Somebody was told that it is written, or it was popped.
     promised: BTreeSet<u64>,
     /// Data files of which a sync failed: what is in them may be lost whatever happens later.
@@ -295,7 +295,8 @@ impl Model {
                 for (id, len) in records(&data.concat()) {
                     if self.possible.contains(&id) && !self.emptied.iter().any(|e| e.contains(&id))
                     {
-                        self.appended.insert(id, Place { file: *file, offset, is_synced: false });
+                        self.appended
+                            .insert(id, RecordPlace { file: *file, offset, is_synced: false });
                     }
                     offset += len;
                 }
@@ -457,7 +458,9 @@ impl Model {
             .iter()
             .filter(is_sound)
             .map(|id| (*id, self.appended.get(id).copied().unwrap_or(NOWHERE)))
-            .map(|(id, place)| (id, Place { is_synced: place.is_synced || is_power_lost, ..place }))
+            .map(|(id, place)| {
+                (id, RecordPlace { is_synced: place.is_synced || is_power_lost, ..place })
+            })
             .collect();
         self.promised.retain(|id| self.appended.contains_key(id));
         self.waiting = found.into();

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use sansq_core::client::connection::{Identity, Negotiated};
 use sansq_core::client::frame::Received as Message;
 use sansq_core::client::{
-    Connection, ConnectionError, ConnectionOptions, ConnectionOutput, Consumer, ConsumerActions,
-    ConsumerOptions, Producer, ProducerActions, ProducerOptions, Secret, Upgrades,
+    ClientConnection, ClientConnectionOutput, ConnectionError, ConnectionOptions, Consumer,
+    ConsumerActions, ConsumerOptions, Producer, ProducerActions, ProducerOptions, Secret, Upgrades,
 };
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::upgrade::UpgradeError;
@@ -29,7 +29,7 @@ enum Told {
 #[derive(Debug, Default)]
 struct Log(Vec<Told>, Vec<Message>);
 
-impl ConnectionOutput for Log {
+impl ClientConnectionOutput for Log {
     fn authenticated(&mut self, identity: Identity) {
         self.0.push(Told::Authenticated(identity.identity));
     }
@@ -78,16 +78,16 @@ fn opened((with_tls, packing): Layers) -> Told {
     Told::Opened(with_tls, packing)
 }
 
-fn dialled(options: &ConnectionOptions) -> Connection {
+fn dialled(options: &ConnectionOptions) -> ClientConnection {
     assert_eq!(options.check(), Ok(()));
-    let mut connection = Connection::dial(options, ADDRESS, Now::from_millis(0));
+    let mut connection = ClientConnection::dial(options, ADDRESS, Now::from_millis(0));
     connection.handle_connected(Now::from_millis(0));
     connection
 }
 
 /// Feeds `bytes` in pieces whose lengths `cuts` gives.
 fn feed(
-    connection: &mut Connection,
+    connection: &mut ClientConnection,
     bytes: &[u8],
     cuts: &mut impl Iterator<Item = usize>,
     log: &mut Log,
@@ -106,7 +106,7 @@ fn feed(
 struct Pair {
     node: Node,
     peer: ClientId,
-    connection: Connection,
+    connection: ClientConnection,
     log: Log,
     cuts: Box<dyn Iterator<Item = usize>>,
 }
@@ -400,7 +400,7 @@ impl Script {
     }
 
     /// What the client has sent, without layers.
-    fn take(&mut self, connection: &mut Connection) -> Vec<u8> {
+    fn take(&mut self, connection: &mut ClientConnection) -> Vec<u8> {
         let mut spare = Vec::new();
         connection.swap_transmit(&mut spare);
         self.wire.extend_from_slice(&spare);
@@ -409,7 +409,7 @@ impl Script {
     }
 
     /// Both sides of a handshake.
-    fn shake_hands(&mut self, connection: &mut Connection, log: &mut Log) {
+    fn shake_hands(&mut self, connection: &mut ClientConnection, log: &mut Log) {
         self.stack.push_tls(Tls::server(&tls().0).unwrap());
         while self.stack.is_handshaking() {
             assert_eq!(self.take(connection), b"");

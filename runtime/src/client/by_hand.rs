@@ -24,7 +24,7 @@ pub(super) fn poll<F: Future + ?Sized>(future: Pin<&mut F>, waker: &Waker) -> Po
 }
 
 #[derive(Clone, Default)]
-pub(super) struct World(Arc<Mutex<Inner>>);
+pub(super) struct ManualRuntime(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
@@ -35,7 +35,7 @@ struct Inner {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl World {
+impl ManualRuntime {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
     }
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-impl Runtime for World {
+impl Runtime for ManualRuntime {
     type Socket = Self;
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -114,7 +114,7 @@ impl Runtime for World {
     }
 }
 
-impl Socket for World {
+impl Socket for ManualRuntime {
     fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.inner().said.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 use sansq_core::client::{
-    CallId, ClientMachine, Dial, DialId, NetActions, PoolOptions, ProducerPool,
+    ClientMachine, Dial, DialId, LookupCallId, NetActions, PoolOptions, ProducerPool,
 };
 use sansq_core::http::call::CallResult;
 use sansq_core::time::{Instant, Now};
@@ -176,7 +176,7 @@ impl ClientMachine for Fake {
         self.is_stopped = true;
     }
 
-    fn handle_called(&mut self, _: CallId, _: CallResult, _: Now, _: &mut NetActions) {
+    fn handle_called(&mut self, _: LookupCallId, _: CallResult, _: Now, _: &mut NetActions) {
         panic!("nothing was asked");
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use sansq_core::client::ConsumerOptions;
 
-use super::by_hand::{World, poll};
+use super::by_hand::{ManualRuntime, poll};
 use super::{Consumer, Publish};
 
 /// The tasks of a client with one connection.
@@ -42,7 +42,7 @@ fn a_server_that_is_silent_is_left() {
 #[test]
 fn a_connection_whose_thread_is_blocked_is_not_judged() {
     let (world, consumer) = silent();
-    World::let_time_be_up();
+    ManualRuntime::let_time_be_up();
     for _ in 0..3 {
         run(&world, DRIVER);
     }
@@ -52,7 +52,7 @@ fn a_connection_whose_thread_is_blocked_is_not_judged() {
 /// Its answer is there, although nobody has read it in time.
 #[test]
 fn an_answer_that_has_arrived_is_read_before_a_publish_is_late() {
-    let world = World::default();
+    let world = ManualRuntime::default();
     let producer = world.producer();
     run(&world, DRIVER);
     world.say(0, b"OK");
@@ -72,7 +72,7 @@ fn an_answer_that_has_arrived_is_read_before_a_publish_is_late() {
 /// A publish's time is the caller's: it ends also while the connection's task is stuck.
 #[test]
 fn a_publish_does_not_wait_for_a_thread_that_is_blocked() {
-    let world = World::default();
+    let world = ManualRuntime::default();
     let producer = world.producer();
     run(&world, DRIVER);
     world.say(0, b"OK");
@@ -82,7 +82,7 @@ fn a_publish_does_not_wait_for_a_thread_that_is_blocked() {
     assert!(poll_publish(&mut publish).is_pending());
     run(&world, CONNECTION);
     pass(2 * time);
-    World::let_time_be_up();
+    ManualRuntime::let_time_be_up();
     run(&world, DRIVER);
     assert!(matches!(poll_publish(&mut publish), Poll::Ready(Err(_))));
     assert_eq!(producer.stats().connected, 1);
@@ -91,18 +91,18 @@ fn a_publish_does_not_wait_for_a_thread_that_is_blocked() {
 /// As under tokio's paused time, where a sleep is over when there is nothing else to do.
 #[test]
 fn time_that_stands_still_makes_nobody_spin() {
-    let world = World::default();
+    let world = ManualRuntime::default();
     let (_producer, _consumer) = (world.producer(), world.consumer());
-    World::let_time_be_up();
+    ManualRuntime::let_time_be_up();
     for _ in 0..3 {
         world.poll_all(|| Waker::noop().clone());
     }
-    assert!(World::sleeps() <= 8, "{}", World::sleeps());
+    assert!(ManualRuntime::sleeps() <= 8, "{}", ManualRuntime::sleeps());
 }
 
 /// A consumer whose server has said nothing for too long; nobody has noticed yet.
-fn silent() -> (World, Consumer) {
-    let world = World::default();
+fn silent() -> (ManualRuntime, Consumer) {
+    let world = ManualRuntime::default();
     let mut options = ConsumerOptions::default();
     let time = Duration::from_millis(5);
     options.connection.heartbeat_interval = Some(time);
@@ -123,7 +123,7 @@ fn is_subscribed(consumer: &Consumer) -> bool {
     consumer.stats().connections[0].is_subscribed
 }
 
-fn run(world: &World, task: usize) {
+fn run(world: &ManualRuntime, task: usize) {
     world.poll_at(task, Waker::noop());
 }
 

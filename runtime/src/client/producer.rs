@@ -14,7 +14,7 @@ use sansq_core::name::TopicName;
 
 use super::drive::drive;
 use super::events::Events;
-use super::publishing::{Payload, Place, Publishing, Submission};
+use super::publishing::{Payload, Publishing, Submission, Submitted};
 use super::setup::{ProducerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
 use super::waiters::{Offer, Wait};
@@ -144,7 +144,7 @@ impl Producer {
         let publish = Submission { topic, payload, timeout: None };
         let shared = &self.0.0;
         let id = shared.turn(|client, now, out| client.enqueue(&publish, now, out))?;
-        Ok(Receipt { producer: Arc::clone(&self.0), place: Some(Place::Taken(id)) })
+        Ok(Receipt { producer: Arc::clone(&self.0), place: Some(Submitted::Taken(id)) })
     }
 
     /// Takes no more publishes, waits up to `close_timeout` for those outstanding, and is over when
@@ -214,7 +214,7 @@ pub struct Publish {
 enum State {
     New(Submission),
     Invalid(PublishError),
-    Under(Place),
+    Under(Submitted),
     Over,
 }
 
@@ -276,7 +276,7 @@ impl fmt::Debug for Publish {
 /// A message that was taken: a future of its outcome. Dropping it changes nothing.
 pub struct Receipt {
     producer: Arc<Alive>,
-    place: Option<Place>,
+    place: Option<Submitted>,
 }
 
 impl Future for Receipt {

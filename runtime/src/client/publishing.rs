@@ -80,7 +80,7 @@ pub(super) enum Payload {
 
 /// Where a publish is.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Submitted {
     Waiting(Ticket),
     Taken(PublishId),
 }
@@ -126,14 +126,14 @@ impl Publishing {
         offer: &mut Offer,
         now: Now,
         out: &mut ProducerActions,
-    ) -> Result<Place, PublishError> {
+    ) -> Result<Submitted, PublishError> {
         let Some(submission) = &*publish else { return Err(PublishError::Closed) };
         match self.enqueue(submission, now, out) {
             Ok(id) => {
                 if let Some(Slot::Open(waker)) = self.slots.get_mut(&id) {
                     offer.put(waker);
                 }
-                return Ok(Place::Taken(id));
+                return Ok(Submitted::Taken(id));
             }
             Err(PublishError::Full) => {}
             Err(error) => return Err(error),
@@ -147,7 +147,7 @@ impl Publishing {
             self.waiting.insert(ticket, waiting);
             self.deadlines.insert((deadline, ticket));
         }
-        Ok(Place::Waiting(ticket))
+        Ok(Submitted::Waiting(ticket))
     }
 
     fn deadline(&self, publish: &Submission, now: Now) -> Instant {
@@ -182,12 +182,12 @@ impl Publishing {
     /// The outcome of a publish, once there is one; until then `offer` is kept.
     pub(super) fn poll_outcome(
         &mut self,
-        place: &mut Place,
+        place: &mut Submitted,
         offer: &mut Offer,
     ) -> Poll<Result<(), PublishError>> {
-        if let Place::Waiting(ticket) = *place {
+        if let Submitted::Waiting(ticket) = *place {
             match self.admitted.remove(&ticket) {
-                Some(Ok(id)) => *place = Place::Taken(id),
+                Some(Ok(id)) => *place = Submitted::Taken(id),
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => {
                     let Some(waiting) = self.waiting.get_mut(&ticket) else {
@@ -198,7 +198,7 @@ impl Publishing {
                 }
             }
         }
-        let Place::Taken(id) = *place else { return Poll::Pending };
+        let Submitted::Taken(id) = *place else { return Poll::Pending };
         match self.slots.get_mut(&id) {
             Some(Slot::Open(waker)) => {
                 offer.put(waker);
@@ -214,12 +214,17 @@ impl Publishing {
     }
 
     /// Nobody waits for this publish any more; what the pool has taken goes its way.
-    pub(super) fn detach(&mut self, place: Place) -> Left {
+    pub(super) fn detach(&mut self, place: Submitted) -> Left {
         self.leave(place).1
     }
 
     /// As [`detach`](Self::detach), and it is not to be sent any more.
-    pub(super) fn abandon(&mut self, place: Place, now: Now, out: &mut ProducerActions) -> Left {
+    pub(super) fn abandon(
+        &mut self,
+        place: Submitted,
+        now: Now,
+        out: &mut ProducerActions,
+    ) -> Left {
         let (id, left) = self.leave(place);
         if let Some(id) = id {
             self.pool.abandon(id, now, out);
@@ -228,11 +233,11 @@ impl Publishing {
     }
 
     /// Returns what the pool may know, too.
-    fn leave(&mut self, place: Place) -> (Option<PublishId>, Left) {
+    fn leave(&mut self, place: Submitted) -> (Option<PublishId>, Left) {
         let mut left = Left::default();
         let id = match place {
-            Place::Taken(id) => Some(id),
-            Place::Waiting(ticket) => {
+            Submitted::Taken(id) => Some(id),
+            Submitted::Waiting(ticket) => {
                 left.0 = self.waiting.remove(&ticket);
                 if let Some(waiting) = &left.0 {
                     self.deadlines.remove(&(waiting.deadline, ticket));

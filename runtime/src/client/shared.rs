@@ -17,7 +17,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError};
 
-use sansq_core::client::{CallId, ClientMachine, Dial, DialId};
+use sansq_core::client::{ClientMachine, Dial, DialId, LookupCallId};
 use sansq_core::http::call::Call;
 use sansq_core::time::{Instant, Now};
 
@@ -60,7 +60,7 @@ struct Link {
 #[derive(Debug)]
 pub(super) enum Work {
     Dial(Dial),
-    Call(CallId, Call),
+    Call(LookupCallId, Call),
 }
 
 /// What a connection is to do next.

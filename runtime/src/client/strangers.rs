@@ -11,14 +11,14 @@ use std::thread;
 
 use futures_lite::Stream;
 
-use super::by_hand::{World, poll};
+use super::by_hand::{ManualRuntime, poll};
 use super::producer::{Producer, Publish};
 use super::{Consumer, Message, Outcome};
 
 #[test]
 fn whoever_waits_for_a_publish_may_call_the_producer() {
     in_time(|| {
-        let world = World::default();
+        let world = ManualRuntime::default();
         let producer = world.producer();
         // The second one waits for room.
         let taken = producer.publish("topic", "body");
@@ -46,7 +46,7 @@ fn whoever_waits_for_a_publish_may_call_the_producer() {
 fn whoever_waits_for_a_receipt_may_call_the_producer() {
     in_time(|| {
         for is_dropped in [false, true] {
-            let world = World::default();
+            let world = ManualRuntime::default();
             let producer = world.producer();
             let mut receipt = Box::pin(producer.enqueue("topic", "body").unwrap());
             poll_twice(receipt.as_mut(), || stranger(&producer));
@@ -62,7 +62,7 @@ fn whoever_waits_for_a_receipt_may_call_the_producer() {
 fn whoever_waits_for_the_end_may_call_the_client() {
     in_time(|| {
         for is_dropped in [false, true] {
-            let world = World::default();
+            let world = ManualRuntime::default();
             let (producer, consumer) = (world.producer(), world.consumer());
             // So that the end takes its time.
             let receipt = producer.enqueue("topic", "body").unwrap();
@@ -81,7 +81,7 @@ fn whoever_waits_for_the_end_may_call_the_client() {
 #[test]
 fn whoever_waits_for_events_may_call_the_client() {
     in_time(|| {
-        let world = World::default();
+        let world = ManualRuntime::default();
         let (producer, mut consumer) = (world.producer(), world.consumer());
         let (mut heard, mut seen) = (producer.events(), consumer.events());
         let (mut forgotten, mut left) = (producer.events(), consumer.events());
@@ -107,7 +107,7 @@ fn whoever_waits_for_events_may_call_the_client() {
 fn whoever_waits_for_messages_may_call_the_consumer() {
     in_time(|| {
         for is_dropped in [false, true] {
-            let world = World::default();
+            let world = ManualRuntime::default();
             let mut consumer = world.consumer();
             for _ in 0..2 {
                 let strange = listener(&consumer);
@@ -130,7 +130,7 @@ fn whoever_waits_for_messages_may_call_the_consumer() {
 #[test]
 fn the_runtime_may_call_the_client() {
     in_time(|| {
-        let world = World::default();
+        let world = ManualRuntime::default();
         let (producer, consumer) = (world.producer(), world.consumer());
         for _ in 0..3 {
             // The drivers, and then the connections that they have begun.
@@ -148,7 +148,7 @@ fn the_runtime_may_call_the_client() {
 /// What was dropped is forgotten at once, however many there were.
 #[test]
 fn a_dropped_future_takes_its_waker_along() {
-    let world = World::default();
+    let world = ManualRuntime::default();
     let (producer, mut consumer) = (world.producer(), world.consumer());
     let _taken = producer.enqueue("topic", "body").unwrap();
     let (mut heard, mut seen) = (producer.events(), consumer.events());

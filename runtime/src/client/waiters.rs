@@ -30,13 +30,13 @@ impl Offer {
 /// Any number of futures that wait for the same thing.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    places: Vec<Option<Place>>,
+    places: Vec<Option<WaitingTask>>,
     free: Vec<usize>,
     count: u64,
 }
 
 #[derive(Debug)]
-struct Place {
+struct WaitingTask {
     /// Nobody else has it: a future that was woken and then dropped takes nobody's waker along.
     ticket: u64,
     waker: Option<Waker>,
@@ -60,7 +60,7 @@ impl Waiters {
         self.count += 1;
         spot.0 = Some((at, self.count));
         if let Some(free) = self.places.get_mut(at) {
-            *free = Some(Place { ticket: self.count, waker: offer.0.take() });
+            *free = Some(WaitingTask { ticket: self.count, waker: offer.0.take() });
         }
     }
 
@@ -84,7 +84,7 @@ impl Waiters {
         self.clear();
     }
 
-    fn place(&mut self, spot: &Spot) -> Option<&mut Place> {
+    fn place(&mut self, spot: &Spot) -> Option<&mut WaitingTask> {
         let (at, ticket) = spot.0?;
         self.places.get_mut(at)?.as_mut().filter(|place| place.ticket == ticket)
     }

@@ -6,8 +6,8 @@ use sansq_core::nsqd::ReplyToken;
 use sansq_core::storage::{Durability, Owner, RequestId, Success};
 
 use super::*;
+use crate::connection_limit::ConnectionLimit;
 use crate::interleavings::{explore, explore_to, start};
-use crate::places::Places;
 use crate::server::Ending;
 
 const HOME: ShardId = ShardId(0);
@@ -117,8 +117,8 @@ fn a_socket_does_not_overtake_what_was_posted_before_it() {
             start(async move {
                 lanes.post(HOME, &mut vec![note(1)]);
                 let (socket, _) = UnixStream::pair().unwrap();
-                let place = Places::new(1).take().unwrap();
-                lanes.send(HOME, Arrival::Accepted(Stream::Unix(socket), Peer::Unix, place));
+                let permit = ConnectionLimit::new(1).take().unwrap();
+                lanes.send(HOME, Arrival::Accepted(Stream::Unix(socket), Peer::Unix, permit));
             })
         };
         loom::future::block_on(async {

@@ -15,17 +15,17 @@ use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
 use super::turn::{Driven, Driver, Turn};
+use crate::connection_limit::ConnectionPermit;
 use crate::lanes::{Arrival, Lanes};
-use crate::places::Place;
 use crate::runtime::{Runtime, Socket, Task, Thread, readable, within, writable};
 use crate::signal::Signal;
 
 /// What the tasks of a connection share.
 #[derive(Debug)]
-pub(crate) struct Connection<S> {
+pub(crate) struct ServerConnection<S> {
     id: ConnId,
     socket: S,
-    place: Place,
+    permit: ConnectionPermit,
     /// Rung when the reader, which was told to wait, is to go on or to depart.
     go_on: Signal,
     departure: RefCell<Option<Departure>>,
@@ -50,7 +50,7 @@ pub(crate) struct Sockets<T: Thread> {
 
 #[derive(Debug)]
 struct Entry<T: Thread> {
-    connection: Rc<Connection<T::Socket>>,
+    connection: Rc<ServerConnection<T::Socket>>,
     /// `None` once the connection closes.
     reader: Option<T::Task>,
     /// Swapped out of the machine and not yet written: empty unless there is a writer.
@@ -122,15 +122,15 @@ impl<M: Driven, T: Thread> Turn<M, T> {
         &mut self,
         driver: &Rc<Driver<M, T>>,
         socket: T::Socket,
-        place: Place,
+        permit: ConnectionPermit,
         mut input: BytesMut,
         enter: impl FnOnce(&mut M, &mut BytesMut, Now, &mut M::Actions) -> (ConnId, ReadState),
     ) {
         let (id, state) = enter(&mut self.machine, &mut input, self.now, &mut self.out);
-        let connection = Rc::new(Connection {
+        let connection = Rc::new(ServerConnection {
             id,
             socket,
-            place,
+            permit,
             go_on: Signal::default(),
             departure: RefCell::default(),
             is_closing: Cell::new(false),
@@ -261,7 +261,7 @@ impl<M: Driven, T: Thread> Turn<M, T> {
 /// The reading task of a connection.
 async fn read<M: Driven, T: Thread>(
     driver: Rc<Driver<M, T>>,
-    connection: Rc<Connection<T::Socket>>,
+    connection: Rc<ServerConnection<T::Socket>>,
     mut unread: BytesMut,
     mut state: ReadState,
 ) {
@@ -306,7 +306,7 @@ async fn read<M: Driven, T: Thread>(
 /// of the input.
 fn read_once<M: Driven, T: Thread>(
     driver: &Rc<Driver<M, T>>,
-    connection: &Connection<T::Socket>,
+    connection: &ServerConnection<T::Socket>,
     unread: &mut BytesMut,
     missing: usize,
 ) -> io::Result<Option<(ReadState, bool)>> {
@@ -331,7 +331,7 @@ fn read_once<M: Driven, T: Thread>(
 
 /// Hands a re-homed connection over to its new shard.
 fn depart<T: Thread>(
-    connection: Rc<Connection<T::Socket>>,
+    connection: Rc<ServerConnection<T::Socket>>,
     departure: Departure,
     unread: BytesMut,
 ) {
@@ -340,9 +340,9 @@ fn depart<T: Thread>(
         .expect("a connection that is let go owes nothing, and so only its reader is left");
     // If the reactor cannot let the socket go, it is lost like any broken connection: the machine
     // that had it has already let go.
-    let Connection { socket, place, .. } = connection;
+    let ServerConnection { socket, permit, .. } = connection;
     if let Ok(socket) = T::release(socket) {
-        lanes.send(target, Arrival::Rehomed(socket, place, detached, unread));
+        lanes.send(target, Arrival::Rehomed(socket, permit, detached, unread));
     }
 }
 
@@ -350,7 +350,7 @@ fn depart<T: Thread>(
 /// that is what it waits for.
 async fn write_out<M: Driven, T: Thread>(
     driver: Rc<Driver<M, T>>,
-    connection: Rc<Connection<T::Socket>>,
+    connection: Rc<ServerConnection<T::Socket>>,
 ) {
     let conn = connection.id;
     loop {

@@ -5,9 +5,9 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 use sansq_core::arena::ConnId;
-use sansq_core::http::{HttpReply, Request};
+use sansq_core::http::{HttpReply, HttpRequest};
 use sansq_core::nsqd::{Actions, ReadState, Shard};
-use sansq_core::nsqlookupd::{self, Answer, CLOSE_TIMEOUT, Lookupd};
+use sansq_core::nsqlookupd::{self, CLOSE_TIMEOUT, Lookupd, LookupdReply};
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 
@@ -120,19 +120,19 @@ impl Registrar {
     /// answers take.
     pub(super) fn handle_http(
         &mut self,
-        request: &Request<'_>,
+        request: &HttpRequest<'_>,
         meter: &Meter,
         answers: (u64, u64),
         now: Now,
         out: &mut RegistrarActions,
     ) -> HttpReply {
         match self.0.handle_http(request, now, &mut out.machine) {
-            Answer::Metrics(stats) => {
+            LookupdReply::Metrics(stats) => {
                 let (turns, visitors) = (meter.turns(), meter.visitors());
                 let unwritten = UNWRITTEN.counts();
                 metrics::reply(LookupdPage { stats, turns, visitors, answers, unwritten })
             }
-            Answer::Reply(reply) => reply,
+            LookupdReply::Reply(reply) => reply,
         }
     }
 }
@@ -141,7 +141,7 @@ impl Registrar {
 #[derive(Debug, Default)]
 pub(super) struct RegistrarActions {
     /// What the machine asks for.
-    pub machine: nsqlookupd::Actions,
+    pub machine: nsqlookupd::LookupdActions,
     /// Connections whose answers have gone out, so that more of their commands may be taken.
     pub resume: Vec<ConnId>,
 }

@@ -16,11 +16,11 @@ use super::turn::Driver;
 use super::{accept as accept_next, http, shard};
 use crate::bind::Bound;
 use crate::clock::Clock;
+use crate::connection_limit::{ConnectionLimit, REFUSING_MAX, RefusedConnections};
 use crate::lanes::{Arrival, Lanes};
 use crate::listen::Listener;
 use crate::log::Program;
 use crate::options::NsqdOptions;
-use crate::places::{Places, REFUSING_MAX, Refusals};
 use crate::runtime::{ServerRuntime, Socket, Task, Thread, writable};
 use crate::site::NsqdSite;
 use crate::socket::{Address, Stream};
@@ -40,9 +40,9 @@ impl<R: ServerRuntime> Nsqd<R> {
     ///
     /// # Errors
     /// If an option is out of range, or an address cannot be listened on; the text names it
-    /// (http-and-ops.md section 4). If the list of topics can't be read: [`MetadataError`].
+    /// (http-and-ops.md section 4). If the list of topics can't be read: [`MetadataFileError`].
     ///
-    /// [`MetadataError`]: crate::storage::MetadataError
+    /// [`MetadataFileError`]: crate::storage::MetadataFileError
     pub fn bind(options: NsqdOptions, data_path: DataPath) -> io::Result<Self> {
         let bound = Bound::nsqd(options)?;
         let NsqdOptions { shards, data_files, .. } = bound.options;
@@ -155,9 +155,9 @@ impl Front {
         lanes: &Arc<Lanes>,
         options: NsqdOptions,
     ) -> io::Result<Vec<Door<T>>> {
-        let places = Places::new(options.max_connections);
+        let limit = ConnectionLimit::new(options.max_connections);
         let listener = driver.listen(self.tcp.socket)?;
-        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, places));
+        let task = driver.spawn(accept(Rc::clone(driver), Arc::clone(lanes), listener, limit));
         let mut doors =
             vec![Door::new(Program::Nsqd, "TCP", self.tcp.address, self.tcp.file, task)];
         let meter = lanes.meter(ShardId(0));
@@ -184,18 +184,19 @@ impl Front {
     }
 }
 
-/// Accepts connections and deals them out to the shards in turn, as long as there are places.
+/// Accepts connections and deals them out to the shards in turn, up to the limit.
 async fn accept<T: Thread>(
     driver: Rc<Driver<Shard, T>>,
     lanes: Arc<Lanes>,
     listener: T::Listener,
-    places: Arc<Places>,
+    limit: Arc<ConnectionLimit>,
 ) {
-    let (mut refusals, refusing) = (Refusals::default(), Places::new(REFUSING_MAX));
+    let (mut refusals, refusing) =
+        (RefusedConnections::default(), ConnectionLimit::new(REFUSING_MAX));
     for target in (0..lanes.shards()).map(ShardId).cycle() {
         let (stream, peer) = accept_next::<T>(&listener, Program::Nsqd, "TCP").await;
-        let Some(place) = places.take() else {
-            if let Some(line) = refusals.note(driver.clock.now().instant, places.max()) {
+        let Some(permit) = limit.take() else {
+            if let Some(line) = refusals.note(driver.clock.now().instant, limit.max()) {
                 Program::Nsqd.log(Level::Warn, line);
             }
             refuse(&driver, stream, &refusing);
@@ -205,17 +206,21 @@ async fn accept<T: Thread>(
             // A socket for which the thread has no room is closed, as if it had never been
             // accepted.
             if let Ok(socket) = driver.adopt(stream) {
-                shard::accept(&driver, socket, peer, place);
+                shard::accept(&driver, socket, peer, permit);
             }
         } else {
-            lanes.send(target, Arrival::Accepted(stream, peer, place));
+            lanes.send(target, Arrival::Accepted(stream, peer, permit));
         }
     }
 }
 
-/// Tells a client that there is no place for it. If many are being told so, it is only closed.
-fn refuse<T: Thread>(driver: &Rc<Driver<Shard, T>>, stream: Stream, refusing: &Arc<Places>) {
-    let (Some(place), Ok(socket)) = (refusing.take(), driver.adopt(stream)) else { return };
+/// Tells a client that there are too many connections. If many are being told so, it is only closed.
+fn refuse<T: Thread>(
+    driver: &Rc<Driver<Shard, T>>,
+    stream: Stream,
+    refusing: &Arc<ConnectionLimit>,
+) {
+    let (Some(permit), Ok(socket)) = (refusing.take(), driver.adopt(stream)) else { return };
     let teller = Rc::clone(driver);
     let telling = driver.spawn(async move {
         // It is empty, so it takes these few bytes or none.
@@ -224,7 +229,7 @@ fn refuse<T: Thread>(driver: &Rc<Driver<Shard, T>>, stream: Stream, refusing: &A
         {
             linger(&teller, &socket).await;
         }
-        drop(place);
+        drop(permit);
     });
     telling.detach();
 }

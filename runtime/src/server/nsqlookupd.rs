@@ -6,25 +6,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sansq_core::http::Request;
+use sansq_core::http::HttpRequest;
 use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
-use sansq_core::nsqlookupd::{self, Actions};
+use sansq_core::nsqlookupd::{self, LookupdActions};
 
 use super::handle::ServerHandle;
 use super::life::{self, Door, Opened};
 use super::machine::{Registrar, RegistrarActions};
 use super::turn::{Driven, Driver, Turn};
 use super::{accept as accept_next, http};
-use crate::answers::{Answer, Answers, fit};
 use crate::bind::Bound;
 use crate::clock::Clock;
+use crate::connection_limit::ConnectionLimit;
 use crate::http::Site;
 use crate::lanes::{Lanes, Mail};
 #[cfg(test)]
 use crate::listen::Listener;
 use crate::log::Program;
 use crate::options::LookupdOptions;
-use crate::places::Places;
+use crate::reply_room::{PendingReply, ReplyRoom, fit};
 use crate::room::Permit;
 use crate::runtime::{ServerRuntime, Thread};
 use crate::socket::Address;
@@ -102,7 +102,8 @@ impl<R: ServerRuntime> Lookupd<R> {
         let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
         if let Some(web) = web {
             let listener = driver.listen(web.socket)?;
-            let site = Rc::new(LookupdSite { driver: Rc::clone(&driver), answers: Answers::new() });
+            let site =
+                Rc::new(LookupdSite { driver: Rc::clone(&driver), answers: ReplyRoom::new() });
             let meter = driver.look(|turn| Arc::clone(&turn.meter));
             let visitors = Visitors::new(driver.clock, options.max_http_connections, meter);
             let task =
@@ -115,14 +116,14 @@ impl<R: ServerRuntime> Lookupd<R> {
 
 async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listener) {
     // The machine has a limit of its own.
-    let places = Places::new(usize::MAX);
+    let limit = ConnectionLimit::new(usize::MAX);
     loop {
         let (stream, peer) = accept_next::<T>(&listener, Program::Nsqlookupd, "TCP").await;
         // Nothing else is listened on; and a socket for which the thread has no room is closed.
         let (Peer::Tcp(remote), Ok(socket)) = (peer, driver.adopt(stream)) else { continue };
-        let Some(place) = places.take() else { continue };
+        let Some(permit) = limit.take() else { continue };
         driver.turn_with(|turn| {
-            turn.admit(&driver, socket, place, BytesMut::new(), |registrar, _, now, out| {
+            turn.admit(&driver, socket, permit, BytesMut::new(), |registrar, _, now, out| {
                 (registrar.0.accept(remote, now, &mut out.machine), ReadState::More(1))
             });
         });
@@ -132,7 +133,7 @@ async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listen
 /// The HTTP interface.
 struct LookupdSite<T: Thread> {
     driver: Rc<Driver<Registrar, T>>,
-    answers: Answers,
+    answers: ReplyRoom,
 }
 
 impl<T: Thread> Site for LookupdSite<T> {
@@ -144,11 +145,16 @@ impl<T: Thread> Site for LookupdSite<T> {
         0
     }
 
-    fn answers(&self) -> &Answers {
+    fn answers(&self) -> &ReplyRoom {
         &self.answers
     }
 
-    async fn answer(&self, request: &Request<'_>, _too_big: bool, _: Option<Permit>) -> Answer {
+    async fn answer(
+        &self,
+        request: &HttpRequest<'_>,
+        _too_big: bool,
+        _: Option<Permit>,
+    ) -> PendingReply {
         let make = || {
             let answers = self.answers.figures();
             self.driver.turn_with(|turn| {
@@ -168,7 +174,7 @@ impl<T: Thread> Site for LookupdSite<T> {
 }
 
 impl Driven for Registrar {
-    type World<T: Thread> = ();
+    type Resources<T: Thread> = ();
 
     fn shut_down<T: Thread>(turn: &mut Turn<Self, T>) {
         turn.machine.0.shut_down(turn.now, &mut turn.out.machine);
@@ -180,7 +186,7 @@ impl Driven for Registrar {
         actions: &mut RegistrarActions,
     ) {
         let RegistrarActions { machine, resume } = actions;
-        let Actions { transmit, close, events } = machine;
+        let LookupdActions { transmit, close, events } = machine;
         for event in events.drain(..) {
             Program::Nsqlookupd.log_kind(event.level(), Some(event.kind()), event);
         }

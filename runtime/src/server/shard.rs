@@ -18,10 +18,10 @@ use super::lookup_peer::LookupPeers;
 use super::turn::{Driven, Driver, Turn};
 use crate::call;
 use crate::clock::Clock;
+use crate::connection_limit::ConnectionPermit;
 use crate::lanes::{Arrival, Lanes, Mail};
 use crate::log::Program;
 use crate::options::NsqdOptions;
-use crate::places::Place;
 use crate::room::Permit;
 use crate::runtime::{Task, Thread};
 use crate::statsd::StatsdSender;
@@ -29,7 +29,7 @@ use crate::storage::{Disk, Inventory};
 
 /// What a shard's driver holds besides its sockets.
 #[derive(Debug)]
-pub(crate) struct World<T: Thread> {
+pub(crate) struct Resources<T: Thread> {
     id: ShardId,
     /// Shards that got a batch in this turn.
     to_ring: Vec<ShardId>,
@@ -60,7 +60,7 @@ pub(crate) fn drive<T: Thread>(
     (options, disk, mut inventory): (&NsqdOptions, Disk, Inventory),
 ) -> Rc<Driver<Shard, T>> {
     let actions = || Actions::new(lanes.shards());
-    let world = World {
+    let world = Resources {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
@@ -81,24 +81,24 @@ pub(crate) fn drive<T: Thread>(
 /// Takes in a socket that arrived.
 fn admit<T: Thread>(driver: &Rc<Driver<Shard, T>>, arrival: Arrival) {
     match arrival {
-        Arrival::Accepted(stream, peer, place) => {
+        Arrival::Accepted(stream, peer, permit) => {
             // If the reactor does not take it, it is closed, as if it had never been accepted.
             if let Ok(socket) = driver.adopt(stream) {
-                accept(driver, socket, peer, place);
+                accept(driver, socket, peer, permit);
             }
         }
-        Arrival::Rehomed(stream, place, detached, input) => {
-            driver.turn_with(|turn| match driver.adopt(stream) {
-                Ok(socket) => turn.admit(driver, socket, place, input, |shard, input, now, out| {
-                    let conn = shard.attach(detached, now, out);
-                    (conn, shard.handle_input(conn, input, now, out))
-                }),
-                Err(_) => {
-                    let conn = turn.machine.attach(detached, turn.now, &mut turn.out);
-                    turn.machine.handle_closed(conn, turn.now, &mut turn.out);
-                }
-            })
-        }
+        Arrival::Rehomed(stream, permit, detached, input) => driver.turn_with(|turn| match driver
+            .adopt(stream)
+        {
+            Ok(socket) => turn.admit(driver, socket, permit, input, |shard, input, now, out| {
+                let conn = shard.attach(detached, now, out);
+                (conn, shard.handle_input(conn, input, now, out))
+            }),
+            Err(_) => {
+                let conn = turn.machine.attach(detached, turn.now, &mut turn.out);
+                turn.machine.handle_closed(conn, turn.now, &mut turn.out);
+            }
+        }),
     }
 }
 
@@ -107,10 +107,10 @@ pub(crate) fn accept<T: Thread>(
     driver: &Rc<Driver<Shard, T>>,
     socket: T::Socket,
     peer: Peer,
-    place: Place,
+    permit: ConnectionPermit,
 ) {
     driver.turn_with(|turn| {
-        turn.admit(driver, socket, place, BytesMut::new(), |shard, _, now, out| {
+        turn.admit(driver, socket, permit, BytesMut::new(), |shard, _, now, out| {
             (shard.accept(peer, now, out), ReadState::More(1))
         });
     });
@@ -150,7 +150,7 @@ fn spawn_call<T: Thread>(
 }
 
 impl Driven for Shard {
-    type World<T: Thread> = World<T>;
+    type Resources<T: Thread> = Resources<T>;
 
     fn carry_out<T: Thread>(
         driver: &Rc<Driver<Self, T>>,

@@ -27,7 +27,7 @@ use crate::socket::{ListenSocket, Stream};
 /// A machine with what its actions mean.
 pub(crate) trait Driven: Machine {
     /// What its driver holds besides sockets.
-    type World<T: Thread>;
+    type Resources<T: Thread>;
 
     /// Asks the machine to close everything.
     fn shut_down<T: Thread>(turn: &mut Turn<Self, T>);
@@ -72,7 +72,7 @@ pub(crate) struct Turn<M: Driven, T: Thread> {
     pub(crate) inputs: Inputs,
     /// An empty output buffer with capacity, see [`Sockets`].
     pub(crate) spare: Transmit,
-    pub(crate) world: M::World<T>,
+    pub(crate) world: M::Resources<T>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) meter: Arc<Meter>,
     stop: Stop,
@@ -110,7 +110,7 @@ impl<M: Driven, T: Thread> Driver<M, T> {
         id: ShardId,
         machine: M,
         actions: [M::Actions; 2],
-        world: M::World<T>,
+        world: M::Resources<T>,
         lanes: Arc<Lanes>,
     ) -> Rc<Self> {
         let [out, doing] = actions;

@@ -13,20 +13,20 @@ use crate::log::Program;
 /// The list of topics and channels can't be read, or is not one. The server does not start, as it
 /// would write over the file.
 #[derive(Debug)]
-pub struct MetadataError(String);
+pub struct MetadataFileError(String);
 
-impl fmt::Display for MetadataError {
+impl fmt::Display for MetadataFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "failed to load metadata - {}", self.0)
     }
 }
 
-impl core::error::Error for MetadataError {}
+impl core::error::Error for MetadataFileError {}
 
 /// Reads the metadata; there is none at the first start.
 pub(super) fn read(folder: &Path) -> io::Result<Metadata> {
     let path = folder.join(Store::Metadata.to_string());
-    let refuse = |kind, text| io::Error::new(kind, MetadataError(text));
+    let refuse = |kind, text| io::Error::new(kind, MetadataFileError(text));
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Metadata::default()),

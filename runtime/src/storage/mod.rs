@@ -38,7 +38,7 @@ use self::folder::Folder;
 pub use self::inventory::Inventory;
 use self::inventory::Queues;
 use self::listing::Listing;
-pub use self::metadata::MetadataError;
+pub use self::metadata::MetadataFileError;
 use self::whole::WHOLE_FROM;
 
 /// A data path whose files are known.
@@ -60,7 +60,7 @@ impl Files {
     ///
     /// # Errors
     /// If the folder can't be read; the text names it. If the metadata can't be read or makes no
-    /// sense: then the error is a [`MetadataError`].
+    /// sense: then the error is a [`MetadataFileError`].
     pub fn open(data_path: DataPath, shards: u16, data_files: usize) -> io::Result<Self> {
         let path = data_path.path();
         let list = || {

@@ -4,7 +4,7 @@ use core::task::Context;
 use bytes::{Buf as _, Bytes};
 
 use super::*;
-use crate::answers::Unread;
+use crate::reply_room::Unread;
 
 fn visitors(max: usize) -> Rc<Visitors> {
     Visitors::new(Clock::start(), max, Arc::default())
@@ -169,7 +169,7 @@ fn who_takes_a_little_now_and_then_has_a_limit_too() {
 
 #[test]
 fn room_for_an_answer_comes_back_with_what_was_written() {
-    let (visitors, answers) = (visitors(8), Answers::new());
+    let (visitors, answers) = (visitors(8), ReplyRoom::new());
     let visitor = enter(&visitors).unwrap();
     let visit = visitor.visit();
     let room = |len| {

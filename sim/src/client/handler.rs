@@ -11,7 +11,7 @@ use super::Context;
 use super::pool::Publishing;
 use super::wires::Wired;
 use crate::chance::Chance;
-use crate::model::{MessageNumber, Outcome};
+use crate::model::{MessageNumber, PublishOutcome};
 use crate::swarm::{Habit, Habits};
 
 /// A program behind a consumer, and perhaps a pool of producers: the part of a
@@ -22,7 +22,7 @@ pub trait Handler: fmt::Debug {
     fn handle(&mut self, delivery: Delivery, desk: &mut Desk<'_, '_>);
 
     /// What became of a message that [`Desk::publish`] took; why, is in the trace.
-    fn published(&mut self, _: MessageNumber, _: Outcome, _: &mut Desk<'_, '_>) {}
+    fn published(&mut self, _: MessageNumber, _: PublishOutcome, _: &mut Desk<'_, '_>) {}
 
     /// The time of [`Desk::wake`] has come.
     fn woken(&mut self, _: u64, _: &mut Desk<'_, '_>) {}
@@ -94,7 +94,7 @@ impl Desk<'_, '_> {
         publishing
             .publish(topic, delay, vec![number], vec![body], self.context)
             .map(|()| number)
-            .inspect_err(|_| self.context.completed(number, Outcome::Refused))
+            .inspect_err(|_| self.context.completed(number, PublishOutcome::Refused))
     }
 
     /// Calls [`Handler::woken`] with `token` after `delay`, unless the process dies before.

@@ -22,8 +22,8 @@ use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 
 use crate::env::Env;
-use crate::events::{Alarm, Event, Machine};
-use crate::model::{MessageNumber, Outcome, body_of};
+use crate::events::{Alarm, DeadlineOwner, WorldEvent};
+use crate::model::{MessageNumber, PublishOutcome, body_of};
 use crate::net::{End, Endpoint, LinkId, Side};
 use crate::oracles::{Observation, Target, Violation};
 
@@ -132,13 +132,13 @@ pub struct Context<'a> {
     pub(crate) sockets: &'a mut BTreeMap<LinkId, Socket>,
     pub(crate) rng: &'a mut Rng,
     pub(crate) alarm: &'a mut Alarm,
-    pub(crate) requests: &'a mut Vec<Request>,
+    pub(crate) requests: &'a mut Vec<WorldRequest>,
     pub(crate) next_key: &'a mut u64,
 }
 
 /// Something that the world has to carry out.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum WorldRequest {
     Call(u64, Call),
     Ask { node: usize, key: u64, request: AdminRequest },
 }
@@ -244,7 +244,7 @@ impl Context<'_> {
     /// Sends an HTTP request to an nsqlookupd; returns what [`Client::called`] will name it.
     pub fn call(&mut self, call: Call) -> u64 {
         let key = self.key();
-        self.requests.push(Request::Call(key, call));
+        self.requests.push(WorldRequest::Call(key, call));
         key
     }
 
@@ -267,20 +267,20 @@ impl Context<'_> {
     /// Asks an nsqd as over its HTTP API; returns what [`Client::replied`] will name it.
     pub fn ask(&mut self, node: usize, request: AdminRequest) -> u64 {
         let key = self.key();
-        self.requests.push(Request::Ask { node, key, request });
+        self.requests.push(WorldRequest::Ask { node, key, request });
         key
     }
 
     /// Calls [`Client::timeout`] at `deadline`, as one timer does: an earlier deadline replaces a
     /// later one, and one that moved to later rings early, which a machine has to take.
     pub fn arm(&mut self, deadline: Option<Instant>) {
-        let machine = Machine::Client(self.index);
+        let machine = DeadlineOwner::Client(self.index);
         self.alarm.arm(machine, deadline, self.env.now, &mut self.env.queue);
     }
 
     /// Calls [`Client::woken`] with `token` after `delay`.
     pub fn wake(&mut self, delay: Duration, token: u64) {
-        let event = Event::Wake { client: self.index, life: self.life, token };
+        let event = WorldEvent::Wake { client: self.index, life: self.life, token };
         self.env.queue.push(self.env.now.instant + delay, event);
     }
 
@@ -322,7 +322,7 @@ impl Context<'_> {
     }
 
     /// What the client was told about a message.
-    pub fn completed(&mut self, message: MessageNumber, outcome: Outcome) {
+    pub fn completed(&mut self, message: MessageNumber, outcome: PublishOutcome) {
         self.env.observe(Observation::Completed { message, outcome });
     }
 
@@ -372,7 +372,7 @@ pub(crate) struct Slot {
     sockets: BTreeMap<LinkId, Socket>,
     alarm: Alarm,
     rng: Rng,
-    pub(crate) requests: Vec<Request>,
+    pub(crate) requests: Vec<WorldRequest>,
     next_key: u64,
     pub(crate) life: u32,
 }

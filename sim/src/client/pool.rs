@@ -16,7 +16,7 @@ use super::publisher::{
 use super::wires::Wired;
 use super::{Client, Context, Gone, lookupd_http_address, nsqd_address};
 use crate::chance::Chance;
-use crate::model::{MessageNumber, Outcome};
+use crate::model::{MessageNumber, PublishOutcome};
 use crate::net::LinkId;
 
 /// What a [`Pool`] does.
@@ -167,7 +167,7 @@ impl Publishing {
     /// The process dies: nobody hears any more what became of what is under way.
     pub(super) fn die(self, context: &mut Context<'_>) {
         for messages in self.publishes.into_values() {
-            complete(&messages, Outcome::Unknown, context);
+            complete(&messages, PublishOutcome::Unknown, context);
         }
     }
 
@@ -234,7 +234,7 @@ impl Pool {
             last.extend(numbers.iter().copied());
         }
         if publishing.publish(topic, delay, numbers.clone(), bodies, context).is_err() {
-            complete(&numbers, Outcome::Refused, context);
+            complete(&numbers, PublishOutcome::Refused, context);
         }
     }
 

@@ -14,7 +14,7 @@ use sansq_core::nsqd::{AdminReply, AdminRequest, Batch};
 use super::{Client, Context, Gone, nsqd_address};
 use crate::chance::Chance;
 use crate::limits::Limits;
-use crate::model::{MessageNumber, Outcome};
+use crate::model::{MessageNumber, PublishOutcome};
 use crate::net::LinkId;
 use crate::swarm::{Options, connection_options};
 
@@ -25,7 +25,7 @@ use crate::swarm::{Options, connection_options};
 pub struct Publisher {
     node: usize,
     options: ProducerOptions,
-    machine: Option<Machine>,
+    machine: Option<Volatile>,
     topics: Vec<TopicName>,
     left: usize,
     /// So many are published at once in the end.
@@ -44,7 +44,7 @@ pub struct Publisher {
 
 /// What dies with the process.
 #[derive(Debug)]
-struct Machine {
+struct Volatile {
     producer: Producer,
     actions: ProducerActions,
     link: Option<(LinkId, DialId)>,
@@ -135,7 +135,7 @@ impl Publisher {
         if bodies.iter().any(|body| is_above(self.limits.max_msg_size, body.len()))
             || bodies.len() > 1 && is_above(self.limits.max_body_size, with_breaks)
         {
-            return complete(&numbers, Outcome::Refused, context);
+            return complete(&numbers, PublishOutcome::Refused, context);
         }
         let batch = match bodies.pop() {
             Some(body) if bodies.is_empty() => Batch::One(body),
@@ -174,7 +174,7 @@ impl Publisher {
             }
             Err(error) => {
                 context.log(format_args!("can't publish: {error}"));
-                complete(&numbers, Outcome::Refused, context);
+                complete(&numbers, PublishOutcome::Refused, context);
             }
         }
     }
@@ -227,7 +227,7 @@ impl Client for Publisher {
         let seed = context.rng.fork(1).next_u64();
         let producer = Producer::new(nsqd_address(self.node), self.options.clone(), seed)
             .expect("the options are in range");
-        self.machine = Some(Machine {
+        self.machine = Some(Volatile {
             producer,
             actions: ProducerActions::default(),
             link: None,
@@ -259,7 +259,7 @@ impl Client for Publisher {
 
     fn closed(&mut self, link: LinkId, why: Gone, context: &mut Context<'_>) {
         let Some(id) = self.dial_of(link) else { return };
-        let Some(Machine { producer, actions, link, .. }) = &mut self.machine else { return };
+        let Some(Volatile { producer, actions, link, .. }) = &mut self.machine else { return };
         *link = None;
         match why {
             Gone::Refused => {
@@ -278,9 +278,9 @@ impl Client for Publisher {
     fn replied(&mut self, key: u64, reply: Result<AdminReply, Gone>, context: &mut Context<'_>) {
         let Some(messages) = self.asked.remove(&key) else { return };
         let outcome = match reply {
-            Ok(AdminReply::Published) => Outcome::Accepted,
-            Ok(AdminReply::Refused(_)) | Err(Gone::Refused) => Outcome::Refused,
-            Err(_) => Outcome::Unknown,
+            Ok(AdminReply::Published) => PublishOutcome::Accepted,
+            Ok(AdminReply::Refused(_)) | Err(Gone::Refused) => PublishOutcome::Refused,
+            Err(_) => PublishOutcome::Unknown,
             Ok(other) => return context.violate(format!("{other:?} is no reply to a publish")),
         };
         complete(&messages, outcome, context);
@@ -305,7 +305,7 @@ impl Client for Publisher {
         let publishes = self.machine.take().map(|machine| machine.publishes).unwrap_or_default();
         let asked = core::mem::take(&mut self.asked);
         for messages in publishes.into_values().chain(asked.into_values()) {
-            complete(&messages, Outcome::Unknown, context);
+            complete(&messages, PublishOutcome::Unknown, context);
         }
         self.started(context);
     }
@@ -319,7 +319,7 @@ impl Client for Publisher {
     }
 }
 
-impl Machine {
+impl Volatile {
     /// Writes while the socket takes it; what it does not take yet stays in the producer.
     fn flush(&mut self, context: &mut Context<'_>) {
         let Some((link, _)) = self.link else { return };
@@ -335,16 +335,20 @@ impl Machine {
 }
 
 /// What a publisher knows from what it was told.
-pub(crate) const fn outcome_of(result: &Result<(), PublishError>) -> Outcome {
+pub(crate) const fn outcome_of(result: &Result<(), PublishError>) -> PublishOutcome {
     match result {
-        Ok(()) => Outcome::Accepted,
-        Err(PublishError::Unknown(_)) => Outcome::Unknown,
-        Err(_) => Outcome::Refused,
+        Ok(()) => PublishOutcome::Accepted,
+        Err(PublishError::Unknown(_)) => PublishOutcome::Unknown,
+        Err(_) => PublishOutcome::Refused,
     }
 }
 
 /// Tells the judges what became of some messages.
-pub(crate) fn complete(messages: &[MessageNumber], outcome: Outcome, context: &mut Context<'_>) {
+pub(crate) fn complete(
+    messages: &[MessageNumber],
+    outcome: PublishOutcome,
+    context: &mut Context<'_>,
+) {
     for message in messages {
         context.completed(*message, outcome);
     }
@@ -354,11 +358,11 @@ pub(crate) fn complete(messages: &[MessageNumber], outcome: Outcome, context: &m
 pub(crate) fn check_last(
     last: Option<&BTreeSet<MessageNumber>>,
     messages: &[MessageNumber],
-    outcome: Outcome,
+    outcome: PublishOutcome,
     context: &mut Context<'_>,
 ) {
     let is_last = |message| last.is_some_and(|last| last.contains(message));
-    if outcome != Outcome::Accepted && messages.iter().any(is_last) {
+    if outcome != PublishOutcome::Accepted && messages.iter().any(is_last) {
         context.violate(format!("nothing breaks, and {messages:?} is {outcome:?}"));
     }
 }

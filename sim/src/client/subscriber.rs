@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use sansq_core::client::connection::Identity;
-use sansq_core::client::{Connection, ConnectionOptions, ConnectionOutput, Negotiated, Received};
+use sansq_core::client::{
+    ClientConnection, ClientConnectionOutput, ConnectionOptions, Negotiated, Received,
+};
 use sansq_core::http::call::CallResult;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::protocol::frame::CLOSE_WAIT;
@@ -34,7 +36,7 @@ pub struct Subscriber {
 #[derive(Debug)]
 struct Conn {
     node: usize,
-    connection: Connection,
+    connection: ClientConnection,
     subscribed: bool,
     ready: u32,
     /// The highest that it may have there.
@@ -242,7 +244,7 @@ impl Client for Subscriber {
             }
             let address = nsqd_address(node);
             let link = context.dial(&address);
-            let connection = Connection::dial(&self.options, &address, context.now());
+            let connection = ClientConnection::dial(&self.options, &address, context.now());
             let (ready, ready_max) = (0, self.ready_max);
             let conn = Conn { node, connection, subscribed: false, ready, ready_max };
             self.conns.insert(link, conn);
@@ -286,7 +288,7 @@ enum Got {
 
 struct Sink<'a>(&'a mut Vec<Got>);
 
-impl ConnectionOutput for Sink<'_> {
+impl ClientConnectionOutput for Sink<'_> {
     // No secret is ever asked for.
     fn authenticated(&mut self, _: Identity) {}
 

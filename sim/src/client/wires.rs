@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
-use sansq_core::client::{CallId, ClientMachine, DialId, NetActions};
+use sansq_core::client::{ClientMachine, DialId, LookupCallId, NetActions};
 use sansq_core::http::call::CallResult;
 
 use super::{Context, Gone};
@@ -26,7 +26,7 @@ pub struct Wired<M: ClientMachine> {
     pub actions: M::Actions,
     links: BTreeMap<DialId, LinkId>,
     dials: BTreeMap<LinkId, DialId>,
-    calls: BTreeMap<u64, CallId>,
+    calls: BTreeMap<u64, LookupCallId>,
 }
 
 impl<M: ClientMachine> Wired<M> {

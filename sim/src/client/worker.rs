@@ -56,13 +56,13 @@ impl WorkerPlan {
 pub struct Worker {
     plan: WorkerPlan,
     handler: Box<dyn Handler>,
-    machine: Option<Machine>,
+    machine: Option<Volatile>,
     is_stopping: bool,
 }
 
 /// What dies with the process.
 #[derive(Debug)]
-struct Machine {
+struct Volatile {
     consumer: Wired<Consumer>,
     publishing: Option<Publishing>,
 }
@@ -98,7 +98,7 @@ impl Worker {
         }
         let publishing = plan.pool.as_ref();
         let publishing = publishing.map(|pool| Publishing::begin(pool, &plan.nsqds, context));
-        self.machine = Some(Machine { consumer: wired, publishing });
+        self.machine = Some(Volatile { consumer: wired, publishing });
         self.is_stopping = false;
         self.handler.begin();
         self.settle(context);
@@ -108,7 +108,7 @@ impl Worker {
     fn drive(
         &mut self,
         context: &mut Context<'_>,
-        tell: impl FnOnce(&mut Machine, &mut Context<'_>) -> bool,
+        tell: impl FnOnce(&mut Volatile, &mut Context<'_>) -> bool,
     ) {
         if let Some(machine) = &mut self.machine
             && tell(machine, context)
@@ -123,7 +123,7 @@ impl Worker {
         context: &mut Context<'_>,
         call: impl FnOnce(&mut dyn Handler, &mut Desk<'_, '_>),
     ) {
-        let Some(Machine { consumer, publishing }) = &mut self.machine else { return };
+        let Some(Volatile { consumer, publishing }) = &mut self.machine else { return };
         let WorkerPlan { topic, channel, .. } = self.plan;
         let publishing = publishing.as_mut();
         call(&mut *self.handler, &mut Desk { topic, channel, consumer, publishing, context });
@@ -131,7 +131,7 @@ impl Worker {
     }
 
     fn settle(&mut self, context: &mut Context<'_>) {
-        let Some(Machine { consumer, publishing }) = &mut self.machine else { return };
+        let Some(Volatile { consumer, publishing }) = &mut self.machine else { return };
         let WorkerPlan { topic, channel, .. } = self.plan;
         loop {
             let actions = core::mem::take(&mut consumer.actions);
@@ -279,7 +279,7 @@ impl Client for Worker {
     }
 }
 
-impl Machine {
+impl Volatile {
     fn pool(&mut self) -> Option<&mut Wired<ProducerPool>> {
         self.publishing.as_mut().map(|publishing| &mut publishing.wired)
     }

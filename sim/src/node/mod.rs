@@ -24,7 +24,7 @@ mod turn;
 use crate::disk::Disk;
 use crate::env::Env;
 use crate::events::Alarm;
-use crate::model::Place;
+use crate::model::ChannelKey;
 use crate::net::{End, LinkId, Side};
 use crate::oracles::durability::Syncs;
 use crate::oracles::{Observation, Violation};
@@ -182,7 +182,7 @@ impl Node {
         for topic in &metadata.topics {
             for channel in &topic.channels {
                 let (topic, channel) = (topic.name, channel.name);
-                let place = Place { node: self.index, topic, channel };
+                let place = ChannelKey { node: self.index, topic, channel };
                 env.observe(Observation::ChannelLoaded(place));
             }
         }

@@ -5,15 +5,15 @@ use sansq_core::arena::ConnId;
 use sansq_core::client::frame::Frame;
 use sansq_core::nsqd::config::{OWED_LEN_MAX, REPLIES_OWED_MAX};
 use sansq_core::nsqd::http::Memory;
-use sansq_core::nsqd::{Actions, Close, Event as LogEvent, ReadState, Shard, StatsdAction};
+use sansq_core::nsqd::{Actions, Close, Event, ReadState, Shard, StatsdAction};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
 use super::{Home, Node, server};
 use crate::env::Env;
-use crate::events::{Event, Machine};
+use crate::events::{DeadlineOwner, WorldEvent};
 use crate::limits;
-use crate::model::Place;
+use crate::model::ChannelKey;
 use crate::net::LinkId;
 use crate::oracles::{Observation, Violation};
 use crate::tap::Heard;
@@ -53,7 +53,7 @@ impl Node {
         }
         let (seat, node) = (&mut self.shards[shard], self.index);
         let deadline = seat.shard.poll_timeout();
-        seat.alarm.arm(Machine::Shard { node, shard }, deadline, env.now, &mut env.queue);
+        seat.alarm.arm(DeadlineOwner::Shard { node, shard }, deadline, env.now, &mut env.queue);
     }
 
     /// Takes what the turn sends, and shows the judges what it did, in the order that they expect.
@@ -104,19 +104,19 @@ impl Node {
             env.observe(Observation::Leaving(*link));
         }
         for event in &actions.events {
-            if let LogEvent::TopicDeleted(topic) = event {
+            if let Event::TopicDeleted(topic) = event {
                 env.observe(Observation::TopicDeleted { node: self.index, topic: *topic });
             }
-            if let LogEvent::ChannelDeleted(topic, channel) = event
+            if let Event::ChannelDeleted(topic, channel) = event
                 && !channel.is_ephemeral()
             {
-                let place = Place { node: self.index, topic: *topic, channel: *channel };
+                let place = ChannelKey { node: self.index, topic: *topic, channel: *channel };
                 env.observe(Observation::ChannelDeleted(place));
             }
-            if let LogEvent::ChannelCreated(topic, channel) = event
+            if let Event::ChannelCreated(topic, channel) = event
                 && !env.oracles.knows_channel(self.index, topic, channel)
             {
-                let place = Place { node: self.index, topic: *topic, channel: *channel };
+                let place = ChannelKey { node: self.index, topic: *topic, channel: *channel };
                 env.observe(Observation::ChannelCreated(place));
             }
         }
@@ -187,7 +187,7 @@ impl Node {
                 }
                 Heard::Subscribe(topic, channel) => {
                     let (node, msg_timeout) = (self.index, self.config.msg_timeout);
-                    let place = Place { node, topic, channel };
+                    let place = ChannelKey { node, topic, channel };
                     Observation::Subscribed { link, place, msg_timeout }
                 }
                 Heard::Touch(id) => Observation::Touched { link, id },
@@ -249,7 +249,7 @@ impl Node {
             let lane = &mut self.lanes[shard * self.shards.len() + to];
             lane.arrives_at = lane.arrives_at.max(env.now.instant + delay);
             lane.batches.push_back(batch);
-            let event = Event::Lane { node: self.index, from: shard, to };
+            let event = WorldEvent::Lane { node: self.index, from: shard, to };
             env.queue.push(lane.arrives_at, event);
         }
         for (peer, action) in peers {
@@ -283,7 +283,7 @@ impl Node {
         let Some(detached) = self.shards[shard].shard.detach(conn) else { return };
         socket.home = Home::Moving(detached);
         let at = env.now.instant + env.lane_delay();
-        env.queue.push(at, Event::Moved { node: self.index, link, shard: to });
+        env.queue.push(at, WorldEvent::Moved { node: self.index, link, shard: to });
     }
 
     /// Gives the shard what there is of a client's bytes: of a consumer's one command at a time, so

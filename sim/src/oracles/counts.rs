@@ -18,7 +18,7 @@ use sansq_core::nsqd::{ChannelStats, TopicStats};
 use sansq_core::time::Instant;
 
 use super::{Oracles, Violation};
-use crate::model::{Channel, CopyState, MessageNumber, Outcome, Place, Published};
+use crate::model::{Channel, ChannelKey, CopyState, MessageNumber, PublishOutcome, Published};
 
 impl Oracles {
     /// Compares what an nsqd counts of a topic and its lasting channels with what is known.
@@ -29,7 +29,7 @@ impl Oracles {
         let node = look.node;
         self.check_count(node, topic)?;
         for channel in topic.channels.iter().filter(|channel| !channel.name.is_ephemeral()) {
-            let place = Place { node, topic: topic.name, channel: channel.name };
+            let place = ChannelKey { node, topic: topic.name, channel: channel.name };
             let known = self.model.channels.get(&place);
             let Some(known) = known.filter(|known| !known.is_gone && !self.is_discarding(&place))
             else {
@@ -57,8 +57,9 @@ impl Oracles {
         let here = |message: &&Published| {
             message.is_on(node) && message.origin.is_none() && message.topic == name
         };
-        let is_accepted =
-            |message: &&Published| message.outcome == Outcome::Accepted && Some(message.at) > floor;
+        let is_accepted = |message: &&Published| {
+            message.outcome == PublishOutcome::Accepted && Some(message.at) > floor
+        };
         let may_count = |message: &&Published| {
             !message.is_refused && message.completed_at.is_none_or(|at| Some(at) >= begun_at)
         };
@@ -90,7 +91,7 @@ pub(crate) struct Look {
 struct Judge<'a> {
     oracles: &'a Oracles,
     look: Look,
-    place: Place,
+    place: ChannelKey,
     known: &'a Channel,
 }
 
@@ -175,7 +176,7 @@ impl Judge<'_> {
             message.is_on(self.place.node)
                 && message.topic == self.place.topic
                 && message.origin.is_none()
-                && message.outcome != Outcome::Refused
+                && message.outcome != PublishOutcome::Refused
         })
     }
 
@@ -183,7 +184,7 @@ impl Judge<'_> {
     fn owed(&self) -> impl Iterator<Item = (MessageNumber, &Published)> {
         self.messages().filter(|(number, message)| {
             let is_owed = self.known.is_first || self.known.created_at < message.at;
-            message.outcome == Outcome::Accepted
+            message.outcome == PublishOutcome::Accepted
                 && !message.may_be_lost
                 && is_owed
                 && self.is_there(*number)

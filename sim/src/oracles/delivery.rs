@@ -7,8 +7,8 @@ use sansq_core::time::Instant;
 
 use super::{Oracles, Target, Violation};
 use crate::model::{
-    Copy, CopyState, MessageNumber, Model, Outcome, Place, Published, RawId, Subscriber, body_of,
-    number_of,
+    ChannelKey, Copy, CopyState, MessageNumber, Model, PublishOutcome, Published, RawId,
+    Subscriber, body_of, number_of,
 };
 use crate::net::LinkId;
 
@@ -217,7 +217,7 @@ impl Oracles {
     /// Which message it is that is delivered under `id`.
     fn identify(
         &mut self,
-        place: &Place,
+        place: &ChannelKey,
         id: RawId,
         body: &[u8],
     ) -> Result<MessageNumber, Violation> {
@@ -234,7 +234,7 @@ impl Oracles {
         if !is_here || message.topic != place.topic || body != body_of(number, message.len) {
             return Err(unknown());
         }
-        if message.outcome == Outcome::Refused {
+        if message.outcome == PublishOutcome::Refused {
             return Err(Violation::Refused(number));
         }
         let number = match message.target {
@@ -254,7 +254,7 @@ impl Oracles {
     /// on.
     fn stored(
         &mut self,
-        place: &Place,
+        place: &ChannelKey,
         id: RawId,
         number: MessageNumber,
         once: bool,
@@ -273,7 +273,7 @@ impl Oracles {
         let stopped_at = self.model.stopped_at.get(&place.node);
         let part = Published {
             target: Target::Nsqd(place.node),
-            outcome: Outcome::Unknown,
+            outcome: PublishOutcome::Unknown,
             may_repeat: died_at.is_some_and(|died_at| *died_at >= message.at),
             // Due times are by the wall clock, which may have been set since.
             not_before: stopped_at

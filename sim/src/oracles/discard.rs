@@ -3,7 +3,7 @@
 use sansq_core::time::Instant;
 
 use super::{Discard, Oracles};
-use crate::model::Place;
+use crate::model::ChannelKey;
 
 impl Oracles {
     /// What was published before is not owed any more, and nothing of it counts as in flight: when
@@ -15,7 +15,7 @@ impl Oracles {
         }
         match channel {
             Some(channel) => {
-                self.model.floors.insert(Place { node, topic, channel }, now);
+                self.model.floors.insert(ChannelKey { node, topic, channel }, now);
             }
             None => {
                 self.model.topic_floors.insert((node, topic), now);
@@ -29,7 +29,7 @@ impl Oracles {
     }
 
     /// A channel is gone. The next first channel of its topic gets what came after that.
-    pub(super) fn channel_deleted(&mut self, now: Instant, place: &Place) {
+    pub(super) fn channel_deleted(&mut self, now: Instant, place: &ChannelKey) {
         self.model.channels.remove(place);
         self.model.floors.insert(*place, now);
         let mut others = self.model.channels.keys();
@@ -39,13 +39,13 @@ impl Oracles {
     }
 
     /// Whether something of this channel may be going just now.
-    pub(super) fn is_discarding(&self, place: &Place) -> bool {
+    pub(super) fn is_discarding(&self, place: &ChannelKey) -> bool {
         self.model.discarding.iter().any(|discard| discard.is_about(place))
     }
 }
 
 impl Discard {
-    fn is_about(&self, place: &Place) -> bool {
+    fn is_about(&self, place: &ChannelKey) -> bool {
         (self.node, self.topic) == (place.node, place.topic)
             && self.channel.is_none_or(|channel| channel == place.channel)
     }

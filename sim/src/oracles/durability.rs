@@ -10,7 +10,9 @@ use sansq_core::storage::{File, Op, Request, Store};
 use sansq_core::time::Instant;
 
 use super::{Oracles, Violation};
-use crate::model::{MessageNumber, Outcome, Place, Published, RawId, body_of, number_of};
+use crate::model::{
+    ChannelKey, MessageNumber, PublishOutcome, Published, RawId, body_of, number_of,
+};
 
 /// Whether an nsqd has its data files synced as `--sync-every` and `--sync-timeout` promise.
 ///
@@ -284,12 +286,12 @@ impl Oracles {
         number: MessageNumber,
         message: &Published,
         node: usize,
-    ) -> Option<Place> {
+    ) -> Option<ChannelKey> {
         let kept = self.model.kept.get(&node)?;
-        if message.outcome != Outcome::Accepted {
+        if message.outcome != PublishOutcome::Accepted {
             return None;
         }
-        let is_left = |place: &&Place| {
+        let is_left = |place: &&ChannelKey| {
             let stores = [Some(place.channel), None].map(|of| Store::Queue(place.topic, of));
             let is_kept = stores.iter().any(|store| kept.contains(&(*store, number)));
             is_kept && !self.model.done.contains(&(place.topic, place.channel, number))

@@ -24,7 +24,8 @@ use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Instant;
 
 use crate::model::{
-    Channel, CopyState, InFlight, MessageNumber, Model, Outcome, Place, Published, Subscriber,
+    Channel, ChannelKey, CopyState, InFlight, MessageNumber, Model, PublishOutcome, Published,
+    Subscriber,
 };
 
 pub(crate) mod counts;
@@ -98,7 +99,7 @@ impl Oracles {
                     at: now,
                     is_deferred: !delay.is_zero(),
                     not_before,
-                    outcome: Outcome::Pending,
+                    outcome: PublishOutcome::Pending,
                     is_refused: false,
                     completed_at: None,
                     may_be_lost: false,
@@ -155,7 +156,7 @@ impl Oracles {
                 Ok(())
             }
             Observation::TopicDeleted { node, topic } => {
-                let is_of = |place: &Place| (place.node, place.topic) == (node, topic);
+                let is_of = |place: &ChannelKey| (place.node, place.topic) == (node, topic);
                 self.model.channels.retain(|place, _| !is_of(place));
                 self.model.topic_floors.insert((node, topic), now);
                 Ok(())
@@ -257,7 +258,7 @@ impl Oracles {
     /// The first message that was not.
     pub fn check_drained(&self) -> Result<(), Violation> {
         for (at, message) in self.model.messages.iter().enumerate() {
-            if message.outcome != Outcome::Accepted {
+            if message.outcome != PublishOutcome::Accepted {
                 continue;
             }
             let number = MessageNumber(at as u32);
@@ -323,7 +324,7 @@ impl Oracles {
             let number = MessageNumber(at as u32);
             for (topic, channel) in &channels {
                 let key = (*topic, *channel, number);
-                if message.outcome == Outcome::Accepted
+                if message.outcome == PublishOutcome::Accepted
                     && message.topic == *topic
                     && !self.model.done.contains(&key)
                 {
@@ -341,7 +342,7 @@ impl Oracles {
         topic: &TopicName,
         channel: &ChannelName,
     ) -> bool {
-        let place = Place { node, topic: *topic, channel: *channel };
+        let place = ChannelKey { node, topic: *topic, channel: *channel };
         let known = self.model.channels.get(&place);
         !channel.is_ephemeral() && known.is_some_and(|channel| !channel.is_gone)
     }
@@ -399,26 +400,27 @@ impl Oracles {
         &mut self,
         now: Instant,
         number: MessageNumber,
-        outcome: Outcome,
+        outcome: PublishOutcome,
     ) -> Result<(), Violation> {
         let Some(message) = self.model.messages.get_mut(number.0 as usize) else {
             return Err(Violation::Other(format!("{number:?} was never published")));
         };
-        if message.outcome != Outcome::Pending {
+        if message.outcome != PublishOutcome::Pending {
             return Err(Violation::Other(format!("{number:?} has two outcomes")));
         }
         message.completed_at = Some(now);
-        message.is_refused = outcome == Outcome::Refused;
-        let is_unsure = outcome == Outcome::Refused && !self.is_refusal_final;
-        message.outcome = if is_unsure { Outcome::Unknown } else { outcome };
-        if message.outcome == Outcome::Refused && (message.id.is_some() || message.is_there) {
+        message.is_refused = outcome == PublishOutcome::Refused;
+        let is_unsure = outcome == PublishOutcome::Refused && !self.is_refusal_final;
+        message.outcome = if is_unsure { PublishOutcome::Unknown } else { outcome };
+        if message.outcome == PublishOutcome::Refused && (message.id.is_some() || message.is_there)
+        {
             return Err(Violation::Refused(number));
         }
         Ok(())
     }
 
     /// What a publisher was told about a message.
-    pub fn outcome(&self, number: MessageNumber) -> Option<Outcome> {
+    pub fn outcome(&self, number: MessageNumber) -> Option<PublishOutcome> {
         self.model.message(number).map(|message| message.outcome)
     }
 }

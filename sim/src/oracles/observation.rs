@@ -9,7 +9,7 @@ use sansq_core::name::ChannelName;
 use sansq_core::name::TopicName;
 use sansq_core::storage::Store;
 
-use crate::model::{MessageNumber, Outcome, Place};
+use crate::model::{ChannelKey, MessageNumber, PublishOutcome};
 use crate::net::LinkId;
 
 /// Something that was seen. What happens within one call of a shard is told in this order: commands
@@ -34,7 +34,7 @@ pub enum Observation {
         /// The message.
         message: MessageNumber,
         /// The outcome.
-        outcome: Outcome,
+        outcome: PublishOutcome,
     },
     /// A publish of messages that go [anywhere](Target::Anywhere) has reached an nsqd, which may
     /// take it or not.
@@ -56,7 +56,7 @@ pub enum Observation {
         message: MessageNumber,
     },
     /// A channel came into being.
-    ChannelCreated(Place),
+    ChannelCreated(ChannelKey),
     /// A topic was deleted, with its channels.
     TopicDeleted {
         /// The nsqd.
@@ -65,13 +65,13 @@ pub enum Observation {
         topic: TopicName,
     },
     /// A lasting channel was deleted.
-    ChannelDeleted(Place),
+    ChannelDeleted(ChannelKey),
     /// An nsqd is asked to empty or delete something.
     Discarding(Discard),
     /// It has done so, or will not any more.
     Discarded(Discard),
     /// An nsqd that starts finds this channel in its list.
-    ChannelLoaded(Place),
+    ChannelLoaded(ChannelKey),
     /// An nsqd died.
     Died {
         /// The nsqd.
@@ -101,7 +101,7 @@ pub enum Observation {
         /// The connection.
         link: LinkId,
         /// The channel.
-        place: Place,
+        place: ChannelKey,
         /// How long a delivery may stay unanswered.
         msg_timeout: Duration,
     },
@@ -180,7 +180,7 @@ pub enum Target {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Violation {
     /// Delivered after a FIN that was acted on.
-    AfterFinish(MessageNumber, Box<Place>),
+    AfterFinish(MessageNumber, Box<ChannelKey>),
     /// Attempts did not rise by one.
     Attempts {
         /// The message.
@@ -208,15 +208,15 @@ pub enum Violation {
     /// The publisher was told that it is not there, but it was delivered.
     Refused(MessageNumber),
     /// Accepted, but not finished on a channel that it is owed to.
-    Lost(MessageNumber, Box<Place>),
+    Lost(MessageNumber, Box<ChannelKey>),
     /// Delivered before its delay was over.
     TooEarly(MessageNumber),
     /// Delivered while it is in flight to somebody.
-    TwiceInFlight(MessageNumber, Box<Place>),
+    TwiceInFlight(MessageNumber, Box<ChannelKey>),
     /// One message has two ids, or two messages one.
     Ids(MessageNumber),
     /// It was finished and no consumer had done anything with it.
-    NotHandled(MessageNumber, Box<Place>),
+    NotHandled(MessageNumber, Box<ChannelKey>),
     /// An nsqd counts what is not there, or does not count what is.
     Counts(String),
     /// An nsqd or a client holds more than its limits allow.
@@ -272,7 +272,7 @@ impl fmt::Display for Violation {
 
 impl core::error::Error for Violation {}
 
-impl fmt::Display for Place {
+impl fmt::Display for ChannelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "nsqd {} {}/{}", self.node, self.topic, self.channel)
     }

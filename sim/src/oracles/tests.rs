@@ -63,14 +63,14 @@ impl Scene {
     }
 
     fn accepts(&mut self) {
-        let (message, outcome) = (MessageNumber(0), Outcome::Accepted);
+        let (message, outcome) = (MessageNumber(0), PublishOutcome::Accepted);
         self.sees(Observation::Completed { message, outcome }).unwrap();
     }
 }
 
-fn place() -> Place {
+fn place() -> ChannelKey {
     let (topic, channel) = (TopicName::new("t").unwrap(), ChannelName::new("c").unwrap());
-    Place { node: 0, topic, channel }
+    ChannelKey { node: 0, topic, channel }
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn what_nobody_published_is_caught() {
 
 #[test]
 fn refused_messages_that_are_there_are_caught() {
-    let (message, outcome) = (MessageNumber(0), Outcome::Refused);
+    let (message, outcome) = (MessageNumber(0), PublishOutcome::Refused);
     let mut before = Scene::new();
     before.sees(Observation::Completed { message, outcome }).unwrap();
     assert_eq!(before.delivers(1, 1), Err(Violation::Refused(message)));
@@ -256,7 +256,7 @@ fn a_channel_that_came_later_is_owed_nothing_unless_it_is_the_first() {
     scene.delivers(1, 1).unwrap();
     scene.finishes(1).unwrap();
     scene.now = Instant::from_millis(2000);
-    let second = Place { channel: ChannelName::new("d").unwrap(), ..place() };
+    let second = ChannelKey { channel: ChannelName::new("d").unwrap(), ..place() };
     scene.sees(Observation::ChannelCreated(second)).unwrap();
     assert_eq!(scene.oracles.check_drained(), Ok(()));
 }
@@ -266,7 +266,7 @@ fn scene_of_a_pool(once: bool) -> Scene {
     let mut scene =
         Scene { oracles: Oracles::new(Duration::from_secs(60), false), now: Instant::ZERO };
     for node in [0, 1] {
-        let place = Place { node, ..place() };
+        let place = ChannelKey { node, ..place() };
         scene.sees(Observation::ChannelCreated(place)).unwrap();
         let (link, msg_timeout) = (LinkId(node + 1), TIMEOUT);
         scene.sees(Observation::Subscribed { link, place, msg_timeout }).unwrap();
@@ -288,7 +288,7 @@ fn a_message_of_a_pool_is_owed_by_the_nsqd_that_it_reached() {
     assert!(matches!(scene.delivers(1, 1), Err(Violation::NotPublished(_))));
     scene.sees(reached(1)).unwrap();
     scene.accepts();
-    let place = Place { node: 1, ..place() };
+    let place = ChannelKey { node: 1, ..place() };
     let lost = Violation::Lost(MessageNumber(0), Box::new(place));
     assert_eq!(scene.oracles.check_drained(), Err(lost));
     assert_eq!(scene.oracles.unfinished(), [(MessageNumber(0), place.topic, place.channel)]);
@@ -315,7 +315,7 @@ fn a_refused_message_of_a_pool_that_is_there_is_caught() {
     let mut scene = scene_of_a_pool(false);
     scene.sees(reached(0)).unwrap();
     scene.delivers(1, 1).unwrap();
-    let (message, outcome) = (MessageNumber(0), Outcome::Refused);
+    let (message, outcome) = (MessageNumber(0), PublishOutcome::Refused);
     let refused = Err(Violation::Refused(message));
     assert_eq!(scene.sees(Observation::Completed { message, outcome }), refused);
 }
@@ -324,7 +324,7 @@ fn a_refused_message_of_a_pool_that_is_there_is_caught() {
 fn a_message_that_is_finished_and_was_not_handled_is_caught() {
     for is_handled in [false, true] {
         let mut scene = Scene::new();
-        let Place { topic, channel, .. } = place();
+        let ChannelKey { topic, channel, .. } = place();
         scene.oracles.expect_handling(topic, channel);
         scene.delivers(1, 1).unwrap();
         if is_handled {
@@ -434,7 +434,7 @@ fn topic_of(channels: Vec<ChannelStats>) -> TopicStats {
 
 #[test]
 fn what_is_emptied_or_deleted_is_owed_to_nobody() {
-    let Place { node, topic, channel } = place();
+    let ChannelKey { node, topic, channel } = place();
     for discard in [None, Some(channel)] {
         let mut scene = Scene::new();
         scene.accepts();

@@ -8,8 +8,8 @@ use sansq_core::nsqd::{AdminReply, AdminRequest, ChannelOp, ReplyToken, TopicOp}
 
 use super::World;
 use crate::chance::Chance;
-use crate::client::{Gone, Request};
-use crate::events::Event;
+use crate::client::{Gone, WorldRequest};
+use crate::events::WorldEvent;
 use crate::net::Process;
 use crate::node::{Node, lookupd_of};
 use crate::oracles::{Discard, Observation};
@@ -43,7 +43,7 @@ impl World {
         }
         let until = self.paused.get(&Process::Nsqd(node)).copied();
         if let Some(until) = until.filter(|until| *until > self.env.now.instant) {
-            self.env.queue.push(until, Event::Ask(self.next_call));
+            self.env.queue.push(until, WorldEvent::Ask(self.next_call));
             self.asks.insert(self.next_call, (node, request, asker));
             self.next_call += 1;
             return;
@@ -106,10 +106,10 @@ impl World {
                 let life = self.clients[client].life;
                 for request in core::mem::take(&mut self.clients[client].requests) {
                     match request {
-                        Request::Call(key, call) => {
+                        WorldRequest::Call(key, call) => {
                             self.send_call(Caller::Client(Asker { client, life, key }), call);
                         }
-                        Request::Ask { node, key, request } => {
+                        WorldRequest::Ask { node, key, request } => {
                             self.ask(node, request, Some(Asker { client, life, key }));
                         }
                     }
@@ -122,7 +122,7 @@ impl World {
         let slow = !self.env.calm && self.http.percent(10);
         let delay = self.http.within(if slow { 2 * call.timeout } else { HTTP_DELAY_MAX });
         let at = self.env.now.instant + delay.min(call.timeout);
-        self.env.queue.push(at, Event::Call(self.next_call));
+        self.env.queue.push(at, WorldEvent::Call(self.next_call));
         let call = (delay < call.timeout).then_some(call);
         self.calls.insert(self.next_call, UnderWay { caller, call });
         self.next_call += 1;

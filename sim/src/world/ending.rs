@@ -5,7 +5,7 @@ use core::time::Duration;
 use sansq_core::nsqd::{AdminRequest, ChannelOp, ChannelStats, ServerStats, StatsFilter, TopicOp};
 
 use super::{World, channel, topic};
-use crate::events::Event;
+use crate::events::WorldEvent;
 use crate::net::Process;
 use crate::node::Node;
 use crate::oracles::counts::Look;
@@ -29,7 +29,7 @@ impl World {
         for slot in &mut self.clients {
             slot.with(&mut self.env, |client, context| client.calm(context));
         }
-        self.env.queue.push(now + CHECK_EVERY, Event::Check);
+        self.env.queue.push(now + CHECK_EVERY, WorldEvent::Check);
     }
 
     /// Unpauses everything that a fault may have paused.
@@ -49,7 +49,7 @@ impl World {
     /// Whether everything is consumed, and then whether everything is closed.
     pub(super) fn check(&mut self) {
         let now = self.env.now.instant;
-        self.env.queue.push(now + CHECK_EVERY, Event::Check);
+        self.env.queue.push(now + CHECK_EVERY, WorldEvent::Check);
         if self.stopping_until.is_none() && !self.all_up() {
             if now >= self.calm_until {
                 self.violate("an nsqd does not come back".into());
@@ -152,7 +152,7 @@ impl World {
     /// asked: what they answer is what was.
     pub(super) fn audit(&mut self) {
         let now = self.env.now.instant;
-        self.env.queue.push(now + AUDIT_EVERY, Event::Audit);
+        self.env.queue.push(now + AUDIT_EVERY, WorldEvent::Audit);
         self.audit_clients();
         for node in 0..self.nodes.len() {
             let stands_still_until = self.paused.get(&Process::Nsqd(node)).copied();

@@ -10,7 +10,7 @@ use super::{World, channel, topic};
 use crate::chance::Chance;
 use crate::client::Gone;
 use crate::disk::DOWN_MAX as NODE_DOWN_MAX;
-use crate::events::Event;
+use crate::events::WorldEvent;
 use crate::net::Process;
 use crate::swarm::Fault;
 
@@ -39,7 +39,7 @@ impl World {
     pub fn start(&mut self, node: usize) {
         self.gone.remove(&node);
         if self.nodes[node].is_down() {
-            self.env.queue.push(self.env.now.instant, Event::NodeUp(node));
+            self.env.queue.push(self.env.now.instant, WorldEvent::NodeUp(node));
         } else {
             self.nodes[node].come_back();
         }
@@ -59,7 +59,7 @@ impl World {
     pub fn restart_lookupd(&mut self, lookupd: usize, down: Duration) {
         if self.directories[lookupd].is_up() {
             self.directories[lookupd].stop(&mut self.env);
-            self.env.queue.push(self.env.now.instant + down, Event::LookupdUp(lookupd));
+            self.env.queue.push(self.env.now.instant + down, WorldEvent::LookupdUp(lookupd));
         }
     }
 
@@ -121,7 +121,7 @@ impl World {
             return;
         }
         let next = self.env.now.instant + self.faults.within(self.options.faults.every_max);
-        self.env.queue.push(next, Event::Fault);
+        self.env.queue.push(next, WorldEvent::Fault);
         let rng = &mut self.faults;
         let env = &mut self.env;
         let kind = *rng.pick(&self.options.faults.kinds);
@@ -234,7 +234,7 @@ impl World {
             self.cut(*from, *to);
         }
         let at = self.env.now.instant + self.faults.within(PARTITION_MAX);
-        self.env.queue.push(at, Event::Heal(self.next_cut));
+        self.env.queue.push(at, WorldEvent::Heal(self.next_cut));
         self.cuts.insert(self.next_cut, cuts);
         self.next_cut += 1;
     }
@@ -261,7 +261,7 @@ impl World {
     /// An nsqd that is down is started again after a while.
     pub(super) fn start_later(&mut self, node: usize) {
         let at = self.env.now.instant + self.faults.within(NODE_DOWN_MAX);
-        self.env.queue.push(at, Event::NodeUp(node));
+        self.env.queue.push(at, WorldEvent::NodeUp(node));
     }
 
     fn die(&mut self, node: usize, loses_power: bool) {

@@ -33,7 +33,7 @@ use crate::client::worker::{Worker, WorkerPlan};
 use crate::client::{Client, Gone, Slot};
 use crate::directory::Directory;
 use crate::env::Env;
-use crate::events::{Event, Machine};
+use crate::events::{DeadlineOwner, WorldEvent};
 use crate::net::{End, Endpoint, LinkId, Process, Side};
 use crate::node::{Node, ShardWork, host_of, lookupd_address};
 use crate::oracles::{Discard, Observation, Oracles, Violation};
@@ -128,10 +128,10 @@ impl World {
         let max_msg_timeout = Config::default().max_msg_timeout;
         let mut env = Env::new(&options, max_msg_timeout, trace);
         if !options.faults.kinds.is_empty() {
-            env.queue.push(Instant::ZERO, Event::Fault);
+            env.queue.push(Instant::ZERO, WorldEvent::Fault);
         }
-        env.queue.push(Instant::ZERO + options.chaos, Event::Calm);
-        env.queue.push(Instant::ZERO, Event::Audit);
+        env.queue.push(Instant::ZERO + options.chaos, WorldEvent::Calm);
+        env.queue.push(Instant::ZERO, WorldEvent::Audit);
         let mut world = Self {
             nodes: Vec::new(),
             directories: (0..options.lookupds).map(Directory::new).collect(),
@@ -245,7 +245,7 @@ impl World {
         self.env.net.set_polite(index, client.is_polite());
         let rng = Rng::new(self.options.seed).fork(stream::CLIENTS + index as u64);
         self.clients.push(Slot::new(index, Box::new(client), rng));
-        self.env.queue.push(self.env.now.instant, Event::Started(index));
+        self.env.queue.push(self.env.now.instant, WorldEvent::Started(index));
         index
     }
 
@@ -373,7 +373,7 @@ impl World {
     }
 
     /// Whether an event has to wait, because whom it is for stands still or is cut off.
-    fn waits(&mut self, event: Event) -> bool {
+    fn waits(&mut self, event: WorldEvent) -> bool {
         if self.env.net.holds(event) {
             return true;
         }
@@ -392,82 +392,83 @@ impl World {
     }
 
     /// Who has to do something for this event.
-    fn process_of(&self, event: Event) -> Option<Process> {
+    fn process_of(&self, event: WorldEvent) -> Option<Process> {
         let at = |link, side| self.env.net.who(End { link, side }).process();
         match event {
-            Event::Accepted(link) => at(link, Side::Server),
-            Event::Connected(link) | Event::DialFailed(link) => at(link, Side::Client),
-            Event::Readable(end) | Event::Writable(end) | Event::Reset(end) => {
+            WorldEvent::Accepted(link) => at(link, Side::Server),
+            WorldEvent::Connected(link) | WorldEvent::DialFailed(link) => at(link, Side::Client),
+            WorldEvent::Readable(end) | WorldEvent::Writable(end) | WorldEvent::Reset(end) => {
                 at(end.link, end.side)
             }
-            Event::Lane { node, .. } | Event::Moved { node, .. } | Event::Disk { node, .. } => {
-                Some(Process::Nsqd(node))
-            }
-            Event::Call(number) => match self.calls.get(&number)?.caller {
+            WorldEvent::Lane { node, .. }
+            | WorldEvent::Moved { node, .. }
+            | WorldEvent::Disk { node, .. } => Some(Process::Nsqd(node)),
+            WorldEvent::Call(number) => match self.calls.get(&number)?.caller {
                 Caller::Shard { node, .. } => Some(Process::Nsqd(node)),
                 Caller::Client(asker) => Some(Process::Client(asker.client)),
             },
-            Event::Deadline(Machine::Shard { node, .. }) => Some(Process::Nsqd(node)),
-            Event::Deadline(Machine::Lookupd(index)) => Some(Process::Lookupd(index)),
-            Event::Deadline(Machine::Client(client)) | Event::Wake { client, .. } => {
-                Some(Process::Client(client))
-            }
-            Event::Arrived(..)
-            | Event::Ask(_)
-            | Event::Audit
-            | Event::Calm
-            | Event::Check
-            | Event::Fault
-            | Event::Heal(_)
-            | Event::LookupdUp(_)
-            | Event::NodeUp(_)
-            | Event::Started(_) => None,
+            WorldEvent::Deadline(DeadlineOwner::Shard { node, .. }) => Some(Process::Nsqd(node)),
+            WorldEvent::Deadline(DeadlineOwner::Lookupd(index)) => Some(Process::Lookupd(index)),
+            WorldEvent::Deadline(DeadlineOwner::Client(client))
+            | WorldEvent::Wake { client, .. } => Some(Process::Client(client)),
+            WorldEvent::Arrived(..)
+            | WorldEvent::Ask(_)
+            | WorldEvent::Audit
+            | WorldEvent::Calm
+            | WorldEvent::Check
+            | WorldEvent::Fault
+            | WorldEvent::Heal(_)
+            | WorldEvent::LookupdUp(_)
+            | WorldEvent::NodeUp(_)
+            | WorldEvent::Started(_) => None,
         }
     }
 
-    fn dispatch(&mut self, event: Event) {
+    fn dispatch(&mut self, event: WorldEvent) {
         let env = &mut self.env;
         match event {
-            Event::Accepted(link) => self.accepted(link),
-            Event::Connected(link) => self.connected(link),
-            Event::DialFailed(link) => self.dial_failed(link),
-            Event::Arrived(end, len) => env.net.arrived(end, len, env.now, &mut env.queue),
-            Event::Readable(end) => self.readable(end),
-            Event::Writable(end) => self.writable(end),
-            Event::Reset(end) => {
+            WorldEvent::Accepted(link) => self.accepted(link),
+            WorldEvent::Connected(link) => self.connected(link),
+            WorldEvent::DialFailed(link) => self.dial_failed(link),
+            WorldEvent::Arrived(end, len) => env.net.arrived(end, len, env.now, &mut env.queue),
+            WorldEvent::Readable(end) => self.readable(end),
+            WorldEvent::Writable(end) => self.writable(end),
+            WorldEvent::Reset(end) => {
                 if env.net.notice_reset(end) {
                     self.reset(end);
                 }
             }
-            Event::Lane { node, from, to } => self.nodes[node].lane(from, to, env),
-            Event::Moved { node, link, shard } => self.nodes[node].moved(link, shard, env),
-            Event::Disk { node, shard } => self.nodes[node].disk_done(shard, env),
-            Event::NodeUp(node) => self.nodes[node].start_again(env),
-            Event::Call(number) => self.call(number),
-            Event::Ask(number) => {
+            WorldEvent::Lane { node, from, to } => self.nodes[node].lane(from, to, env),
+            WorldEvent::Moved { node, link, shard } => self.nodes[node].moved(link, shard, env),
+            WorldEvent::Disk { node, shard } => self.nodes[node].disk_done(shard, env),
+            WorldEvent::NodeUp(node) => self.nodes[node].start_again(env),
+            WorldEvent::Call(number) => self.call(number),
+            WorldEvent::Ask(number) => {
                 if let Some((node, request, asker)) = self.asks.remove(&number) {
                     self.ask(node, request, asker);
                 }
             }
-            Event::Deadline(Machine::Shard { node, shard }) => {
+            WorldEvent::Deadline(DeadlineOwner::Shard { node, shard }) => {
                 self.nodes[node].deadline(shard, env);
             }
-            Event::Deadline(Machine::Lookupd(index)) => self.directories[index].deadline(env),
-            Event::Deadline(Machine::Client(index)) => self.clients[index].deadline(env),
-            Event::Started(index) => {
+            WorldEvent::Deadline(DeadlineOwner::Lookupd(index)) => {
+                self.directories[index].deadline(env)
+            }
+            WorldEvent::Deadline(DeadlineOwner::Client(index)) => self.clients[index].deadline(env),
+            WorldEvent::Started(index) => {
                 self.clients[index].with(env, |client, context| client.started(context));
             }
-            Event::Wake { client, life, token } => {
+            WorldEvent::Wake { client, life, token } => {
                 if self.clients[client].life == life {
                     self.clients[client].with(env, |client, context| client.woken(token, context));
                 }
             }
-            Event::Fault => self.fault(),
-            Event::Heal(number) => self.heal_cut(number),
-            Event::LookupdUp(index) => self.directories[index].start(),
-            Event::Calm => self.calm_down(),
-            Event::Check => self.check(),
-            Event::Audit => self.audit(),
+            WorldEvent::Fault => self.fault(),
+            WorldEvent::Heal(number) => self.heal_cut(number),
+            WorldEvent::LookupdUp(index) => self.directories[index].start(),
+            WorldEvent::Calm => self.calm_down(),
+            WorldEvent::Check => self.check(),
+            WorldEvent::Audit => self.audit(),
         }
     }
 

@@ -127,7 +127,7 @@ async fn run(
         all: RefCell::new(status("aggregate")),
         rng: RefCell::new(Rng::new(seed).fork(1)),
         targets,
-        request: Request {
+        request: RequestParts {
             agent,
             headers: options.header.clone(),
             content_type: options.content_type.clone(),
@@ -155,7 +155,7 @@ async fn run(
 struct Sending<'a> {
     targets: Vec<Target>,
     hosts: RefCell<Hosts>,
-    request: Request,
+    request: RequestParts,
     each: RefCell<Vec<Status>>,
     all: RefCell<Status>,
     rng: RefCell<Rng>,
@@ -236,13 +236,13 @@ impl Target {
 
 /// What all requests have in common.
 #[derive(Clone, Debug)]
-struct Request {
+struct RequestParts {
     agent: ureq::Agent,
     headers: Vec<(HeaderName, HeaderValue)>,
     content_type: HeaderValue,
 }
 
-impl Request {
+impl RequestParts {
     /// Sends, and reads the answer to its end, so that the connection serves again.
     fn send(&self, target: &Target, body: &[u8]) -> Result<(), String> {
         let result = match target {

@@ -106,9 +106,9 @@ pub fn run_top(mut options: TopOptions) -> Result<(), ToolError> {
     if !options.once && !io::stdout().is_terminal() {
         return Err(ToolError::NoTerminal);
     }
-    cluster::stop_on_signals(events.clone(), || Event::Stop)?;
+    cluster::stop_on_signals(events.clone(), || Notice::Stop)?;
     let (focus, focuses) = sync_channel(1);
-    cluster::poll(cluster, options.interval, focuses, events.clone(), Event::Round)?;
+    cluster::poll(cluster, options.interval, focuses, events.clone(), Notice::Round)?;
     if options.once { print(&mut model, &inbox) } else { show(&mut model, events, &inbox, &focus) }
 }
 
@@ -126,18 +126,18 @@ fn sorted_by(subject: &Subject, sort: Option<&str>) -> Result<usize, ToolError> 
 
 /// What the drawing thread is told.
 #[derive(Debug)]
-enum Event {
+enum Notice {
     Round(Snapshot),
     Terminal(event::Event),
     Stop,
 }
 
 /// Two rounds, because rates need two; then the table.
-fn print(model: &mut Model, inbox: &Receiver<Event>) -> Result<(), ToolError> {
+fn print(model: &mut Model, inbox: &Receiver<Notice>) -> Result<(), ToolError> {
     let mut rounds = 0;
     while rounds < 2 {
         match inbox.recv() {
-            Ok(Event::Round(snapshot)) => {
+            Ok(Notice::Round(snapshot)) => {
                 rounds += 1;
                 if let Some(error) = snapshot.failure() {
                     return Err(ToolError::Lookup(error));
@@ -149,8 +149,8 @@ fn print(model: &mut Model, inbox: &Receiver<Event>) -> Result<(), ToolError> {
                 }
                 model.update(snapshot);
             }
-            Ok(Event::Terminal(_)) => {}
-            Ok(Event::Stop) | Err(_) => return Ok(()),
+            Ok(Notice::Terminal(_)) => {}
+            Ok(Notice::Stop) | Err(_) => return Ok(()),
         }
     }
     let text = model.table().map(Table::to_string).unwrap_or_default();
@@ -159,19 +159,19 @@ fn print(model: &mut Model, inbox: &Receiver<Event>) -> Result<(), ToolError> {
 
 fn show(
     model: &mut Model,
-    events: SyncSender<Event>,
-    inbox: &Receiver<Event>,
+    events: SyncSender<Notice>,
+    inbox: &Receiver<Notice>,
     focus: &SyncSender<Focus>,
 ) -> Result<(), ToolError> {
     // From here on the terminal is given back even if something panics.
     let mut terminal = ratatui::try_init().map_err(ToolError::Output)?;
     let reading = move || {
         while let Ok(event) = event::read() {
-            if events.send(Event::Terminal(event)).is_err() {
+            if events.send(Notice::Terminal(event)).is_err() {
                 return;
             }
         }
-        let _ = events.send(Event::Stop);
+        let _ = events.send(Notice::Stop);
     };
     let spawned = thread::Builder::new().name("keys".into()).spawn(reading);
     let result = spawned.map_err(ToolError::Start).and_then(|_| {
@@ -179,8 +179,8 @@ fn show(
         loop {
             terminal.draw(|frame| view::draw(model, frame)).map_err(ToolError::Output)?;
             match inbox.recv() {
-                Ok(Event::Round(snapshot)) => model.update(snapshot),
-                Ok(Event::Terminal(event::Event::Key(key)))
+                Ok(Notice::Round(snapshot)) => model.update(snapshot),
+                Ok(Notice::Terminal(event::Event::Key(key)))
                     if key.kind != KeyEventKind::Release =>
                 {
                     match model.handle_key(key) {
@@ -190,8 +190,8 @@ fn show(
                     }
                 }
                 // Another size: it is drawn again anyway.
-                Ok(Event::Terminal(_)) => {}
-                Ok(Event::Stop) | Err(_) => return Ok(()),
+                Ok(Notice::Terminal(_)) => {}
+                Ok(Notice::Stop) | Err(_) => return Ok(()),
             }
             // The thread that polls may be asking just now; then it is told after that.
             if let Some(focus_wanted) = wanted.take()

@@ -9,7 +9,7 @@ use crate::cluster::{Focus, Snapshot};
 #[derive(Debug)]
 pub(super) struct Model {
     /// Where Esc leads back to, the outermost first; the last one is looked at.
-    path: Vec<Place>,
+    path: Vec<Screen>,
     filter: String,
     is_typing: bool,
     is_help_shown: bool,
@@ -22,7 +22,7 @@ pub(super) struct Model {
 
 /// A table, how it is sorted, and what is selected in it.
 #[derive(Clone, Debug)]
-struct Place {
+struct Screen {
     subject: Subject,
     column: usize,
     is_reversed: bool,
@@ -44,7 +44,7 @@ impl Model {
     /// Begins with `subject`, sorted by the column of this number.
     pub(super) fn new(subject: Subject, column: usize, is_reversed: bool, filter: String) -> Self {
         Self {
-            path: vec![Place { subject, column, is_reversed, selected: None }],
+            path: vec![Screen { subject, column, is_reversed, selected: None }],
             filter,
             is_typing: false,
             is_help_shown: false,
@@ -135,7 +135,7 @@ impl Model {
 
     fn go_to(&mut self, subject: Subject) {
         let column = usize::from(matches!(subject, Subject::Channels(None)));
-        self.path = vec![Place { subject, column, is_reversed: false, selected: None }];
+        self.path = vec![Screen { subject, column, is_reversed: false, selected: None }];
         self.filter.clear();
     }
 
@@ -148,7 +148,7 @@ impl Model {
             Subject::Clients(..) | Subject::Nodes => return,
         };
         self.filter.clear();
-        self.path.push(Place { subject, column: 0, is_reversed: false, selected: None });
+        self.path.push(Screen { subject, column: 0, is_reversed: false, selected: None });
     }
 
     /// Takes the filter away, or else goes back by one table.
@@ -187,11 +187,11 @@ impl Model {
         self.table = Some(table);
     }
 
-    fn current(&self) -> &Place {
+    fn current(&self) -> &Screen {
         self.path.last().expect("the path is never empty")
     }
 
-    fn place(&mut self) -> &mut Place {
+    fn place(&mut self) -> &mut Screen {
         self.path.last_mut().expect("the path is never empty")
     }
 

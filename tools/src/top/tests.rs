@@ -7,14 +7,14 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::*;
-use crate::cluster::{Node, NodeStats};
+use crate::cluster::{NodeStats, StatsResult};
 
-fn node(topics: &str) -> Node {
+fn node(topics: &str) -> StatsResult {
     let text = format!(r#"{{"version":"1.3.0","health":"OK","topics":[{topics}]}}"#);
     Ok(serde_json::from_str(&text).expect("it is JSON"))
 }
 
-fn snapshot(at: Instant, nodes: Vec<(&str, Node)>) -> Snapshot {
+fn snapshot(at: Instant, nodes: Vec<(&str, StatsResult)>) -> Snapshot {
     let nodes = nodes.into_iter().map(|(address, node)| (address.to_owned(), node)).collect();
     Snapshot { at, nodes, lookup_error: None }
 }

@@ -17,10 +17,10 @@ use crate::server::{PATIENCE, Server};
 /// 200 after the last of them.
 struct Web {
     address: String,
-    requests: Receiver<Request>,
+    requests: Receiver<ReceivedRequest>,
 }
 
-struct Request {
+struct ReceivedRequest {
     /// Method and target.
     line: String,
     headers: Vec<String>,
@@ -45,12 +45,12 @@ impl Web {
         Self { address, requests }
     }
 
-    fn request(&self) -> Request {
+    fn request(&self) -> ReceivedRequest {
         self.requests.recv_timeout(PATIENCE).expect("a request")
     }
 }
 
-fn serve(mut socket: TcpStream, status: &str, requests: &Sender<Request>) -> Option<()> {
+fn serve(mut socket: TcpStream, status: &str, requests: &Sender<ReceivedRequest>) -> Option<()> {
     let mut reader = BufReader::new(socket.try_clone().unwrap());
     let mut next = || {
         let mut line = String::new();
@@ -71,7 +71,7 @@ fn serve(mut socket: TcpStream, status: &str, requests: &Sender<Request>) -> Opt
     reader.read_exact(&mut body).unwrap();
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK");
     socket.write_all(answer.as_bytes()).unwrap();
-    requests.send(Request { line, headers, body: String::from_utf8(body).unwrap() }).ok()
+    requests.send(ReceivedRequest { line, headers, body: String::from_utf8(body).unwrap() }).ok()
 }
 
 fn start(nsqd: &Server, flags: &[&str]) -> Process {
@@ -91,7 +91,7 @@ fn post() {
     let mut bodies = requests.each_ref().map(|request| request.body.as_str());
     bodies.sort_unstable();
     assert_eq!(bodies, ["a b", "c"]);
-    for Request { line, headers, .. } in &requests {
+    for ReceivedRequest { line, headers, .. } in &requests {
         assert_eq!(line, "POST /in?x=1 HTTP/1.1");
         for header in ["content-type: text/plain", "x-key: 1"] {
             assert!(headers.iter().any(|it| it == header), "{headers:?}");

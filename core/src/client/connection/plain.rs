@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::BytesMut;
 
-use super::{Connection, ConnectionOutput};
+use super::{ClientConnection, ClientConnectionOutput};
 use crate::client::error::ConnectionError;
 use crate::client::options::ConnectionOptions;
 use crate::time::Now;
@@ -20,7 +20,7 @@ impl Upgrade {
     }
 }
 
-impl Connection {
+impl ClientConnection {
     pub(super) const fn keep_granted(&self) {}
 
     pub(super) const fn climb(&self) -> Result<Option<&'static str>, ConnectionError> {
@@ -46,7 +46,7 @@ impl Connection {
         &self,
         _: &mut BytesMut,
         _: Now,
-        _: &mut impl ConnectionOutput,
+        _: &mut impl ClientConnectionOutput,
     ) -> Result<(), ConnectionError> {
         Ok(())
     }

@@ -11,7 +11,7 @@ enum Told {
     Message(Received),
 }
 
-impl ConnectionOutput for Vec<Told> {
+impl ClientConnectionOutput for Vec<Told> {
     fn authenticated(&mut self, identity: Identity) {
         self.push(Told::Authenticated(identity));
     }
@@ -37,7 +37,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn feed(
-    connection: &mut Connection,
+    connection: &mut ClientConnection,
     bytes: &[u8],
     millis: u64,
 ) -> (Vec<Told>, Result<(), ConnectionError>) {
@@ -47,21 +47,21 @@ fn feed(
     (told, result)
 }
 
-fn sent(connection: &mut Connection) -> Vec<u8> {
+fn sent(connection: &mut ClientConnection) -> Vec<u8> {
     let mut bytes = b"left over".to_vec();
     connection.swap_transmit(&mut bytes);
     bytes
 }
 
-fn connected(options: &ConnectionOptions) -> Connection {
-    let mut connection = Connection::dial(options, "nsqd.example:4150", Now::from_millis(0));
+fn connected(options: &ConnectionOptions) -> ClientConnection {
+    let mut connection = ClientConnection::dial(options, "nsqd.example:4150", Now::from_millis(0));
     connection.handle_connected(Now::from_millis(0));
     assert!(connection.wants_transmit());
     sent(&mut connection);
     connection
 }
 
-fn open() -> Connection {
+fn open() -> ClientConnection {
     let mut connection = connected(&ConnectionOptions::default());
     feed(&mut connection, &frame(0, b"OK"), 0).1.unwrap();
     connection
@@ -74,7 +74,7 @@ fn with_secret() -> ConnectionOptions {
 #[test]
 fn magic_and_identify_wait_for_the_socket_and_leave_together() {
     let options = ConnectionOptions::default();
-    let mut connection = Connection::dial(&options, "nsqd.example:4150", Now::from_millis(0));
+    let mut connection = ClientConnection::dial(&options, "nsqd.example:4150", Now::from_millis(0));
     assert!(!connection.wants_transmit());
     assert_eq!(sent(&mut connection), b"");
     connection.handle_connected(Now::from_millis(10));
@@ -222,12 +222,12 @@ fn deadlines_of_the_connect_the_handshake_and_of_silence() {
     let at = Instant::from_millis;
     let now = Now::from_millis;
     let options = ConnectionOptions::default();
-    let mut connection = Connection::dial(&options, "nsqd.example:4150", now(5));
+    let mut connection = ClientConnection::dial(&options, "nsqd.example:4150", now(5));
     assert_eq!(connection.poll_timeout(), Some(at(1005)));
     assert_eq!(connection.handle_timeout(now(1004)), Ok(()));
     assert_eq!(connection.handle_timeout(now(1005)), Err(ConnectionError::DialTimeout));
 
-    let mut connection = Connection::dial(&options, "nsqd.example:4150", now(0));
+    let mut connection = ClientConnection::dial(&options, "nsqd.example:4150", now(0));
     connection.handle_connected(now(100));
     // A heartbeat proves that the server lives, not that it will answer.
     feed(&mut connection, &frame(0, HEARTBEAT), 20_000).1.unwrap();

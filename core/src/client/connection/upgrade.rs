@@ -16,7 +16,7 @@ use core::mem;
 
 use bytes::BytesMut;
 
-use super::{Connection, ConnectionOutput, State};
+use super::{ClientConnection, ClientConnectionOutput, State};
 use crate::client::error::ConnectionError;
 use crate::client::options::ConnectionOptions;
 use crate::time::Now;
@@ -78,7 +78,7 @@ fn host_of(address: &str) -> &str {
     }
 }
 
-impl Connection {
+impl ClientConnection {
     /// Forgets the layers that the server did not grant.
     pub(super) fn keep_granted(&mut self) {
         let Some(upgrade) = &mut self.upgrade else { return };
@@ -144,7 +144,7 @@ impl Connection {
         &mut self,
         wire: &mut BytesMut,
         now: Now,
-        out: &mut impl ConnectionOutput,
+        out: &mut impl ClientConnectionOutput,
     ) -> Result<(), ConnectionError> {
         loop {
             let is_climbing = self.is_climbing();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::actions::DialId;
 use super::super::backoff::Backoff;
-use super::super::connection::{Connection, ConnectionOutput, Identity, Negotiated};
+use super::super::connection::{ClientConnection, ClientConnectionOutput, Identity, Negotiated};
 use super::super::error::ConnectionError;
 use super::super::figures::{ErrorCounts, Latencies};
 use super::super::frame::Received;
@@ -81,7 +81,7 @@ impl Nsqd {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) nsqd: Arc<str>,
-    pub(super) connection: Connection,
+    pub(super) connection: ClientConnection,
     pub(super) stage: Stage,
     pub(super) subscribed_at: Option<Instant>,
     /// The count that the server was told last.
@@ -120,7 +120,7 @@ pub(super) enum Stage {
 impl Link {
     pub(super) fn new(nsqd: Arc<str>, options: &ConsumerOptions, now: Now) -> Self {
         Self {
-            connection: Connection::dial(&options.connection, &nsqd, now),
+            connection: ClientConnection::dial(&options.connection, &nsqd, now),
             nsqd,
             stage: Stage::Handshake,
             subscribed_at: None,
@@ -175,7 +175,7 @@ pub(super) enum Incoming {
 /// Takes down what a connection tells.
 pub(super) struct Frames<'a>(pub(super) &'a mut Vec<Incoming>);
 
-impl ConnectionOutput for Frames<'_> {
+impl ClientConnectionOutput for Frames<'_> {
     fn authenticated(&mut self, identity: Identity) {
         self.0.push(Incoming::Authenticated(identity));
     }

@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use core::mem;
 
-use super::super::actions::CallId;
+use super::super::actions::LookupCallId;
 use super::Consumer;
 use super::actions::{ConsumerActions, ConsumerEvent};
 use crate::http::call::{CallResult, UrlError};
@@ -38,7 +38,7 @@ impl Consumer {
     /// An nsqlookupd answered, or did not.
     pub fn handle_called(
         &mut self,
-        id: CallId,
+        id: LookupCallId,
         result: CallResult,
         now: Now,
         out: &mut ConsumerActions,

@@ -1,4 +1,4 @@
-use super::super::actions::CallId;
+use super::super::actions::LookupCallId;
 use super::super::error::ConnectionError;
 use super::*;
 use crate::http::call::{CallAnswer, CallFailure};
@@ -180,11 +180,11 @@ impl Rig {
         core::mem::take(&mut self.out.net.close)
     }
 
-    fn calls(&mut self) -> Vec<(CallId, String)> {
+    fn calls(&mut self) -> Vec<(LookupCallId, String)> {
         self.out.net.calls.drain(..).map(|(id, call)| (id, call.url.authority())).collect()
     }
 
-    fn answer(&mut self, id: CallId, nsqds: &[&str]) {
+    fn answer(&mut self, id: LookupCallId, nsqds: &[&str]) {
         let peer = |nsqd: &&str| {
             let (host, port) = nsqd.split_once(':').unwrap();
             format!(r#"{{"broadcast_address":"{host}","tcp_port":{port}}}"#)

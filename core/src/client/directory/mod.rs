@@ -25,7 +25,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::actions::{CallId, NetActions};
+use super::actions::{LookupCallId, NetActions};
 use super::backoff::Backoff;
 use crate::http::call::{Call, CallResult, Url, UrlError, push_form_value};
 use crate::log::{Level, OneLine};
@@ -149,7 +149,7 @@ struct Server {
     url: Url,
     /// Where to ask instead, as the server itself said.
     over_tls: Option<Url>,
-    under_way: Option<CallId>,
+    under_way: Option<LookupCallId>,
     /// It has answered, once at least.
     has_answered: bool,
     /// When it is asked besides the rounds, because it has been of no use yet.
@@ -259,7 +259,7 @@ impl Directory {
     /// The outcome of a request. Others' are ignored.
     pub fn handle_called(
         &mut self,
-        id: CallId,
+        id: LookupCallId,
         result: CallResult,
         now: Now,
         out: &mut NetActions,
@@ -361,7 +361,7 @@ impl Directory {
         if server.under_way.is_some() {
             return;
         }
-        let id = CallId(self.calls);
+        let id = LookupCallId(self.calls);
         self.calls += 1;
         server.under_way = Some(id);
         let url = server.over_tls.as_ref().unwrap_or(&server.url).clone();

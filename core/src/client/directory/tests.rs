@@ -46,7 +46,7 @@ impl Rig {
         }
     }
 
-    fn called(&mut self, id: CallId, result: CallResult) {
+    fn called(&mut self, id: LookupCallId, result: CallResult) {
         self.directory.handle_called(id, result, self.now, &mut self.net, &mut self.changes);
     }
 

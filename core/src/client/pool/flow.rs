@@ -8,7 +8,7 @@ use super::super::producer::{Producer, ProducerOptions};
 use super::super::transactions::Publish;
 use super::ProducerPool;
 use super::member::Member;
-use super::slots::Place;
+use super::slots::Location;
 use crate::time::{Instant, Now};
 
 impl ProducerPool {
@@ -122,7 +122,7 @@ impl ProducerPool {
     /// What came back goes before everything that waits: it was taken earlier.
     fn requeue(&mut self) {
         for (id, publish) in self.returning.drain(..).rev() {
-            self.slots.put(id, Place::Waiting);
+            self.slots.put(id, Location::Waiting);
             self.queue.push_front(id, publish);
         }
     }
@@ -164,7 +164,7 @@ impl ProducerPool {
     ) {
         for id in ids {
             let Some(removed) = self.slots.remove(*id) else { continue };
-            let was_waiting = matches!(removed.place, Place::Waiting);
+            let was_waiting = matches!(removed.place, Location::Waiting);
             let error = match self.withdraw(removed.place) {
                 false if was_waiting => PublishError::NotSent(waiting.clone()),
                 false => PublishError::NotSent(taken.clone()),
@@ -175,14 +175,14 @@ impl ProducerPool {
     }
 
     /// A publish that was removed from the slots is to be sent no more. Returns whether it was.
-    pub(super) fn withdraw(&mut self, place: Place) -> bool {
+    pub(super) fn withdraw(&mut self, place: Location) -> bool {
         match place {
-            Place::Waiting => {
+            Location::Waiting => {
                 let slots = &self.slots;
                 self.queue.note_dead(|id| slots.deadline(id).is_some());
                 false
             }
-            Place::At { serial, seq } => {
+            Location::At { serial, seq } => {
                 let at = self.index_of(serial);
                 let member = at.and_then(|at| self.members.get_mut(at));
                 // It is there as long as its slot says so; if it were not, it may have been sent.
@@ -223,7 +223,7 @@ impl ProducerPool {
     ) {
         let Some(member) = self.members.get_mut(at) else { return };
         let seq = member.producer.take_as(id, publish, now, deadline, &mut self.scratch);
-        self.slots.put(id, Place::At { serial: member.serial, seq });
+        self.slots.put(id, Location::At { serial: member.serial, seq });
         pass_on(&mut self.scratch, out);
     }
 

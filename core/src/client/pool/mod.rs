@@ -38,7 +38,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::actions::{
-    CallId, DialId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
+    DialId, LookupCallId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
 };
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
@@ -59,7 +59,7 @@ mod slots;
 use member::Member;
 use queue::Queue;
 pub use slots::OUTSTANDING_MAX;
-use slots::{Place, Slots};
+use slots::{Location, Slots};
 
 /// When a publish that failed at one nsqd is tried at another, or there again, until its deadline.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -307,7 +307,7 @@ impl ProducerPool {
     /// An nsqd that answers nothing for `publish_timeout` loses its connection even so.
     pub fn set_deadline(&mut self, id: PublishId, deadline: Instant) -> bool {
         let Some(place) = self.slots.set_deadline(id, deadline) else { return false };
-        if let Place::At { serial, seq } = place
+        if let Location::At { serial, seq } = place
             && let Some(at) = self.index_of(serial)
             && let Some(member) = self.members.get_mut(at)
         {
@@ -426,7 +426,7 @@ impl ProducerPool {
     /// An nsqlookupd answered, or did not.
     pub fn handle_called(
         &mut self,
-        id: CallId,
+        id: LookupCallId,
         result: CallResult,
         now: Now,
         out: &mut ProducerActions,

@@ -34,7 +34,7 @@ struct Slot {
     id: PublishId,
     deadline: Instant,
     len: usize,
-    place: Place,
+    place: Location,
     /// It was sent once and not answered: whatever becomes of it now, it may be stored.
     is_in_doubt: bool,
 }
@@ -42,7 +42,7 @@ struct Slot {
 /// What was in a slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Removed {
-    pub(super) place: Place,
+    pub(super) place: Location,
     is_in_doubt: bool,
 }
 
@@ -61,7 +61,7 @@ impl Removed {
 
 /// Where a publish is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// In the pool's queue.
     Waiting,
     /// At a member, which finds it by `seq`.
@@ -111,7 +111,7 @@ impl Slots {
         self.bytes = bytes;
         self.bound(deadline);
         if let Some(slot) = self.slots.get_mut(at) {
-            *slot = Some(Slot { id, deadline, len, place: Place::Waiting, is_in_doubt: false });
+            *slot = Some(Slot { id, deadline, len, place: Location::Waiting, is_in_doubt: false });
         }
         Ok(id)
     }
@@ -147,7 +147,7 @@ impl Slots {
         Some(Removed { place, is_in_doubt })
     }
 
-    pub(super) fn put(&mut self, id: PublishId, place: Place) {
+    pub(super) fn put(&mut self, id: PublishId, place: Location) {
         if let Some(slot) = self.get_mut(id) {
             slot.place = place;
         }
@@ -166,7 +166,7 @@ impl Slots {
         slot.filter(|slot| slot.id == id).map(|slot| slot.deadline)
     }
 
-    pub(super) fn set_deadline(&mut self, id: PublishId, deadline: Instant) -> Option<Place> {
+    pub(super) fn set_deadline(&mut self, id: PublishId, deadline: Instant) -> Option<Location> {
         let slot = self.get_mut(id)?;
         slot.deadline = deadline;
         let place = slot.place;

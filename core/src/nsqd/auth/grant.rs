@@ -34,7 +34,7 @@ struct Rule {
 
 /// The answer's JSON.
 #[derive(Default)]
-struct Answer {
+struct AuthJson {
     ttl: i64,
     authorizations: Vec<Object<Authorization>>,
     identity: String,
@@ -48,7 +48,7 @@ struct Authorization {
     permissions: Vec<Option<String>>,
 }
 
-impl Members for Answer {
+impl Members for AuthJson {
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "ttl" => json::set(&mut self.ttl, map),
@@ -78,7 +78,7 @@ impl Grant {
         now: Instant,
         patterns: &mut Patterns,
     ) -> Result<Self, String> {
-        let answer: Answer = json::decode(body).map_err(|error| error.to_string())?;
+        let answer: AuthJson = json::decode(body).map_err(|error| error.to_string())?;
         let count: usize =
             answer.authorizations.iter().map(|Object(rule)| 1 + rule.channels.len()).sum();
         if count > ANSWER_PATTERNS_MAX {
@@ -90,7 +90,7 @@ impl Grant {
         if ttl == 0 {
             return Err(alloc::format!("invalid TTL {} (must be >0)", answer.ttl));
         }
-        let Answer { identity, identity_url, .. } = answer;
+        let AuthJson { identity, identity_url, .. } = answer;
         let expires = now + Duration::from_secs(ttl.min(TTL_MAX));
         let (identity, identity_url) = (cut_identity(identity), cut_identity(identity_url));
         Ok(Self { identity, identity_url, expires, rules, published: None })

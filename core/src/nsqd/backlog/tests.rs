@@ -92,7 +92,7 @@ impl BacklogOutput for Out {
 }
 
 /// A backlog on a disk in memory, and what is known of it.
-struct World {
+struct Harness {
     backlog: Backlog,
     kind: Kind,
     limit: usize,
@@ -109,7 +109,7 @@ struct World {
     popped: Vec<Message>,
 }
 
-impl World {
+impl Harness {
     fn new(kind: Kind, limit: usize) -> Self {
         let options = DiskOptions {
             // A file for every few messages.
@@ -293,7 +293,7 @@ proptest! {
         limit in 0..6_usize,
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut world = World::new(kind, limit);
+        let mut world = Harness::new(kind, limit);
         for step in steps {
             world.step(step);
             world.check();
@@ -315,7 +315,7 @@ proptest! {
 
 #[test]
 fn a_dropped_message_takes_its_due_time_along() {
-    let mut world = World::new(Kind::Dropped, 2);
+    let mut world = Harness::new(Kind::Dropped, 2);
     for _ in 0..1000 {
         world.step(Step::Put(Some(1000)));
         world.step(Step::DropExcess);

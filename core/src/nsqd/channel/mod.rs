@@ -33,7 +33,7 @@ use self::deferred::Deferred;
 use super::backlog::{Backlog, BacklogOutput, Beyond, Run};
 use super::in_flight::{InFlight, List, NotInFlight};
 use super::latency::{Histogram, Latencies, LatencyTotals};
-use super::line::{Line, Nearness, Place};
+use super::line::{Line, Nearness, Proximity};
 use crate::arena::{Arena, ConnId, ConsumerId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{ATTEMPTS_MAX, Message, MessageId};
@@ -648,9 +648,9 @@ impl Channel {
                 consumer.stats.messages += 1;
                 self.counters.deliveries += 1;
                 match consumer.nearness.place {
-                    Place::Elsewhere => {}
-                    Place::Region => self.counters.region_deliveries += 1,
-                    Place::Zone => self.counters.zone_deliveries += 1,
+                    Proximity::Elsewhere => {}
+                    Proximity::Region => self.counters.region_deliveries += 1,
+                    Proximity::Zone => self.counters.zone_deliveries += 1,
                 }
                 consumer.blocked = !out.deliver(consumer.conn, &message);
                 let timeout = consumer.msg_timeout;

@@ -23,7 +23,7 @@ fn config() -> Config {
 
 fn ask_with(method: &str, uri: &str, body: &'static [u8], too_big: bool) -> Parsed {
     let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
-    let request = Request { method, path, query, body: &Bytes::from_static(body) };
+    let request = HttpRequest { method, path, query, body: &Bytes::from_static(body) };
     parse(&request, too_big, false, &config())
 }
 
@@ -225,7 +225,8 @@ fn pub_checks_in_order() {
 fn small_messages_are_copied_out_of_the_request() {
     for (len, is_copied) in [(READ_LEN_MAX, true), (READ_LEN_MAX + 1, false)] {
         let body = Bytes::from(vec![b'x'; len]);
-        let request = Request { method: "POST", path: "/pub", query: Some("topic=t"), body: &body };
+        let request =
+            HttpRequest { method: "POST", path: "/pub", query: Some("topic=t"), body: &body };
         let parsed = parse(&request, false, false, &Config::default());
         let Parsed::Admin(AdminRequest::Publish { batch: Batch::One(message), .. }, _) = parsed
         else {
@@ -748,7 +749,7 @@ proptest! {
     ) {
         let body = Bytes::from(body);
         let request =
-            Request { method: &method, path: &path, query: query.as_deref(), body: &body };
+            HttpRequest { method: &method, path: &path, query: query.as_deref(), body: &body };
         let is_publish = method == "POST" && path.ends_with("pub");
         match parse(&request, too_big, false, &config()) {
             Parsed::Admin(AdminRequest::Publish { batch, .. }, _) => {

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
-use super::Command;
+use super::PeerCommand;
 use crate::duration::go_duration;
 use crate::log::{Level, OneLine};
 use crate::protocol::lookup::{LookupdInfo, Registration};
@@ -26,7 +26,7 @@ pub enum LookupPeerEventKind {
     /// A connection is being made.
     Connecting,
     /// A command, or the connection at that command, failed.
-    Failed(Command, String),
+    Failed(PeerCommand, String),
     /// A PING was sent.
     Heartbeat,
     /// The nsqlookupd has told who it is.
@@ -37,7 +37,7 @@ pub enum LookupPeerEventKind {
     /// tried again, together with whatever else is refused until then.
     Refused {
         /// REGISTER, or PING if it has dropped registrations.
-        command: Command,
+        command: PeerCommand,
         /// What it answered.
         reason: String,
         /// Until it is tried again.
@@ -108,7 +108,7 @@ impl fmt::Display for LookupPeerEvent {
     }
 }
 
-impl fmt::Display for Command {
+impl fmt::Display for PeerCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect => f.write_str("connect"),

@@ -93,7 +93,7 @@ enum State {
 struct Session {
     queue: Queue,
     /// Commands that have to be answered, in order.
-    outstanding: VecDeque<Command>,
+    outstanding: VecDeque<PeerCommand>,
     /// When the oldest of them has to be answered.
     answer_until: Instant,
     ping_at: Instant,
@@ -103,7 +103,7 @@ struct Session {
 
 /// What was going on when something failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Command {
+pub enum PeerCommand {
     /// Making the connection.
     Connect,
     /// IDENTIFY.
@@ -257,7 +257,7 @@ impl LookupPeer {
                 }
                 if session.ping_at <= now.instant {
                     session.ping_at = now.instant + PING_INTERVAL;
-                    session.sent(Command::Ping, now);
+                    session.sent(PeerCommand::Ping, now);
                     self.event(LookupPeerEventKind::Heartbeat, out);
                     out.send(b"PING\n");
                 }
@@ -299,21 +299,21 @@ impl LookupPeer {
         let command = session.outstanding.pop_front();
         session.answer_until = now.instant + ANSWER_TIMEOUT;
         match (command, text.starts_with(b"E_")) {
-            (Some(Command::Ping), false) => {
+            (Some(PeerCommand::Ping), false) => {
                 self.failures = 0;
                 if session.queue.is_empty() {
                     session.retry.calm();
                 }
             }
             (Some(_), false) => {}
-            (Some(Command::Register(what)), true) => {
+            (Some(PeerCommand::Register(what)), true) => {
                 self.refused = self.refused.saturating_add(1);
                 let is_first = session.retry.note(what.topic, now, &mut self.rng);
-                self.retry_later(is_first, Command::Register(what), text, now, out);
+                self.retry_later(is_first, PeerCommand::Register(what), text, now, out);
             }
-            (Some(Command::Ping), true) => {
+            (Some(PeerCommand::Ping), true) => {
                 let is_first = session.retry.note_all(now, &mut self.rng);
-                self.retry_later(is_first, Command::Ping, text, now, out);
+                self.retry_later(is_first, PeerCommand::Ping, text, now, out);
             }
             (Some(command), true) => {
                 session.outstanding.push_front(command);
@@ -328,7 +328,7 @@ impl LookupPeer {
     fn retry_later(
         &self,
         is_first: bool,
-        command: Command,
+        command: PeerCommand,
         text: &[u8],
         now: Now,
         out: &mut impl PeerOutput,
@@ -395,13 +395,13 @@ impl LookupPeer {
             let Some(change) = session.queue.pop() else { break };
             match change {
                 Change::Register(what) => {
-                    session.sent(Command::Register(what), now);
-                    lookup::Command::Register(what).encode(&mut bytes);
+                    session.sent(PeerCommand::Register(what), now);
+                    lookup::LookupCommand::Register(what).encode(&mut bytes);
                     self.event(LookupPeerEventKind::Registered(what), out);
                 }
                 Change::Unregister(what) => {
-                    session.sent(Command::Unregister(what), now);
-                    lookup::Command::Unregister(what).encode(&mut bytes);
+                    session.sent(PeerCommand::Unregister(what), now);
+                    lookup::LookupCommand::Unregister(what).encode(&mut bytes);
                     self.event(LookupPeerEventKind::Unregistered(what), out);
                 }
             }
@@ -431,12 +431,12 @@ impl LookupPeer {
     }
 
     /// What the nsqlookupd has to answer next.
-    fn command(&self) -> Command {
+    fn command(&self) -> PeerCommand {
         match &self.state {
-            State::Stopped | State::Waiting { .. } | State::Dialing { .. } => Command::Connect,
-            State::Identifying { .. } => Command::Identify,
+            State::Stopped | State::Waiting { .. } | State::Dialing { .. } => PeerCommand::Connect,
+            State::Identifying { .. } => PeerCommand::Identify,
             State::Registered(session) => {
-                session.outstanding.front().copied().unwrap_or(Command::Idle)
+                session.outstanding.front().copied().unwrap_or(PeerCommand::Idle)
             }
         }
     }
@@ -447,7 +447,7 @@ impl LookupPeer {
 }
 
 impl Session {
-    fn sent(&mut self, command: Command, now: Now) {
+    fn sent(&mut self, command: PeerCommand, now: Now) {
         // Only the oldest command's answer is waited for, however many follow it.
         if self.outstanding.is_empty() {
             self.answer_until = now.instant + ANSWER_TIMEOUT;

@@ -1,28 +1,28 @@
-use super::super::Config;
+use super::super::LookupdConfig;
 use super::*;
 use alloc::string::{String, ToString};
 use bytes::{Bytes, BytesMut};
 
-struct World {
+struct Harness {
     lookupd: Lookupd,
     now: Now,
-    out: Actions,
+    out: LookupdActions,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         Self {
-            lookupd: Lookupd::new(Config::default()),
+            lookupd: Lookupd::new(LookupdConfig::default()),
             now: Now::from_millis(1_700_000_000_000),
-            out: Actions::default(),
+            out: LookupdActions::default(),
         }
     }
 
     fn ask(&mut self, method: &str, uri: &str) -> (u16, String) {
         let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
-        let request = Request { method, path, query, body: &Bytes::new() };
+        let request = HttpRequest { method, path, query, body: &Bytes::new() };
         let answer = self.lookupd.handle_http(&request, self.now, &mut self.out);
-        let Answer::Reply(reply) = answer else { panic!("{answer:?}") };
+        let LookupdReply::Reply(reply) = answer else { panic!("{answer:?}") };
         assert!(self.out.transmit.is_empty() && self.out.close.is_empty());
         assert_eq!(reply.header("X-NSQ-Content-Type").is_some(), path != "/ping");
         let body = core::str::from_utf8(&reply.body).unwrap().to_string();
@@ -64,7 +64,7 @@ const N1_SHOWN: &str = r#""remote_address":"127.0.0.1:9","hostname":"h\u003c1\u0
 
 #[test]
 fn nothing_is_known_at_first() {
-    let mut w = World::new();
+    let mut w = Harness::new();
     assert_eq!(w.get("/ping"), "OK");
     assert!(w.get("/info").starts_with("{\"version\":\"1.3.0\",\"sansq_version\":\""));
     assert_eq!(w.get("/topics"), "{\"topics\":[]}");
@@ -78,7 +78,7 @@ fn nothing_is_known_at_first() {
 
 #[test]
 fn arguments_are_judged_in_order() {
-    let mut w = World::new();
+    let mut w = Harness::new();
     w.post("/topic/create?topic=t");
     for (uri, message) in [
         ("/lookup", "MISSING_ARG_TOPIC"),
@@ -127,7 +127,7 @@ fn arguments_are_judged_in_order() {
 
 #[test]
 fn made_and_deleted() {
-    let mut w = World::new();
+    let mut w = Harness::new();
     w.post("/channel/create?topic=t%2Dx&channel=d&topic=second");
     w.post("/channel/create?topic=t-x&channel=c");
     w.post("/topic/create?topic=a");
@@ -155,7 +155,7 @@ fn made_and_deleted() {
 
 #[test]
 fn producers_are_shown_key_by_key() {
-    let mut w = World::new();
+    let mut w = Harness::new();
     w.nsqd(9, N1, "REGISTER t c\nREGISTER u\n");
     assert_eq!(
         w.get("/lookup?topic=t"),
@@ -172,7 +172,7 @@ fn producers_are_shown_key_by_key() {
 
 #[test]
 fn debug_shows_everything_that_has_producers() {
-    let mut w = World::new();
+    let mut w = Harness::new();
     w.post("/topic/create?topic=empty");
     w.nsqd(9, N1, "REGISTER t c\n");
     w.post("/topic/tombstone?topic=t&node=n1:4151");
@@ -195,13 +195,13 @@ fn debug_shows_everything_that_has_producers() {
 
 #[test]
 fn metrics_count_what_there_is() {
-    let mut world = World::new();
-    let request = Request { method: "GET", path: "/metrics", query: None, body: &Bytes::new() };
+    let mut world = Harness::new();
+    let request = HttpRequest { method: "GET", path: "/metrics", query: None, body: &Bytes::new() };
     world.ask("POST", "/channel/create?topic=t&channel=c");
     world.ask("GET", "/lookup?topic=t");
     world.ask("GET", "/lookup");
     let answer = world.lookupd.handle_http(&request, world.now, &mut world.out);
-    let Answer::Metrics(stats) = answer else { panic!("{answer:?}") };
+    let LookupdReply::Metrics(stats) = answer else { panic!("{answer:?}") };
     assert_eq!((stats.topics, stats.channels, stats.producers), (1, 1, 0));
     assert_eq!((stats.counters.lookups, stats.counters.other_requests), (2, 2));
 }

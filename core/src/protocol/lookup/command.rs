@@ -5,7 +5,7 @@ use core::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{PeerInfo, ProtocolError, Verb};
+use super::{LookupProtocolError, PeerInfo, Verb};
 use crate::name::{ChannelName, TopicName};
 
 /// The first bytes of a connection that speaks V1.
@@ -22,7 +22,7 @@ pub const IDENTIFY_LEN_MAX: usize = 64 * 1024;
 
 /// One command of V1.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Command {
+pub enum LookupCommand {
     /// Tells that the nsqd is alive.
     Ping,
     /// Tells who the nsqd is.
@@ -52,7 +52,7 @@ impl fmt::Display for Registration {
     }
 }
 
-impl Command {
+impl LookupCommand {
     /// Appends the command's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -129,8 +129,12 @@ impl CommandDecoder {
     /// At most [`LINE_LEN_MAX`] or 4 + [`IDENTIFY_LEN_MAX`] bytes are waited for.
     ///
     /// # Errors
-    /// [`ProtocolError`], the last thing to tell the peer. After it the decoder takes nothing more.
-    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Command>, ProtocolError> {
+    /// [`LookupProtocolError`], the last thing to tell the peer. After it the decoder takes nothing
+    /// more.
+    pub fn next(
+        &mut self,
+        input: &mut BytesMut,
+    ) -> Result<Option<LookupCommand>, LookupProtocolError> {
         let result = self.advance(input);
         if result.is_err() {
             self.state = State::Failed;
@@ -142,22 +146,26 @@ impl CommandDecoder {
     /// also inside a line.
     ///
     /// # Errors
-    /// [`ProtocolError`] if the stream ended inside IDENTIFY's body or the length in front of it.
-    pub fn finish(&mut self) -> Result<(), ProtocolError> {
+    /// [`LookupProtocolError`] if the stream ended inside IDENTIFY's body or the length in front of
+    /// it.
+    pub fn finish(&mut self) -> Result<(), LookupProtocolError> {
         match core::mem::replace(&mut self.state, State::Failed) {
-            State::BodyLen => Err(ProtocolError::BodyLenUnfinished),
-            State::Body { .. } => Err(ProtocolError::BodyUnfinished),
+            State::BodyLen => Err(LookupProtocolError::BodyLenUnfinished),
+            State::Body { .. } => Err(LookupProtocolError::BodyUnfinished),
             State::Magic | State::Line { .. } | State::Failed => Ok(()),
         }
     }
 
-    fn advance(&mut self, input: &mut BytesMut) -> Result<Option<Command>, ProtocolError> {
+    fn advance(
+        &mut self,
+        input: &mut BytesMut,
+    ) -> Result<Option<LookupCommand>, LookupProtocolError> {
         loop {
             match self.state {
                 State::Magic => {
                     let Some(magic) = input.first_chunk::<4>().copied() else { return Ok(None) };
                     if magic != MAGIC {
-                        return Err(ProtocolError::BadMagic(magic));
+                        return Err(LookupProtocolError::BadMagic(magic));
                     }
                     input.advance(4);
                     self.has_magic = true;
@@ -168,7 +176,7 @@ impl CommandDecoder {
                     let fresh = window.get(scanned..).unwrap_or_default();
                     let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else {
                         if window.len() == LINE_LEN_MAX {
-                            return Err(ProtocolError::LineTooLong);
+                            return Err(LookupProtocolError::LineTooLong);
                         }
                         self.state = State::Line { scanned: window.len() };
                         return Ok(None);
@@ -183,9 +191,9 @@ impl CommandDecoder {
                     let Some(len) = input.first_chunk::<4>() else { return Ok(None) };
                     let announced = i32::from_be_bytes(*len);
                     let len = usize::try_from(announced)
-                        .map_err(|_| ProtocolError::BodyLenNegative(announced))?;
+                        .map_err(|_| LookupProtocolError::BodyLenNegative(announced))?;
                     if len > IDENTIFY_LEN_MAX {
-                        return Err(ProtocolError::BodyLenTooBig(announced));
+                        return Err(LookupProtocolError::BodyLenTooBig(announced));
                     }
                     input.advance(4);
                     self.state = State::Body { len };
@@ -196,13 +204,13 @@ impl CommandDecoder {
                     }
                     let info = PeerInfo::decode(&input[..len]);
                     input.advance(len);
-                    let info = info.map_err(|_| ProtocolError::BodyNotJson)?;
+                    let info = info.map_err(|_| LookupProtocolError::BodyNotJson)?;
                     if !info.is_complete() {
-                        return Err(ProtocolError::MissingFields);
+                        return Err(LookupProtocolError::MissingFields);
                     }
                     self.state = State::Line { scanned: 0 };
                     self.is_identified = true;
-                    return Ok(Some(Command::Identify(info)));
+                    return Ok(Some(LookupCommand::Identify(info)));
                 }
                 State::Failed => return Ok(None),
             }
@@ -210,39 +218,41 @@ impl CommandDecoder {
     }
 
     /// Reads one line, its LF included; `None` for an IDENTIFY, whose body comes next.
-    fn command(&mut self, line: &Bytes) -> Result<Option<Command>, ProtocolError> {
+    fn command(&mut self, line: &Bytes) -> Result<Option<LookupCommand>, LookupProtocolError> {
         let line = line.slice_ref(trim(line));
         // An empty piece between two blanks is a parameter, as in the reference.
         let mut words = line.split(|byte| *byte == b' ');
         let verb = match words.next().unwrap_or_default() {
-            b"PING" => return Ok(Some(Command::Ping)),
-            b"IDENTIFY" if self.is_identified => return Err(ProtocolError::AlreadyIdentified),
+            b"PING" => return Ok(Some(LookupCommand::Ping)),
+            b"IDENTIFY" if self.is_identified => {
+                return Err(LookupProtocolError::AlreadyIdentified);
+            }
             b"IDENTIFY" => {
                 self.state = State::BodyLen;
                 return Ok(None);
             }
             b"REGISTER" => Verb::Register,
             b"UNREGISTER" => Verb::Unregister,
-            word => return Err(ProtocolError::InvalidCommand(line.slice_ref(word))),
+            word => return Err(LookupProtocolError::InvalidCommand(line.slice_ref(word))),
         };
         if !self.is_identified {
-            return Err(ProtocolError::NotIdentified);
+            return Err(LookupProtocolError::NotIdentified);
         }
-        let topic = words.next().ok_or(ProtocolError::MissingParams(verb))?;
+        let topic = words.next().ok_or(LookupProtocolError::MissingParams(verb))?;
         let channel = words.next().unwrap_or_default();
         let topic = TopicName::new(topic)
-            .map_err(|_| ProtocolError::BadTopic(verb, line.slice_ref(topic)))?;
+            .map_err(|_| LookupProtocolError::BadTopic(verb, line.slice_ref(topic)))?;
         let channel = if channel.is_empty() {
             None
         } else {
             let name = ChannelName::new(channel)
-                .map_err(|_| ProtocolError::BadChannel(verb, line.slice_ref(channel)))?;
+                .map_err(|_| LookupProtocolError::BadChannel(verb, line.slice_ref(channel)))?;
             Some(name)
         };
         let registration = Registration { topic, channel };
         Ok(Some(match verb {
-            Verb::Register => Command::Register(registration),
-            Verb::Unregister => Command::Unregister(registration),
+            Verb::Register => LookupCommand::Register(registration),
+            Verb::Unregister => LookupCommand::Unregister(registration),
         }))
     }
 }

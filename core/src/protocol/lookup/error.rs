@@ -37,7 +37,7 @@ impl Verb {
 /// gives them back unchanged, `Display` replaces what is not UTF-8 and shows control characters as
 /// escapes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ProtocolError {
+pub enum LookupProtocolError {
     /// IDENTIFY was sent a second time.
     AlreadyIdentified,
     /// The channel's name is not valid.
@@ -72,7 +72,7 @@ pub enum ProtocolError {
     TooManyRegistrations,
 }
 
-impl ProtocolError {
+impl LookupProtocolError {
     /// The exact text on the wire.
     pub fn text(&self) -> Vec<u8> {
         let name = |code: &str, verb: &Verb, what: &str, name: &Bytes| {
@@ -123,10 +123,10 @@ impl ProtocolError {
     }
 }
 
-impl fmt::Display for ProtocolError {
+impl fmt::Display for LookupProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         OneLine(&String::from_utf8_lossy(&self.text())).fmt(f)
     }
 }
 
-impl core::error::Error for ProtocolError {}
+impl core::error::Error for LookupProtocolError {}

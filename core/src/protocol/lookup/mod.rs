@@ -14,8 +14,8 @@
 //!
 //! | side | takes apart | puts together |
 //! |---|---|---|
-//! | nsqlookupd | [`CommandDecoder`] | [`encode_reply`], [`ProtocolError::encode`] |
-//! | nsqd | [`ReplyDecoder`] | [`MAGIC`], [`Command::encode`] |
+//! | nsqlookupd | [`CommandDecoder`] | [`encode_reply`], [`LookupProtocolError::encode`] |
+//! | nsqd | [`ReplyDecoder`] | [`MAGIC`], [`LookupCommand::encode`] |
 //!
 //! Limits: [`LINE_LEN_MAX`], [`IDENTIFY_LEN_MAX`], and the reply length that a [`ReplyDecoder`] is
 //! given. What is above them ends the connection.
@@ -26,7 +26,9 @@ mod peer_info;
 mod reply;
 
 pub(crate) use command::encode_identify;
-pub use command::{Command, CommandDecoder, IDENTIFY_LEN_MAX, LINE_LEN_MAX, MAGIC, Registration};
-pub use error::{ProtocolError, Verb};
+pub use command::{
+    CommandDecoder, IDENTIFY_LEN_MAX, LINE_LEN_MAX, LookupCommand, MAGIC, Registration,
+};
+pub use error::{LookupProtocolError, Verb};
 pub use peer_info::{LookupdInfo, PeerInfo};
 pub use reply::{OK, ReplyDecoder, ReplyLenError, encode_reply};

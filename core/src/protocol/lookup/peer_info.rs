@@ -5,7 +5,7 @@ use alloc::string::String;
 use serde::Serialize;
 
 use crate::address::host_and_port;
-use crate::protocol::json::{self, DecodeError, Fields};
+use crate::protocol::json::{self, Fields, InvalidJson};
 use crate::version::SANSQ_VERSION;
 
 /// What an nsqd tells about itself. The ports are as it says: also negative ones and ones above
@@ -32,9 +32,9 @@ impl PeerInfo {
     /// Reads IDENTIFY's body. A `remote_address` in it is ignored: the socket knows better.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is not an object or a field has the wrong type. Missing fields are no
+    /// [`InvalidJson`] if it is not an object or a field has the wrong type. Missing fields are no
     /// error here, see [`Self::is_complete`].
-    pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(body: &[u8]) -> Result<Self, InvalidJson> {
         let fields = Fields::decode(body)?;
         // Of the wrong type it spoils the body all the same, as in the reference.
         fields.text("remote_address")?;
@@ -82,9 +82,9 @@ impl LookupdInfo {
     /// Reads the answer to IDENTIFY.
     ///
     /// # Errors
-    /// [`DecodeError`] if it is not an object (an `E_…` text, for example) or a field has the wrong
+    /// [`InvalidJson`] if it is not an object (an `E_…` text, for example) or a field has the wrong
     /// type.
-    pub fn decode(answer: &[u8]) -> Result<Self, DecodeError> {
+    pub fn decode(answer: &[u8]) -> Result<Self, InvalidJson> {
         let fields = Fields::decode(answer)?;
         Ok(Self {
             broadcast_address: fields.text("broadcast_address")?,
@@ -159,10 +159,10 @@ mod tests {
             "OK",
             "E_INVALID",
         ] {
-            assert_eq!(PeerInfo::decode(body.as_bytes()), Err(DecodeError), "{body}");
+            assert_eq!(PeerInfo::decode(body.as_bytes()), Err(InvalidJson), "{body}");
         }
-        assert_eq!(LookupdInfo::decode(b"E_INVALID go away"), Err(DecodeError));
-        assert_eq!(LookupdInfo::decode(b"OK"), Err(DecodeError));
+        assert_eq!(LookupdInfo::decode(b"E_INVALID go away"), Err(InvalidJson));
+        assert_eq!(LookupdInfo::decode(b"OK"), Err(InvalidJson));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use core::cmp::Ordering;
 
 use super::meta::Position;
 use super::record::{self, Damage, Step};
-use super::search::{Found, Search};
+use super::search::{Search, SearchOutcome};
 
 /// A data file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,8 +103,8 @@ impl DataFile {
 
     fn search(&self, mut search: Search, bytes: &[u8], offset: u64) -> Next {
         match search.look(bytes, offset, self.len) {
-            Some(Found::Gap { len, damage }) => Next::Gap { len, damage, is_torn: false },
-            Some(Found::Record(len)) => Next::Record(len),
+            Some(SearchOutcome::Gap { len, damage }) => Next::Gap { len, damage, is_torn: false },
+            Some(SearchOutcome::Record(len)) => Next::Record(len),
             None => Next::Search(Box::new(search)),
         }
     }

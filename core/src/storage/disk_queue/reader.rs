@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::files::Next;
 use super::meta::Position;
 use super::record::Damage;
-use super::search::{Found, Search};
+use super::search::{Search, SearchOutcome};
 use super::trouble::Work;
 use super::{
     Asked, DiskEvent, DiskOutput, DiskQueue, Phase, Popped, STAGED_LEN_MAX, record, unexpected,
@@ -200,15 +200,15 @@ impl DiskQueue {
             Phase::Opening | Phase::Open | Phase::Closed | Phase::Deleted => None,
         };
         match (found, counting) {
-            (Found::Record(_), at) => self.trusted = Some(at.unwrap_or(self.fetched)),
-            (Found::Gap { .. }, Some(_)) => {}
-            (Found::Gap { len, damage }, None) => {
+            (SearchOutcome::Record(_), at) => self.trusted = Some(at.unwrap_or(self.fetched)),
+            (SearchOutcome::Gap { .. }, Some(_)) => {}
+            (SearchOutcome::Gap { len, damage }, None) => {
                 self.pass_gap(len, damage, false, out);
                 self.look_around();
             }
         }
         if let Some(mut at) = counting {
-            if let Found::Gap { len, .. } = found {
+            if let SearchOutcome::Gap { len, .. } = found {
                 at.offset += len;
             }
             self.scan_on(Scan { at, len: 0 }, out);

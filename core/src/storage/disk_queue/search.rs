@@ -54,7 +54,7 @@ struct Check {
 
 /// What comes of a search.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Found {
+pub(super) enum SearchOutcome {
     /// So many bytes are of no use, and why; then comes a record, or the file ends.
     Gap { len: u64, damage: Damage },
     /// The record that was in doubt is one, of so many bytes.
@@ -90,7 +90,12 @@ impl Search {
     }
 
     /// Looks at what was read at `offset`, as it [wanted](Self::wants). `None` if it wants more.
-    pub(super) fn read(&mut self, bytes: Bytes, offset: u64, file_len: u64) -> Option<Found> {
+    pub(super) fn read(
+        &mut self,
+        bytes: Bytes,
+        offset: u64,
+        file_len: u64,
+    ) -> Option<SearchOutcome> {
         if self.check.is_none() {
             self.chunk = (offset, bytes);
         } else if let Some(found) = self.look(&bytes, offset, file_len) {
@@ -102,7 +107,12 @@ impl Search {
 
     /// Looks at `bytes`, which lie at `offset` of a file of `file_len` bytes. `None` if more are
     /// wanted.
-    pub(super) fn look(&mut self, bytes: &[u8], offset: u64, file_len: u64) -> Option<Found> {
+    pub(super) fn look(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        file_len: u64,
+    ) -> Option<SearchOutcome> {
         let from = |at: u64| bytes.get(usize::try_from(at.checked_sub(offset)?).ok()?..);
         loop {
             if let Some(Check { place, begins }) = self.check {
@@ -151,15 +161,15 @@ impl Search {
     }
 
     /// The next place is `to`.
-    fn found(&self, to: u64) -> Found {
+    fn found(&self, to: u64) -> SearchOutcome {
         let Self { from, damage, is_zero, .. } = *self;
         let len = to - from;
         match damage {
             Damage::Cut(size) if is_zero || to < self.end && !may_be_cut(size, len) => {
-                Found::Record(size as usize + SIZE_LEN)
+                SearchOutcome::Record(size as usize + SIZE_LEN)
             }
             Damage::Cut(_) | Damage::Id | Damage::Short | Damage::Size(_) => {
-                Found::Gap { len, damage }
+                SearchOutcome::Gap { len, damage }
             }
         }
     }
@@ -192,7 +202,7 @@ mod tests {
     }
 
     /// What a search finds that is shown as much of a file as it wants.
-    fn run(mut search: Search, file: &[u8], chunk_len: usize) -> Found {
+    fn run(mut search: Search, file: &[u8], chunk_len: usize) -> SearchOutcome {
         let mut shown = 0;
         loop {
             let (at, len) = search.wants(file.len() as u64, chunk_len);
@@ -209,7 +219,7 @@ mod tests {
     fn gap(search: &Search, file: &[u8]) -> u64 {
         let found = run(search.clone(), file, 1 << 17);
         assert_eq!(found, run(search.clone(), file, 31));
-        let Found::Gap { len, .. } = found else { panic!("{found:?}") };
+        let SearchOutcome::Gap { len, .. } = found else { panic!("{found:?}") };
         len
     }
 
@@ -266,20 +276,20 @@ mod tests {
             let file = [record(40), vec![b'y'; rest], record(30)].concat();
             let search = Search::behind(0, 40, file.len() as u64);
             let len = 40 + rest as u64;
-            let gap = Found::Gap { len, damage: Damage::Cut(36) };
-            let expected = if is_cut { gap } else { Found::Record(40) };
+            let gap = SearchOutcome::Gap { len, damage: Damage::Cut(36) };
+            let expected = if is_cut { gap } else { SearchOutcome::Record(40) };
             assert_eq!(run(search.clone(), &file, 31), expected, "{rest}");
             assert_eq!(run(search, &file, 1 << 17), expected, "{rest}");
             // Of a larger record another byte of the size would be there.
             let file = [record(340), vec![b'y'; rest], record(30)].concat();
             let search = Search::behind(0, 340, file.len() as u64);
-            assert_eq!(run(search, &file, 1 << 17), Found::Record(340));
+            assert_eq!(run(search, &file, 1 << 17), SearchOutcome::Record(340));
         }
         // The rest may be cut as well; zeros are no rest of anything.
         for (behind, is_record) in [(vec![b'y'; 9], false), (vec![0; 4096], true), (vec![], true)] {
             let file = [record(40), behind].concat();
             let found = run(Search::behind(0, 40, file.len() as u64), &file, 64);
-            assert_eq!(found == Found::Record(40), is_record);
+            assert_eq!(found == SearchOutcome::Record(40), is_record);
         }
     }
 
@@ -289,7 +299,7 @@ mod tests {
         let start = [&40_000_u32.to_be_bytes()[..], &[7; 10], b"0123456789abcdef"].concat();
         let file = [start.repeat(3000), vec![0; 100]].concat();
         let search = Search::new(0, file.len() as u64, Damage::Id, true);
-        assert!(matches!(run(search, &file, 1 << 10), Found::Gap { len: 90_100, .. }));
+        assert!(matches!(run(search, &file, 1 << 10), SearchOutcome::Gap { len: 90_100, .. }));
     }
 
     proptest! {

@@ -6,9 +6,9 @@ use bytes::BytesMut;
 use sansq_core::client::frame::Frame;
 use sansq_core::nsqd::config::PENDING_REPLIES_MAX;
 
-use super::{Awaited, CHANNELS, Client, MSG_TIMEOUT, Place, TOPICS, World, pub_command};
+use super::{Awaited, CHANNELS, ChannelKey, Client, Harness, MSG_TIMEOUT, TOPICS, pub_command};
 
-impl World {
+impl Harness {
     pub(super) fn connect(&mut self, shard: usize) -> usize {
         let id = self.node.connect(shard % self.node.shards().len());
         self.clients.push(Client {
@@ -74,7 +74,7 @@ impl World {
         self.send(at, &bytes);
     }
 
-    pub(super) fn subscribe(&mut self, at: usize, place: Place) {
+    pub(super) fn subscribe(&mut self, at: usize, place: ChannelKey) {
         self.clients[at].place = Some((place, false));
         self.note_ephemeral(place);
         self.clients[at].awaited.push_back(Awaited::Subscribe(place));

@@ -5,9 +5,9 @@ use core::time::Duration;
 use sansq_core::client::frame;
 use sansq_core::testing::Holds;
 
-use super::World;
+use super::Harness;
 
-impl World {
+impl Harness {
     pub(super) fn lane(&mut self, batch: usize) {
         if let Some(at) = batch.checked_rem(self.node.batches().len()) {
             self.node.deliver(at);

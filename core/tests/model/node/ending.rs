@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use sansq_core::nsqd::{ChannelOp, TopicOp};
 
-use super::{Awaited, CHANNELS, Place, TOPICS, World, is_ephemeral, number_of};
+use super::{Awaited, CHANNELS, ChannelKey, Harness, TOPICS, is_ephemeral, number_of};
 
-impl World {
+impl Harness {
     /// Ends: whatever is under way arrives, pauses end, and fresh consumers take all that is left.
     ///
     /// # Panics
@@ -44,7 +44,7 @@ impl World {
     /// A connection is on a channel exactly if its client was told so and neither has ended; and
     /// nothing waits that a consumer could have.
     fn check_consumers(&mut self) {
-        let mut expected: BTreeMap<Place, u64> = BTreeMap::new();
+        let mut expected: BTreeMap<ChannelKey, u64> = BTreeMap::new();
         for client in &self.clients {
             if let Some((place, true)) = client.place
                 && !self.node.is_closed(client.id)
@@ -52,7 +52,7 @@ impl World {
                 *expected.entry(place).or_default() += 1;
             }
         }
-        let mut found: BTreeMap<Place, u64> = BTreeMap::new();
+        let mut found: BTreeMap<ChannelKey, u64> = BTreeMap::new();
         let stats = self.stats();
         for topic in &stats.topics {
             for channel in &topic.channels {

@@ -130,19 +130,19 @@ const CHANNELS: [&str; 3] = ["x", "y", "z#ephemeral"];
 const MSG_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A topic and a channel, by their numbers.
-type Place = (usize, usize);
+type ChannelKey = (usize, usize);
 
 /// What the bookkeeper knows of a message.
 struct Published {
     topic: usize,
     /// Channels that existed, for all that anybody knew, when it was sent.
-    owed_to: Vec<Place>,
+    owed_to: Vec<ChannelKey>,
     acknowledged: bool,
     refused: bool,
     /// Its topic, or one of the channels, was deleted or emptied since it was sent.
     disturbed: bool,
-    finished_on: BTreeSet<Place>,
-    attempts: BTreeMap<Place, u16>,
+    finished_on: BTreeSet<ChannelKey>,
+    attempts: BTreeMap<ChannelKey, u16>,
 }
 
 /// An answer that a client waits for.
@@ -151,7 +151,7 @@ enum Awaited {
     /// To a publish of these messages: `OK`, or the failure of this command.
     Publish(Vec<usize>, &'static str),
     /// To SUB.
-    Subscribe(Place),
+    Subscribe(ChannelKey),
     CloseWait,
     /// Perhaps this error.
     Perhaps(String),
@@ -161,7 +161,7 @@ struct Client {
     id: ClientId,
     received: BytesMut,
     /// What SUB was sent for, and whether it was answered.
-    place: Option<(Place, bool)>,
+    place: Option<(ChannelKey, bool)>,
     closes: bool,
     /// And was told `CLOSE_WAIT`.
     closed: bool,
@@ -174,14 +174,14 @@ struct Client {
 
 /// What an admin request was about.
 enum Asked {
-    Create(Place),
+    Create(ChannelKey),
     Destroyed,
     Publish(usize),
     Other,
 }
 
 /// The node, its clients, and the bookkeeper.
-pub struct World {
+pub struct Harness {
     /// Whether all clients read what they are sent at once. If not, bodies are large, and
     /// deliveries are seen later than they happen, in any order.
     all_read: bool,
@@ -189,7 +189,7 @@ pub struct World {
     clients: Vec<Client>,
     messages: Vec<Published>,
     /// Channels that somebody was told exist.
-    channels: BTreeSet<Place>,
+    channels: BTreeSet<ChannelKey>,
     /// Topics that have, or had, an ephemeral channel.
     ephemeral: BTreeSet<usize>,
     /// How often something was deleted or emptied.
@@ -200,7 +200,7 @@ pub struct World {
     stats: Option<ServerStats>,
 }
 
-impl World {
+impl Harness {
     pub fn new(shards: u16, max_channel_consumers: usize, all_read: bool) -> Self {
         let config =
             Config { max_channel_consumers, msg_timeout: MSG_TIMEOUT, ..Config::default() };
@@ -334,7 +334,7 @@ impl World {
         self.messages.len() - 1
     }
 
-    fn note_ephemeral(&mut self, (topic, channel): Place) {
+    fn note_ephemeral(&mut self, (topic, channel): ChannelKey) {
         if channel == EPHEMERAL_CHANNEL {
             self.ephemeral.insert(topic);
         }
@@ -352,7 +352,7 @@ impl World {
         self.ask(shard, AdminRequest::Topic(name, op), asked);
     }
 
-    fn channel_op(&mut self, shard: usize, place: Place, op: ChannelOp) {
+    fn channel_op(&mut self, shard: usize, place: ChannelKey, op: ChannelOp) {
         let topic = TopicName::new(TOPICS[place.0]).expect("it is valid");
         let name = ChannelName::new(CHANNELS[place.1]).expect("it is valid");
         let asked = match op {
@@ -371,7 +371,7 @@ impl World {
 
     /// Something is deleted or emptied: nothing that was published before is owed there any more,
     /// and nobody knows whether those channels exist if it is a deletion.
-    fn disturb(&mut self, is_meant: impl Fn(Place) -> bool, topic: usize, deletes: bool) {
+    fn disturb(&mut self, is_meant: impl Fn(ChannelKey) -> bool, topic: usize, deletes: bool) {
         self.destructions += 1;
         for message in self.messages.iter_mut().filter(|message| message.topic == topic) {
             message.disturbed = true;

@@ -70,7 +70,7 @@ struct Server {
     overtaken: BTreeSet<String>,
 }
 
-struct World {
+struct Harness {
     consumer: Consumer,
     out: ConsumerActions,
     now: Now,
@@ -81,11 +81,11 @@ struct World {
     max_in_flight: u32,
     /// What was in flight or might have come after the last step.
     in_use: u32,
-    calls: Vec<CallId>,
+    calls: Vec<LookupCallId>,
     next_id: u32,
 }
 
-impl World {
+impl Harness {
     fn new() -> Self {
         let options = ConsumerOptions { max_in_flight: 4, ..ConsumerOptions::default() };
         let (topic, channel) = (TopicName::new("t").unwrap(), ChannelName::new("c").unwrap());
@@ -369,7 +369,7 @@ proptest! {
         up in 0_u8..4,
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        let mut world = World::new();
+        let mut world = Harness::new();
         // Some nsqds are there from the start, or few cases would come to messages on several.
         for at in 0..up {
             for step in [Step::Add(at), Step::Connect(0, true), Step::Greet(at), Step::Greet(at)] {

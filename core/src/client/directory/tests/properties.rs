@@ -36,16 +36,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// A directory, and what is known about it.
-struct World {
+struct Harness {
     rig: Rig,
     /// Requests that are not answered, and whom they ask.
-    calls: BTreeMap<CallId, String>,
+    calls: BTreeMap<LookupCallId, String>,
     /// Who is asked, and the last good answer of each.
     listed: BTreeMap<&'static str, u8>,
     known: BTreeSet<String>,
 }
 
-impl World {
+impl Harness {
     fn apply(&mut self, step: &Step) {
         let now = self.rig.now;
         match *step {
@@ -130,7 +130,7 @@ proptest! {
     /// at once; and what nobody lists any more vanishes in time.
     #[test]
     fn what_is_known_is_what_is_listed(steps in steps()) {
-        let mut world = World {
+        let mut world = Harness {
             rig: Rig::new(Question::Nodes),
             calls: BTreeMap::new(),
             listed: BTreeMap::new(),

@@ -57,7 +57,7 @@ fn policies() -> impl Strategy<Value = RetryPolicy> {
 }
 
 /// A driver, three brokers, and what is known about each publish.
-struct World {
+struct Harness {
     rig: Rig,
     /// What each broker was sent and has not answered, stored unless it refuses.
     unanswered: BTreeMap<&'static str, Vec<String>>,
@@ -68,7 +68,7 @@ struct World {
     published: usize,
 }
 
-impl World {
+impl Harness {
     fn new(retry: RetryPolicy) -> Self {
         let producer = ProducerOptions {
             max_outstanding: 20,
@@ -246,7 +246,7 @@ proptest! {
     /// outcome that is true, and at its deadline at the latest; and a closed pool stops.
     #[test]
     fn every_publish_completes_exactly_once_and_truly(steps in steps(), policy in policies()) {
-        let mut world = World::new(policy);
+        let mut world = Harness::new(policy);
         for step in [Step::Add(0), Step::Connected(0)].iter().chain(&steps) {
             world.apply(step);
             world.check(policy, matches!(step, Step::Elapse(_) | Step::Timeout));
@@ -265,7 +265,7 @@ proptest! {
     /// The same steps give the same bytes, actions and deadlines.
     #[test]
     fn same_inputs_same_outputs(steps in steps()) {
-        let (mut one, mut two) = (World::new(RetryPolicy::Always), World::new(RetryPolicy::Always));
+        let (mut one, mut two) = (Harness::new(RetryPolicy::Always), Harness::new(RetryPolicy::Always));
         for step in &steps {
             one.apply(step);
             two.apply(step);

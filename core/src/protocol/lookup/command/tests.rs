@@ -7,7 +7,7 @@ const IDENTIFY: &str =
     "{\"broadcast_address\":\"n1\",\"tcp_port\":1,\"http_port\":2,\"version\":\"1\"}";
 
 /// All commands of a stream and how it ends: the error's text, or that it just ends.
-fn decode(wire: &[u8], piece: usize) -> (Vec<Command>, Option<Vec<u8>>) {
+fn decode(wire: &[u8], piece: usize) -> (Vec<LookupCommand>, Option<Vec<u8>>) {
     let (mut decoder, mut input, mut commands) =
         (CommandDecoder::new(), BytesMut::new(), Vec::new());
     for chunk in wire.chunks(piece) {
@@ -23,18 +23,18 @@ fn decode(wire: &[u8], piece: usize) -> (Vec<Command>, Option<Vec<u8>>) {
     (commands, decoder.finish().err().map(|error| error.text()))
 }
 
-fn anonymous(wire: &[u8]) -> (Vec<Command>, Option<String>) {
+fn anonymous(wire: &[u8]) -> (Vec<LookupCommand>, Option<String>) {
     let (commands, error) = decode(&[b"  V1", wire].concat(), usize::MAX);
     (commands, error.map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// What follows a good IDENTIFY.
-fn known(wire: &[u8]) -> (Vec<Command>, Option<String>) {
+fn known(wire: &[u8]) -> (Vec<LookupCommand>, Option<String>) {
     let mut hello = b"IDENTIFY\n".to_vec();
     hello.extend_from_slice(&(IDENTIFY.len() as u32).to_be_bytes());
     hello.extend_from_slice(IDENTIFY.as_bytes());
     let (mut commands, error) = anonymous(&[&hello, wire].concat());
-    assert!(matches!(commands.first(), Some(Command::Identify(_))));
+    assert!(matches!(commands.first(), Some(LookupCommand::Identify(_))));
     commands.remove(0);
     (commands, error)
 }
@@ -66,21 +66,21 @@ fn lines_are_trimmed_and_split_at_each_blank() {
     for line in
         ["PING\n", "PING\r\n", "  \tPING \t \n", "\u{a0}\u{3000}PING\u{85}\u{b}\n", "PING a b\n"]
     {
-        assert_eq!(anonymous(line.as_bytes()), (vec![Command::Ping], None), "{line:?}");
+        assert_eq!(anonymous(line.as_bytes()), (vec![LookupCommand::Ping], None), "{line:?}");
     }
     let registered = |line: &[u8]| match known(line) {
         (commands, None) => commands,
         (_, Some(error)) => panic!("{error}"),
     };
-    assert_eq!(registered(b"REGISTER t\n"), [Command::Register(registration("t", None))]);
-    assert_eq!(registered(b"REGISTER t  c\n"), [Command::Register(registration("t", None))]);
+    assert_eq!(registered(b"REGISTER t\n"), [LookupCommand::Register(registration("t", None))]);
+    assert_eq!(registered(b"REGISTER t  c\n"), [LookupCommand::Register(registration("t", None))]);
     assert_eq!(
         registered(b"UNREGISTER t c \r\n"),
-        [Command::Unregister(registration("t", Some("c")))]
+        [LookupCommand::Unregister(registration("t", Some("c")))]
     );
     assert_eq!(
         registered(b"REGISTER t c d e\n"),
-        [Command::Register(registration("t", Some("c")))]
+        [LookupCommand::Register(registration("t", Some("c")))]
     );
 }
 
@@ -111,7 +111,7 @@ fn errors_have_the_references_texts() {
     }
     let raw = decode(b"  V1\xff\xfe PING\n", usize::MAX).1.unwrap();
     assert_eq!(raw, b"E_INVALID invalid command \xff\xfe");
-    let shown = ProtocolError::InvalidCommand(Bytes::from_static(b"\xff\x07\n")).to_string();
+    let shown = LookupProtocolError::InvalidCommand(Bytes::from_static(b"\xff\x07\n")).to_string();
     assert_eq!(shown, "E_INVALID invalid command \u{FFFD}\\u{7}\\n");
 }
 
@@ -151,7 +151,7 @@ fn the_longest_line() {
         line.push(b'\n');
         line
     };
-    assert_eq!(anonymous(&line(LINE_LEN_MAX)), (vec![Command::Ping], None));
+    assert_eq!(anonymous(&line(LINE_LEN_MAX)), (vec![LookupCommand::Ping], None));
     for wire in [line(LINE_LEN_MAX + 1), vec![b'x'; LINE_LEN_MAX]] {
         let (commands, error) = anonymous(&wire);
         assert_eq!(
@@ -170,20 +170,20 @@ fn nothing_is_taken_after_an_error() {
     assert_eq!(decoder.finish(), Ok(()));
 }
 
-fn commands() -> impl Strategy<Value = Vec<Command>> {
+fn commands() -> impl Strategy<Value = Vec<LookupCommand>> {
     let name = "[.a-zA-Z0-9_-]{1,54}(#ephemeral)?";
     let registration = (name, prop::option::of(name)).prop_map(|(topic, channel)| Registration {
         topic: TopicName::new(topic).unwrap(),
         channel: channel.map(|name| ChannelName::new(name).unwrap()),
     });
     let command = prop_oneof![
-        Just(Command::Ping),
-        registration.clone().prop_map(Command::Register),
-        registration.prop_map(Command::Unregister),
+        Just(LookupCommand::Ping),
+        registration.clone().prop_map(LookupCommand::Register),
+        registration.prop_map(LookupCommand::Unregister),
     ];
     let info = (prop::array::uniform2(".{1,9}"), prop::array::uniform3(".{0,9}"), 1..9_i64);
     let identify = info.prop_map(|([broadcast_address, version], [a, b, c], port)| {
-        Command::Identify(PeerInfo {
+        LookupCommand::Identify(PeerInfo {
             broadcast_address,
             hostname: a,
             http_port: -port,

@@ -21,7 +21,7 @@ use crate::visitors::Visit;
 
 /// The room for the answers of a server, by all its HTTP listeners. It belongs to one thread.
 #[derive(Debug)]
-pub struct Answers {
+pub struct ReplyRoom {
     room: Rc<Part>,
     about_everything: Turnstile,
     about_one: Turnstile,
@@ -29,7 +29,7 @@ pub struct Answers {
 
 /// An answer that was made.
 #[derive(Debug)]
-pub struct Answer {
+pub struct PendingReply {
     pub(crate) reply: HttpReply,
     /// Keeps others from making theirs, until this one has its room.
     pub(crate) pass: Option<Pass>,
@@ -37,7 +37,7 @@ pub struct Answer {
     pub(crate) permit: Option<Permit>,
 }
 
-impl Answers {
+impl ReplyRoom {
     pub(crate) fn new() -> Self {
         Self {
             room: Part::new(ANSWERS_LEN_MAX),
@@ -58,21 +58,21 @@ impl Answers {
     }
 
     /// Makes an answer that may be long, on this thread, when it is its turn.
-    pub(crate) async fn make_in_turn(&self, make: impl FnOnce() -> HttpReply) -> Answer {
+    pub(crate) async fn make_in_turn(&self, make: impl FnOnce() -> HttpReply) -> PendingReply {
         let pass = self.pass().await;
-        Answer { pass: Some(pass), ..make().into() }
+        PendingReply { pass: Some(pass), ..make().into() }
     }
 
     /// Makes an answer that is short most of the time, on this thread, at once. One for which there
     /// is no room is made a second time when it is its turn, so that nobody waits with it.
-    pub(crate) async fn make(&self, make: impl Fn() -> HttpReply) -> Answer {
+    pub(crate) async fn make(&self, make: impl Fn() -> HttpReply) -> PendingReply {
         let reply = make();
         if self.has(reply.body.len()) {
             return reply.into();
         }
         drop(reply);
         let pass = self.pass_for_one().await;
-        Answer { pass: Some(pass), ..make().into() }
+        PendingReply { pass: Some(pass), ..make().into() }
     }
 
     /// Waits for room for `len` bytes, in the order of asking. `None` if none is needed.
@@ -96,7 +96,7 @@ impl Answers {
     }
 }
 
-impl From<HttpReply> for Answer {
+impl From<HttpReply> for PendingReply {
     fn from(reply: HttpReply) -> Self {
         Self { reply, pass: None, permit: None }
     }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_room_is_made_again_when_it_is_its_turn() {
-        let answers = Answers::new();
+        let answers = ReplyRoom::new();
         let made = Cell::new(0);
         let make = |len| {
             let made = &made;
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_long_answer_is_made_once_and_keeps_its_turn() {
-        let answers = Answers::new();
+        let answers = ReplyRoom::new();
         let made = Cell::new(0);
         let make = || {
             made.set(made.get() + 1);

@@ -1,4 +1,4 @@
-//! Places under every interleaving: run by `.ci/run interleavings`.
+//! The limit under every interleaving: run by `.ci/run interleavings`.
 
 use super::*;
 use crate::interleavings::{explore, start};
@@ -8,12 +8,12 @@ use crate::sync::Mutex;
 #[test]
 fn a_place_is_taken_once_and_comes_back() {
     explore(|| {
-        let places = Places::new(1);
+        let limit = ConnectionLimit::new(1);
         let holders = Arc::new(Mutex::new(0));
         let threads = [(), ()].map(|()| {
-            let (places, holders) = (Arc::clone(&places), Arc::clone(&holders));
+            let (limit, holders) = (Arc::clone(&limit), Arc::clone(&holders));
             start(async move {
-                let Some(place) = places.take() else { return 0 };
+                let Some(permit) = limit.take() else { return 0 };
                 let hold = |more: i32| {
                     let mut holders = holders.lock().unwrap();
                     *holders += more;
@@ -21,12 +21,12 @@ fn a_place_is_taken_once_and_comes_back() {
                 };
                 hold(1);
                 hold(-1);
-                drop(place);
+                drop(permit);
                 1
             })
         });
         let taken: i32 = threads.map(|thread| thread.join().unwrap()).iter().sum();
         assert!(taken > 0, "neither got the place that was free");
-        assert!(places.take().is_some());
+        assert!(limit.take().is_some());
     });
 }

@@ -12,46 +12,47 @@ use sansq_core::time::Instant;
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// The places of a server, which its threads share.
+/// The limit on a server's connections, which its threads share.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionLimit {
     taken: AtomicUsize,
     max: usize,
 }
 
-/// A connection's place. It goes where the connection goes, and is free when this is dropped.
+/// Lets one connection be. It goes where the connection goes, and another may have it when this is
+/// dropped.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub struct ConnectionPermit(Arc<ConnectionLimit>);
 
-impl Places {
-    /// So many places.
+impl ConnectionLimit {
+    /// At most so many connections.
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { taken: AtomicUsize::new(0), max })
     }
 
-    /// Takes a place, if one is free.
-    pub fn take(self: &Arc<Self>) -> Option<Place> {
+    /// One more connection, unless there are so many already.
+    pub fn take(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let more = |taken: usize| taken.checked_add(1).filter(|taken| *taken <= self.max);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Place(Arc::clone(self)))
+        Some(ConnectionPermit(Arc::clone(self)))
     }
 
-    /// How many there are.
+    /// How many there may be.
     pub const fn max(&self) -> usize {
         self.max
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// Connections that were refused for want of a place, for the log: one line in [`REFUSALS_PERIOD`],
+/// Connections that were refused because of the limit, for the log: one line in [`REFUSALS_PERIOD`],
 /// however many come.
 #[derive(Debug, Default)]
-pub struct Refusals {
+pub struct RefusedConnections {
     count: u64,
     said: Option<Instant>,
 }
@@ -61,13 +62,13 @@ pub struct Refusals {
 pub struct Refused {
     /// How many.
     pub count: u64,
-    /// How many places there are.
+    /// How many connections there may be.
     pub max: usize,
 }
 
-impl Refusals {
-    /// Counts one more, of a server with `max` places. Returns what is to be said about it, if it
-    /// is time for that.
+impl RefusedConnections {
+    /// Counts one more, of a server with at most `max` connections. Returns what is
+    /// to be said about it, if it is time for that.
     pub fn note(&mut self, now: Instant, max: usize) -> Option<Refused> {
         self.count += 1;
         let is_soon = |said: Instant| now.saturating_since(said) < REFUSALS_PERIOD;
@@ -97,21 +98,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_come_back() {
-        let places = Places::new(2);
-        let (first, second) = (places.take().unwrap(), places.take().unwrap());
-        assert!(places.take().is_none());
+    fn limit_come_back() {
+        let limit = ConnectionLimit::new(2);
+        let (first, second) = (limit.take().unwrap(), limit.take().unwrap());
+        assert!(limit.take().is_none());
         drop(first);
-        let third = places.take().unwrap();
-        assert!(places.take().is_none());
+        let third = limit.take().unwrap();
+        assert!(limit.take().is_none());
         drop((second, third));
-        assert!(places.take().is_some());
-        assert!(Places::new(0).take().is_none());
+        assert!(limit.take().is_some());
+        assert!(ConnectionLimit::new(0).take().is_none());
     }
 
     #[test]
     fn refusals_are_one_line_now_and_then() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RefusedConnections::default();
         let at = Instant::from_millis;
         let line = refusals.note(at(1), 7).unwrap().to_string();
         assert_eq!(line, "TCP: refused 1 connection, all of --max-connections=7 are open");
