@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use bytes::{Buf, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::stack::{Decoded, Scratch};
+use super::step::{Decoded, Scratch};
 use super::{STEP_LEN_MAX, UpgradeError};
 use crate::transmit::Transmit;
 

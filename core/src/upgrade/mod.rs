@@ -29,11 +29,13 @@
 mod deflate;
 mod snappy;
 mod stack;
+mod step;
 mod tls;
 
 use core::fmt;
 
-pub use self::stack::{Decoded, Scratch, Stack};
+pub use self::stack::Stack;
+pub use self::step::{Decoded, Scratch};
 pub use self::tls::{ClientTls, ServerTls, Tls, TlsError};
 
 /// About how many plain bytes one call of [`Stack::decode`] adds at most: exactly, for Snappy and

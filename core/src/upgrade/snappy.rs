@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use snap::raw;
 
 use super::UpgradeError;
-use super::stack::{Decoded, Scratch};
+use super::step::{Decoded, Scratch};
 use crate::transmit::Transmit;
 
 /// The most plain bytes of a chunk.

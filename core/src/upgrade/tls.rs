@@ -19,7 +19,7 @@ use x509_cert::der::{Decode, asn1};
 use x509_cert::{Certificate, der::oid::ObjectIdentifier};
 
 use super::UpgradeError;
-use super::stack::Decoded;
+use super::step::Decoded;
 use crate::nsqd::TlsInfo;
 use crate::transmit::Transmit;
 
