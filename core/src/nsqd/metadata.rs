@@ -43,6 +43,8 @@ pub(super) struct MetadataFile {
     changes: u64,
     /// How many of them the file has.
     saved: u64,
+    /// How many there were when the list last became another one than the file has.
+    needed: u64,
     writing: Option<Writing>,
     not_before: Instant,
     retry: Duration,
@@ -95,6 +97,7 @@ impl MetadataFile {
         Self {
             changes: 0,
             saved: 0,
+            needed: 0,
             writing: None,
             not_before: Instant::ZERO,
             retry: RETRY_FIRST,
@@ -107,6 +110,12 @@ impl MetadataFile {
 
     /// What the file is to hold is different now.
     pub(super) const fn changed(&mut self) {
+        self.changes += 1;
+        self.needed = self.changes;
+    }
+
+    /// The file is to be written once more, with what it holds: the broker starts.
+    pub(super) const fn refresh(&mut self) {
         self.changes += 1;
     }
 
@@ -196,7 +205,7 @@ impl MetadataFile {
     /// The file is to be written whatever it holds, and at once: the broker stops. A disk that
     /// refuses is given up at `until`, or at once if the file lacks nothing.
     pub(super) fn hurry(&mut self, until: Instant) {
-        let is_needed = !self.is_saved();
+        let is_needed = self.saved < self.needed;
         self.ending.get_or_insert(Ending { until, is_needed, is_given_up: false });
         self.changes += 1;
         self.not_before = Instant::ZERO;
@@ -378,6 +387,10 @@ mod tests {
         let until = Instant::from_millis(10_000);
         for is_needed in [false, true] {
             let mut bench = Bench::new();
+            // What the start wrote failed as well.
+            bench.file.refresh();
+            assert!(bench.begin(0));
+            bench.end(Err(failure()), 0);
             if is_needed {
                 bench.file.changed();
             }

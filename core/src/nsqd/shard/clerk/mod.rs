@@ -103,7 +103,7 @@ impl Clerk {
         self.add_peers(&out.config.lookupd_tcp_addresses, now, out);
         self.start_statsd(&out.config.statsd, now);
         if let Some(metadata) = &mut self.metadata {
-            metadata.changed();
+            metadata.refresh();
             self.save(now, out);
         }
     }
