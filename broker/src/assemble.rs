@@ -95,7 +95,7 @@ pub(crate) fn start_nsqd(
 }
 
 /// Starts an nsqlookupd.
-pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> io::Result<Running> {
+pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions) -> io::Result<Running> {
     let options = options::LookupdOptions {
         tcp_address: flags.tcp_address.clone(),
         http_address: flags.http_address.clone(),
@@ -111,7 +111,7 @@ pub(crate) fn start_nsqlookupd(flags: &NsqlookupdOptions, runtime: Runtime) -> i
             ..nsqlookupd::LookupdConfig::default()
         },
     };
-    match runtime {
+    match flags.runtime {
         Runtime::Tokio => sansq_tokio::Lookupd::bind(options)?.spawn().map(Running::Tokio),
         Runtime::Smol => sansq_smol::Lookupd::bind(options)?.spawn().map(Running::Smol),
         Runtime::AsyncStd => {
@@ -144,7 +144,7 @@ pub(crate) fn server_tls(flags: &NsqdOptions) -> io::Result<Option<Loaded<Server
 /// authorities, nobody is: that is no reason not to start, since few of them are asked so.
 fn client_tls(flags: &NsqdOptions) -> io::Result<Option<ClientTls>> {
     let min_version = min_version(flags.tls_min_version);
-    if flags.auth_http_address.is_empty() && flags.lookupd_tcp_address.is_empty() {
+    if flags.auth_http_addresses.is_empty() && flags.nsqlookupd_tcp_addresses.is_empty() {
         return Ok(None);
     }
     if flags.tls_root_ca_file.is_empty() {
@@ -180,13 +180,13 @@ fn min_version(version: TlsVersion) -> MinVersion {
 
 fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
     let config = Config {
-        node_id: u16::try_from(flags.node_id).unwrap_or_default(),
+        node_id: u16::try_from(flags.id).unwrap_or_default(),
         broadcast_address: flags.broadcast_address.clone(),
         broadcast_tcp_port: flags.broadcast_tcp_port,
         broadcast_http_port: flags.broadcast_http_port,
         hostname: host_name(),
-        lookupd_tcp_addresses: flags.lookupd_tcp_address.clone(),
-        auth_http_addresses: flags.auth_http_address.clone(),
+        lookupd_tcp_addresses: flags.nsqlookupd_tcp_addresses.clone(),
+        auth_http_addresses: flags.auth_http_addresses.clone(),
         auth_http_request_method: match flags.auth_http_request_method.as_str() {
             "post" => AuthMethod::Post,
             _ => AuthMethod::Get,
@@ -219,7 +219,7 @@ fn nsqd_options(flags: &NsqdOptions) -> options::NsqdOptions {
         max_channel_consumers: size(flags.max_channel_consumers),
         max_topics: size(flags.max_topics),
         max_channels_per_topic: size(flags.max_channels_per_topic),
-        e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentile.clone(),
+        e2e_processing_latency_percentiles: flags.e2e_processing_latency_percentiles.clone(),
         e2e_processing_latency_window_time: flags.e2e_processing_latency_window_time,
         statsd: StatsdOptions {
             address: flags.statsd_address.clone(),

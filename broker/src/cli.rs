@@ -17,7 +17,8 @@ use sansq_tools::{
 };
 
 use crate::args::{
-    ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, load, nearest,
+    ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, defaults, load,
+    nearest,
 };
 use crate::serve::{self, ServeError};
 use crate::{pages, version_line};
@@ -152,8 +153,10 @@ fn subcommand(name: &OsStr) -> Result<Subcommand, ArgsError> {
     let found = COMMANDS.iter().find(|(known, _)| name == *known);
     found.map(|(_, command)| *command).ok_or_else(|| {
         let name = name.to_string_lossy().into_owned();
-        let nearest = nearest(&name, COMMANDS.map(|(known, _)| known)).map(Into::into);
-        ArgsError::Unknown { what: "command", name, nearest }
+        ArgsError::Usage(match nearest(&name, COMMANDS.map(|(known, _)| known)) {
+            Some(nearest) => format!("unknown command {name}; did you mean {nearest}?"),
+            None => format!("unknown command {name}; --help lists what there is"),
+        })
     })
 }
 
@@ -172,7 +175,7 @@ fn start<P: Program>(
         Ok(Request::Version) => return print(&version(program)),
         Err(error @ ArgsError::Config { .. }) => {
             // The log's own options are unknown now: the defaults do.
-            logs(&P::default()).install();
+            logs(&defaults()).install();
             log(target, Level::Fatal, &error);
             return error.exit_status();
         }
@@ -206,7 +209,7 @@ fn both_logs(options: &BothOptions) -> Logs {
         options.nsqd.log_format,
         [
             (NSQD, options.nsqd.log_prefix.as_str(), level),
-            (NSQLOOKUPD, options.nsqlookupd.log_prefix.as_str(), level),
+            (NSQLOOKUPD, NsqlookupdOptions::default().log_prefix.as_str(), level),
         ],
     )
 }
@@ -218,7 +221,7 @@ fn tool<P: Parser, E: Into<Failure>>(
     run: impl FnOnce(P) -> Result<(), E>,
 ) -> u8 {
     let command = P::command().bin_name(name).version(version(name));
-    let words = core::iter::once(OsString::from(name)).chain(normalise(&args));
+    let words = core::iter::once(OsString::from(name)).chain(normalise(&command, &args));
     let parsed = command.try_get_matches_from(words).and_then(|it| P::from_arg_matches(&it));
     match parsed.map(run) {
         Ok(Ok(())) => 0,

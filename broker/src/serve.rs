@@ -38,8 +38,7 @@ pub fn run_nsqd(mut options: NsqdOptions) -> Result<(), ServeError> {
 pub fn run_nsqlookupd(options: NsqlookupdOptions) -> Result<(), ServeError> {
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqlookupd =
-        assemble::start_nsqlookupd(&options, options.runtime).map_err(ServeError::Start)?;
+    let nsqlookupd = assemble::start_nsqlookupd(&options).map_err(ServeError::Start)?;
     ends.wait(vec![nsqlookupd])
 }
 
@@ -48,20 +47,19 @@ pub fn run_nsqlookupd(options: NsqlookupdOptions) -> Result<(), ServeError> {
 ///
 /// # Errors
 /// [`ServeError`] if one of them can't start, or failed while it ran.
-pub fn run_both(mut options: BothOptions) -> Result<(), ServeError> {
-    options.settle();
-    let create = options.nsqd.data_path == BothOptions::DATA_PATH;
-    let (data_path, tls) = prepare_nsqd(&mut options.nsqd, create)?;
+pub fn run_both(options: BothOptions) -> Result<(), ServeError> {
+    let (mut nsqd_options, nsqlookupd_options) = options.split();
+    let create = nsqd_options.data_path == BothOptions::DATA_PATH;
+    let (data_path, tls) = prepare_nsqd(&mut nsqd_options, create)?;
     log(NSQLOOKUPD, Level::Info, version_line(NSQLOOKUPD));
     let ends = Ends::new().map_err(ServeError::Start)?;
-    let nsqlookupd = assemble::start_nsqlookupd(&options.nsqlookupd, options.nsqd.runtime)
-        .map_err(ServeError::Start)?;
-    if options.nsqd.lookupd_tcp_address.is_empty() {
+    let nsqlookupd = assemble::start_nsqlookupd(&nsqlookupd_options).map_err(ServeError::Start)?;
+    if nsqd_options.nsqlookupd_tcp_addresses.is_empty() {
         // Its port was left to the system, and is known only now.
-        options.nsqd.lookupd_tcp_address.push(nsqlookupd.tcp_addr().to_string());
+        nsqd_options.nsqlookupd_tcp_addresses.push(nsqlookupd.tcp_addr().to_string());
     }
-    let nsqd = assemble::start_nsqd(&options.nsqd, tls, data_path).map_err(ServeError::Start)?;
-    let _ = write!(io::stdout(), "{}", welcome(&options.nsqd, &nsqd, &nsqlookupd));
+    let nsqd = assemble::start_nsqd(&nsqd_options, tls, data_path).map_err(ServeError::Start)?;
+    let _ = write!(io::stdout(), "{}", welcome(&nsqd_options, &nsqd, &nsqlookupd));
     // nsqd first, so that nsqlookupd sees it go.
     ends.wait(vec![nsqd, nsqlookupd])
 }
@@ -109,7 +107,7 @@ fn prepare_nsqd(
     options.check().map_err(ServeError::Check)?;
     let tls = assemble::server_tls(options).map_err(ServeError::Tls)?;
     log(NSQD, Level::Info, version_line(NSQD));
-    log(NSQD, Level::Info, format_args!("ID: {}", options.node_id));
+    log(NSQD, Level::Info, format_args!("ID: {}", options.id));
     if tls.is_some() && matches!(options.tls_min_version, TlsVersion::Tls10 | TlsVersion::Tls11) {
         log(
             NSQD,
@@ -297,7 +295,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut options = NsqdOptions {
             data_path: folder.path().join("missing").to_str().unwrap().into(),
-            node_id: 1024,
+            id: 1024,
             ..NsqdOptions::default()
         };
         let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
@@ -306,7 +304,7 @@ mod tests {
         let error = prepare_nsqd(&mut options, true).unwrap_err().to_string();
         assert_eq!(error, "--node-id must be [0,1024)");
 
-        options.node_id = 1023;
+        options.id = 1023;
         let _held = prepare_nsqd(&mut options, false).unwrap();
         let error = prepare_nsqd(&mut options, false).unwrap_err().to_string();
         assert!(error.contains("possibly in use by another instance of nsqd"), "{error}");

@@ -74,7 +74,7 @@ fn the_manifests_have_known_flags() {
     let nsqd: NsqdOptions = accepted(&args("kubernetes/nsqd.yaml"));
     assert_eq!(nsqd.broadcast_address, "nsqd-1.nsqd.default.svc");
     assert_eq!(
-        (nsqd.node_id, nsqd.lookupd_tcp_address.as_slice()),
+        (nsqd.id, nsqd.nsqlookupd_tcp_addresses.as_slice()),
         (1, &["nsqlookupd:4160".into()][..])
     );
     let nsqlookupd: NsqlookupdOptions = accepted(&args("kubernetes/nsqlookupd.yaml"));

@@ -1,25 +1,70 @@
-//! What the tools' flags are made of: NSQ's single dash, and kinds of values.
+//! What flags are made of: Go's way of writing them, and kinds of values.
 
 use std::ffi::OsString;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Arg, ArgAction, Command};
 use sansq_core::log::Level;
 use sansq_runtime::client::{Config, ConfigError};
 
-/// Makes NSQ's single dash a double one: `-topic` is `--topic`. `-h` stays, and so does what
-/// follows a `--` of its own.
-pub fn normalise(args: &[OsString]) -> Vec<OsString> {
-    let mut flags = true;
-    let double = |arg: &OsString| {
+/// Takes the flags in front apart from what follows: the first argument that is none, or `--`.
+/// NSQ's single dash becomes a double one (`-topic` is `--topic`, and `-h` is `--help`); a flag that
+/// has no `=` brings its value along, whatever it looks like.
+pub fn split<'a>(command: &Command, args: &'a [OsString]) -> (Vec<OsString>, &'a [OsString]) {
+    let (mut flags, mut rest) = (Vec::new(), args);
+    while let [arg, behind @ ..] = rest {
         let text = arg.to_str().unwrap_or_default();
-        flags &= text != "--";
-        match text.as_bytes() {
-            [b'-', b'a'..=b'z', rest @ ..] if flags && (text != "-h" || !rest.is_empty()) => {
-                format!("-{text}").into()
+        if !text.starts_with('-') || matches!(text, "-" | "--") {
+            break;
+        }
+        rest = behind;
+        let flag = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(text);
+        flags.push(match flag {
+            "h" => "--help".into(),
+            _ if flag.starts_with(|first: char| first.is_ascii_alphabetic()) => {
+                format!("--{flag}").into()
             }
             _ => arg.clone(),
+        });
+        let known = command.get_opts().find(|known| known.get_long() == Some(flag));
+        if let ([value, behind @ ..], Some(false)) = (rest, known.map(Arg::is_require_equals_set)) {
+            flags.push(value.clone());
+            rest = behind;
         }
-    };
-    args.iter().map(double).collect()
+    }
+    (flags, rest)
+}
+
+/// As [`split`], for programs whose flags may also follow other arguments.
+pub fn normalise(command: &Command, args: &[OsString]) -> Vec<OsString> {
+    let (mut all, mut rest) = split(command, args);
+    while let [arg, behind @ ..] = rest {
+        all.push(arg.clone());
+        if arg == "--" {
+            all.extend_from_slice(behind);
+            break;
+        }
+        let (flags, more) = split(command, behind);
+        all.extend(flags);
+        rest = more;
+    }
+    all
+}
+
+/// Makes the switches of a command Go's: alone they mean yes, `--flag=false` means no.
+pub fn go_switches(command: Command) -> Command {
+    command.mut_args(|arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        let is_on = arg.get_default_values() == ["true"];
+        arg.action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value(if is_on { "true" } else { "false" })
+            .value_parser(switch)
+    })
 }
 
 /// A switch in Go's way: alone it means yes, `--flag=false` means no. For clap's `value_parser`.
@@ -35,11 +80,10 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
 }
 
 /// A level of the log, by its name.
-///
-/// # Errors
-/// If it is none.
-pub fn level(text: &str) -> Result<Level, &'static str> {
-    Level::parse(text).ok_or("it is one of debug, info, warn, error, fatal")
+pub fn level() -> impl TypedValueParser<Value = Level> {
+    let words = [Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Fatal];
+    PossibleValuesParser::new(words.map(Level::word))
+        .try_map(|word| Level::parse(&word).ok_or("it is no level"))
 }
 
 /// A text that is not empty.
@@ -82,9 +126,18 @@ mod tests {
 
     #[test]
     fn one_dash_or_two() {
-        let args = ["-topic", "--n=5", "-n=5", "-h", "x", "-", "-5", "--", "-topic"];
-        let expected = ["--topic", "--n=5", "--n=5", "-h", "x", "-", "-5", "--", "-topic"];
-        assert_eq!(normalise(&args.map(Into::into)), expected.map(OsString::from));
+        let command = go_switches(Command::new("x").args([
+            Arg::new("prefix").long("prefix"),
+            Arg::new("v").long("v").action(ArgAction::SetTrue),
+        ]));
+        let args = ["-topic", "--n=5", "-n=5", "-h", "-prefix", "-v", "-v", "x", "-", "-a", "-5"];
+        let args = [&args[..], &["--", "-topic"]].concat();
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let flags = ["--topic", "--n=5", "--n=5", "--help", "--prefix", "-v", "--v"];
+        let rest = ["x", "-", "-a", "-5", "--", "-topic"].map(OsString::from);
+        assert_eq!(split(&command, &args), (flags.map(OsString::from).to_vec(), &rest[..]));
+        let rest = ["x", "-", "--a", "-5", "--", "-topic"];
+        assert_eq!(normalise(&command, &args), [&flags[..], &rest[..]].concat());
     }
 
     #[test]

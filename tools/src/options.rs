@@ -108,7 +108,7 @@ mod tests {
 
     fn parse<P: Parser>(args: &str) -> Result<P, String> {
         let args: Vec<OsString> = args.split(' ').map(Into::into).collect();
-        P::try_parse_from(normalise(&args)).map_err(|error| error.to_string())
+        P::try_parse_from(normalise(&P::command(), &args)).map_err(|error| error.to_string())
     }
 
     #[test]

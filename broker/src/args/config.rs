@@ -1,52 +1,61 @@
-//! The config file: TOML with the flags' names, underscores for dashes, at the top level.
+//! The config file: TOML with the options' names at the top level, turned into flags.
 //!
 //! The rules are those of http-and-ops.md section 6, except where they are traps: what the
 //! reference ignores silently is named in a warning, an integer for a bool means what it says (the
 //! reference inverts it), and a value of a wrong type is an error of one line.
 
+use core::any::TypeId;
+use core::slice;
+use core::time::Duration;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 
-use sansq_core::duration::go_duration;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use sansq_runtime::listen::error_text;
-use sansq_toolkit::flags::switch;
+use serde_json::Map;
 use toml::{Table, Value};
 
-use super::{ArgsError, Flag, Kind, nearest};
+use super::{ArgsError, Program, defaults, nearest, one_line, values};
 
-/// Sets each flag that `set` does not mark from the file, and marks it.
+/// What the file has for the options that are not `given` on the command line.
 ///
 /// # Errors
 /// [`ArgsError::Config`] if the file can't be read, is larger than [`LEN_MAX`], is no TOML, or has
 /// a value that does not fit.
-pub(super) fn apply(
+pub(super) fn flags<P: Program>(
     file: &str,
-    flags: &mut [Flag<'_>],
-    set: &mut [bool],
+    command: &mut Command,
+    given: &ArgMatches,
     warnings: &mut Vec<String>,
-) -> Result<(), ArgsError> {
+) -> Result<Vec<OsString>, ArgsError> {
     let refuse = |reason: String| ArgsError::Config { file: file.into(), reason };
     let text = read(file).map_err(|error| refuse(error_text(&error)))?;
-    let table: Table = text.parse().map_err(|error| refuse(one_line(&text, &error)))?;
-
-    for (key, given) in &table {
-        let Some(index) = flags.iter().position(|f| f.config_key().as_ref() == Some(key)) else {
-            warnings.push(unknown(file, key, given, flags));
+    let table: Table = text.parse().map_err(|error| refuse(place_and_message(&text, &error)))?;
+    let keys = values(&defaults::<P>());
+    let mut all = Vec::new();
+    for (key, value) in &table {
+        let known = command.get_arguments().find(|arg| arg.get_id() == key);
+        let Some(arg) = known.filter(|_| keys.contains_key(key)) else {
+            warnings.push(format!("{file}: {}", unknown(key, value, command, &keys)));
             continue;
         };
-        let flag = &mut flags[index];
-        if set[index] {
+        if given.value_source(key) == Some(ValueSource::CommandLine) {
             continue;
         }
-        set[index] = true;
-        flag.value.clear();
-        let texts = texts(flag.value.kind(), given);
-        let refusal = |expected| refuse(format!("{key}: {given} is not {expected}"));
-        for text in texts.ok_or_else(|| refusal(flag.expected()))? {
-            flag.set(&text).map_err(refusal)?;
+        let flag = arg.get_long().unwrap_or_default();
+        let texts =
+            texts(arg, value).map_err(|kind| refuse(format!("{key}: {value} is not {kind}")))?;
+        let flags: Vec<OsString> =
+            texts.into_iter().map(|text| format!("--{flag}={text}").into()).collect();
+        // One key at a time, so that the error can name it.
+        if let Err(error) = command.try_get_matches_from_mut(&flags) {
+            return Err(refuse(format!("{key}: {}", one_line(&error))));
         }
+        all.extend(flags);
     }
-    Ok(())
+    Ok(all)
 }
 
 fn read(file: &str) -> io::Result<String> {
@@ -59,57 +68,68 @@ fn read(file: &str) -> io::Result<String> {
     String::from_utf8(text).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// The value as the texts that a flag would have had, `None` if its type does not fit.
-fn texts(kind: Kind, given: &Value) -> Option<Vec<String>> {
-    let text = match (kind, given) {
-        (Kind::Texts, Value::Array(items)) => return items.iter().map(string).collect(),
-        (Kind::Floats, Value::Array(items)) => return items.iter().map(number).collect(),
-        (Kind::Texts, Value::String(text)) => {
-            return Some(text.split(',').filter(|t| !t.is_empty()).map(Into::into).collect());
+/// The value as the texts that flags would have had. Clap sees whether these fit.
+///
+/// # Errors
+/// What the value has to be, if its type can't fit.
+fn texts(arg: &Arg, value: &Value) -> Result<Vec<String>, &'static str> {
+    let kind = arg.get_value_parser().type_id();
+    let is_text = kind == TypeId::of::<String>();
+    let is_word = !arg.get_possible_values().is_empty();
+    let one = |value: &Value| {
+        if let Some(text) = value.as_str() {
+            Ok(text.into())
+        } else if value.is_array() || value.is_table() {
+            Err("a single value")
+        } else if is_text || is_word && !value.is_bool() {
+            Err("a text")
+        } else if kind == TypeId::of::<Duration>() && value.is_integer() {
+            Ok(format!("{value}ms"))
+        } else {
+            Ok(value.to_string())
         }
-        (Kind::Floats, Value::String(text)) if text.is_empty() => return Some(vec![]),
-        (_, Value::String(text)) => text.clone(),
-        (Kind::Floats, _) => number(given)?,
-        (Kind::Int, Value::Integer(n)) => n.to_string(),
-        (Kind::Duration, Value::Integer(ms)) => {
-            let millis = u64::try_from(*ms).ok()?;
-            go_duration(core::time::Duration::from_millis(millis)).to_string()
-        }
-        (Kind::Bool | Kind::BoolOrWord, Value::Boolean(b)) => b.to_string(),
-        (Kind::Bool, Value::Integer(n)) => switch(&n.to_string()).ok()?.to_string(),
-        _ => return None,
     };
-    Some(vec![text])
-}
-
-fn string(given: &Value) -> Option<String> {
-    given.as_str().map(Into::into)
-}
-
-fn number(given: &Value) -> Option<String> {
-    let number = given.as_float().or_else(|| given.as_integer().map(|n| n as f64))?;
-    Some(number.to_string())
-}
-
-fn unknown(file: &str, key: &str, given: &Value, flags: &[Flag<'_>]) -> String {
-    if given.is_table() {
-        return format!("{file}: the section [{key}] is ignored, options belong at the top");
+    if !matches!(arg.get_action(), ArgAction::Append) {
+        return one(value).map(|text| vec![text]);
     }
-    let keys: Vec<_> = flags.iter().filter_map(Flag::config_key).collect();
+    if let Some(text) = value.as_str() {
+        return Ok(text.split(',').filter(|text| !text.is_empty()).map(Into::into).collect());
+    }
+    let items = value.as_array().map_or_else(|| slice::from_ref(value), Vec::as_slice);
+    match items {
+        items if items.iter().all(|item| item.is_str() == is_text) => {
+            items.iter().map(one).collect()
+        }
+        _ if is_text => Err("a list of texts"),
+        _ => Err("a list of numbers"),
+    }
+}
+
+/// What is to be said of a key that is none.
+fn unknown(
+    key: &str,
+    value: &Value,
+    command: &Command,
+    keys: &Map<String, serde_json::Value>,
+) -> String {
+    if value.is_table() {
+        return format!("the section [{key}] is ignored, options belong at the top");
+    }
     // A flag may have another name in the file.
-    let by_flag = flags.iter().find(|f| f.name.replace('-', "_") == key.replace('-', "_"));
-    let found = match by_flag.map(Flag::config_key) {
-        Some(Some(key)) => Some(key),
-        Some(None) => return format!("{file}: {key} is a flag only and ignored here"),
-        None => nearest(&key.replace('-', "_"), keys.iter().map(String::as_str)).map(Into::into),
+    let flag = key.replace('_', "-");
+    let by_flag = command.get_arguments().find(|arg| arg.get_long() == Some(&flag));
+    let found = match by_flag.map(|arg| arg.get_id().as_str()) {
+        Some(id) if keys.contains_key(id) => Some(id),
+        Some(_) => return format!("{key} is a flag only and ignored here"),
+        None => nearest(&key.replace('-', "_"), keys.keys().map(String::as_str)),
     };
     match found {
-        Some(found) => format!("{file}: unknown key {key} is ignored; did you mean {found}?"),
-        None => format!("{file}: unknown key {key} is ignored"),
+        Some(found) => format!("unknown key {key} is ignored; did you mean {found}?"),
+        None => format!("unknown key {key} is ignored"),
     }
 }
 
-fn one_line(text: &str, error: &toml::de::Error) -> String {
+fn place_and_message(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| {
         let before = text.get(..span.start).unwrap_or(text);
         1 + before.matches('\n').count()

@@ -1,49 +1,50 @@
 //! Flags and config files, as NSQ's programs take them.
 //!
-//! A program's options are a plain struct. Its one table, [`Program::flags`], binds each field to a
-//! name, a help text and a range; parsing, the config file and the help page all follow from it.
+//! A program's options are a struct of clap's and serde's, in which each option is described once:
+//! its flag, its help text, its range and default, its name in the config file and in `/config`.
+//! Before clap parses them, flags in Go's form get a second dash; what the config file has is turned
+//! into flags and parsed likewise.
 //! Source: http-and-ops.md sections 4 to 6.
-//!
-//! NSQ's flags have one or two dashes and long names, take `-flag value` and `-flag=value`, and end
-//! at the first argument that is none. No option parser at hand does the single dash, the bare
-//! bools and the one-line errors together, and the config file needs the same table.
 
+use core::any::TypeId;
+use core::fmt;
+use core::time::Duration;
 use std::ffi::OsString;
 
-use sansq_core::duration::go_duration;
-use sansq_core::nsqd::http::{OptionValue, OptionValues};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Command, Parser};
+use sansq_core::nsqd::http::OptionValues;
+use sansq_toolkit::flags::{go_switches, split};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 mod config;
-mod describe;
-mod error;
-mod help;
 mod host;
 mod nsqd;
 mod nsqlookupd;
+#[cfg(test)]
+mod tests;
 mod value;
 
-pub use describe::command;
-pub use error::ArgsError;
 pub use host::default_node_id;
 pub use nsqd::{CheckError, NsqdOptions};
 pub use nsqlookupd::{BothOptions, NsqlookupdOptions};
 pub use sansq_runtime::{host_name, nearest};
 pub use sansq_toolkit::log::LogFormat;
-pub use value::{Kind, Runtime, TlsRequired, TlsVersion, Unfit, Value};
+pub use value::{Runtime, TlsRequired, TlsVersion};
 
-/// A program with NSQ's kind of flags.
-pub trait Program: Default {
-    /// The line that opens the help page.
-    const INTRO: &'static str;
-    /// How it is called, after `Usage: `.
-    const USAGE: &'static str;
+/// A program with NSQ's kind of flags. What is serialized of it can be set in the config file.
+pub trait Program: Parser + Serialize {
+    /// What opens the help page.
+    const ABOUT: &'static str;
 
-    /// The table: each flag with its place in the options.
-    fn flags(&mut self) -> Vec<Flag<'_>>;
-    /// Whether `--version` was given.
-    fn version(&self) -> bool;
-    /// The config file's path; empty for none.
-    fn config(&self) -> &str;
+    /// Changes what the options of another program have differently here.
+    fn adapt(command: Command) -> Command {
+        command
+    }
+
+    /// Called at the end, with what was given on the command line.
+    fn heed(&mut self, _given: &ArgMatches) {}
 }
 
 /// What the arguments ask for.
@@ -57,36 +58,85 @@ pub enum Request<O> {
     Version,
 }
 
+/// The command line or the config file can't be used, for a reason of one line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ArgsError {
+    /// The config file can't be read, is no TOML, or has a value that does not fit its key.
+    Config {
+        /// Its path.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no such flag or subcommand, or its value does not fit.
+    Usage(String),
+}
+
+impl ArgsError {
+    /// The exit status: 2 for a usage error, 1 for a bad config file (http-and-ops.md section 6).
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Self::Config { .. } => 1,
+            Self::Usage(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for ArgsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config { file, reason } => {
+                write!(f, "failed to load config file {file} - {reason}")
+            }
+            Self::Usage(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl core::error::Error for ArgsError {}
+
 /// Reads the command line, then the config file that it names. A flag beats the file, the file
 /// beats the default.
 ///
 /// # Errors
 /// [`ArgsError`] for the first thing that is wrong.
 pub fn load<P: Program>(args: &[OsString]) -> Result<Request<P>, ArgsError> {
-    let mut options = P::default();
-    let given = parse(&mut options.flags(), args)?;
-    if given.help {
-        return Ok(Request::Help(help::page(P::INTRO, P::USAGE, &P::default().flags())));
+    if let Some(arg) = args.iter().find(|arg| arg.to_str().is_none()) {
+        return Err(ArgsError::Usage(format!("{} is not UTF-8", arg.display())));
     }
-    if options.version() {
+    let mut command = command::<P>();
+    let (mut flags, rest) = split(&command, args);
+    let given = match command.try_get_matches_from_mut(&flags) {
+        Ok(given) => given,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Ok(Request::Help(error.to_string()));
+        }
+        Err(error) => return Err(ArgsError::Usage(one_line(&error))),
+    };
+    if given.get_flag("version") {
         return Ok(Request::Version);
     }
     let mut warnings = Vec::new();
-    if !given.rest.is_empty() {
-        warnings.push(format!("ignored what follows the flags: {}", given.rest.join(" ")));
+    let rest: Vec<_> = rest.iter().filter_map(|arg| arg.to_str()).collect();
+    let ignored = rest.strip_prefix(&["--"]).unwrap_or(&rest);
+    if !ignored.is_empty() {
+        warnings.push(format!("ignored what follows the flags: {}", ignored.join(" ")));
     }
-    let mut set = given.set;
-    let file = options.config().to_owned();
-    if !file.is_empty() {
-        config::apply(&file, &mut options.flags(), &mut set, &mut warnings)?;
+    let file = given.get_one::<String>("config").filter(|file| !file.is_empty());
+    if let Some(file) = file {
+        flags.extend(config::flags::<P>(file, &mut command, &given, &mut warnings)?);
     }
-    let mut defaults = P::default();
+    let usage = |error: clap::Error| ArgsError::Usage(one_line(&error));
+    let all = command.try_get_matches_from_mut(&flags).map_err(usage)?;
+    let mut options = P::from_arg_matches(&all).map_err(usage)?;
+    options.heed(&given);
+
     // Who writes a default into a file asks for nothing.
-    let idle: Vec<_> = (options.flags().iter().zip(&set).zip(&defaults.flags()))
-        .filter(|((flag, set), default)| {
-            **set && flag.without_effect && flag.show() != default.show()
-        })
-        .map(|((flag, _), _)| format!("--{}", flag.name))
+    let (values, defaults) = (values(&options), values(&defaults::<P>()));
+    let idle: Vec<_> = (command.get_arguments())
+        .filter(|arg| arg.get_help_heading() == Some(WITHOUT_EFFECT))
+        .filter(|arg| values.get(arg.get_id().as_str()) != defaults.get(arg.get_id().as_str()))
+        .map(|arg| format!("--{}", arg.get_long().unwrap_or_default()))
         .collect();
     if !idle.is_empty() {
         warnings.push(format!("set but without effect so far: {}", idle.join(", ")));
@@ -94,213 +144,81 @@ pub fn load<P: Program>(args: &[OsString]) -> Result<Request<P>, ArgsError> {
     Ok(Request::Run(options, warnings))
 }
 
+/// The options without any flag or file.
+pub fn defaults<P: Program>() -> P {
+    let matches = command::<P>().get_matches_from::<_, OsString>([]);
+    P::from_arg_matches(&matches).expect("every option has a default")
+}
+
 /// The options as `/config` shows them, by their names in the config file.
-pub fn shown<P: Program + Clone>(options: &P) -> OptionValues {
-    let mut options = options.clone();
-    let flags = options.flags();
-    flags.iter().filter_map(|flag| Some((flag.config_key()?, flag.shown()))).collect()
+pub fn shown<P: Program>(options: &P) -> OptionValues {
+    serde_json::from_value(values(options).into()).expect("it has kinds of values for all options")
 }
 
-/// One row of a program's table.
-pub struct Flag<'a> {
-    name: &'static str,
-    group: &'static str,
-    help: &'static str,
-    value: &'a mut dyn Value,
-    /// Where it differs from the name with underscores; empty: not settable in the file.
-    key: Option<&'static str>,
-    range: Option<(i64, i64)>,
-    /// What the default is in words, where its value is another one on each host.
-    default: Option<&'static str>,
-    without_effect: bool,
-}
-
-impl core::fmt::Debug for Flag<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "--{}={:?}", self.name, self.value.show())
+fn values<P: Program>(options: &P) -> Map<String, Value> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(values)) => values,
+        other => unreachable!("options are a struct of plain values: {other:?}"),
     }
 }
 
-impl<'a> Flag<'a> {
-    /// A flag whose value goes to `value`, which holds the default.
-    pub fn new(
-        group: &'static str,
-        name: &'static str,
-        value: &'a mut dyn Value,
-        help: &'static str,
-    ) -> Self {
-        Self {
-            name,
-            group,
-            help,
-            value,
-            key: None,
-            range: None,
-            default: None,
-            without_effect: false,
-        }
-    }
+/// The command of a program, from which the help page, man pages and completions are made, too.
+pub fn command<P: Program>() -> Command {
+    go_switches(P::adapt(P::command()))
+        .about(P::ABOUT)
+        .long_about(None)
+        .version(env!("CARGO_PKG_VERSION"))
+        // It is an option like the others.
+        .disable_version_flag(true)
+        .no_binary_name(true)
+        .args_override_self(true)
+        .max_term_width(100)
+        .after_help(NOTE)
+        .mut_args(|arg| {
+            let default = arg.get_default_values();
+            let says_nothing = default.is_empty() || default == [""] || default == ["false"];
+            let hidden = says_nothing || arg.is_hide_default_value_set();
+            let name = value_name(&arg);
+            // The help says which words there are.
+            arg.hide_default_value(hidden)
+                .hide_possible_values(true)
+                .ignore_case(true)
+                .allow_hyphen_values(true)
+                .value_name(name)
+        })
+}
 
-    /// Sets the name in the config file.
-    #[must_use]
-    pub fn key(self, key: &'static str) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
-    /// Keeps the flag out of the config file.
-    #[must_use]
-    pub fn not_in_file(self) -> Self {
-        self.key("")
-    }
-
-    /// Refuses numbers and durations (in nanoseconds) below `min`.
-    #[must_use]
-    pub fn at_least(self, min: i64) -> Self {
-        self.within(min, i64::MAX)
-    }
-
-    /// Refuses numbers and durations (in nanoseconds) outside `min` to `max`.
-    #[must_use]
-    pub fn within(self, min: i64, max: i64) -> Self {
-        Self { range: Some((min, max)), ..self }
-    }
-
-    /// Says in words what the default is, for pages that are printed on one host and read on
-    /// another.
-    #[must_use]
-    pub fn by_default(self, words: &'static str) -> Self {
-        Self { default: Some(words), ..self }
-    }
-
-    /// Says that nothing heeds the flag so far; it is then named in a warning when it is set.
-    #[must_use]
-    pub fn without_effect(self) -> Self {
-        Self { without_effect: true, ..self }
-    }
-
-    /// The flag's name, without dashes.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// The value as text.
-    pub fn show(&self) -> String {
-        self.value.show()
-    }
-
-    /// The value as `/config` shows it.
-    pub fn shown(&self) -> OptionValue {
-        self.value.shown()
-    }
-
-    /// The name in the config file; `None` if the file can't set it.
-    pub fn config_key(&self) -> Option<String> {
-        match self.key {
-            Some("") => None,
-            Some(key) => Some(key.into()),
-            None => Some(self.name.replace('-', "_")),
-        }
-    }
-
-    /// Sets the value from `text`, or says what would have fitted.
-    fn set(&mut self, text: &str) -> Result<(), String> {
-        self.value.set(text).map_err(|_| self.expected())?;
-        match (self.range, self.value.number()) {
-            (Some((min, max)), Some(number)) if number < min || number > max => {
-                Err(self.expected())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn expected(&self) -> String {
-        let Some((min, max)) = self.range else { return self.value.expected() };
-        match (self.value.kind(), max) {
-            (Kind::Duration, _) => {
-                let min = core::time::Duration::from_nanos(min.unsigned_abs());
-                format!("{} of at least {}", self.value.expected(), go_duration(min))
-            }
-            (_, i64::MAX) => format!("a whole number from {min} up"),
-            _ => format!("a whole number from {min} to {max}"),
-        }
+fn value_name(arg: &Arg) -> &'static str {
+    let kind = arg.get_value_parser().type_id();
+    let is = |id: TypeId| kind == id;
+    if is(TypeId::of::<String>()) {
+        "TEXT"
+    } else if is(TypeId::of::<Duration>()) {
+        "DURATION"
+    } else if is(TypeId::of::<f64>()) {
+        "NUMBERS"
+    } else if is(TypeId::of::<bool>()) {
+        "true|false"
+    } else if [TypeId::of::<i64>(), TypeId::of::<u16>(), TypeId::of::<u64>()].into_iter().any(is) {
+        "N"
+    } else {
+        "WORD"
     }
 }
 
-/// What the command line said besides the values.
-#[derive(Debug, Default)]
-struct Given {
-    help: bool,
-    /// Per flag: whether it was given.
-    set: Vec<bool>,
-    /// The arguments behind the flags, which the daemons ignore.
-    rest: Vec<String>,
+/// What clap says of an error, with the tips that it has, but without the usage.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string().replace("\n\n  tip: ", "; ");
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let end = ["\n\nUsage: ", "\n\nFor more information, try "].map(|end| text.find(end));
+    let end = end.into_iter().flatten().min().unwrap_or(text.len());
+    let line = text[..end].lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let is_lost = error.kind() == ErrorKind::UnknownArgument && !line.contains("; ");
+    if is_lost { format!("{line}; --help lists what there is") } else { line }
 }
 
-fn parse(flags: &mut [Flag<'_>], args: &[OsString]) -> Result<Given, ArgsError> {
-    let mut given = Given { set: vec![false; flags.len()], ..Given::default() };
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        let arg = text(arg)?;
-        let Some(flag) = arg.strip_prefix('-').filter(|rest| !rest.is_empty()) else {
-            given.rest.push(arg.into());
-            break;
-        };
-        let flag = flag.strip_prefix('-').unwrap_or(flag);
-        if flag.is_empty() {
-            break;
-        }
-        if flag.starts_with(['-', '=']) {
-            return Err(ArgsError::Malformed(arg.into()));
-        }
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (flag, None),
-        };
-        let Some(index) = flags.iter().position(|flag| flag.name == name) else {
-            if matches!(name, "h" | "help") {
-                given.help = true;
-                return Ok(given);
-            }
-            let nearest = nearest(name, flags.iter().map(|flag| flag.name)).map(Into::into);
-            return Err(ArgsError::Unknown { what: "flag", name: name.into(), nearest });
-        };
-        let flag = &mut flags[index];
-        let value = match value {
-            Some(value) => value,
-            None if matches!(flag.value.kind(), Kind::Bool | Kind::BoolOrWord) => "true",
-            None => match args.next() {
-                Some(value) => text(value)?,
-                None => {
-                    let expected = flag.expected();
-                    return Err(ArgsError::MissingValue { flag: name.into(), expected });
-                }
-            },
-        };
-        if !given.set[index] {
-            flag.value.clear();
-            given.set[index] = true;
-        }
-        flag.set(value).map_err(|expected| ArgsError::BadValue {
-            flag: name.into(),
-            value: value.into(),
-            expected,
-        })?;
-    }
-    for arg in args {
-        given.rest.push(text(arg)?.into());
-    }
-    for (flag, _) in flags.iter_mut().zip(&given.set).filter(|(_, set)| **set) {
-        flag.value.settle();
-    }
-    Ok(given)
-}
+/// The heading of flags that are only accepted; they are named in a warning when they are set.
+const WITHOUT_EFFECT: &str = "Without effect so far";
 
-fn text(arg: &OsString) -> Result<&str, ArgsError> {
-    arg.to_str().ok_or_else(|| ArgsError::Malformed(arg.to_string_lossy().into_owned()))
-}
-
-/// What the default is of an address that others are told.
-const HOST_NAME: &str = "the host's name";
-
-#[cfg(test)]
-mod tests;
+/// What holds for all flags.
+const NOTE: &str = "A flag has one or two dashes; a value follows behind a blank or `=`. Durations: 250ms, 2s, 1h30m.";

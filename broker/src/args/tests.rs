@@ -1,5 +1,5 @@
 use core::time::Duration;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 
 use super::*;
@@ -22,6 +22,11 @@ fn nsqd(args: &[&str]) -> NsqdOptions {
 
 fn refusal(args: &[&str]) -> String {
     request::<NsqdOptions>(args).unwrap_err()
+}
+
+/// The page without its line breaks.
+fn words(page: &str) -> String {
+    page.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A config file, and the flag that names it.
@@ -49,12 +54,12 @@ const NSQD: [(&str, &str, &str); 58] = [
     ("log-level", "info", ""),
     ("log-prefix", "[nsqd] ", ""),
     ("verbose", "false", "-"),
-    ("node-id", "16", "id"),
+    ("node-id", "the host's", "id"),
     ("worker-id", "false", "-"),
     ("tcp-address", "0.0.0.0:4150", ""),
     ("http-address", "0.0.0.0:4151", ""),
     ("https-address", "0.0.0.0:4152", ""),
-    ("broadcast-address", "localhost", ""),
+    ("broadcast-address", "the host's name", ""),
     ("broadcast-tcp-port", "0", ""),
     ("broadcast-http-port", "0", ""),
     ("lookupd-tcp-address", "", "nsqlookupd_tcp_addresses"),
@@ -112,7 +117,7 @@ const NSQLOOKUPD: [(&str, &str, &str); 10] = [
     ("log-prefix", "[nsqlookupd] ", ""),
     ("tcp-address", "0.0.0.0:4160", ""),
     ("http-address", "0.0.0.0:4161", ""),
-    ("broadcast-address", "lookup.example", ""),
+    ("broadcast-address", "the host's name", ""),
     ("inactive-producer-timeout", "5m0s", ""),
     ("tombstone-lifetime", "45s", ""),
 ];
@@ -121,36 +126,47 @@ const NSQLOOKUPD: [(&str, &str, &str); 10] = [
 #[test]
 fn options_are_shown_under_their_names_in_the_config_file() {
     use sansq_core::nsqd::http::OptionValue;
-    let shown = shown(&NsqdOptions::for_host("localhost"));
+    let shown = shown(&NsqdOptions { id: 16, ..NsqdOptions::default() });
     for (name, _, key) in NSQD {
         let name = if key.is_empty() { name.replace('-', "_") } else { key.into() };
         assert_eq!(shown.get(&name).is_some(), name != "-", "{name}");
     }
+    let keys = values(&NsqdOptions::default());
+    assert!(keys.keys().all(|key| shown.get(key).is_some()));
     for (name, value) in [
         ("id", OptionValue::Integer(16)),
         ("log_level", OptionValue::Integer(2)),
-        ("msg_timeout", OptionValue::Integer(60_000_000_000)),
+        ("msg_timeout", OptionValue::Duration(Duration::from_secs(60))),
         ("nsqlookupd_tcp_addresses", OptionValue::Texts(Some(vec![]))),
+        ("runtime", OptionValue::Text("tokio".into())),
         ("snappy", OptionValue::Bool(true)),
         ("tls_min_version", OptionValue::Integer(769)),
+        ("tls_required", OptionValue::Integer(0)),
     ] {
         assert_eq!(shown.get(name), Some(&value), "{name}");
     }
 }
 
-fn assert_table(flags: &[Flag<'_>], table: &[(&str, &str, &str)], own: &[&str]) {
+fn assert_table<P: Program>(table: &[(&str, &str, &str)], own: &[&str]) {
+    let command = command::<P>();
+    let flags: Vec<_> = command.get_arguments().collect();
+    let keys = values(&defaults::<P>());
     for (name, default, key) in table {
-        let flag = flags.iter().find(|flag| flag.name() == *name).expect(name);
-        assert_eq!(flag.show(), *default, "default of {name}");
+        let flag = flags.iter().find(|flag| flag.get_long() == Some(name)).expect(name);
+        if !default.starts_with("the host") {
+            let shown = flag.get_default_values().join(OsStr::new(","));
+            assert_eq!(shown, *default, "default of {name}");
+        }
+        let id = flag.get_id().as_str();
         let key = match *key {
             "-" => None,
             "" => Some(name.replace('-', "_")),
             key => Some(key.into()),
         };
-        assert_eq!(flag.config_key(), key, "config name of {name}");
-        assert!(!flag.help.is_empty() && !flag.group.is_empty(), "{name}");
+        assert_eq!(keys.contains_key(id).then(|| id.into()), key, "config name of {name}");
+        assert!(flag.get_help().is_some() && flag.get_help_heading().is_some(), "{name}");
     }
-    let more: Vec<_> = (flags.iter().map(Flag::name))
+    let more: Vec<_> = (flags.iter().filter_map(|flag| flag.get_long()))
         .filter(|name| table.iter().all(|(known, ..)| known != name))
         .collect();
     assert_eq!(more, own, "flags beyond NSQ's");
@@ -159,9 +175,7 @@ fn assert_table(flags: &[Flag<'_>], table: &[(&str, &str, &str)], own: &[&str]) 
 
 #[test]
 fn every_flag_and_default_of_the_reference() {
-    let mut options = NsqdOptions::for_host("localhost");
-    assert_table(
-        &options.flags(),
+    assert_table::<NsqdOptions>(
         &NSQD,
         &[
             "runtime",
@@ -174,14 +188,13 @@ fn every_flag_and_default_of_the_reference() {
             "log-format",
         ],
     );
+    let options = NsqdOptions::default();
     assert_eq!(options.runtime, Runtime::Tokio);
     assert!((1..=256).contains(&options.shards));
-    let mut options = NsqlookupdOptions {
-        broadcast_address: "lookup.example".into(),
-        ..NsqlookupdOptions::default()
-    };
-    assert_table(
-        &options.flags(),
+    assert_eq!(options.id, default_node_id(&host_name()));
+    assert_eq!(options.broadcast_address, host_name());
+    assert_eq!(NsqlookupdOptions::default().broadcast_address, host_name());
+    assert_table::<NsqlookupdOptions>(
         &NSQLOOKUPD,
         &[
             "runtime",
@@ -198,16 +211,6 @@ fn every_flag_and_default_of_the_reference() {
 fn the_defaults_pass_their_own_checks() {
     assert_eq!(NsqdOptions::default().check(), Ok(()));
     assert_eq!(nsqd(&[]), NsqdOptions::default());
-    let mut options = NsqdOptions::default();
-    for flag in &mut options.flags() {
-        let shown = flag.show();
-        // An empty text is no number; lists without a value stay empty.
-        if !shown.is_empty() {
-            flag.value.clear();
-            assert_eq!(flag.set(&shown), Ok(()), "{flag:?}");
-        }
-    }
-    assert_eq!(options, NsqdOptions::default());
 }
 
 #[test]
@@ -235,8 +238,8 @@ fn the_forms_of_a_flag() {
         "b:2",
         "--e2e-processing-latency-percentile=0.5,0.99",
     ]);
-    assert_eq!(lists.lookupd_tcp_address, ["a:1", "b:2"]);
-    assert_eq!(lists.e2e_processing_latency_percentile, [0.99, 0.5]);
+    assert_eq!(lists.nsqlookupd_tcp_addresses, ["a:1", "b:2"]);
+    assert_eq!(lists.e2e_processing_latency_percentiles, [0.99, 0.5]);
 }
 
 #[test]
@@ -257,55 +260,90 @@ fn what_is_wrong_is_said_in_one_line() {
     for (args, line) in [
         (
             &["--mem-queue-sise=1"][..],
-            "2: unknown flag --mem-queue-sise; did you mean --mem-queue-size?",
+            "2: unexpected argument '--mem-queue-sise' found; \
+             a similar argument exists: '--mem-queue-size'",
         ),
-        (&["-frobnicate"], "2: unknown flag --frobnicate; --help lists what there is"),
-        (&["---tcp-address=x"], "2: bad flag syntax: ---tcp-address=x"),
-        (&["-=x"], "2: bad flag syntax: -=x"),
-        (&["--max-rdy-count"], "2: flag --max-rdy-count needs a whole number from 0 up behind it"),
+        (
+            &["-frobnicate"],
+            "2: unexpected argument '--frobnicate' found; --help lists what there is",
+        ),
+        (
+            &["---tcp-address=x"],
+            "2: unexpected argument '---tcp-address' found; a similar argument exists: '--tcp-address'",
+        ),
+        (&["-=x"], "2: unexpected argument '-=' found; --help lists what there is"),
+        (
+            &["--max-rdy-count"],
+            "2: a value is required for '--max-rdy-count <N>' but none was supplied",
+        ),
         (
             &["--max-rdy-count=many"],
-            "2: flag --max-rdy-count: \"many\" is not a whole number from 0 up",
+            "2: invalid value 'many' for '--max-rdy-count <N>': \
+             it has to be a whole number from 0 up",
         ),
         (
             &["--msg-timeout=60"],
-            "2: flag --msg-timeout: \"60\" is not a duration such as 250ms, 2s or 1h30m",
+            "2: invalid value '60' for '--msg-timeout <DURATION>': \
+             it has to be a duration such as 250ms, 2s or 1h30m",
         ),
-        (&["--worker-id=5"], "2: flag --worker-id: \"5\" is not true or false"),
-        (&["--snappy=maybe"], "2: flag --snappy: \"maybe\" is not true or false"),
+        (
+            &["--worker-id=5"],
+            "2: invalid value '5' for '--worker-id[=<true|false>]': it is true or false",
+        ),
+        (
+            &["--snappy=maybe"],
+            "2: invalid value 'maybe' for '--snappy[=<true|false>]': it is true or false",
+        ),
         (
             &["--log-level=loud"],
-            "2: flag --log-level: \"loud\" is not one of debug, info, warn, error, fatal",
+            "2: invalid value 'loud' for '--log-level <WORD>' \
+             [possible values: debug, info, warn, error, fatal]",
         ),
         (
             &["--tls-min-version=ssl3.0"],
-            "2: flag --tls-min-version: \"ssl3.0\" is not one of tls1.0, tls1.1, tls1.2, tls1.3",
+            "2: invalid value 'ssl3.0' for '--tls-min-version <WORD>' \
+             [possible values: tls1.0, tls1.1, tls1.2, tls1.3]",
         ),
-        (&["--shards=0"], "2: flag --shards: \"0\" is not a whole number from 1 to 256"),
-        (&["--shards=257"], "2: flag --shards: \"257\" is not a whole number from 1 to 256"),
+        (
+            &["--shards=0"],
+            "2: invalid value '0' for '--shards <N>': it has to be a whole number from 1 to 256",
+        ),
+        (
+            &["--shards=257"],
+            "2: invalid value '257' for '--shards <N>': it has to be a whole number from 1 to 256",
+        ),
         (
             &["--mem-queue-size=-1"],
-            "2: flag --mem-queue-size: \"-1\" is not a whole number from 0 up",
+            "2: invalid value '-1' for '--mem-queue-size <N>': \
+             it has to be a whole number from 0 up",
         ),
         (
             &["--output-buffer-timeout=0"],
-            "2: flag --output-buffer-timeout: \"0\" is not a duration such as 250ms, 2s or 1h30m of at least 1ns",
+            "2: invalid value '0' for '--output-buffer-timeout <DURATION>': \
+             it has to be more than 0s",
         ),
         (
             &["--broadcast-tcp-port=65536"],
-            "2: flag --broadcast-tcp-port: \"65536\" is not a whole number from 0 to 65535",
+            "2: invalid value '65536' for '--broadcast-tcp-port <N>': \
+             it has to be a whole number from 0 to 65535",
         ),
         (
             &["--sync-timeout=0"],
-            "2: flag --sync-timeout: \"0\" is not a duration such as 250ms, 2s or 1h30m of at least 1ns",
+            "2: invalid value '0' for '--sync-timeout <DURATION>': it has to be more than 0s",
         ),
         (
             &["--statsd-interval=1s"],
-            "2: flag --statsd-interval: \"1s\" is not a duration such as 250ms, 2s or 1h30m of at least 1.000000001s",
+            "2: invalid value '1s' for '--statsd-interval <DURATION>': it has to be more than 1s",
         ),
         (
             &["--e2e-processing-latency-percentile=high"],
-            "2: flag --e2e-processing-latency-percentile: \"high\" is not a list of numbers such as 0.99,0.95",
+            "2: invalid value 'high' for '--e2e-processing-latency-percentile <NUMBERS>': \
+             it has to be a number such as 0.99",
+        ),
+        (
+            &["--http-address=x", "--max-rdy-count=two\nlines"],
+            "2: invalid value 'two lines' for '--max-rdy-count <N>': \
+             it has to be a whole number from 0 up",
         ),
     ] {
         assert_eq!(refusal(args), line, "{args:?}");
@@ -318,7 +356,7 @@ fn an_argument_has_to_be_text() {
     use std::os::unix::ffi::OsStringExt as _;
     let args = [OsString::from_vec(b"--data-path=\xFF".to_vec())];
     let error = load::<NsqdOptions>(&args).unwrap_err();
-    assert_eq!(error, ArgsError::Malformed("--data-path=\u{FFFD}".into()));
+    assert_eq!(error, ArgsError::Usage("--data-path=\u{FFFD} is not UTF-8".into()));
 }
 
 #[test]
@@ -386,11 +424,11 @@ fn help_and_version() {
             panic!("{help}");
         };
         for (name, ..) in NSQD {
-            assert!(page.contains(&format!("\n  --{name}")), "{name}");
+            assert!(page.contains(&format!("\n      --{name}")), "{name}");
         }
         assert!(page.lines().all(|line| line.chars().count() <= 100), "{page}");
         // The defaults, not what the command line says.
-        assert!(page.contains("(default 0.0.0.0:4150)"), "{page}");
+        assert!(words(&page).contains("[default: 0.0.0.0:4150]"), "{page}");
     }
 }
 
@@ -404,8 +442,8 @@ fn a_flag_beats_the_file_and_the_file_the_default() {
     assert_eq!(options.max_rdy_count, 9);
     assert_eq!(options.max_msg_timeout, Duration::from_secs(5));
     assert_eq!(options.max_deflate_level, 6);
-    assert_eq!(options.lookupd_tcp_address, ["x:1"]);
-    assert_eq!(options.auth_http_address, ["c:3", "d:4"]);
+    assert_eq!(options.nsqlookupd_tcp_addresses, ["x:1"]);
+    assert_eq!(options.auth_http_addresses, ["c:3", "d:4"]);
 }
 
 #[test]
@@ -416,7 +454,7 @@ fn the_types_of_the_file() {
          e2e_processing_latency_percentiles = [0.5, 1, 0.99]\nenable_experiment = []\n",
     );
     let options = nsqd(&[&file.flag()]);
-    assert_eq!(options.node_id, 5);
+    assert_eq!(options.id, 5);
     assert_eq!(options.msg_timeout, Duration::from_millis(1_500));
     assert_eq!(options.max_req_timeout, Duration::from_secs(5_400));
     assert!(!options.snappy && !options.deflate && !options.statsd_mem_stats);
@@ -424,12 +462,12 @@ fn the_types_of_the_file() {
     assert_eq!(options.tls_min_version, TlsVersion::Tls10);
     assert_eq!(options.log_level, sansq_core::log::Level::Warn);
     // In the file's order, unlike the command line's.
-    assert_eq!(options.e2e_processing_latency_percentile, [0.5, 1.0, 0.99]);
+    assert_eq!(options.e2e_processing_latency_percentiles, [0.5, 1.0, 0.99]);
     let file =
         ConfigFile::new("tls_required = true\ne2e_processing_latency_percentiles = \"0.5,0.9\"");
     let options = nsqd(&[&file.flag()]);
     assert_eq!(options.tls_required, TlsRequired::Yes);
-    assert_eq!(options.e2e_processing_latency_percentile, [0.5, 0.9]);
+    assert_eq!(options.e2e_processing_latency_percentiles, [0.5, 0.9]);
 }
 
 #[test]
@@ -437,14 +475,38 @@ fn a_bad_file_ends_the_start() {
     for (text, reason) in [
         ("this is = = not toml\n", "line 1: "),
         ("a = 1\nmax_rdy_count = = 2\n", "line 2: "),
-        ("max_rdy_count = 7.5", "max_rdy_count: 7.5 is not a whole number from 0 up"),
-        ("max_rdy_count = true", "max_rdy_count: true is not a whole number from 0 up"),
-        ("max_rdy_count = -1", "max_rdy_count: -1 is not a whole number from 0 up"),
-        ("msg_timeout = -1", "msg_timeout: -1 is not a duration"),
-        ("msg_timeout = \"60\"", "msg_timeout: \"60\" is not a duration"),
-        ("snappy = 2", "snappy: 2 is not true or false"),
+        (
+            "max_rdy_count = 7.5",
+            "max_rdy_count: invalid value '7.5' for '--max-rdy-count <N>': it has to be a whole number from 0 up",
+        ),
+        (
+            "max_rdy_count = true",
+            "max_rdy_count: invalid value 'true' for '--max-rdy-count <N>': it has to be a whole number from 0 up",
+        ),
+        (
+            "max_rdy_count = -1",
+            "max_rdy_count: invalid value '-1' for '--max-rdy-count <N>': it has to be a whole number from 0 up",
+        ),
+        (
+            "msg_timeout = -1",
+            "msg_timeout: invalid value '-1ms' for '--msg-timeout <DURATION>': it has to be a duration",
+        ),
+        (
+            "msg_timeout = \"60\"",
+            "msg_timeout: invalid value '60' for '--msg-timeout <DURATION>': it has to be a duration",
+        ),
+        (
+            "snappy = 2",
+            "snappy: invalid value '2' for '--snappy[=<true|false>]': it is true or false",
+        ),
         ("tcp_address = 5", "tcp_address: 5 is not a text"),
-        ("log_level = \"loud\"", "log_level: \"loud\" is not one of debug"),
+        ("tls_required = 1", "tls_required: 1 is not a text"),
+        ("max_rdy_count = [1]", "max_rdy_count: [1] is not a single value"),
+        ("statsd_interval = 1000", "statsd_interval: invalid value '1000ms' for "),
+        (
+            "log_level = \"loud\"",
+            "log_level: invalid value 'loud' for '--log-level <WORD>' [possible values: debug",
+        ),
         ("nsqlookupd_tcp_addresses = [1]", "nsqlookupd_tcp_addresses: [1] is not a list of texts"),
         ("e2e_processing_latency_percentiles = [\"x\"]", "e2e_processing_latency_percentiles: "),
     ] {
@@ -518,13 +580,10 @@ fn the_keys_of_the_references_examples() {
     );
     let (options, warnings) = run_with(&[&file.flag()]);
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!(options.lookupd_tcp_address, ["10.0.0.1:4160", "10.0.0.2:4160"]);
-    assert_eq!(
-        (options.node_id, options.mem_queue_size, options.max_deflate_level),
-        (7, 20_000, 5)
-    );
+    assert_eq!(options.nsqlookupd_tcp_addresses, ["10.0.0.1:4160", "10.0.0.2:4160"]);
+    assert_eq!((options.id, options.mem_queue_size, options.max_deflate_level), (7, 20_000, 5));
     assert_eq!(options.max_output_buffer_timeout, Duration::from_secs(1));
-    assert_eq!(options.e2e_processing_latency_percentile, [1.0, 0.95]);
+    assert_eq!(options.e2e_processing_latency_percentiles, [1.0, 0.95]);
     assert!(options.deflate && !options.snappy);
 
     let file = ConfigFile::new(
@@ -558,45 +617,46 @@ fn both_servers_find_each_other() {
         (&["--nsqlookupd-tcp-address=127.0.0.1:0"], &[]),
         (&["--lookupd-tcp-address=a:1"], &["a:1"]),
     ] {
-        let Ok(Request::Run(mut options, _)) = request::<BothOptions>(args) else {
-            panic!("{args:?}")
-        };
+        let Ok(Request::Run(options, _)) = request::<BothOptions>(args) else { panic!("{args:?}") };
         assert_eq!(options.nsqd.data_path, "./data");
-        options.settle();
-        assert_eq!(options.nsqd.lookupd_tcp_address, lookupd, "{args:?}");
+        let (options, _) = options.split();
+        assert_eq!(options.nsqlookupd_tcp_addresses, lookupd, "{args:?}");
     }
 }
 
 #[test]
 fn both_servers_together_listen_on_this_host_unless_they_are_told_otherwise() {
     let settled = |args: &[&str]| {
-        let Ok(Request::Run(mut options, _)) = request::<BothOptions>(args) else {
+        let Ok(Request::Run(options, _)) = request::<BothOptions>(args) else {
             panic!("{args:?}");
         };
-        options.settle();
-        options
+        options.split()
     };
-    let BothOptions { nsqd, nsqlookupd } = settled(&[]);
+    let (nsqd, nsqlookupd) = settled(&[]);
     let addresses = [nsqd.tcp_address, nsqd.http_address, nsqd.https_address];
     assert_eq!(addresses, ["127.0.0.1:4150", "127.0.0.1:4151", "127.0.0.1:4152"]);
     let addresses = [nsqlookupd.tcp_address, nsqlookupd.http_address];
     assert_eq!(addresses, ["127.0.0.1:4160", "127.0.0.1:4161"]);
-    assert_eq!(nsqd.lookupd_tcp_address, ["127.0.0.1:4160"]);
+    assert_eq!(nsqd.nsqlookupd_tcp_addresses, ["127.0.0.1:4160"]);
     assert_eq!(
         (&*nsqd.broadcast_address, &*nsqlookupd.broadcast_address),
         ("127.0.0.1", "127.0.0.1")
     );
 
-    let BothOptions { nsqd, nsqlookupd } = settled(&["--tcp-address=:4150"]);
+    let (nsqd, nsqlookupd) = settled(&["--tcp-address=:4150"]);
     assert_eq!(
         (nsqd.broadcast_address, &*nsqlookupd.broadcast_address),
         (host_name(), "127.0.0.1")
     );
-    let BothOptions { nsqd, .. } = settled(&["--broadcast-address=nsqd.example"]);
+    let (nsqd, _) = settled(&["--broadcast-address=nsqd.example"]);
     assert_eq!(nsqd.broadcast_address, "nsqd.example");
 
     let Ok(Request::Help(page)) = request::<BothOptions>(&["--help"]) else { panic!("no help") };
-    assert!(page.contains("(default 127.0.0.1:4150)") && page.contains("127.0.0.1 only"), "{page}");
+    let page = words(&page);
+    assert!(
+        page.contains("[default: 127.0.0.1:4150]") && page.contains("127.0.0.1 only"),
+        "{page}"
+    );
     // Alone they are NSQ's.
     assert_eq!(NsqdOptions::default().tcp_address, "0.0.0.0:4150");
     assert_eq!(NsqlookupdOptions::default().tcp_address, "0.0.0.0:4160");

@@ -58,9 +58,13 @@ fn usage_errors_are_one_line_and_status_2() {
     for (args, line) in [
         (
             &["nsqd", "--mem-queue-sise=1"][..],
-            "unknown flag --mem-queue-sise; did you mean --mem-queue-size?\n",
+            "unexpected argument '--mem-queue-sise' found; \
+             a similar argument exists: '--mem-queue-size'\n",
         ),
-        (&["-shards", "0"], "flag --shards: \"0\" is not a whole number from 1 to 256\n"),
+        (
+            &["-shards", "0"],
+            "invalid value '0' for '--shards <N>': it has to be a whole number from 1 to 256\n",
+        ),
         (&["nsqlokupd"], "unknown command nsqlokupd; did you mean nsqlookupd?\n"),
     ] {
         assert_eq!(said(args), (Some(2), String::new(), line.into()));

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use jiff::Zoned;
 use sansq_core::log::{Count, Level};
 use sansq_runtime::BATCH;
@@ -43,7 +44,8 @@ use self::floods::{Fate, Floods, LeftOut};
 use self::queue::Queue;
 
 /// The form of the log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// NSQ's lines.
     Text,

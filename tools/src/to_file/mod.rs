@@ -108,7 +108,7 @@ pub struct ToFileOptions {
     #[arg(long, default_value = "30s", value_parser = parse_go_duration)]
     pub sync_interval: Duration,
     /// The quietest lines that are logged: debug, info, warn, error or fatal
-    #[arg(long, default_value = "info", value_parser = flags::level, value_name = "LEVEL")]
+    #[arg(long, default_value = "info", value_parser = flags::level(), value_name = "LEVEL")]
     pub log_level: Level,
     /// What each line of the log begins with
     #[arg(long, default_value = "[nsq_to_file] ", value_name = "TEXT")]

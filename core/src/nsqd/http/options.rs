@@ -4,8 +4,9 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::refusal;
 use crate::http::HttpReply;
@@ -14,24 +15,26 @@ use crate::nsqd::config::LOOKUPDS_MAX;
 use crate::protocol::json;
 
 /// What an option is set to, as `/config` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum OptionValue {
     /// Yes or no.
     Bool(bool),
-    /// A whole number; of nanoseconds for a duration.
+    /// A whole number.
     Integer(i64),
-    /// Several numbers.
-    Numbers(#[serde(serialize_with = "numbers")] Vec<f64>),
     /// A text.
     Text(String),
     /// Several texts; `None` is shown as `null`.
     Texts(Option<Vec<String>>),
+    /// Several numbers.
+    Numbers(#[serde(serialize_with = "numbers")] Vec<f64>),
+    /// Shown in nanoseconds.
+    Duration(#[serde(serialize_with = "nanoseconds")] Duration),
 }
 
 /// Options by their names in the config file. Names that are not in it are answered with
 /// `INVALID_OPTION`, also if they are to be changed.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct OptionValues(BTreeMap<String, OptionValue>);
 
 /// A request to `/config`.
@@ -113,6 +116,10 @@ fn numbers<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Err
     #[derive(Serialize)]
     struct Number(#[serde(serialize_with = "json::number")] f64);
     serializer.collect_seq(values.iter().copied().map(Number))
+}
+
+fn nanoseconds<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u128(value.as_nanos())
 }
 
 const LOG_LEVEL: &str = "log_level";
@@ -203,6 +210,7 @@ mod tests {
         [
             ("deflate", OptionValue::Bool(true)),
             ("log_level", OptionValue::Integer(2)),
+            ("msg_timeout", OptionValue::Duration(Duration::from_secs(60))),
             ("e2e_processing_latency_percentiles", OptionValue::Numbers(vec![1.0, 0.99])),
             ("tls_cert", OptionValue::Text(String::new())),
             ("log_prefix", OptionValue::Text("[nsqd] ".into())),
@@ -227,6 +235,7 @@ mod tests {
         for (name, status, kind, body) in [
             ("deflate", 200, json, "true"),
             ("log_level", 200, json, "2"),
+            ("msg_timeout", 200, json, "60000000000"),
             ("e2e_processing_latency_percentiles", 200, json, "[1,0.99]"),
             ("tls_cert", 200, None, ""),
             ("log_prefix", 200, text, "[nsqd] "),
