@@ -15,11 +15,12 @@ use sansq_core::log::Level;
 
 use super::consuming::Consuming;
 use super::drive::drive;
-use super::events::{self, Events};
+use super::events::Events;
 use super::message::Message;
 use super::setup::{ConsumerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
 use super::waiters::{Spot, Wait, Waiters};
+use super::wakers::log;
 use crate::runtime::Runtime;
 
 /// Consumes one channel of one topic, from nsqds that are given or that nsqlookupds know.
@@ -105,13 +106,13 @@ impl Consumer {
                 Ok(()) => message.finish(),
                 Err(error) => {
                     let id = message.id().escape_ascii();
-                    events::log(Level::Error, format_args!("message {id} failed: {error}"));
+                    log(Level::Error, format_args!("message {id} failed: {error}"));
                     message.requeue(None)
                 }
             };
             match outcome {
                 Ok(()) | Err(AnswerError::Answered) => {}
-                Err(error) => events::log(Level::Warn, format_args!("not answered: {error}")),
+                Err(error) => log(Level::Warn, format_args!("not answered: {error}")),
             }
         })
         .await;

@@ -10,11 +10,12 @@ use sansq_core::client::{Consumer, ConsumerActions, ConsumerEvent, Delivery, Del
 use sansq_core::time::Now;
 
 use super::events::Listeners;
-use super::machine::{Client, Task, Wakers};
+use super::machine::{Client, Task};
 use super::message::Message;
 use super::setup::DeadLetter;
 use super::shared::Shared;
 use super::waiters::Waiters;
+use super::wakers::Wakers;
 
 /// A core [`Consumer`] and those who wait for it.
 #[derive(Debug)]

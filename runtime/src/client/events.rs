@@ -1,6 +1,5 @@
 //! What happens to a client, for those who want to know.
 
-use core::fmt::Display;
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
@@ -8,10 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use futures_lite::Stream;
-use sansq_core::log::Level;
 
-use super::machine::Wakers;
-use super::waiters::Offer;
+use super::wakers::{Offer, Wakers};
 use crate::sync::{Mutex, MutexGuard};
 
 /// What happens to a client from now on, as a stream that ends with the client.
@@ -126,16 +123,6 @@ fn is_heard<E>(listener: &Arc<Mutex<Untaken<E>>>) -> bool {
 /// A panic with the lock held is a mistake of ours; those of other tasks should not hide it.
 fn lock<E>(untaken: &Mutex<Untaken<E>>) -> MutexGuard<'_, Untaken<E>> {
     untaken.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Writes a line of the log.
-pub(super) fn log(level: Level, line: impl Display) {
-    match level {
-        Level::Debug => tracing::debug!(target: "sansq::client", "{line}"),
-        Level::Info => tracing::info!(target: "sansq::client", "{line}"),
-        Level::Warn => tracing::warn!(target: "sansq::client", "{line}"),
-        Level::Error | Level::Fatal => tracing::error!(target: "sansq::client", "{line}"),
-    }
 }
 
 /// The most events that a stream holds: more than an hour of redials to a server that is down.

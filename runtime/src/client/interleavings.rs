@@ -17,10 +17,11 @@ use sansq_core::http::call::CallResult;
 use sansq_core::time::{Instant, Now};
 
 use super::drive::drive;
-use super::machine::{Client, Wakers};
+use super::machine::Client;
 use super::setup::NetConfig;
 use super::shared::Shared;
 use super::waiters::{Wait, Waiters};
+use super::wakers::Wakers;
 use crate::interleavings::{explore, start};
 use crate::runtime::{Runtime, Socket};
 use crate::sync::Mutex;

@@ -1,17 +1,15 @@
 //! The two clients' machines, with what belongs to their handles, seen alike by the driver.
 
-use core::fmt::{self, Display};
+use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::Waker;
 use std::sync::Arc;
 
 use sansq_core::client::{ClientMachine, DialId};
-use sansq_core::log::Level;
 use sansq_core::time::{Instant, Now};
 
-use super::events;
 use super::shared::Shared;
+use super::wakers::Wakers;
 
 /// A machine of the core, with those who wait for it.
 pub(super) trait Client: fmt::Debug + Send + Sized + 'static {
@@ -51,41 +49,3 @@ pub(super) type Actions<C> = <<C as Client>::Machine as ClientMachine>::Actions;
 
 /// What a runtime is given to run.
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What is done once the lock is free again: tasks are woken, lines logged, and things of the
-/// program's dropped. Whoever listens to the log may well publish what it hears through this very
-/// client.
-#[derive(Default)]
-pub(super) struct Wakers {
-    wakers: Vec<Waker>,
-    dropped: Vec<Box<dyn Send>>,
-    lines: Vec<(Level, Box<dyn Display + Send>)>,
-}
-
-impl Wakers {
-    /// Adds one, if there is one.
-    pub(super) fn add(&mut self, waker: Option<Waker>) {
-        self.wakers.extend(waker);
-    }
-
-    /// Adds something to be dropped, whose drop may be the program's code.
-    pub(super) fn discard(&mut self, thing: impl Send + 'static) {
-        self.dropped.push(Box::new(thing));
-    }
-
-    /// Adds a line for the log.
-    pub(super) fn log(&mut self, level: Level, line: impl Display + Send + 'static) {
-        self.lines.push((level, Box::new(line)));
-    }
-
-    pub(super) fn wake(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
-        self.lines.into_iter().for_each(|(level, line)| events::log(level, line));
-    }
-}
-
-impl fmt::Debug for Wakers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wakers").field("wakers", &self.wakers).finish_non_exhaustive()
-    }
-}

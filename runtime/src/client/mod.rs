@@ -25,6 +25,7 @@ mod shared;
 #[cfg(test)]
 mod strangers;
 mod waiters;
+mod wakers;
 
 pub use config::{Config, ConfigError};
 pub use consumer::{Consumer, ConsumerHandle};

@@ -17,7 +17,8 @@ use super::events::Events;
 use super::publishing::{Payload, Publishing, Submission, Submitted};
 use super::setup::{ProducerConfig, SetupError, check_addresses, fill_in};
 use super::shared::Shared;
-use super::waiters::{Offer, Wait};
+use super::waiters::Wait;
+use super::wakers::Offer;
 use crate::runtime::Runtime;
 
 /// Publishes to one nsqd, or to whichever of several has least to do.

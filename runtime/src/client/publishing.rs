@@ -18,8 +18,9 @@ use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};
 
 use super::events::Listeners;
-use super::machine::{Client, Wakers};
-use super::waiters::{Offer, Waiters};
+use super::machine::Client;
+use super::waiters::Waiters;
+use super::wakers::{Offer, Wakers};
 
 /// A [`ProducerPool`] and those who wait for it.
 #[derive(Debug)]

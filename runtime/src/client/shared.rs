@@ -21,8 +21,8 @@ use sansq_core::client::{ClientMachine, Dial, DialId, LookupCallId};
 use sansq_core::http::call::Call;
 use sansq_core::time::{Instant, Now};
 
-use super::machine::{Actions, Client, Task, Wakers};
-use super::waiters::Offer;
+use super::machine::{Actions, Client, Task};
+use super::wakers::{Offer, Wakers};
 use crate::clock::Clock;
 use crate::sync::{Mutex, MutexGuard};
 

@@ -5,27 +5,11 @@
 //! waker is cloned before ([`Offer`]), what it replaces is dropped after, and wakers that are due
 //! leave with [`Wakers`]. A future that is dropped takes its waker along.
 
-use core::mem;
 use core::task::{Context, Poll, Waker};
 
-use super::machine::{Client, Wakers};
+use super::machine::Client;
 use super::shared::Shared;
-
-/// A waker on its way to where it is kept, and on the way back the one that it replaces.
-#[derive(Debug)]
-pub(super) struct Offer(Option<Waker>);
-
-impl Offer {
-    /// To be made, and dropped, while the lock is free.
-    pub(super) fn of(context: &Context<'_>) -> Self {
-        Self(Some(context.waker().clone()))
-    }
-
-    /// Keeps the waker in `place`. To be called once.
-    pub(super) const fn put(&mut self, place: &mut Option<Waker>) {
-        mem::swap(&mut self.0, place);
-    }
-}
+use super::wakers::{Offer, Wakers};
 
 /// Any number of futures that wait for the same thing.
 #[derive(Debug, Default)]
@@ -60,7 +44,9 @@ impl Waiters {
         self.count += 1;
         spot.0 = Some((at, self.count));
         if let Some(free) = self.places.get_mut(at) {
-            *free = Some(WaitingTask { ticket: self.count, waker: offer.0.take() });
+            let mut task = WaitingTask { ticket: self.count, waker: None };
+            offer.put(&mut task.waker);
+            *free = Some(task);
         }
     }
 

@@ -11,7 +11,7 @@ use sansq_core::upgrade::ClientTls;
 
 use super::{Config, ConfigError};
 use crate::client::NetConfig;
-use crate::client::events::log;
+use crate::client::wakers::log;
 use crate::tls::{self, ClientTlsOptions, Loaded};
 
 impl Config {
