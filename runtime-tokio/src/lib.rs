@@ -78,28 +78,7 @@
 //! # }
 //! ```
 //!
-//! **Publishing.** [`publish`](Producer::publish) waits for the nsqd's answer, and for room while
-//! too much is outstanding; [`enqueue`](Producer::enqueue) never waits and gives a [`Receipt`].
-//! Many may be under way at once: they share writes, and nobody waits for somebody else's answer.
-//! Dropping a publish disturbs no other. What a failure means for another try says
-//! [`PublishError::outcome`]: rejected, not stored, or unknown, in which case the message may come
-//! twice. The producer itself tries again what was certainly not stored, until the publish's
-//! deadline ([`RetryPolicy`]).
-//!
-//! **Consuming.** A [`Consumer`] is a stream of [`Message`]s, each of which is finished, requeued,
-//! or comes again when it is dropped. [`run`](Consumer::run) does that by a handler's `Result`.
-//! While handlers fail, the consumer slows down (NSQ's backoff). What fails too often goes to
-//! [`dead_letter`](ConsumerConfig::dead_letter).
-//!
-//! **Several nsqds.** Name as many as you like, or have nsqlookupds find them:
-//! [`ProducerConfig::nsqlookupd`], [`ConsumerConfig::nsqlookupd`]. Connections that are lost are
-//! made again, with waits that grow and are spread.
-//!
-//! **Settings** are fields of [`PoolOptions`] and [`ConsumerOptions`], or, under go-nsq's names and
-//! for files and flags, of [`Config`]: TLS, Snappy, Deflate, AUTH, timeouts.
-//!
-//! **Ending.** [`Producer::close`] and [`Consumer::stop`] wait for what is under way; dropping the
-//! last handle does the same in the background, as long as the runtime lives.
+//! [`sansq_runtime::client`] says what they promise.
 
 mod client;
 mod net;

@@ -99,7 +99,7 @@ impl Default for LookupdConfig {
     }
 }
 
-/// What a turn asks of whoever drives a [`Lookupd`]. Owned and reused by the caller.
+/// What a turn asks of the driver of a [`Lookupd`]. Owned and reused by the caller.
 #[derive(Debug, Default)]
 pub struct LookupdActions {
     /// Connections that went from nothing to something to send: [`Lookupd::swap_transmit`].
@@ -256,7 +256,7 @@ impl Lookupd {
         }
     }
 
-    /// The socket is gone, by whoever closed it. The connection's id means nothing from now on.
+    /// The socket is gone, whichever side closed it. The connection's id means nothing from now on.
     pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.is_closing {

@@ -31,7 +31,7 @@ impl Lookupd {
 
     /// Whether there is room for a REGISTER, now that some was made if need be. What goes first is
     /// what producers have left that are gone, then names without producers, then registrations
-    /// of the producer with the most, as long as it has more than whoever wants this one.
+    /// of the producer with the most, as long as it has more than the one that wants this.
     pub(super) fn make_room(
         &mut self,
         conn: ConnId,

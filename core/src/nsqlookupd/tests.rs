@@ -328,7 +328,7 @@ fn who_says_the_address_of_another_does_not_hide_it() {
         w.pass(Duration::from_secs(1));
         w.send(impostor, "PING\n");
         assert_eq!((w.ports("t"), w.nodes()), (vec![port], vec![(port, vec!["t".into()])]));
-        // With a topic of its own it adds that, and whoever was alive last goes for both.
+        // With a topic of its own it adds that, and the one that was alive last goes for both.
         w.send(impostor, "REGISTER u\nREGISTER t\n");
         assert_eq!(
             (w.ports("t"), w.nodes()),

@@ -103,7 +103,7 @@ fn feed(
 }
 
 /// A client at a node, with everything in between cut into pieces.
-struct Pair {
+struct Dialogue {
     node: Node,
     peer: ClientId,
     connection: ClientConnection,
@@ -111,7 +111,7 @@ struct Pair {
     cuts: Box<dyn Iterator<Item = usize>>,
 }
 
-impl Pair {
+impl Dialogue {
     fn new(node: Node, options: &ConnectionOptions, cuts: Vec<usize>) -> Self {
         let mut node = node;
         let peer = node.connect(node.shards().len() - 1);
@@ -164,7 +164,7 @@ fn ok() -> Told {
 /// The life of a connection: what is told must not depend on the layers, nor on how bytes are cut.
 fn live(shards: u16, layers: Layers, cuts: Vec<usize>, body: &str) {
     let node = Node::new(shards, config());
-    let mut pair = Pair::new(node, &options(layers), cuts);
+    let mut pair = Dialogue::new(node, &options(layers), cuts);
     pair.talk().unwrap();
     assert_eq!(pair.told(), [opened(layers)]);
 
@@ -295,7 +295,8 @@ fn a_server_that_does_not_grant_it() {
             "deflate",
         ),
     ] {
-        let mut pair = Pair::new(Node::new(1, config.clone()), &options(layers), vec![usize::MAX]);
+        let mut pair =
+            Dialogue::new(Node::new(1, config.clone()), &options(layers), vec![usize::MAX]);
         let error = pair.talk().unwrap_err();
         assert_eq!(error, ConnectionError::UpgradeRefused(name));
         assert!(error.is_refusal());
@@ -304,7 +305,7 @@ fn a_server_that_does_not_grant_it() {
 
         let mut options = options(layers);
         options.upgrades.required = false;
-        let mut pair = Pair::new(Node::new(1, config), &options, vec![usize::MAX]);
+        let mut pair = Dialogue::new(Node::new(1, config), &options, vec![usize::MAX]);
         pair.talk().unwrap();
         let packing = layers.1.filter(|_| name == "tls_v1");
         assert_eq!(pair.told(), [opened((false, packing))]);
@@ -342,7 +343,7 @@ fn a_certificate_that_is_not_trusted_or_another_s() {
         options.upgrades.tls = Some(tls.clone());
         options.upgrades.tls_server_name = name.map(Into::into);
         options.auth_secret = Some(Secret::new("hunter2"));
-        let mut pair = Pair::new(Node::new(1, config()), &options, vec![100]);
+        let mut pair = Dialogue::new(Node::new(1, config()), &options, vec![100]);
         let error = pair.talk().unwrap_err();
         let ConnectionError::Upgrade(cause @ UpgradeError::Tls(_)) = &error else {
             panic!("{error:?}")
@@ -531,7 +532,7 @@ fn broken_layers() {
         assert_eq!(log.0, []);
 
         let node = Node::new(1, config());
-        let mut pair = Pair::new(node, &options((with_tls, packing)), vec![usize::MAX]);
+        let mut pair = Dialogue::new(node, &options((with_tls, packing)), vec![usize::MAX]);
         pair.talk().unwrap();
         let result = feed(&mut pair.connection, &[0xff; 100], &mut iter::repeat(7), &mut pair.log);
         let Err(error @ ConnectionError::Layer(_)) = result else { panic!("{result:?}") };
@@ -555,7 +556,7 @@ fn a_server_that_stops_in_the_ladder() {
 #[test]
 fn bombs() {
     for layer in [Layer::Deflate(9), Layer::Snappy] {
-        let mut pair = Pair::new(
+        let mut pair = Dialogue::new(
             Node::new(1, Config::default()),
             &options((false, Some(layer))),
             vec![usize::MAX],

@@ -77,7 +77,7 @@ fn ends() -> (Disk, Desk) {
     (disk, Desk { inbox, meter, lanes, shard: SHARD })
 }
 
-/// The thread's loop, as [`DiskThread::run`] has it. Returns what it did.
+/// What an [`Engine`](crate::storage::Engine) does with its desk. Returns what it was asked for.
 fn work(desk: &Desk, meanwhile: impl Fn(&mut Vec<u64>)) -> Vec<u64> {
     let (mut batch, mut files) = (Vec::new(), Vec::new());
     while desk.wait(&mut batch) {
