@@ -307,8 +307,10 @@ impl AcceptPause {
         }
         // Out of descriptors, most likely: they come back when connections end.
         let (pause, text) = (self.0, error_text(error));
-        let line = format_args!("{name}: failed to accept - {text}, again in {pause:?}");
-        program.log(Level::Error, line);
+        program.log(
+            Level::Error,
+            format_args!("{name}: failed to accept - {text}, again in {pause:?}"),
+        );
         self.0 = (2 * pause).min(ACCEPT_PAUSE_MAX);
         Some(pause)
     }

@@ -94,8 +94,10 @@ fn send(queue: &Receiver<Work>) {
                 if socket.is_some() {
                     Program::Nsqd.info(format_args!("STATSD: pushing stats to {address}"));
                 } else {
-                    let line = format_args!("failed to create UDP socket to statsd({address})");
-                    Program::Nsqd.log(Level::Error, line);
+                    Program::Nsqd.log(
+                        Level::Error,
+                        format_args!("failed to create UDP socket to statsd({address})"),
+                    );
                 }
             }
             Work::Send(packet) => {

@@ -193,11 +193,13 @@ impl Visitors {
             self.meter.note_eviction();
             if let Some(gone) = self.unread.borrow_mut().note(now, self.max) {
                 let closed = Count(gone.count, "connection");
-                let line = format_args!(
-                    "HTTP: closed {closed} that did not read their answers while others waited for \
-                     room"
+                program.log(
+                    Level::Warn,
+                    format_args!(
+                        "HTTP: closed {closed} that did not read their answers while others waited \
+                         for room"
+                    ),
                 );
-                program.log(Level::Warn, line);
             }
         }
     }
@@ -216,10 +218,13 @@ impl Visitors {
         self.meter.note_eviction();
         if let Some(evicted) = self.evictions.borrow_mut().note(now, self.max) {
             let (closed, max) = (Count(evicted.count, "connection"), evicted.max);
-            let line = format_args!(
-                "HTTP: closed {closed} to admit new ones: all --max-http-connections={max} were open"
+            program.log(
+                Level::Warn,
+                format_args!(
+                    "HTTP: closed {closed} to admit new ones: all --max-http-connections={max} were \
+                     open"
+                ),
             );
-            program.log(Level::Warn, line);
         }
     }
 }

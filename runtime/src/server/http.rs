@@ -109,8 +109,11 @@ async fn shake<T: Thread>(
 
 fn warn<S: Site>(peer: Peer, error: &io::Error) {
     let text = error_text(error);
-    let line = format_args!("http: TLS handshake error from {peer}: {text}");
-    S::PROGRAM.log_kind(Level::Warn, Some("TLS handshakes"), line);
+    S::PROGRAM.log_kind(
+        Level::Warn,
+        Some("TLS handshakes"),
+        format_args!("http: TLS handshake error from {peer}: {text}"),
+    );
 }
 
 /// A runtime's time, as hyper wants it.

@@ -59,8 +59,8 @@ impl Disk {
         for request in requests.iter() {
             if request.store == Store::Metadata {
                 let path = self.list_path.display();
-                let line = format_args!("NSQ: persisting topic/channel metadata to {path}");
-                Program::Nsqd.info(line);
+                Program::Nsqd
+                    .info(format_args!("NSQ: persisting topic/channel metadata to {path}"));
             }
         }
         self.meter.note_requested(requests.len());
