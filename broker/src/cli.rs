@@ -1,9 +1,11 @@
 //! Which program is meant, and how its start goes: `sansq nsqd`, a link called `nsqd`, `sansq`
 //! alone.
 
+use core::sync::atomic::AtomicBool;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -15,6 +17,7 @@ use sansq_toolkit::log::{self, Logs, NSQD, NSQLOOKUPD, log};
 use sansq_tools::{
     ToolError, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq, run_top,
 };
+use signal_hook::consts::SIGXFSZ;
 
 use crate::args::{
     ArgsError, BothOptions, NsqdOptions, NsqlookupdOptions, Program, Request, defaults, load,
@@ -66,16 +69,8 @@ fn carry_out(args: &[OsString]) -> u8 {
 /// as on a full disk. SIGPIPE needs nothing: Rust's programs ignore it, and writing to a pipe that
 /// nobody reads fails.
 fn survive_file_size_limit() {
-    #[cfg(unix)]
-    {
-        use core::sync::atomic::AtomicBool;
-        use std::sync::Arc;
-
-        use signal_hook::consts::SIGXFSZ;
-
-        // It is the same without it as long as nobody sets such a limit.
-        let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    }
+    // It is the same without it as long as nobody sets such a limit.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -130,7 +125,6 @@ fn original(program: &OsStr) -> Option<(&'static str, Subcommand)> {
         ("to_nsq", Subcommand::Pub),
     ];
     let name = Path::new(program).file_name().and_then(OsStr::to_str)?;
-    let name = name.strip_suffix(".exe").unwrap_or(name);
     ORIGINALS.into_iter().find(|(original, _)| *original == name)
 }
 
@@ -385,16 +379,16 @@ mod tests {
             ("sansq -tcp-address=:1 x", Both, "-tcp-address=:1 x"),
             ("/usr/bin/sansq nsqd -config x", Nsqd, "-config x"),
             ("/usr/bin/nsqd --help", Nsqd, "--help"),
-            ("nsqd.exe nsqlookupd", Nsqd, "nsqlookupd"),
+            ("./nsqd nsqlookupd", Nsqd, "nsqlookupd"),
             ("./nsqlookupd --version", Nsqlookupd, "--version"),
-            ("sansq.exe nsqlookupd", Nsqlookupd, ""),
+            ("sansq nsqlookupd", Nsqlookupd, ""),
             ("sansq pub a", Pub, "a"),
             ("sansq tail", Tail, ""),
             ("sansq stat -topic x", Stat, "-topic x"),
             ("sansq top --once", Top, "--once"),
             ("/usr/bin/nsq_stat -topic x", Stat, "-topic x"),
             ("nsq_tail top", Tail, "top"),
-            ("to_nsq.exe -topic x", Pub, "-topic x"),
+            ("to_nsq -topic x", Pub, "-topic x"),
             ("nsq_to_file -topic x", ToFile, "-topic x"),
             ("nsq_to_http -topic x", ToHttp, "-topic x"),
             ("nsq_to_nsq -topic x", ToNsq, "-topic x"),

@@ -45,7 +45,6 @@ pub(crate) fn http(chosen: u64, limit: Option<u64>) -> usize {
 
 /// Raises the limit on open files as far as that needs no permission, as every Go program does, and
 /// returns it; `None` if there is none.
-#[cfg(unix)]
 pub(crate) fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -53,11 +52,6 @@ pub(crate) fn raise_open_files() -> Option<u64> {
     // It stays as it was if the system does not like that.
     let _ = setrlimit(Resource::Nofile, limit);
     getrlimit(Resource::Nofile).current
-}
-
-#[cfg(not(unix))]
-pub(crate) fn raise_open_files() -> Option<u64> {
-    None
 }
 
 /// Files that are neither clients' nor HTTP's nor queues': the log, the data path, listeners,

@@ -11,6 +11,7 @@ use std::{env, io};
 
 use sansq_tokio::{ConsumerConfig, Message, ProducerConfig, consumer, producer};
 use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -41,10 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// A future that is over when the process is told to end. Signals count from this call on.
-#[cfg(unix)]
 fn asked_to_end() -> io::Result<impl Future<Output = io::Result<()>>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
         tokio::select! {
@@ -52,10 +50,4 @@ fn asked_to_end() -> io::Result<impl Future<Output = io::Result<()>>> {
             _ = terminate.recv() => Ok(()),
         }
     })
-}
-
-/// A future that is over when the process is told to end.
-#[cfg(not(unix))]
-fn asked_to_end() -> io::Result<impl Future<Output = io::Result<()>>> {
-    Ok(ctrl_c())
 }

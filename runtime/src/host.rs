@@ -5,14 +5,8 @@ pub fn host_name() -> String {
     os_name().filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
 }
 
-#[cfg(unix)]
 fn os_name() -> Option<String> {
     rustix::system::uname().nodename().to_str().ok().map(Into::into)
-}
-
-#[cfg(not(unix))]
-fn os_name() -> Option<String> {
-    std::env::var("COMPUTERNAME").ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //! runtime has to bring is in
 //! [`runtime`]: tasks, timers and sockets.
 //!
+//! It needs a Unix. The core alone runs anywhere.
+//!
 //! This crate is a part of `sansq-tokio` and `sansq-smol`. Programs use those; it is for whoever
 //! writes a third.
 //!
@@ -16,6 +18,9 @@
 //! let (first, second) = (clock.now(), clock.now());
 //! assert!(first.instant <= second.instant);
 //! ```
+
+#[cfg(not(unix))]
+compile_error!("sansq-runtime needs a Unix: Linux, macOS, or WSL on Windows");
 
 mod bell;
 mod bind;

@@ -5,10 +5,8 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, ToSocketAddrs};
-#[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
-#[cfg(unix)]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sansq_core::log::Level;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -54,17 +52,11 @@ impl Listener {
         Ok(Self { socket: ListenSocket::Tcp(socket), address, file: None })
     }
 
-    #[cfg(unix)]
     fn open_unix(what: Listens, path: &str) -> io::Result<Self> {
         let (socket, file) = SocketFile::listen(path.as_ref())
             .map_err(|error| refused(what, path, "unix", &error))?;
         let socket = ListenSocket::Unix(socket);
         Ok(Self { socket, address: Address::Unix(path.into()), file: Some(file) })
-    }
-
-    #[cfg(not(unix))]
-    fn open_unix(what: Listens, path: &str) -> io::Result<Self> {
-        Err(refused(what, path, "unix", &ErrorKind::Unsupported.into()))
     }
 }
 
@@ -196,14 +188,11 @@ fn help(reason: ErrorKind, network: &str) -> Option<&'static str> {
 /// The file of a unix socket. It is removed when this is dropped, if it is still the same.
 #[derive(Debug)]
 pub struct SocketFile {
-    #[cfg(unix)]
-    path: std::path::PathBuf,
+    path: PathBuf,
     /// Device and number.
-    #[cfg(unix)]
     id: (u64, u64),
 }
 
-#[cfg(unix)]
 impl SocketFile {
     /// Listens at `path`, with the permissions that the process's umask leaves. A socket that a
     /// dead server left there is replaced: nobody answers at it.
@@ -223,7 +212,6 @@ impl SocketFile {
     }
 }
 
-#[cfg(unix)]
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if file_id(&self.path).is_ok_and(|id| id == self.id) {
@@ -232,7 +220,6 @@ impl Drop for SocketFile {
     }
 }
 
-#[cfg(unix)]
 fn file_id(path: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::symlink_metadata(path)?;
@@ -240,7 +227,6 @@ fn file_id(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 /// Whether there is a socket at `path` that nobody listens on.
-#[cfg(unix)]
 fn is_stale(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
@@ -279,8 +265,6 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     // A restart takes the port over although connections of the last run are still in TIME_WAIT.
-    // Windows would let two live servers share the port.
-    #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -452,7 +436,6 @@ mod tests {
         assert_eq!(error, "listen (host) failed - it has to be host:port, such as host:4160");
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_socket_left_by_a_dead_server_is_replaced_and_nothing_else_is() {
         let folder = tempfile::tempdir().unwrap();

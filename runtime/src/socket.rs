@@ -4,14 +4,11 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-#[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
-#[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
-#[cfg(windows)]
-use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use sansq_core::nsqd::Peer;
 use socket2::{Domain, Socket, Type};
 
@@ -62,7 +59,6 @@ pub enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Over a unix socket.
-    #[cfg(unix)]
     Unix(UnixStream),
 }
 
@@ -72,7 +68,6 @@ pub enum ListenSocket {
     /// On a port.
     Tcp(TcpListener),
     /// On a file.
-    #[cfg(unix)]
     Unix(UnixListener),
 }
 
@@ -81,7 +76,6 @@ macro_rules! either {
     ($this:expr, $kind:ident, $socket:ident => $call:expr) => {
         match $this {
             $kind::Tcp($socket) => $call,
-            #[cfg(unix)]
             $kind::Unix($socket) => $call,
         }
     };
@@ -128,7 +122,6 @@ impl ListenSocket {
                 let (stream, address) = socket.accept()?;
                 Ok((Stream::Tcp(stream), peer(address)))
             }
-            #[cfg(unix)]
             Self::Unix(socket) => {
                 let (stream, _) = socket.accept()?;
                 Ok((Stream::Unix(stream), Peer::Unix))
@@ -147,18 +140,9 @@ pub fn begin_to_connect(target: SocketAddr, local: IpAddr) -> io::Result<TcpStre
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(local, 0).into())?;
     match socket.connect(&target.into()) {
-        // That it is not done yet has a name of its own on every system.
-        Err(error) if !is_under_way(&error) => Err(error),
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => Ok(socket.into()),
     }
-}
-
-fn is_under_way(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    let is_under_way = error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
-    #[cfg(not(unix))]
-    let is_under_way = error.kind() == io::ErrorKind::WouldBlock;
-    is_under_way
 }
 
 /// The peer at `address`. A socket that listens for both kinds of IP shows IPv4 addresses within
@@ -167,30 +151,14 @@ pub const fn peer(address: SocketAddr) -> Peer {
     Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
-#[cfg(unix)]
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         either!(self, Self, socket => socket.as_fd())
     }
 }
 
-#[cfg(unix)]
 impl AsFd for ListenSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         either!(self, Self, socket => socket.as_fd())
-    }
-}
-
-#[cfg(windows)]
-impl AsSocket for Stream {
-    fn as_socket(&self) -> BorrowedSocket<'_> {
-        either!(self, Self, socket => socket.as_socket())
-    }
-}
-
-#[cfg(windows)]
-impl AsSocket for ListenSocket {
-    fn as_socket(&self) -> BorrowedSocket<'_> {
-        either!(self, Self, socket => socket.as_socket())
     }
 }

@@ -14,7 +14,6 @@ mod life;
 mod messages;
 mod storage;
 mod trouble;
-#[cfg(unix)]
 mod unix;
 mod upgrade;
 

@@ -1,7 +1,6 @@
 //! The built program: its start, its servers on real files and among peers that misbehave, its
 //! tools.
 #![cfg(test)]
-#![cfg(unix)]
 
 #[cfg(target_os = "linux")]
 mod hostile;

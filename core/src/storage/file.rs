@@ -116,8 +116,7 @@ const DEFERRED: &str = ".sansq-deferred";
 const DATA_START: &str = ".diskqueue.";
 const DATA_END: &str = ".dat";
 const BAD: &str = ".bad";
-/// Windows knows no `:` in a file name, and the reference writes `;` there.
-const SEPARATOR: char = if cfg!(windows) { ';' } else { ':' };
+const SEPARATOR: char = ':';
 
 #[cfg(test)]
 mod tests {

@@ -96,7 +96,7 @@ impl fmt::Display for DataPathError {
 
 impl core::error::Error for DataPathError {}
 
-#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
+#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
 fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
     use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 
@@ -110,8 +110,8 @@ fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
     Ok(Some(folder.into()))
 }
 
-/// Windows and illumos have no lock in the reference either.
-#[cfg(not(all(unix, not(any(target_os = "illumos", target_os = "solaris")))))]
+/// Illumos has no lock in the reference either.
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
 fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
     match std::fs::read_dir(path) {
         Ok(_) => Ok(None),
@@ -119,7 +119,7 @@ fn lock(path: &Path) -> Result<Option<File>, DataPathError> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -34,16 +34,10 @@ fn kind(error: &io::Error) -> FailureKind {
 
 /// Whether it is the limit on open files, the process's or the system's, for which the standard
 /// library has no kind.
-#[cfg(unix)]
 fn is_too_many_open(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let limits = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|number| limits.contains(&number))
-}
-
-#[cfg(not(unix))]
-const fn is_too_many_open(_error: &io::Error) -> bool {
-    false
 }
 
 #[cfg(test)]

@@ -376,15 +376,8 @@ impl Folder {
     }
 }
 
-#[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
-}
-
-/// Elsewhere a folder can't be opened like a file, and its names survive with the files.
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// What a data file is opened for.
@@ -401,7 +394,6 @@ enum Access {
 fn options(write: bool, create: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(write).create(create);
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
 }

@@ -45,7 +45,6 @@ impl Reserve {
     fn try_fill(&mut self) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
-        #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&self.path)?;
         let mut len = file.seek(SeekFrom::End(0))?;

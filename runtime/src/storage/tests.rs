@@ -312,7 +312,6 @@ fn what_needs_no_fsync_does_not_wait_for_anothers() {
     );
 }
 
-#[cfg(unix)]
 #[test]
 fn files_are_their_owners_alone() {
     use std::os::unix::fs::PermissionsExt as _;

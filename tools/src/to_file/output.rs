@@ -318,20 +318,13 @@ fn make_parent(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent() else { return Ok(()) };
     let mut builder = DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o770);
     builder.create(folder).map_err(named(folder))
 }
 
-#[cfg(unix)]
 fn sync_parent(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent() else { return Ok(()) };
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(named(folder))
-}
-
-#[cfg(not(unix))]
-fn sync_parent(_: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 fn named(path: &Path) -> impl Fn(io::Error) -> io::Error {
