@@ -316,6 +316,3 @@ fn full() -> HttpReply {
 
 /// What the reference shows as the time of a tombstone that never was: Go's zero time, overflown.
 const NEVER: i64 = -6_795_364_578_871_345_152;
-
-#[cfg(test)]
-mod tests;

@@ -3,9 +3,11 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::arena::Key as _;
+use crate::http::HttpRequest;
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::lookup::{PeerInfo, ReplyDecoder};
 
@@ -64,6 +66,11 @@ impl Harness {
         let conn = self.accept();
         assert_eq!(self.send(conn, hello(address)).len(), 1);
         conn
+    }
+
+    fn ask(&mut self, method: &str, path: &str, query: Option<&str>) -> LookupdReply {
+        let request = HttpRequest { method, path, query, body: &Bytes::new() };
+        self.lookupd.handle_http(&request, self.now, &mut self.out)
     }
 
     fn settle(&mut self) {
@@ -134,105 +141,6 @@ fn world() -> Harness {
 }
 
 #[test]
-fn a_session_and_its_log() {
-    let mut w = world();
-    let a = w.accept();
-    assert_eq!(
-        w.send(a, hello("n1")),
-        [format!(
-            "{{\"broadcast_address\":\"lookup.example\",\"hostname\":\"vm\",\"http_port\":4161,\"sansq_version\":\"{}\",\"tcp_port\":4160,\"version\":\"1.3.0\"}}",
-            crate::version::SANSQ_VERSION
-        )]
-    );
-    w.pass(Duration::from_millis(23_900));
-    assert_eq!(
-        w.send(a, "REGISTER t c\nREGISTER t c\nPING\nUNREGISTER t\nUNREGISTER t\nREGISTER u x\n"),
-        ["OK"; 6]
-    );
-    w.eof(a);
-    assert_eq!(w.closed, [a]);
-    w.lookupd.handle_closed(a, w.now, &mut w.out);
-    assert!(w.out.is_empty());
-    assert_eq!(
-        w.log,
-        [
-            "INFO TCP: new client(127.0.0.1:1)",
-            "INFO CLIENT(127.0.0.1:1): desired protocol magic '  V1'",
-            "INFO CLIENT(127.0.0.1:1): IDENTIFY Address:n1 TCP:4150 HTTP:4151 Version:1.3.0",
-            "INFO DB: client(127.0.0.1:1) REGISTER category:client key: subkey:",
-            "INFO DB: client(127.0.0.1:1) REGISTER category:channel key:t subkey:c",
-            "INFO DB: client(127.0.0.1:1) REGISTER category:topic key:t subkey:",
-            "INFO CLIENT(127.0.0.1:1): pinged (last ping 23.9s)",
-            "WARNING client(127.0.0.1:1) unexpected UNREGISTER category:channel key:t subkey:c",
-            "INFO DB: client(127.0.0.1:1) UNREGISTER category:topic key:t subkey:",
-            "INFO DB: client(127.0.0.1:1) REGISTER category:channel key:u subkey:x",
-            "INFO DB: client(127.0.0.1:1) REGISTER category:topic key:u subkey:",
-            "ERROR client(127.0.0.1:1) - EOF",
-            "INFO PROTOCOL(V1): [127.0.0.1:1] exiting ioloop",
-            "INFO DB: client(127.0.0.1:1) UNREGISTER category:channel key:u subkey:x",
-            "INFO DB: client(127.0.0.1:1) UNREGISTER category:topic key:u subkey:",
-            "INFO DB: client(127.0.0.1:1) UNREGISTER category:client key: subkey:",
-        ]
-    );
-    // The topics and channels stay known.
-    assert_eq!(w.names(), ["t", "t/c", "u", "u/x"]);
-    assert_eq!(w.lookup("t"), [""; 0]);
-}
-
-#[test]
-fn errors_are_told_and_end_the_session() {
-    let mut w = world();
-    let a = w.producer("n1");
-    assert_eq!(
-        w.send(a, "REGISTER t\nNONSENSE\nREGISTER u\n"),
-        ["OK", "E_INVALID invalid command NONSENSE"]
-    );
-    assert_eq!((w.closed.as_slice(), w.names()), (&[a][..], vec!["t".to_string()]));
-    assert!(w.log.contains(&"ERROR [127.0.0.1:1] - E_INVALID invalid command NONSENSE".into()));
-    assert!(w.lookupd.nodes(w.now).is_empty());
-    assert_eq!(w.send(a, "PING\n"), [""; 0]);
-
-    let b = w.accept();
-    assert_eq!(w.send(b, "GET / HTTP/1.1\r\n\r\n"), ["E_BAD_PROTOCOL"]);
-    assert_eq!(
-        w.log[w.log.len() - 2..],
-        [
-            "INFO CLIENT(127.0.0.1:2): desired protocol magic 'GET '",
-            "ERROR client(127.0.0.1:2) bad protocol magic 'GET '"
-        ]
-    );
-    let c = w.accept();
-    assert_eq!(w.send(c, "  V1IDENTIFY\n\0\0\0\x09{"), [""; 0]);
-    w.eof(c);
-    assert_eq!(w.answers(c), ["E_BAD_BODY IDENTIFY failed to read body"]);
-    let d = w.accept();
-    w.send(d, "  ");
-    w.eof(d);
-    assert_eq!((w.answers(d), w.closed.as_slice()), (vec![], &[a, b, c, d][..]));
-}
-
-#[test]
-fn ephemeral_names_go_with_their_last_producer() {
-    let mut w = world();
-    let (a, b) = (w.producer("n1"), w.producer("n2"));
-    for conn in [a, b] {
-        let ok = w.send(conn, "REGISTER t c#ephemeral\nREGISTER e#ephemeral c\nREGISTER t c\n");
-        assert_eq!(ok, ["OK"; 3]);
-    }
-    w.send(a, "UNREGISTER t c#ephemeral\nUNREGISTER e#ephemeral\n");
-    assert_eq!(w.names(), ["e#ephemeral", "e#ephemeral/c", "t", "t/c", "t/c#ephemeral"]);
-    // Unlike the reference: the channels of the topic go too, and a disconnect counts.
-    w.send(b, "UNREGISTER e#ephemeral\n");
-    assert_eq!(w.names(), ["t", "t/c", "t/c#ephemeral"]);
-    w.lookupd.handle_closed(b, w.now, &mut w.out);
-    w.settle();
-    assert_eq!(w.names(), ["t", "t/c"]);
-    // An UNREGISTER of the topic applies the rule to its channels.
-    w.send(a, "REGISTER t x#ephemeral\nUNREGISTER t\n");
-    assert_eq!(w.names(), ["t", "t/c"]);
-}
-
-#[test]
 fn a_silent_producer_is_hidden_until_it_pings() {
     let mut w = world();
     let a = w.producer("n1");
@@ -248,43 +156,6 @@ fn a_silent_producer_is_hidden_until_it_pings() {
     w.send(a, "PING\n");
     w.now.unix.0 = i64::MAX;
     assert_eq!((w.lookup("t").len(), w.lookupd.nodes(w.now).len()), (1, 1));
-}
-
-#[test]
-fn a_tombstone_hides_for_a_while_or_until_registered_anew() {
-    let mut w = world();
-    let a = w.producer("n1");
-    let b = w.producer("n2");
-    for conn in [a, b] {
-        w.send(conn, "REGISTER t c\nREGISTER u\n");
-    }
-    let bury = |w: &mut Harness, node: &str, tcp_port| {
-        w.lookupd.tombstone(&name("t"), node, tcp_port, w.now, &mut w.out);
-        w.settle();
-    };
-    for node in ["n1:4150", "n1", "n1:04151", ":4151", "n1:4151 "] {
-        bury(&mut w, node, None);
-    }
-    bury(&mut w, "n1:4151", Some(1));
-    assert_eq!(w.lookup("t"), ["n1", "n2"]);
-    bury(&mut w, "n1:4151", None);
-    assert_eq!(
-        w.log.last().unwrap(),
-        "INFO DB: setting tombstone for producer@n1:4151 of topic(t)"
-    );
-    assert_eq!((w.lookup("t"), w.lookup("u")), (vec!["n2"], vec!["n1", "n2"]));
-    let nodes = w.lookupd.nodes(w.now);
-    assert_eq!(nodes[0].topics, [(name("t"), true), (name("u"), false)]);
-    w.send(a, "REGISTER t c\nPING\n");
-    assert_eq!(w.lookup("t"), ["n2"]);
-    w.pass(Duration::from_secs(45) - Duration::from_nanos(1));
-    assert_eq!(w.lookup("t"), ["n2"]);
-    w.pass(Duration::from_nanos(1));
-    assert_eq!(w.lookup("t"), ["n1", "n2"]);
-    bury(&mut w, "n1:4151", Some(4150));
-    assert_eq!(w.lookup("t"), ["n2"]);
-    w.send(a, "UNREGISTER t\nREGISTER t\n");
-    assert_eq!(w.lookup("t"), ["n1", "n2"]);
 }
 
 #[test]
@@ -369,6 +240,18 @@ fn a_silent_impostor_is_no_more_than_silent() {
 }
 
 #[test]
+fn metrics_count_what_there_is() {
+    let mut w = world();
+    w.ask("POST", "/channel/create", Some("topic=t&channel=c"));
+    w.ask("GET", "/lookup", Some("topic=t"));
+    w.ask("GET", "/lookup", None);
+    let answer = w.ask("GET", "/metrics", None);
+    let LookupdReply::Metrics(stats) = answer else { panic!("{answer:?}") };
+    assert_eq!((stats.topics, stats.channels, stats.producers), (1, 1, 0));
+    assert_eq!((stats.counters.lookups, stats.counters.other_requests), (2, 2));
+}
+
+#[test]
 fn deleting_takes_the_registrations_along() {
     let mut w = world();
     let a = w.producer("n1");
@@ -392,22 +275,6 @@ fn deleting_takes_the_registrations_along() {
     );
 }
 
-#[test]
-fn magic_comes_in_time_or_never() {
-    let mut w = world();
-    let (slow, good) = (w.accept(), w.accept());
-    w.send(slow, "  V");
-    w.send(good, "  V1");
-    assert_eq!(w.lookupd.poll_timeout(), Some(w.now.instant + MAGIC_TIMEOUT));
-    w.pass(MAGIC_TIMEOUT - Duration::from_nanos(1));
-    assert_eq!(w.closed, []);
-    w.pass(Duration::from_nanos(1));
-    assert_eq!((w.closed.as_slice(), w.lookupd.poll_timeout()), (&[slow][..], None));
-    assert_eq!(w.log.last().unwrap(), "ERROR client(127.0.0.1:1) - no protocol magic in time");
-    assert_eq!(w.send(slow, "1PING\n"), [""; 0]);
-    assert_eq!(w.send(good, "PING\n"), ["OK"]);
-}
-
 const NO_ROOM: &str = "E_INVALID REGISTER too many registrations";
 const DROPPED: &str = "E_INVALID PING registrations were dropped, there are too many";
 
@@ -420,40 +287,6 @@ fn small(names_max: usize, registrations_max: usize, per_nsqd: usize) -> Harness
         registrations_max_per_nsqd: per_nsqd,
         ..LookupdConfig::default()
     })
-}
-
-#[test]
-fn connections_have_a_limit() {
-    let mut w = Harness::new(LookupdConfig { connections_max: 2, ..LookupdConfig::default() });
-    w.producer("n1");
-    w.producer("n2");
-    let c = w.accept();
-    assert_eq!(w.send(c, "  V1PING\n"), [""; 0]);
-    assert_eq!(w.closed, [c]);
-    w.lookupd.handle_closed(c, w.now, &mut w.out);
-}
-
-#[test]
-fn what_is_refused_ends_nothing() {
-    let mut w = small(10, 10, 4);
-    let a = w.producer("n1");
-    assert_eq!(w.send(a, "REGISTER t c\nREGISTER u\nREGISTER t c\n"), ["OK"; 3]);
-    assert_eq!(
-        w.send(a, "REGISTER v x\nREGISTER t d\nREGISTER v\nREGISTER t d\nPING\n"),
-        [NO_ROOM, "OK", NO_ROOM, "OK", "OK"]
-    );
-    assert_eq!(w.closed, []);
-    assert_eq!((w.lookup("t"), w.lookup("u")), (vec!["n1"], vec!["n1"]));
-    // It is logged once.
-    let refused: Vec<_> = w.log.iter().filter(|line| line.contains("refused")).collect();
-    assert_eq!(
-        refused,
-        ["WARNING client(127.0.0.1:1) REGISTER v x refused - too many registrations \
-          (of this client, this is said once)"]
-    );
-    assert_eq!(w.lookupd.stats(w.now).counters.refused, 2);
-    // What it takes back is room again.
-    assert_eq!(w.send(a, "UNREGISTER t\nREGISTER v\n"), ["OK"; 2]);
 }
 
 #[test]
@@ -539,6 +372,7 @@ fn equals_do_not_take_from_each_other() {
     }
     assert_eq!(w.send(a, "REGISTER a4\n"), [NO_ROOM]);
     assert_eq!(w.send(b, "REGISTER a0\n"), [NO_ROOM]);
+    assert_eq!(w.lookupd.stats(w.now).counters.refused, 2);
     // Names that everybody has make no difference.
     let mut w = small(3, 100, 100);
     let all: Vec<_> = (0..6).map(|n| w.producer(&format!("n{n}"))).collect();

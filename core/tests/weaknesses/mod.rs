@@ -5,11 +5,11 @@ use core::time::Duration;
 
 use sansq_core::client::frame::Frame;
 use sansq_core::name::ChannelName;
-use sansq_core::nsqd::{AdminReply, AdminRequest, ChannelOp, Close, Config, TopicOp};
+use sansq_core::nsqd::{AdminReply, AdminRequest, ChannelOp, Close, Config};
 use sansq_core::testing::{ClientId, Node};
 use sansq_core::time::UnixNanos;
 
-use crate::{error, heartbeat, message, ok, pub_command, stats, text, topic};
+use crate::{error, message, ok, pub_command, stats, text, topic};
 
 fn channel(name: &str) -> ChannelName {
     ChannelName::new(name).unwrap()
@@ -211,21 +211,6 @@ fn the_limit_on_consumers_is_exact() {
     assert_eq!(stats(&mut node).topics[0].channels[0].client_count, 3);
 }
 
-/// W19: what a pipelined IDENTIFY asks for holds for the first message already.
-#[test]
-fn settings_hold_from_the_first_message_on() {
-    let mut node = Node::new(2, Config::default());
-    let producer = node.client(0);
-    node.publish(producer, "t", "x");
-    let consumer = node.client(0);
-    node.send(consumer, b"IDENTIFY\n\0\0\0\x14{\"msg_timeout\":1000}SUB t c\nRDY 1\n");
-    assert_eq!(node.frames(consumer).len(), 3);
-    node.wait(Duration::from_millis(999));
-    assert_eq!(node.frames(consumer), []);
-    node.wait(Duration::from_millis(1));
-    assert_eq!(message(&mut node, consumer).1, 2);
-}
-
 /// W20: behind a fatal error the driver sends before it closes, and drops what still comes.
 #[test]
 fn a_refusal_is_sent_before_the_close() {
@@ -276,47 +261,4 @@ fn first_in_first_out_and_turn_about() {
     }
     let every_second = |first| (first..100).step_by(2).collect::<Vec<u32>>();
     assert_eq!(seen, [every_second(0), every_second(1)]);
-}
-
-/// Section 12.2: a topic goes with its consumers, and its publishers notice nothing.
-#[test]
-fn deleting_a_topic_ends_its_consumers_and_no_publisher() {
-    for shards in [1, 3] {
-        let mut node = Node::new(shards, Config::default());
-        let (idle, consumer) = (node.client(0), node.consumer(0, "t", "c", 1));
-        node.publish(idle, "t", "x");
-        assert_eq!(node.bodies(consumer), ["x"]);
-        let pause = AdminRequest::Topic(topic("t"), TopicOp::Pause);
-        assert_eq!(node.admin(0, pause), Some(AdminReply::Done));
-        node.publish(idle, "t", "y");
-        let delete = AdminRequest::Topic(topic("t"), TopicOp::Delete);
-        assert_eq!(node.admin(0, delete), Some(AdminReply::Done));
-        assert!(node.is_closed(consumer));
-        assert_eq!(node.frames(consumer), []);
-        // No error frame that nobody asked for: a producer would take it for the answer to a
-        // publish.
-        assert_eq!((node.frames(idle), node.is_closed(idle)), (vec![], false));
-        // The next publish makes a new topic, which is not paused and has nothing of the old one.
-        node.publish(idle, "t", "z");
-        let again = node.consumer(0, "t", "c", 0);
-        node.send(again, b"RDY 9\n");
-        assert_eq!(node.bodies(again), ["z"]);
-        node.wait(Duration::from_secs(30));
-        assert_eq!(node.frames(again), [heartbeat()]);
-    }
-}
-
-/// Section 12.2: a publish that waits for room when its topic goes is answered.
-#[test]
-fn a_publisher_that_waits_hears_of_the_deletion() {
-    for shards in [1, 3] {
-        let mut node = Node::new(shards, Config { mem_queue_size: 1, ..Config::default() });
-        let producer = node.client(0);
-        node.send(producer, &pub_command("t", "x").repeat(2));
-        assert_eq!(node.frames(producer), [ok()]);
-        let delete = AdminRequest::Topic(topic("t"), TopicOp::Delete);
-        assert_eq!(node.admin(0, delete), Some(AdminReply::Done));
-        assert_eq!(node.frames(producer), [error("E_PUB_FAILED PUB failed exiting")]);
-        assert!(node.is_closed(producer));
-    }
 }
