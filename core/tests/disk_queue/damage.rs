@@ -188,3 +188,23 @@ fn the_last_record_before_a_torn_write_is_believed() {
         assert_eq!(ids, [1, 2], "{:?}", &tail[..3]);
     }
 }
+
+/// Simulator seed 107851371515189: what a write to a full disk left behind was passed over, and
+/// the file stayed until somebody published, for which the disk had no room.
+#[test]
+fn a_file_of_nothing_but_damage_goes_aside_by_itself() {
+    let store = queue("t", None);
+    for meta in [None, Some("1\n0,0\n1,0\n")] {
+        let mut files = MemoryFiles::new();
+        files.insert("t.diskqueue.000000.dat", &[0; 2048]);
+        if let Some(meta) = meta {
+            files.insert("t.diskqueue.meta.dat", meta.as_bytes());
+        }
+        let mut rig = Rig::over(store, OPTIONS, files);
+        assert!(rig.queue.pop(rig.now, &mut rig.out).is_none());
+        rig.rest();
+        let names: Vec<_> = rig.files.names().collect();
+        let expected = ["t.diskqueue.000000.dat.bad", "t.diskqueue.meta.dat"];
+        assert_eq!(names, expected, "{meta:?}");
+    }
+}

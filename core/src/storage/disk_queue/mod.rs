@@ -171,6 +171,8 @@ pub struct DiskQueue {
     search: Option<Box<Search>>,
     /// The record here is one, as a search found.
     trusted: Option<Position>,
+    /// The read that ended last passed over something.
+    has_passed: bool,
     /// Somebody found nothing to pop and will try again.
     is_wanted: bool,
     /// Records between the read and the write position, as far as is known.
@@ -263,6 +265,7 @@ impl DiskQueue {
             reading: None,
             search: None,
             trusted: None,
+            has_passed: false,
             is_wanted: false,
             unread: 0,
             outstanding: Outstanding::new(),

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use bytes::Bytes;
 
@@ -150,23 +151,33 @@ impl DiskQueue {
             }
         };
         self.clear(Work::Read, out);
+        self.take_chunk(&chunk, &reading, out);
+        if mem::take(&mut self.has_passed) {
+            // Without a word about it in the meta file, a damaged file would stay where it is.
+            self.touch(1, now);
+        }
+    }
+
+    /// Takes in what was read.
+    fn take_chunk(&mut self, chunk: &Bytes, reading: &Reading, out: &mut impl DiskOutput) {
         let is_short = chunk.len() < reading.len + reading.lead;
         if let Some(search) = self.search.take_if(|_| !is_short) {
-            self.search_on(search, chunk, reading.at, out);
+            self.search_on(search, chunk.clone(), reading.at, out);
             return;
         }
         // What is gone is not searched.
-        let chunk = if self.search.take().is_some() { Bytes::new() } else { chunk };
+        let gone = Bytes::new();
+        let chunk = if self.search.take().is_some() { &gone } else { chunk };
         if let Phase::Counting(scan) = &self.phase {
             let (mut at, mut len) = (self.files.normalize(scan.at, self.write), 0);
-            self.count(&chunk, reading.lead, &mut at, &mut len, out);
+            self.count(chunk, reading.lead, &mut at, &mut len, out);
             if is_short {
                 // There is nothing to count; reading will find that out again, and say so.
                 at.offset = self.files.get(at.file).map_or(at.offset, |file| file.len);
             }
             self.scan_on(Scan { at, len }, out);
         } else {
-            self.stage(&chunk, reading.lead, out);
+            self.stage(chunk, reading.lead, out);
             if is_short {
                 self.pass_over(out);
             }
@@ -331,6 +342,7 @@ impl DiskQueue {
         }
         // The reference would lose what is written behind the damage.
         self.must_roll |= number == self.write.file;
+        self.has_passed = true;
         out.event(if is_torn {
             DiskEvent::Torn { file: number, offset, len }
         } else {
@@ -351,6 +363,7 @@ impl DiskQueue {
         file.is_damaged = true;
         (self.fetched.offset, self.fetch_len) = (file.len, 0);
         self.must_roll |= number == self.write.file;
+        self.has_passed = true;
         out.event(DiskEvent::Vanished { file: number, offset, len });
     }
 }
