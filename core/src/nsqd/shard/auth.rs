@@ -27,7 +27,7 @@ impl Shard {
     ) {
         let servers = self.config.auth_http_addresses.len();
         let first = self.any_of(servers);
-        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         if connection.auth.as_ref().is_some_and(|auth| auth.is_authorized()) {
             let error = ProtocolError::new(ErrorCode::Invalid, *b"AUTH already set");
             return connection.refuse(error, now, out);
@@ -55,7 +55,7 @@ impl Shard {
             return Some(command);
         }
         let Some(need) = Need::of(&command) else { return Some(command) };
-        let connection = self.conns.get_mut(conn)?;
+        let connection = self.clients.conns.get_mut(conn)?;
         let verdict = match &mut connection.auth {
             Some(auth) => auth.judge(need, now.instant, &mut self.patterns),
             None => Verdict::Refused(need.auth_first()),
@@ -67,7 +67,7 @@ impl Shard {
                 let servers = self.config.auth_http_addresses.len();
                 let first = self.any_of(servers);
                 if let Some(auth) =
-                    self.conns.get_mut(conn).and_then(|connection| connection.auth.as_mut())
+                    self.clients.conns.get_mut(conn).and_then(|connection| connection.auth.as_mut())
                 {
                     auth.ask(Held::Command(Box::new(command)), first, servers);
                     self.calls.push(Purpose::Auth(conn));
@@ -79,7 +79,8 @@ impl Shard {
 
     /// The request to the auth server whose turn it is.
     pub(super) fn auth_call(&mut self, conn: ConnId) -> Option<Result<Call, CallFailure>> {
-        let connection = self.conns.get_mut(conn).filter(|connection| connection.is_open())?;
+        let connection =
+            self.clients.conns.get_mut(conn).filter(|connection| connection.is_open())?;
         let facts = connection.facts();
         connection.auth.as_mut()?.call(&facts, &self.config)
     }
@@ -92,7 +93,8 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        let Some(connection) = self.conns.get_mut(conn).filter(|conn| conn.is_open()) else {
+        let Some(connection) = self.clients.conns.get_mut(conn).filter(|conn| conn.is_open())
+        else {
             return;
         };
         let Some(auth) = &mut connection.auth else { return };
@@ -113,10 +115,10 @@ impl Shard {
             },
             Some(Step::Granted(Held::Command(command))) => self.execute(conn, *command, now, out),
         }
-        if let Some(connection) = self.conns.get_mut(conn) {
+        if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.handle_asked(now, out);
         }
-        self.unsettled.push(conn);
+        self.clients.unsettled.push(conn);
     }
 
     /// One of `count`, by chance.

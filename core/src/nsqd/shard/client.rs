@@ -53,19 +53,19 @@ impl Shard {
             Command::MpubLine(_) | Command::Nop => {}
             Command::Cls => {
                 self.ready(conn, 0, now, out);
-                if let Some(connection) = self.conns.get_mut(conn) {
+                if let Some(connection) = self.clients.conns.get_mut(conn) {
                     connection.state = State::Closing;
                     connection.respond(Reply::CloseWait, now, out);
                 }
             }
             Command::Sub { topic, channel } => {
-                if let Some(connection) = self.conns.get_mut(conn) {
+                if let Some(connection) = self.clients.conns.get_mut(conn) {
                     connection.subscribing = Some(Box::new((topic, channel)));
                 }
                 self.try_subscribe(conn, now, out);
             }
             Command::Identify(body) => {
-                if let Some(connection) = self.conns.get_mut(conn)
+                if let Some(connection) = self.clients.conns.get_mut(conn)
                     && let Err(error) = connection.identify(&body, &self.config, now, out)
                 {
                     connection.refuse(error, now, out);
@@ -84,7 +84,7 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        let subscription = self.conns.get(conn).and_then(Connection::finishes_on);
+        let subscription = self.clients.conns.get(conn).and_then(Connection::finishes_on);
         let Some((channel, consumer)) = subscription else { return };
         let mut ids = finishes(input).peekable();
         if ids.peek().is_none() {
@@ -94,7 +94,7 @@ impl Shard {
             channel.finish_all(consumer, ids, now, out)
         });
         input.advance(finished.unwrap_or(0) * FIN_LEN);
-        if let Some(connection) = self.conns.get_mut(conn) {
+        if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.restart_read_deadline(now);
         }
     }
@@ -102,7 +102,7 @@ impl Shard {
     /// Carries out a SUB once the answers before it are out: here if this is the topic's home, else
     /// the connection moves there first.
     pub(super) fn try_subscribe(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         let Some((topic, channel)) = connection.subscribing.as_deref().copied() else { return };
         if !connection.is_open() || connection.has_open_replies() || connection.moving {
             return;
@@ -141,7 +141,7 @@ impl Shard {
         });
         let result = match joined {
             Some(Ok(consumer)) => {
-                if let Some(connection) = self.conns.get_mut(conn) {
+                if let Some(connection) = self.clients.conns.get_mut(conn) {
                     connection.subscribed(channel_id, consumer);
                 }
                 if is_new && self.keep_creator(topic_id, creator) {
@@ -169,7 +169,7 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         connection.subscribing = None;
         match result {
             Ok(()) => connection.respond(Reply::Ok, now, out),
@@ -228,17 +228,19 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         let slot = connection.begin_publish(&topic, batch.len());
         // The limits of commands have 31 bits.
         let len = u32::try_from(batch.byte_len()).unwrap_or(u32::MAX);
-        self.room.take(connection, len as usize);
+        self.clients.room.take(connection, len as usize);
         let origin = Origin::Client { shard: self.id, conn, slot, kind, len };
         self.route_publish(Publish { origin, topic, batch, delay }, now, out);
     }
 
     fn ready(&mut self, conn: ConnId, count: u32, now: Now, out: &mut Actions) {
-        if let Some((channel, consumer)) = self.conns.get(conn).and_then(|conn| conn.subscription) {
+        if let Some((channel, consumer)) =
+            self.clients.conns.get(conn).and_then(|conn| conn.subscription)
+        {
             self.on_channel(channel, now, out, |channel, now, out| {
                 channel.ready(consumer, count, now, out);
             });
@@ -254,7 +256,7 @@ impl Shard {
         out: &mut Actions,
         answer: Answer,
     ) -> Result<(), NotInFlight> {
-        let connection = self.conns.get(conn).ok_or(NotInFlight::Unknown)?;
+        let connection = self.clients.conns.get(conn).ok_or(NotInFlight::Unknown)?;
         let (channel, consumer) = connection.subscription.ok_or(NotInFlight::Unknown)?;
         let id = MessageId::parse(&id).ok_or(NotInFlight::Unknown)?;
         let timeout = connection.settings.msg_timeout;
@@ -278,7 +280,7 @@ impl Shard {
         out: &mut Actions,
     ) {
         if let Err(why) = result
-            && let Some(connection) = self.conns.get_mut(conn)
+            && let Some(connection) = self.clients.conns.get_mut(conn)
         {
             let parts = [command.as_bytes(), b" ", &id, b" failed ", why.as_str().as_bytes()];
             connection.refuse(ProtocolError::quote(code, &parts), now, out);

@@ -46,9 +46,9 @@ pub struct Held {
 impl Shard {
     /// What it holds just now. Looks at everything that there is, so it is not for every turn.
     pub fn held(&self) -> Held {
-        let (calls, room_len) = (self.calls.under_way(), self.room.held());
+        let (calls, room_len) = (self.calls.under_way(), self.clients.room.held());
         let mut held = Held { calls, room_len, topics: self.topics.len(), ..Held::default() };
-        for (_, conn) in self.conns.iter() {
+        for (_, conn) in self.clients.conns.iter() {
             held.replies = held.replies.max(conn.open_replies());
             held.unanswered_len = held.unanswered_len.max(conn.share.unanswered);
         }
@@ -63,7 +63,7 @@ impl Shard {
     /// The limit of [`Held::room_len`], in bytes: the shard's room, and the allowance and what is
     /// read at a time of as many connections as there were.
     pub fn room_len_max(&self) -> usize {
-        self.room.len_max()
+        self.clients.room.len_max()
     }
 }
 

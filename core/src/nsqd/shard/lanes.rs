@@ -4,7 +4,6 @@ use alloc::vec::Vec;
 
 use super::Shard;
 use crate::nsqd::actions::Actions;
-use crate::nsqd::connection::Reply;
 use crate::nsqd::shard_message::ShardMessage;
 use crate::time::Now;
 
@@ -21,12 +20,7 @@ impl Shard {
         match message {
             ShardMessage::Publish(publish) => self.route_publish(publish, now, out),
             ShardMessage::Published { conn, slot, len, result } => {
-                self.room.answered(self.conns.get_mut(conn), len as usize);
-                if let Some(connection) = self.conns.get_mut(conn) {
-                    let reply = result.map_or_else(Reply::Error, |()| Reply::Ok);
-                    connection.complete(slot, reply, now, out);
-                    self.unsettled.push(conn);
-                }
+                self.clients.published(conn, slot, len, result, now, out);
             }
             ShardMessage::CreateTopic(topic) => self.create_topic(topic, now, out),
             ShardMessage::Admin { from, token, request } => {

@@ -16,6 +16,7 @@ mod auth;
 mod calls;
 mod clerk;
 mod client;
+mod clients;
 mod ending;
 mod held;
 mod lanes;
@@ -27,10 +28,10 @@ mod stats;
 mod storage;
 mod tables;
 mod tickets;
+mod topics;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -38,30 +39,29 @@ use bytes::BytesMut;
 
 use self::calls::Calls;
 use self::clerk::Clerk;
+use self::clients::Clients;
 pub use self::ending::FlushFailure;
 pub use self::held::Held;
 use self::life::Life;
 use self::limits::Limits;
+use self::precreate::Lookups;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
-
-use self::room::Room;
 use self::stats::Collecting;
+use self::storage::Disk;
 use self::tables::{ChannelEntry, Timer, TopicEntry};
-use self::tickets::Tickets;
 use super::actions::Actions;
 use super::auth::Patterns;
 use super::config::{Config, DECODED_LEN_MAX};
-use super::connection::{Connection, Detached, ReadState, Workspace};
+use super::connection::{Connection, Detached, ReadState};
 use super::event::Event;
 use super::ids::{Peer, ShardId};
-use super::shard_message::{Collector, Lookupds};
+use super::shard_message::Collector;
 use crate::arena::{Arena, ChannelId, ConnId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::input::READ_LEN_MAX;
-use crate::message::{Bodies, IdGenerator};
+use crate::message::IdGenerator;
 use crate::name::TopicName;
 use crate::rng::Rng;
-use crate::storage::{Owner, RequestIds};
 use crate::time::{Instant, Now};
 use crate::transmit::Transmit;
 
@@ -70,41 +70,34 @@ use crate::transmit::Transmit;
 /// One shard alone is a whole nsqd; `shards` of them, each on a thread of its own and joined by
 /// lanes, are the fast one. See the [crate's page](crate) for how it is driven.
 pub struct Shard {
+    // Who it is.
     id: ShardId,
     shards: u16,
     config: Config,
+    life: Life,
     rng: Rng,
-    ids: IdGenerator,
-    bodies: Bodies,
-    workspace: Workspace,
+
+    // What is at home here, and when that is to be looked at.
+    clients: Clients,
     topics: Arena<TopicId, TopicEntry>,
     topic_names: BTreeMap<TopicName, TopicId>,
     channels: Arena<ChannelId, ChannelEntry>,
-    conns: Arena<ConnId, Connection>,
     deadlines: Deadlines<Timer>,
-    /// Connections that may have to subscribe, leave their channel or be armed before the call
-    /// returns.
-    unsettled: Vec<ConnId>,
-    /// For what clients have unanswered.
-    room: Room,
-    /// Where the nsqlookupds are, as the clerk says.
-    lookupds: Lookupds,
-    /// New topics that wait for that.
-    precreating: Vec<TopicId>,
-    /// HTTP requests, under way and waiting.
+
+    // What their messages need.
+    ids: IdGenerator,
+    disk: Disk,
+
+    // What is asked of others, and known of them.
     calls: Calls,
     /// What the auth servers' patterns are compiled to.
     patterns: Patterns,
-    life: Life,
+    lookups: Lookups,
+    limits: Limits,
+    collecting: BTreeMap<Collector, Collecting>,
+
     /// What the node does once. Shard 0 has it.
     clerk: Option<Box<Clerk>>,
-    collecting: BTreeMap<Collector, Collecting>,
-    /// Publishes whose messages are not all where they belong.
-    tickets: Tickets,
-    requests: RequestIds,
-    /// Queues whose disk is in trouble, and which.
-    ailing: BTreeMap<Owner, String>,
-    limits: Limits,
 }
 
 impl Shard {
@@ -114,35 +107,25 @@ impl Shard {
     /// If `id` is not below `shards`.
     pub fn new(id: ShardId, shards: u16, config: Config, seed: u64) -> Self {
         assert!(id.0 < shards, "a node's shards are numbered from 0");
-        let undecided = config.lookupd_tcp_addresses.len();
-        let lookupds = Lookupds { undecided, ..Lookupds::default() };
-        let clerk = (id == ShardId(0)).then(|| Box::new(Clerk::new(shards, config.disk)));
         Self {
             id,
             shards,
-            ids: IdGenerator::new(config.node_id, id.0, shards),
-            room: Room::new(&config, shards),
-            config,
+            life: Life::New,
             rng: Rng::new(seed).fork(u64::from(id.0)),
-            bodies: Bodies::default(),
-            workspace: Workspace::default(),
+            clients: Clients::new(&config, shards),
             topics: Arena::new(),
             topic_names: BTreeMap::new(),
             channels: Arena::new(),
-            conns: Arena::new(),
             deadlines: Deadlines::new(),
-            unsettled: Vec::new(),
-            lookupds,
-            precreating: Vec::new(),
-            collecting: BTreeMap::new(),
+            ids: IdGenerator::new(config.node_id, id.0, shards),
+            disk: Disk::default(),
             calls: Calls::default(),
             patterns: Patterns::default(),
-            life: Life::New,
-            clerk,
-            tickets: Tickets::default(),
-            requests: RequestIds::default(),
-            ailing: BTreeMap::new(),
+            lookups: Lookups::new(&config),
             limits: Limits::new(shards),
+            collecting: BTreeMap::new(),
+            clerk: (id == ShardId(0)).then(|| Box::new(Clerk::new(shards, config.disk))),
+            config,
         }
     }
 
@@ -157,9 +140,9 @@ impl Shard {
     /// A client connected.
     pub fn accept(&mut self, peer: Peer, now: Now, out: &mut Actions) -> ConnId {
         out.events.push(Event::ClientConnected(peer));
-        let conn = self.insert(Connection::new(peer, &self.config, now));
+        let conn = self.clients.insert(Connection::new(peer, &self.config, now));
         if self.life.is_stopping()
-            && let Some(connection) = self.conns.get_mut(conn)
+            && let Some(connection) = self.clients.conns.get_mut(conn)
         {
             connection.end(now, out);
         }
@@ -180,16 +163,16 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) -> ReadState {
-        if self.conns.get(conn).is_some_and(|conn| conn.layers() == 0) {
+        if self.clients.conns.get(conn).is_some_and(|conn| conn.layers() == 0) {
             self.take_commands(conn, input, now, out);
         }
         let pauses = self.take_layered(conn, input, now, out);
-        if let Some(connection) = self.conns.get_mut(conn) {
+        if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.mind_rest(input, now);
         }
-        self.unsettled.push(conn);
+        self.clients.unsettled.push(conn);
         self.settle_all(now, out);
-        let Some(connection) = self.conns.get_mut(conn) else { return ReadState::Stop };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return ReadState::Stop };
         let state = connection.read_state(input);
         if pauses && matches!(state, ReadState::More(_)) {
             out.resume.push(conn);
@@ -201,17 +184,18 @@ impl Shard {
     /// Carries out the commands in `input`, as long as the connection has the layers that it has
     /// now.
     fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
-        let Some(layers) = self.conns.get(conn).map(Connection::layers) else { return };
-        let (mut is_next, conns) = (false, self.conns.len());
+        let Some(layers) = self.clients.conns.get(conn).map(Connection::layers) else { return };
+        let (mut is_next, conns) = (false, self.clients.conns.len());
         loop {
             self.take_finishes(conn, input, now, out);
-            let Some(connection) = self.conns.get_mut(conn) else { return };
-            if connection.layers() != layers || !self.room.admits(connection, input, conns) {
+            let Some(connection) = self.clients.conns.get_mut(conn) else { return };
+            if connection.layers() != layers || !self.clients.room.admits(connection, input, conns)
+            {
                 return;
             }
-            let (config, bodies, before) = (&self.config, &mut self.bodies, input.len());
+            let (config, bodies, before) = (&self.config, &mut self.clients.bodies, input.len());
             let Some(command) = connection.next_command(input, config, bodies, now, out) else {
-                return self.room.see_to_body(connection, input.len(), is_next, now);
+                return self.clients.room.see_to_body(connection, input.len(), is_next, now);
             };
             if before - input.len() > READ_LEN_MAX {
                 // What came behind a large body must not keep its memory alive.
@@ -233,13 +217,13 @@ impl Shard {
         out: &mut Actions,
     ) -> bool {
         let mut decoded = 0;
-        while let Some(connection) = self.conns.get_mut(conn)
-            && let Some(mut plain) = connection.lend_plain(&mut self.workspace)
+        while let Some(connection) = self.clients.conns.get_mut(conn)
+            && let Some(mut plain) = connection.lend_plain(&mut self.clients.workspace)
         {
             let layers = connection.layers();
             loop {
                 self.take_commands(conn, &mut plain, now, out);
-                let Some(connection) = self.conns.get_mut(conn) else { return false };
+                let Some(connection) = self.clients.conns.get_mut(conn) else { return false };
                 let is_same = connection.layers() == layers;
                 let before = plain.len();
                 let goes_on = is_same
@@ -249,7 +233,7 @@ impl Shard {
                 if goes_on {
                     continue;
                 }
-                connection.return_plain(plain, layers, &mut self.workspace);
+                connection.return_plain(plain, layers, &mut self.clients.workspace);
                 if is_same {
                     return decoded >= DECODED_LEN_MAX;
                 }
@@ -262,16 +246,16 @@ impl Shard {
     /// The peer sends nothing more, though it may still read. Open answers are still sent, then a
     /// close action follows.
     pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        if let Some(connection) = self.conns.get_mut(conn) {
+        if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.handle_eof(now, out);
-            self.unsettled.push(conn);
+            self.clients.unsettled.push(conn);
             self.settle_all(now, out);
         }
     }
 
     /// `bytes` of what was swapped out have been written.
     pub fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
-        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         let unblocked = connection.handle_sent(bytes, now);
         connection.resume(out);
         let subscribing = connection.subscribing.is_some();
@@ -281,16 +265,15 @@ impl Shard {
             });
         }
         if subscribing {
-            self.unsettled.push(conn);
+            self.clients.unsettled.push(conn);
         }
         self.settle_all(now, out);
     }
 
     /// The socket is gone. To be called exactly once for every connection that was not detached.
     pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        let Some(mut connection) = self.conns.remove(conn) else { return };
+        let Some(mut connection) = self.clients.remove(conn) else { return };
         out.events.push(Event::ClientLeft(connection.peer));
-        self.room.leave(&mut connection);
         self.leave(&mut connection, now, out);
         self.settle_all(now, out);
     }
@@ -301,16 +284,15 @@ impl Shard {
     /// If `spare` is not empty: its bytes would be sent to the wrong peer, or twice.
     pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
         assert!(spare.is_empty(), "bytes left over from another swap");
-        if let Some(connection) = self.conns.get_mut(conn) {
-            connection.swap_transmit(spare, &mut self.workspace);
+        if let Some(connection) = self.clients.conns.get_mut(conn) {
+            connection.swap_transmit(spare, &mut self.clients.workspace);
         }
     }
 
     /// Takes a connection out that is to move to another shard ([`Actions::rehome`]). Nothing is
     /// owed to it at that moment.
     pub fn detach(&mut self, conn: ConnId) -> Option<Detached> {
-        let mut connection = self.conns.remove(conn)?;
-        self.room.leave(&mut connection);
+        let mut connection = self.clients.remove(conn)?;
         connection.armed = None;
         Some(Detached(Box::new(connection)))
     }
@@ -320,9 +302,9 @@ impl Shard {
     pub fn attach(&mut self, detached: Detached, now: Now, out: &mut Actions) -> ConnId {
         let mut connection = *detached.0;
         connection.moving = false;
-        let conn = self.insert(connection);
+        let conn = self.clients.insert(connection);
         if self.life.is_stopping()
-            && let Some(connection) = self.conns.get_mut(conn)
+            && let Some(connection) = self.clients.conns.get_mut(conn)
         {
             connection.end(now, out);
         }
@@ -335,11 +317,11 @@ impl Shard {
         while let Some((at, timer)) = self.deadlines.pop_due(now.instant) {
             match timer {
                 Timer::Conn(conn) => {
-                    let Some(connection) = self.conns.get_mut(conn) else { continue };
+                    let Some(connection) = self.clients.conns.get_mut(conn) else { continue };
                     if connection.armed == Some(at) {
                         connection.armed = None;
                         connection.handle_timeout(now, out);
-                        self.unsettled.push(conn);
+                        self.clients.unsettled.push(conn);
                     }
                 }
                 Timer::Channel(channel) => {
@@ -370,7 +352,9 @@ impl Shard {
                 }
                 Timer::Clerk => self.handle_clerk_timeout(at, now, out),
                 Timer::Ending => self.handle_ending_timeout(at, now, out),
-                Timer::Room => self.handle_room_timeout(at, now, out),
+                Timer::Room => {
+                    self.clients.handle_room_timeout(at, &mut self.deadlines, now, out);
+                }
             }
             self.settle_all(now, out);
         }
@@ -395,9 +379,9 @@ impl Shard {
         for (_, entry) in self.channels.iter_mut() {
             entry.channel.stop();
         }
-        for (conn, connection) in self.conns.iter_mut() {
+        for (conn, connection) in self.clients.conns.iter_mut() {
             connection.end(now, out);
-            self.unsettled.push(conn);
+            self.clients.unsettled.push(conn);
         }
         self.calls.forget();
         self.stop_clerk(now, out);
@@ -406,31 +390,21 @@ impl Shard {
 
     /// How many connections there are.
     pub fn connections(&self) -> usize {
-        self.conns.len()
-    }
-
-    fn insert(&mut self, connection: Connection) -> ConnId {
-        let conn = self.conns.insert(connection);
-        self.room.note_connections(self.conns.len());
-        if let Some(connection) = self.conns.get_mut(conn) {
-            connection.id = conn;
-        }
-        self.unsettled.push(conn);
-        conn
+        self.clients.conns.len()
     }
 
     /// Brings the connections up to date that this call touched: those that end leave their
     /// channel, those that wait to subscribe do so if they can, all are armed.
     fn settle_all(&mut self, now: Now, out: &mut Actions) {
         loop {
-            while let Some(conn) = self.unsettled.pop() {
+            while let Some(conn) = self.clients.unsettled.pop() {
                 self.settle(conn, now, out);
             }
             if !self.start_calls(now, out) {
                 break;
             }
         }
-        self.grant_room(now, out);
+        self.clients.grant_room(&mut self.deadlines, now, out);
         self.count_accepted();
         self.forget_moved(now, out);
         self.tell_topics(out);
@@ -440,11 +414,11 @@ impl Shard {
 
     fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         self.try_subscribe(conn, now, out);
-        let Some(connection) = self.conns.get_mut(conn) else { return };
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         let due = connection.poll_timeout();
         self.deadlines.arm_by(due, &mut connection.armed, Timer::Conn(conn));
         if !connection.is_open() {
-            self.room.release(connection);
+            self.clients.room.release(connection);
         }
         let creates = connection.creates.take();
         let subscription = if connection.is_open() { None } else { connection.subscription.take() };
@@ -463,7 +437,7 @@ impl fmt::Debug for Shard {
             .field("id", &self.id)
             .field("topics", &self.topics.len())
             .field("channels", &self.channels.len())
-            .field("connections", &self.conns.len())
+            .field("connections", &self.clients.conns.len())
             .finish_non_exhaustive()
     }
 }

@@ -33,11 +33,13 @@ use serde::de::MapAccess;
 
 use super::Shard;
 use super::calls::Purpose;
+use super::tables::TopicEntry;
 use crate::arena::{ConnId, TopicId};
 use crate::http::call::{Call, CallFailure, CallResult, Url, push_form_value};
-use crate::name::ChannelName;
+use crate::name::{ChannelName, TopicName};
 use crate::nsqd::actions::Actions;
 use crate::nsqd::admin::AdminReply;
+use crate::nsqd::config::Config;
 use crate::nsqd::event::Event;
 use crate::nsqd::ids::{ReplyToken, ShardId};
 use crate::nsqd::lookup_peer::{ANSWER_TIMEOUT, DIAL_TIMEOUT};
@@ -57,6 +59,23 @@ pub const OPENING_WAIT: Duration = Duration::from_secs(1);
 /// How long an nsqlookupd's list of channels may be, in bytes: 15,000 of the longest names. A
 /// longer one is a failure.
 pub const CHANNELS_ANSWER_LEN_MAX: usize = 1024 * 1024;
+
+/// Whom new topics ask.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    /// Where the nsqlookupds are, as the clerk says.
+    lookupds: Lookupds,
+    /// New topics that wait for that.
+    waiting: Vec<TopicId>,
+}
+
+impl Lookups {
+    /// Before the clerk has said anything.
+    pub(super) fn new(config: &Config) -> Self {
+        let undecided = config.lookupd_tcp_addresses.len();
+        Self { lookupds: Lookupds { undecided, ..Lookupds::default() }, waiting: Vec::new() }
+    }
+}
 
 /// Where a new topic's question has got to.
 #[derive(Debug)]
@@ -118,10 +137,105 @@ impl Members for Answer {
     }
 }
 
+/// What an nsqlookupd's answer means for a topic that waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Progress {
+    /// The same nsqlookupd is to be asked once more.
+    Again,
+    /// Others have not answered.
+    Waits,
+    /// It was the last one.
+    Complete,
+}
+
 impl Precreate {
+    /// Nobody is asked yet. `opens` as in the field.
+    const fn new(until: Instant, opens: Option<Instant>) -> Self {
+        Self {
+            until,
+            opens,
+            creator: None,
+            step: Step::Waiting,
+            asked: Vec::new(),
+            missing: 0,
+            found: BTreeSet::new(),
+            refused: None,
+            failures: String::new(),
+        }
+    }
+
     /// When [`Shard::handle_precreate_timeout`] is next worth a call.
     pub(super) fn poll_timeout(&self) -> Instant {
         self.opens.map_or(self.until, |opens| opens.min(self.until))
+    }
+
+    /// Asks those at `addresses`, until `until`.
+    fn ask(&mut self, addresses: &[String], until: Instant) {
+        let asked = |address: &String| Asked { address: address.clone(), url: None };
+        self.step = Step::Asking;
+        self.asked = addresses.iter().map(asked).collect();
+        self.missing = self.asked.len();
+        self.until = until;
+    }
+
+    /// The request to one of those that are asked.
+    fn call(
+        &mut self,
+        at: usize,
+        topic: &TopicName,
+        config: &Config,
+    ) -> Option<Result<Call, CallFailure>> {
+        let asked = self.asked.get_mut(at)?;
+        let url = match asked.url.take() {
+            Some(url) => url,
+            None => {
+                let mut url = alloc::format!("http://{}/channels?topic=", asked.address);
+                push_form_value(&mut url, topic.as_bytes());
+                match Url::parse(&url) {
+                    Ok(url) => url,
+                    Err(error) => return Some(Err(CallFailure::Url(error))),
+                }
+            }
+        };
+        asked.url = Some(url.clone());
+        Some(Ok(Call {
+            url,
+            body: None,
+            authorization: None,
+            connect_timeout: config.http_client_connect_timeout,
+            timeout: config.http_client_request_timeout,
+            answer_len_max: CHANNELS_ANSWER_LEN_MAX,
+        }))
+    }
+
+    /// One of those that are asked has answered, or failed.
+    fn answered(&mut self, at: usize, result: CallResult) -> Progress {
+        if self.step != Step::Asking {
+            return Progress::Waits;
+        }
+        let Some(asked) = self.asked.get_mut(at) else { return Progress::Waits };
+        let url = asked.url.take();
+        match result {
+            Ok(answer) if answer.status == 200 => match json::decode::<Answer>(&answer.body) {
+                Ok(Answer { channels }) => {
+                    let names = channels.into_iter().flatten();
+                    let names = names.filter_map(|name| ChannelName::new(name.as_bytes()).ok());
+                    // Without a consumer an ephemeral channel would never go.
+                    self.found.extend(names.filter(|name| !name.is_ephemeral()));
+                }
+                Err(error) => self.failed(at, &error.to_string()),
+            },
+            Ok(answer) => {
+                if let Some(url) = url.and_then(|url| url.over_tls(&answer)) {
+                    asked.url = Some(url);
+                    return Progress::Again;
+                }
+                self.failed(at, &alloc::format!("got response {}", answer.status));
+            }
+            Err(failure) => self.failed(at, &failure.to_string()),
+        }
+        self.missing -= 1;
+        if self.missing == 0 { Progress::Complete } else { Progress::Waits }
     }
 
     fn failed(&mut self, at: usize, why: &str) {
@@ -143,29 +257,20 @@ impl Shard {
         if !self.life.is_running() {
             return;
         }
-        if self.lookupds.known.is_empty() && self.lookupds.undecided == 0 {
-            if self.lookupds.unreached > 0 {
+        if self.lookups.lookupds.known.is_empty() && self.lookups.lookupds.undecided == 0 {
+            if self.lookups.lookupds.unreached > 0 {
                 self.nobody_asked(id, out);
             }
             return;
         }
         let Some(entry) = self.topics.get_mut(id) else { return };
         // The reference does not ask yet in these first moments, and answers at once.
-        let is_waiting = self.lookupds.undecided > 0;
+        let is_waiting = self.lookups.lookupds.undecided > 0;
         entry.topic.set_stage(if is_waiting { Stage::Collecting } else { Stage::Opening });
-        entry.precreate = Some(Box::new(Precreate {
-            until: now.instant + LOOKUPD_WAIT,
-            opens: (!is_waiting).then(|| now.instant + OPENING_WAIT),
-            creator: None,
-            step: Step::Waiting,
-            asked: Vec::new(),
-            missing: 0,
-            found: BTreeSet::new(),
-            refused: None,
-            failures: String::new(),
-        }));
+        let opens = (!is_waiting).then(|| now.instant + OPENING_WAIT);
+        entry.precreate = Some(Box::new(Precreate::new(now.instant + LOOKUPD_WAIT, opens)));
         if is_waiting {
-            self.precreating.push(id);
+            self.lookups.waiting.push(id);
         } else {
             self.ask_for_channels(id, now, out);
         }
@@ -174,9 +279,9 @@ impl Shard {
 
     /// Takes note of where the nsqlookupds are. Topics that waited for that go on.
     pub(super) fn set_known_lookupds(&mut self, lookupds: Lookupds, now: Now, out: &mut Actions) {
-        self.lookupds = lookupds;
-        if self.lookupds.undecided == 0 {
-            for id in core::mem::take(&mut self.precreating) {
+        self.lookups.lookupds = lookupds;
+        if self.lookups.lookupds.undecided == 0 {
+            for id in core::mem::take(&mut self.lookups.waiting) {
                 self.ask_for_channels(id, now, out);
             }
         }
@@ -187,11 +292,8 @@ impl Shard {
         let Some(precreate) = entry.precreate.as_mut().filter(|it| it.step == Step::Waiting) else {
             return;
         };
-        let asked = |address: &String| Asked { address: address.clone(), url: None };
-        precreate.step = Step::Asking;
-        precreate.asked = self.lookupds.known.iter().map(asked).collect();
-        precreate.missing = precreate.asked.len();
-        precreate.until = now.instant + self.config.http_client_request_timeout;
+        let until = now.instant + self.config.http_client_request_timeout;
+        precreate.ask(&self.lookups.lookupds.known, until);
         if precreate.missing == 0 {
             self.nobody_asked(id, out);
             return self.end_precreate(id, now, out);
@@ -215,29 +317,12 @@ impl Shard {
         at: usize,
         out: &mut Actions,
     ) -> Option<Result<Call, CallFailure>> {
-        let entry = self.topics.get_mut(id)?;
-        let asked = entry.precreate.as_mut()?.asked.get_mut(at)?;
-        let url = match asked.url.take() {
-            Some(url) => url,
-            None => {
-                let mut url = alloc::format!("http://{}/channels?topic=", asked.address);
-                push_form_value(&mut url, entry.topic.name().as_bytes());
-                match Url::parse(&url) {
-                    Ok(url) => url,
-                    Err(error) => return Some(Err(CallFailure::Url(error))),
-                }
-            }
-        };
-        asked.url = Some(url.clone());
-        out.events.push(Event::LookupAsked(url.to_string()));
-        Some(Ok(Call {
-            url,
-            body: None,
-            authorization: None,
-            connect_timeout: self.config.http_client_connect_timeout,
-            timeout: self.config.http_client_request_timeout,
-            answer_len_max: CHANNELS_ANSWER_LEN_MAX,
-        }))
+        let TopicEntry { topic, precreate, .. } = self.topics.get_mut(id)?;
+        let call = precreate.as_mut()?.call(at, topic.name(), &self.config)?;
+        if let Ok(call) = &call {
+            out.events.push(Event::LookupAsked(call.url.to_string()));
+        }
+        Some(call)
     }
 
     /// An nsqlookupd's answer.
@@ -250,32 +335,11 @@ impl Shard {
         out: &mut Actions,
     ) {
         let Some(entry) = self.topics.get_mut(id) else { return };
-        let precreate = entry.precreate.as_mut().filter(|it| it.step == Step::Asking);
-        let Some(precreate) = precreate else { return };
-        let Some(asked) = precreate.asked.get_mut(at) else { return };
-        let url = asked.url.take();
-        match result {
-            Ok(answer) if answer.status == 200 => match json::decode::<Answer>(&answer.body) {
-                Ok(Answer { channels }) => {
-                    let names = channels.into_iter().flatten();
-                    let names = names.filter_map(|name| ChannelName::new(name.as_bytes()).ok());
-                    // Without a consumer an ephemeral channel would never go.
-                    precreate.found.extend(names.filter(|name| !name.is_ephemeral()));
-                }
-                Err(error) => precreate.failed(at, &error.to_string()),
-            },
-            Ok(answer) => {
-                if let Some(url) = url.and_then(|url| url.over_tls(&answer)) {
-                    asked.url = Some(url);
-                    return self.calls.push(Purpose::Channels(id, at));
-                }
-                precreate.failed(at, &alloc::format!("got response {}", answer.status));
-            }
-            Err(failure) => precreate.failed(at, &failure.to_string()),
-        }
-        precreate.missing -= 1;
-        if precreate.missing == 0 {
-            self.end_precreate(id, now, out);
+        let Some(precreate) = &mut entry.precreate else { return };
+        match precreate.answered(at, result) {
+            Progress::Again => self.calls.push(Purpose::Channels(id, at)),
+            Progress::Waits => {}
+            Progress::Complete => self.end_precreate(id, now, out),
         }
     }
 
@@ -296,7 +360,7 @@ impl Shard {
         }
         match precreate.step {
             Step::Waiting => {
-                self.precreating.retain(|other| *other != id);
+                self.lookups.waiting.retain(|other| *other != id);
                 self.ask_for_channels(id, now, out);
             }
             Step::Asking => {
@@ -370,7 +434,7 @@ impl Shard {
     /// Whoever made a topic goes on: it has its channels, they are late, or it is gone.
     fn answer_creator(&mut self, creator: Option<Creator>, out: &mut Actions) {
         match creator {
-            Some(Creator::Client(conn)) => self.unsettled.push(conn),
+            Some(Creator::Client(conn)) => self.clients.unsettled.push(conn),
             Some(Creator::Admin(shard, token)) => {
                 self.reply_to(shard, token, AdminReply::Done, out);
             }

@@ -20,9 +20,10 @@
 use alloc::collections::{BTreeSet, VecDeque};
 use core::mem;
 
-use super::Shard;
+use super::clients::Clients;
 use super::tables::Timer;
 use crate::arena::ConnId;
+use crate::deadlines::Deadlines;
 use crate::input::READ_LEN_MAX;
 use crate::nsqd::actions::Actions;
 use crate::nsqd::config::{ALLOWANCE_LEN, BODY_PATIENCE, Config, SMALL_ROOM_MIN};
@@ -230,10 +231,15 @@ impl Room {
     }
 }
 
-impl Shard {
+impl Clients {
     /// Gives room that has come back to those who wait for it, and sees to the bodies that hold
     /// some.
-    pub(super) fn grant_room(&mut self, now: Now, out: &mut Actions) {
+    pub(super) fn grant_room(
+        &mut self,
+        deadlines: &mut Deadlines<Timer>,
+        now: Now,
+        out: &mut Actions,
+    ) {
         let room = &mut self.room;
         if room.waiting.is_empty() && room.waiting_small.is_empty() {
             return;
@@ -271,19 +277,25 @@ impl Shard {
             }
             room.waiting.pop_front();
         }
-        self.mind_bodies();
+        self.mind_bodies(deadlines);
     }
 
     /// If somebody waits, the bodies that have room have to be there soon.
-    fn mind_bodies(&mut self) {
+    fn mind_bodies(&mut self, deadlines: &mut Deadlines<Timer>) {
         let Room { waiting, bodies, armed, .. } = &mut self.room;
         let oldest = bodies.first().filter(|_| !waiting.is_empty());
         let due = oldest.map(|(since, _)| *since + BODY_PATIENCE);
-        self.deadlines.arm_by(due, armed, Timer::Room);
+        deadlines.arm_by(due, armed, Timer::Room);
     }
 
     /// Gives up the bodies that have had room for long, if somebody waits for it.
-    pub(super) fn handle_room_timeout(&mut self, at: Instant, now: Now, out: &mut Actions) {
+    pub(super) fn handle_room_timeout(
+        &mut self,
+        at: Instant,
+        deadlines: &mut Deadlines<Timer>,
+        now: Now,
+        out: &mut Actions,
+    ) {
         if self.room.armed != Some(at) {
             return;
         }
@@ -299,6 +311,6 @@ impl Shard {
             self.room.release(connection);
             self.unsettled.push(conn);
         }
-        self.mind_bodies();
+        self.mind_bodies(deadlines);
     }
 }

@@ -33,6 +33,23 @@ pub(super) struct Collecting {
     stats: ServerStats,
 }
 
+impl Collecting {
+    /// Adds a shard's part. Returns whether it was the last.
+    fn add(&mut self, part: ServerStats) -> bool {
+        self.stats.merge(part);
+        self.missing -= 1;
+        self.missing == 0
+    }
+
+    /// What all shards say together.
+    fn into_reply(self) -> AdminReply {
+        if self.is_ping {
+            return AdminReply::Health(self.stats.failure.map_or(Ok(()), Err));
+        }
+        AdminReply::Stats(Box::new(self.stats))
+    }
+}
+
 impl Shard {
     /// Asks every other shard for its part of the statistics, or how it is.
     pub(super) fn collect(
@@ -62,24 +79,15 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        let Some(collecting) = self.collecting.get_mut(&collector) else { return };
-        collecting.stats.merge(part);
-        collecting.missing -= 1;
-        if collecting.missing == 0
-            && let Some(collecting) = self.collecting.remove(&collector)
-        {
-            let Collecting { is_ping, mut stats, .. } = collecting;
-            stats.end_page();
-            match collector {
-                Collector::Admin(token) if is_ping => {
-                    let health = stats.failure.map_or(Ok(()), Err);
-                    out.replies.push((token, AdminReply::Health(health)));
-                }
-                Collector::Admin(token) => {
-                    out.replies.push((token, AdminReply::Stats(Box::new(stats))));
-                }
-                Collector::Statsd => self.push_stats(stats, now, out),
-            }
+        let collecting = self.collecting.get_mut(&collector);
+        if !collecting.is_some_and(|collecting| collecting.add(part)) {
+            return;
+        }
+        let Some(mut collecting) = self.collecting.remove(&collector) else { return };
+        collecting.stats.end_page();
+        match collector {
+            Collector::Admin(token) => out.replies.push((token, collecting.into_reply())),
+            Collector::Statsd => self.push_stats(collecting.stats, now, out),
         }
     }
 
@@ -94,116 +102,126 @@ impl Shard {
     /// This shard's part of the statistics, as it is just now. Those of the whole broker are asked
     /// for with [`AdminRequest::Stats`](crate::nsqd::AdminRequest::Stats).
     pub fn stats(&self, filter: &StatsFilter, now: Now) -> ServerStats {
-        let clerk = self.clerk.as_ref();
-        let mut stats = ServerStats {
-            topic_known: filter.topic.is_none(),
-            failure: self.failure(),
-            refusals: self.limits.refusals,
-            shards: vec![self.shard_stats()],
-            refused_registrations: clerk.map_or(0, |clerk| clerk.refused_registrations()),
+        let (mut page, start) = (Page::new(self, filter, now), filter.page.as_ref());
+        match start {
+            Some(StatsPage::Topics(from)) => {
+                page.left = PAGE_LEN;
+                page.add_topics(from.as_deref().copied());
+                if filter.include_clients {
+                    page.stats.next.get_or_insert(StatsPage::Producers(0));
+                }
+            }
+            Some(StatsPage::Producers(from)) => page.add_producers(*from, PRODUCERS_LEN),
+            None => {
+                page.add_topics(None);
+                if filter.include_clients {
+                    page.add_producers(0, usize::MAX);
+                }
+            }
+        }
+        page.stats
+    }
+}
+
+/// A page that is being filled, or all of a shard's statistics.
+struct Page<'a> {
+    shard: &'a Shard,
+    filter: &'a StatsFilter,
+    now: Now,
+    /// How many topics, channels and clients it still has room for.
+    left: usize,
+    stats: ServerStats,
+}
+
+impl<'a> Page<'a> {
+    /// What is on every page, and room for everything.
+    fn new(shard: &'a Shard, filter: &'a StatsFilter, now: Now) -> Self {
+        let is_known = |name| shard.topic_names.contains_key(name);
+        let refused = shard.clerk.as_ref().map(|clerk| clerk.refused_registrations());
+        let stats = ServerStats {
+            topic_known: filter.topic.as_ref().is_none_or(is_known),
+            failure: shard.failure(),
+            refusals: shard.limits.refusals,
+            shards: vec![ShardStats {
+                id: shard.id,
+                connections: shard.clients.conns.len() as u64,
+                unanswered_bytes: shard.clients.room.held() as u64,
+                unanswered_waits: shard.clients.room.waits(),
+            }],
+            refused_registrations: refused.unwrap_or(0),
             ..ServerStats::default()
         };
-        if let Some(name) = filter.topic {
-            stats.topic_known = self.topic_names.contains_key(&name);
-        }
-        match &filter.page {
-            Some(StatsPage::Topics(from)) => {
-                self.add_topics(&mut stats, from.as_deref().copied(), PAGE_LEN, filter, now);
-                if filter.include_clients {
-                    stats.next.get_or_insert(StatsPage::Producers(0));
-                }
-            }
-            Some(StatsPage::Producers(from)) => {
-                self.add_producers(&mut stats, *from, PRODUCERS_LEN);
-            }
-            None => {
-                self.add_topics(&mut stats, None, usize::MAX, filter, now);
-                if filter.include_clients {
-                    self.add_producers(&mut stats, 0, usize::MAX);
-                }
-            }
-        }
-        stats
+        Self { shard, filter, now, left: usize::MAX, stats }
     }
 
-    /// Adds topics in the order of their names, as far as `left` goes.
-    fn add_topics(
-        &self,
-        stats: &mut ServerStats,
-        from: Option<StatsPlace>,
-        mut left: usize,
-        filter: &StatsFilter,
-        now: Now,
-    ) {
+    /// Adds topics in the order of their names, as far as there is room.
+    fn add_topics(&mut self, from: Option<StatsPlace>) {
+        let filter = self.filter;
         let begin = match (from, filter.topic) {
             (Some(StatsPlace { topic, within: Within::End }), _) => Bound::Excluded(topic),
             (Some(StatsPlace { topic, .. }), _) | (None, Some(topic)) => Bound::Included(topic),
             (None, None) => Bound::Unbounded,
         };
         let is_wanted = |name: &TopicName| filter.topic.is_none_or(|wanted| *name == wanted);
-        let topics = self.topic_names.range((begin, Bound::Unbounded));
+        let topics = self.shard.topic_names.range((begin, Bound::Unbounded));
         let mut topics = topics.take_while(|(name, _)| is_wanted(name)).peekable();
         while let Some((&topic, &id)) = topics.next() {
             let from = from.filter(|place| place.topic == topic).map(|place| place.within);
-            let end = self.add_topic(stats, id, from, &mut left, filter, now);
-            let end = end.or_else(|| (left == 0 && topics.peek().is_some()).then_some(Within::End));
-            if let Some(within) = end {
+            let end = self.add_topic(id, from);
+            let is_full = self.left == 0 && topics.peek().is_some();
+            if let Some(within) = end.or_else(|| is_full.then_some(Within::End)) {
                 let place = Box::new(StatsPlace { topic, within });
-                stats.next = Some(StatsPage::Topics(Some(place)));
+                self.stats.next = Some(StatsPage::Topics(Some(place)));
                 return;
             }
         }
     }
 
-    /// Adds a topic, or what of it is behind `from`. Returns where it ends if `left` does not go
-    /// as far as the topic.
-    fn add_topic(
-        &self,
-        stats: &mut ServerStats,
-        id: TopicId,
-        from: Option<Within>,
-        left: &mut usize,
-        filter: &StatsFilter,
-        now: Now,
-    ) -> Option<Within> {
-        *left = left.saturating_sub(1);
-        let topic = &self.topics.get(id)?.topic;
-        if filter.channel.is_some_and(|name| self.find_channel(id, &name).is_err()) {
+    /// Adds a topic, or what of it is behind `from`. Returns where it ends if there is no room for
+    /// all of the topic.
+    fn add_topic(&mut self, id: TopicId, from: Option<Within>) -> Option<Within> {
+        self.left = self.left.saturating_sub(1);
+        let Self { shard, filter, now, .. } = *self;
+        let topic = &shard.topics.get(id)?.topic;
+        if filter.channel.is_some_and(|name| shard.find_channel(id, &name).is_err()) {
             return None;
         }
         let ids = topic.channels();
         let (first, mut slot) = self.resume(ids, from);
         let (mut channels, mut latencies, mut end) = (Vec::new(), Histogram::default(), None);
         for (at, id) in ids.iter().enumerate().skip(first) {
-            let Some(channel) = self.channels.get(*id).map(|entry| &entry.channel) else {
+            let Some(channel) = shard.channels.get(*id).map(|entry| &entry.channel) else {
                 continue;
             };
             let name = *channel.name();
             let mut own = Histogram::default();
             channel.add_latencies(&mut own, now);
-            *left = left.saturating_sub(1 + own.len() / BUCKETS_LEN);
+            self.left = self.left.saturating_sub(1 + own.len() / BUCKETS_LEN);
             let slot = slot.take();
             if slot.is_none() {
                 latencies.merge(&own);
             }
             if filter.channel.is_none_or(|wanted| wanted == name) {
-                let mut shown = self.channel_stats(channel, &own);
+                let mut shown = channel_stats(channel, &own, self.percentiles());
                 if filter.include_clients {
-                    let (clients, rest) = self.clients(channel, slot.unwrap_or(0), left);
+                    let (clients, rest) = self.clients(channel, slot.unwrap_or(0));
                     shown.clients = Some(clients);
                     end = rest.map(|slot| Within::Consumers(name, slot));
                 }
                 channels.push(shown);
             }
-            if end.is_none() && *left == 0 && at + 1 < ids.len() {
+            if end.is_none() && self.left == 0 && at + 1 < ids.len() {
                 end = Some(Within::Channel(name));
             }
             if end.is_some() {
                 break;
             }
         }
-        let percentiles = &self.config.e2e_processing_latency_percentiles;
-        stats.topics.push(TopicStats {
+        let latency = match ids {
+            [] => LatencyStats::default(),
+            _ => latencies.stats(self.percentiles()),
+        };
+        self.stats.topics.push(TopicStats {
             name: *topic.name(),
             channels,
             depth: topic.depth(),
@@ -211,13 +229,10 @@ impl Shard {
             message_count: topic.message_count(),
             message_bytes: topic.message_bytes(),
             paused: topic.is_paused(),
-            latency: match ids {
-                [] => LatencyStats::default(),
-                _ => latencies.stats(percentiles),
-            },
+            latency,
         });
         if from.is_some() || end.is_some() {
-            stats.parts.add(*topic.name(), latencies);
+            self.stats.parts.add(*topic.name(), latencies);
         }
         end
     }
@@ -231,7 +246,8 @@ impl Shard {
             Some(Within::Channel(name)) => (name, None),
             Some(Within::Consumers(name, slot)) => (name, Some(slot)),
         };
-        let name_of = |id: &ChannelId| self.channels.get(*id).map(|entry| *entry.channel.name());
+        let table = &self.shard.channels;
+        let name_of = |id: &ChannelId| table.get(*id).map(|entry| *entry.channel.name());
         let at = channels.partition_point(|id| name_of(id) < Some(name));
         // It may have been deleted since.
         let is_there = channels.get(at).is_some_and(|id| name_of(id) == Some(name));
@@ -241,82 +257,70 @@ impl Shard {
         }
     }
 
-    /// A channel's clients from this slot of its table on, and where those begin for which `left`
-    /// does not suffice.
-    fn clients(
-        &self,
-        channel: &Channel,
-        from: u32,
-        left: &mut usize,
-    ) -> (Vec<ClientStats>, Option<u32>) {
+    /// A channel's clients from this slot of its table on, and where those begin for which there is
+    /// no room.
+    fn clients(&mut self, channel: &Channel, from: u32) -> (Vec<ClientStats>, Option<u32>) {
         let mut clients = Vec::new();
         for (consumer, conn) in channel.consumers_from(from) {
-            if *left == 0 {
+            if self.left == 0 {
                 return (clients, Some(consumer.index()));
             }
-            *left -= 1;
-            let conn = self.conns.get(conn);
+            self.left -= 1;
+            let conn = self.shard.clients.conns.get(conn);
             clients.extend(conn.map(|conn| client_stats(conn, channel.consumer_stats(consumer))));
         }
         (clients, None)
     }
 
     /// Adds the connections that have published, of so many slots.
-    fn add_producers(&self, stats: &mut ServerStats, from: u32, slots: usize) {
-        let mut conns = self.conns.iter_from(from).peekable();
+    fn add_producers(&mut self, from: u32, slots: usize) {
+        let mut conns = self.shard.clients.conns.iter_from(from).peekable();
         let end = usize::try_from(from).unwrap_or(usize::MAX).saturating_add(slots);
         while let Some((_, conn)) = conns.next_if(|(id, _)| (id.index() as usize) < end) {
             if conn.pub_counts().next().is_some() {
-                stats.producers.push(client_stats(conn, self.consumer(conn)));
+                let stats = client_stats(conn, self.consumer(conn));
+                self.stats.producers.push(stats);
             }
         }
         if conns.peek().is_some() {
-            stats.next = u32::try_from(end).ok().map(StatsPage::Producers);
-        }
-    }
-
-    fn shard_stats(&self) -> ShardStats {
-        ShardStats {
-            id: self.id,
-            connections: self.conns.len() as u64,
-            unanswered_bytes: self.room.held() as u64,
-            unanswered_waits: self.room.waits(),
-        }
-    }
-
-    /// A channel without its clients.
-    fn channel_stats(&self, channel: &Channel, latencies: &Histogram) -> ChannelStats {
-        let counters = channel.counters();
-        let (idle, ready) = channel.idle_and_ready();
-        ChannelStats {
-            name: *channel.name(),
-            depth: channel.depth(),
-            backend_depth: channel.backend_depth(),
-            in_flight_count: channel.in_flight_count() as u64,
-            deferred_count: channel.deferred_count() as u64,
-            message_count: counters.messages,
-            zone_local_msg_count: counters.zone_deliveries,
-            region_local_msg_count: counters.region_deliveries,
-            global_msg_count: counters.deliveries
-                - counters.zone_deliveries
-                - counters.region_deliveries,
-            requeue_count: counters.requeues,
-            timeout_count: counters.timeouts,
-            client_count: channel.consumer_count() as u64,
-            idle_client_count: idle,
-            ready_client_count: ready,
-            clients: None,
-            paused: channel.is_paused(),
-            latency: LatencyStats {
-                totals: channel.latency_totals(),
-                ..latencies.stats(&self.config.e2e_processing_latency_percentiles)
-            },
+            self.stats.next = u32::try_from(end).ok().map(StatsPage::Producers);
         }
     }
 
     fn consumer(&self, conn: &Connection) -> Option<ConsumerStats> {
         let (channel, consumer) = conn.subscription?;
-        self.channels.get(channel)?.channel.consumer_stats(consumer)
+        self.shard.channels.get(channel)?.channel.consumer_stats(consumer)
+    }
+
+    fn percentiles(&self) -> &'a [f64] {
+        &self.shard.config.e2e_processing_latency_percentiles
+    }
+}
+
+/// A channel without its clients.
+fn channel_stats(channel: &Channel, latencies: &Histogram, percentiles: &[f64]) -> ChannelStats {
+    let counters = channel.counters();
+    let (idle, ready) = channel.idle_and_ready();
+    ChannelStats {
+        name: *channel.name(),
+        depth: channel.depth(),
+        backend_depth: channel.backend_depth(),
+        in_flight_count: channel.in_flight_count() as u64,
+        deferred_count: channel.deferred_count() as u64,
+        message_count: counters.messages,
+        zone_local_msg_count: counters.zone_deliveries,
+        region_local_msg_count: counters.region_deliveries,
+        global_msg_count: counters.deliveries
+            - counters.zone_deliveries
+            - counters.region_deliveries,
+        requeue_count: counters.requeues,
+        timeout_count: counters.timeouts,
+        client_count: channel.consumer_count() as u64,
+        idle_client_count: idle,
+        ready_client_count: ready,
+        clients: None,
+        paused: channel.is_paused(),
+        latency: LatencyStats { totals: channel.latency_totals(), ..latencies.stats(percentiles) },
     }
 }
 

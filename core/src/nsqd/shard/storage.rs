@@ -1,13 +1,45 @@
 //! What is on disk: taken over at the start, followed while running, completed at the end.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Shard;
+use super::tickets::Tickets;
 use crate::nsqd::actions::Actions;
 use crate::nsqd::backlog::Beyond;
-use crate::storage::{Completion, Found, Metadata, Owner, Store};
+use crate::storage::{Completion, Failure, Found, Metadata, Owner, RequestIds, Store};
 use crate::time::Now;
+
+/// What a shard's queues have in common on their way to the disk.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// Publishes whose messages are not all where they belong.
+    pub(super) tickets: Tickets,
+    pub(super) requests: RequestIds,
+    /// Queues whose disk is in trouble, and which.
+    ailing: BTreeMap<Owner, String>,
+}
+
+impl Disk {
+    /// Takes note of whether a queue's disk is in trouble.
+    fn note_health(&mut self, owner: Owner, failure: Option<&Failure>) {
+        match failure {
+            Some(failure) => {
+                self.ailing.insert(owner, String::from(failure.in_words()));
+            }
+            None if !self.ailing.is_empty() => {
+                self.ailing.remove(&owner);
+            }
+            None => {}
+        }
+    }
+
+    /// A queue is gone, and so is its trouble.
+    pub(super) fn forget(&mut self, owner: Owner) {
+        self.ailing.remove(&owner);
+    }
+}
 
 impl Shard {
     /// Makes the topics and channels of `metadata` that are at home on this shard. To be called at
@@ -125,7 +157,7 @@ impl Shard {
 
     /// Lets topics count the publishes that were accepted when the disk had them.
     pub(super) fn count_accepted(&mut self) {
-        for (topic, volume) in self.tickets.accepted.drain(..) {
+        for (topic, volume) in self.disk.tickets.accepted.drain(..) {
             if let Some(entry) = self.topics.get_mut(topic) {
                 entry.topic.count(volume);
             }
@@ -134,18 +166,18 @@ impl Shard {
 
     /// Lets topics forget what they handed on, if anything.
     pub(super) fn forget_moved(&mut self, now: Now, out: &mut Actions) {
-        if !self.tickets.moved.is_empty() {
+        if !self.disk.tickets.moved.is_empty() {
             self.forget_all_moved(now, out);
         }
     }
 
     /// Apart from the question, which is asked for each command.
     fn forget_all_moved(&mut self, now: Now, out: &mut Actions) {
-        let mut moved = core::mem::take(&mut self.tickets.moved);
+        let mut moved = core::mem::take(&mut self.disk.tickets.moved);
         for (topic, record) in moved.drain(..) {
             self.on_topic(topic, now, out, |topic, _, now, out| topic.moved(record, now, out));
         }
-        self.tickets.moved = moved;
+        self.disk.tickets.moved = moved;
     }
 
     /// Takes note of whether a queue's disk is in trouble.
@@ -155,20 +187,12 @@ impl Shard {
             Owner::Topic(id) => self.topics.get(id).and_then(|entry| entry.topic.failure()),
             Owner::Metadata => None,
         };
-        match failure {
-            Some(failure) => {
-                self.ailing.insert(owner, String::from(failure.in_words()));
-            }
-            None if !self.ailing.is_empty() => {
-                self.ailing.remove(&owner);
-            }
-            None => {}
-        }
+        self.disk.note_health(owner, failure);
     }
 
     /// What ails this shard; `None` if it is well.
     pub(super) fn failure(&self) -> Option<String> {
-        let ailing = self.ailing.values().next().cloned();
+        let ailing = self.disk.ailing.values().next().cloned();
         ailing.or_else(|| self.clerk.as_ref()?.failure())
     }
 }

@@ -259,7 +259,7 @@ impl Shard {
         let mut sink = ClerkSink {
             config: &self.config,
             rng: &mut self.rng,
-            requests: &mut self.requests,
+            requests: &mut self.disk.requests,
             actions: out,
             lookupds: Vec::new(),
         };
