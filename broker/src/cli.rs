@@ -12,7 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use sansq_bench as bench;
 use sansq_core::log::Level;
 use sansq_core::version::{NSQ_VERSION, SANSQ_VERSION};
-use sansq_toolkit::flags::normalise;
+use sansq_toolkit::flags;
 use sansq_toolkit::log::{self, Logs, NSQD, NSQLOOKUPD, log};
 use sansq_tools::{
     ToolError, run_pub, run_stat, run_tail, run_to_file, run_to_http, run_to_nsq, run_top,
@@ -214,10 +214,8 @@ fn tool<P: Parser, E: Into<Failure>>(
     args: Vec<OsString>,
     run: impl FnOnce(P) -> Result<(), E>,
 ) -> u8 {
-    let command = P::command().bin_name(name).version(version(name));
-    let words = core::iter::once(OsString::from(name)).chain(normalise(&command, &args));
-    let parsed = command.try_get_matches_from(words).and_then(|it| P::from_arg_matches(&it));
-    match parsed.map(run) {
+    let command = flags::command::<P>().bin_name(name).version(version(name));
+    match flags::parse(command, &args).map(run) {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => match error.into() {
             // Whoever reads has seen enough: `| head`.

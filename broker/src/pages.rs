@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, CommandFactory, Parser, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use sansq_bench::BenchOptions;
+use sansq_toolkit::flags;
 use sansq_tools::{
     PubOptions, StatOptions, TailOptions, ToFileOptions, ToHttpOptions, ToNsqOptions, TopOptions,
 };
@@ -175,7 +176,7 @@ fn sansq() -> Command {
 
 /// A tool's command, which calls itself by its full name.
 fn subcommand<P: CommandFactory>(name: &'static str) -> Command {
-    P::command().name(name).bin_name(format!("sansq {name}"))
+    flags::command::<P>().name(name).bin_name(format!("sansq {name}"))
 }
 
 /// The section of the manual: programs.

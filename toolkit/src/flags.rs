@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, Command, CommandFactory, Parser};
 use sansq_core::log::Level;
 use sansq_runtime::client::{Config, ConfigError};
 
@@ -36,7 +36,7 @@ pub fn split<'a>(command: &Command, args: &'a [OsString]) -> (Vec<OsString>, &'a
 }
 
 /// As [`split`], for programs whose flags may also follow other arguments.
-pub fn normalise(command: &Command, args: &[OsString]) -> Vec<OsString> {
+fn normalise(command: &Command, args: &[OsString]) -> Vec<OsString> {
     let (mut all, mut rest) = split(command, args);
     while let [arg, behind @ ..] = rest {
         all.push(arg.clone());
@@ -51,9 +51,18 @@ pub fn normalise(command: &Command, args: &[OsString]) -> Vec<OsString> {
     all
 }
 
-/// Makes the switches of a command Go's: alone they mean yes, `--flag=false` means no.
-pub fn go_switches(command: Command) -> Command {
-    command.mut_args(|arg| {
+/// Parses what a tool is called with.
+///
+/// # Errors
+/// What clap says, also to print help.
+pub fn parse<P: Parser>(command: Command, args: &[OsString]) -> Result<P, clap::Error> {
+    let args = normalise(&command, args);
+    P::from_arg_matches(&command.no_binary_name(true).try_get_matches_from(args)?)
+}
+
+/// The command of a program, with Go's switches: alone they mean yes, `--flag=false` means no.
+pub fn command<P: CommandFactory>() -> Command {
+    P::command().mut_args(|arg| {
         if !matches!(arg.get_action(), ArgAction::SetTrue) {
             return arg;
         }
@@ -63,15 +72,13 @@ pub fn go_switches(command: Command) -> Command {
             .require_equals(true)
             .default_missing_value("true")
             .default_value(if is_on { "true" } else { "false" })
+            .hide_default_value(!is_on)
+            .value_name("true|false")
             .value_parser(switch)
     })
 }
 
-/// A switch in Go's way: alone it means yes, `--flag=false` means no. For clap's `value_parser`.
-///
-/// # Errors
-/// If it is none of Go's words.
-pub fn switch(text: &str) -> Result<bool, &'static str> {
+fn switch(text: &str) -> Result<bool, &'static str> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -124,12 +131,36 @@ pub fn set_options(config: &mut Config, options: &[String]) -> Result<(), Config
 mod tests {
     use super::*;
 
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[arg(long)]
+        v: bool,
+        #[arg(long, default_value_t = true)]
+        on: bool,
+        #[arg(long, allow_hyphen_values = true)]
+        prefix: Option<String>,
+        word: Vec<String>,
+    }
+
+    #[test]
+    fn switches_have_values_behind_an_equals_sign_only() {
+        for (args, v, on, word) in [
+            (&["-v", "false"][..], true, true, Some("false")),
+            (&["-v=F", "--on=0"], false, false, None),
+            (&["--v=1", "--on"], true, true, None),
+            (&[], false, true, None),
+        ] {
+            let args: Vec<OsString> = args.iter().map(Into::into).collect();
+            let flags: Flags = parse(command::<Flags>(), &args).unwrap();
+            assert_eq!((flags.v, flags.on, flags.word.first().map(String::as_str)), (v, on, word));
+        }
+        let flags: Flags = parse(command::<Flags>(), &["-prefix".into(), "-v".into()]).unwrap();
+        assert_eq!((flags.prefix.as_deref(), flags.v), (Some("-v"), false));
+    }
+
     #[test]
     fn one_dash_or_two() {
-        let command = go_switches(Command::new("x").args([
-            Arg::new("prefix").long("prefix"),
-            Arg::new("v").long("v").action(ArgAction::SetTrue),
-        ]));
+        let command = command::<Flags>();
         let args = ["-topic", "--n=5", "-n=5", "-h", "-prefix", "-v", "-v", "x", "-", "-a", "-5"];
         let args = [&args[..], &["--", "-topic"]].concat();
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();

@@ -22,7 +22,7 @@ mod top;
 use core::fmt;
 
 pub use clients::Sources;
-pub use options::{PubOptions, TailOptions};
+pub use options::{HttpTimeouts, PubOptions, TailOptions};
 pub use publish::run_pub;
 pub use stat::{StatOptions, run_stat};
 pub use tail::run_tail;

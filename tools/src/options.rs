@@ -1,11 +1,15 @@
-//! The flags of `sansq pub` and `sansq tail`.
+//! The flags of `sansq pub` and `sansq tail`, and those that several tools have.
 //!
 //! They go by the reference's `to_nsq` and `nsq_tail` where those have a flag
 //! (http-and-ops.md sections 10.2 and 10.6).
 
-use clap::Parser;
+use core::time::Duration;
+
+use clap::{Args, Parser};
+use sansq_core::duration::parse_go_duration;
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_toolkit::flags;
+use sansq_toolkit::http;
+use ureq::Agent;
 
 use super::Sources;
 
@@ -70,9 +74,26 @@ pub struct TailOptions {
     #[arg(long, default_value_t = 0)]
     pub n: u64,
     /// Put the topic in front of each message
-    #[arg(long, num_args = 0..=1, require_equals = true, value_parser = flags::switch)]
-    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+    #[arg(long)]
     pub print_topic: bool,
+}
+
+/// How long servers may take to answer over HTTP.
+#[derive(Clone, Debug, Args)]
+pub struct HttpTimeouts {
+    /// How long connecting may take
+    #[arg(long, default_value = "2s", value_parser = parse_go_duration)]
+    pub http_client_connect_timeout: Duration,
+    /// How long a request may take
+    #[arg(long, default_value = "5s", value_parser = parse_go_duration)]
+    pub http_client_request_timeout: Duration,
+}
+
+impl HttpTimeouts {
+    /// What requests are made with.
+    pub(super) fn agent(&self) -> Agent {
+        http::agent(self.http_client_connect_timeout, self.http_client_request_timeout)
+    }
 }
 
 impl TailOptions {
@@ -102,38 +123,36 @@ const NSQD_ADDRESS: &str = "127.0.0.1:4150";
 mod tests {
     use std::ffi::OsString;
 
-    use sansq_toolkit::flags::normalise;
+    use sansq_toolkit::flags;
 
     use super::*;
 
     fn parse<P: Parser>(args: &str) -> Result<P, String> {
         let args: Vec<OsString> = args.split(' ').map(Into::into).collect();
-        P::try_parse_from(normalise(&P::command(), &args)).map_err(|error| error.to_string())
+        flags::parse(flags::command::<P>(), &args).map_err(|error| error.to_string())
     }
 
     #[test]
     fn publishing() {
-        let options: PubOptions = parse("pub -topic t --delimiter=; hello world").unwrap();
+        let options: PubOptions = parse("-topic t --delimiter=; hello world").unwrap();
         assert_eq!(options.topic.as_str(), "t");
         assert_eq!((options.delimiter, options.rate), (b';', 0));
         assert_eq!(options.nsqd_tcp_address, ["127.0.0.1:4150"]);
         assert_eq!(options.messages, ["hello", "world"]);
-        assert!(parse::<PubOptions>("pub -topic a$ x").unwrap_err().contains("1 to 64"));
-        assert!(
-            parse::<PubOptions>("pub -topic t -delimiter ;;").unwrap_err().contains("one byte")
-        );
-        assert!(parse::<PubOptions>("pub x").unwrap_err().contains("--topic"));
+        assert!(parse::<PubOptions>("-topic a$ x").unwrap_err().contains("1 to 64"));
+        assert!(parse::<PubOptions>("-topic t -delimiter ;;").unwrap_err().contains("one byte"));
+        assert!(parse::<PubOptions>("x").unwrap_err().contains("--topic"));
     }
 
     #[test]
     fn tailing() {
-        let mut options: TailOptions = parse("tail -topic a -topic b -n 5 -print-topic").unwrap();
+        let mut options: TailOptions = parse("-topic a -topic b -n 5 -print-topic").unwrap();
         options.settle();
         assert_eq!(options.topic.len(), 2);
         assert_eq!((options.max_in_flight, options.n, options.print_topic), (5, 5, true));
-        assert!(!parse::<TailOptions>("tail -topic a -print-topic=0").unwrap().print_topic);
+        assert!(!parse::<TailOptions>("-topic a -print-topic=0").unwrap().print_topic);
         assert_eq!(options.sources.nsqd_tcp_address, ["127.0.0.1:4150"]);
-        let mut options: TailOptions = parse("tail -topic a -lookupd-http-address l:1").unwrap();
+        let mut options: TailOptions = parse("-topic a -lookupd-http-address l:1").unwrap();
         options.settle();
         assert_eq!((options.max_in_flight, options.sources.nsqd_tcp_address.len()), (200, 0));
     }

@@ -11,10 +11,10 @@ use std::time::Instant;
 use clap::{ArgGroup, Parser};
 use sansq_core::duration::parse_go_duration;
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_toolkit::{flags, http};
+use sansq_toolkit::flags;
 
-use super::ToolError;
 use super::cluster::{self, ChannelStats, Cluster, Snapshot};
+use super::{HttpTimeouts, ToolError};
 
 /// What to show of which channel.
 #[derive(Clone, Debug, Parser)]
@@ -47,12 +47,9 @@ pub struct StatOptions {
     /// End after so many lines [default: go on]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// How long connecting may take
-    #[arg(long, default_value = "2s", value_parser = parse_go_duration)]
-    pub http_client_connect_timeout: Duration,
-    /// How long a request may take
-    #[arg(long, default_value = "5s", value_parser = parse_go_duration)]
-    pub http_client_request_timeout: Duration,
+    /// How long nsqds and nsqlookupds may take.
+    #[command(flatten)]
+    pub http: HttpTimeouts,
 }
 
 /// Prints a line per interval until there are enough of them, or a signal comes.
@@ -67,10 +64,7 @@ pub fn run_stat(options: StatOptions) -> Result<(), ToolError> {
     let cluster = Cluster {
         nsqds: options.nsqd_http_address,
         lookupds: options.lookupd_http_address,
-        agent: http::agent(
-            options.http_client_connect_timeout,
-            options.http_client_request_timeout,
-        ),
+        agent: options.http.agent(),
         topic: Some(options.topic),
     };
     // Nobody changes the focus; but the polling ends with its sender.

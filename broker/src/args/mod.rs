@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, Parser};
 use sansq_core::nsqd::http::OptionValues;
-use sansq_toolkit::flags::{go_switches, split};
+use sansq_toolkit::flags::{self, split};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -164,7 +164,7 @@ fn values<P: Program>(options: &P) -> Map<String, Value> {
 
 /// The command of a program, from which the help page, man pages and completions are made, too.
 pub fn command<P: Program>() -> Command {
-    go_switches(P::adapt(P::command()))
+    P::adapt(flags::command::<P>())
         .about(P::ABOUT)
         .long_about(None)
         .version(env!("CARGO_PKG_VERSION"))
@@ -175,8 +175,8 @@ pub fn command<P: Program>() -> Command {
         .max_term_width(100)
         .after_help(NOTE)
         .mut_args(|arg| {
-            let default = arg.get_default_values();
-            let says_nothing = default.is_empty() || default == [""] || default == ["false"];
+            let says_nothing =
+                [[""], ["false"]].iter().any(|none| arg.get_default_values() == none);
             let hidden = says_nothing || arg.is_hide_default_value_set();
             let name = value_name(&arg);
             // The help says which words there are.

@@ -22,8 +22,8 @@ use sansq_core::log::Level;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_runtime::host_name;
 use sansq_tokio::{Consumer, Message};
+use sansq_toolkit::flags;
 use sansq_toolkit::log::{TOOL, log};
-use sansq_toolkit::{flags, http};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
@@ -32,7 +32,7 @@ use self::naming::{Naming, Parts};
 use self::output::{Moment, Output, Settings};
 use super::clients::{self, Orders, Sources, Subscription};
 use super::progress::Progress;
-use super::{ToolError, lookup};
+use super::{HttpTimeouts, ToolError, lookup};
 
 /// What to write where.
 #[derive(Clone, Debug, Parser)]
@@ -88,15 +88,13 @@ pub struct ToFileOptions {
     #[arg(help = "<HOST>: <SHORT_HOST> and <HOSTNAME> are filled in")]
     pub host_identifier: String,
     /// Pack the files with gzip
-    #[arg(long, num_args = 0..=1, require_equals = true, value_parser = flags::switch)]
-    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+    #[arg(long)]
     pub gzip: bool,
     /// How hard to pack: 1 to 9
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub gzip_level: u32,
     /// Make no file before there is a message for it
-    #[arg(long, num_args = 0..=1, require_equals = true, value_parser = flags::switch)]
-    #[arg(default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+    #[arg(long)]
     pub skip_empty_files: bool,
     /// Bytes, before packing, above which a file is full; 0: never
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
@@ -113,12 +111,9 @@ pub struct ToFileOptions {
     /// What each line of the log begins with
     #[arg(long, default_value = "[nsq_to_file] ", value_name = "TEXT")]
     pub log_prefix: String,
-    /// How long connecting to an nsqlookupd may take
-    #[arg(long, default_value = "2s", value_parser = parse_go_duration)]
-    pub http_client_connect_timeout: Duration,
-    /// How long an nsqlookupd may take to answer
-    #[arg(long, default_value = "5s", value_parser = parse_go_duration)]
-    pub http_client_request_timeout: Duration,
+    /// How long nsqlookupds may take.
+    #[command(flatten)]
+    pub http: HttpTimeouts,
 }
 
 /// Writes messages until a signal ends it.
@@ -214,10 +209,7 @@ impl Plan {
 
     /// All topics that nsqlookupds know and that are wanted.
     fn find(&self) -> Result<Vec<TopicName>, String> {
-        let agent = http::agent(
-            self.options.http_client_connect_timeout,
-            self.options.http_client_request_timeout,
-        );
+        let agent = self.options.http.agent();
         let mut topics = lookup::topics(&agent, &self.options.sources.lookupd_http_address)?;
         topics.retain(|topic| self.wants(topic));
         Ok(topics)
@@ -413,9 +405,10 @@ const TOPICS_MAX: usize = 10_000;
 mod tests {
     use super::*;
 
-    fn plan(flags: &str) -> Result<Plan, String> {
-        let words = core::iter::once("x").chain(flags.split_ascii_whitespace());
-        let options = ToFileOptions::try_parse_from(words).map_err(|error| error.to_string())?;
+    fn plan(args: &str) -> Result<Plan, String> {
+        let args: Vec<_> = args.split_ascii_whitespace().map(Into::into).collect();
+        let command = flags::command::<ToFileOptions>();
+        let options = flags::parse(command, &args).map_err(|error| error.to_string())?;
         Plan::new(options).map_err(|error| error.to_string())
     }
 

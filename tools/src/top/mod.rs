@@ -18,12 +18,12 @@ use clap::Parser;
 use ratatui::crossterm::event::{self, KeyEventKind};
 use sansq_core::duration::parse_go_duration;
 use sansq_core::name::TopicName;
-use sansq_toolkit::{flags, http};
+use sansq_toolkit::flags;
 
 use self::model::{Model, Step};
 use self::table::{Subject, Table};
-use super::ToolError;
 use super::cluster::{self, Cluster, Focus, Snapshot};
+use super::{HttpTimeouts, ToolError};
 
 pub use self::table::View;
 
@@ -68,12 +68,9 @@ pub struct TopOptions {
     /// Print one table as text, after two rounds, and end
     #[arg(long)]
     pub once: bool,
-    /// How long connecting may take
-    #[arg(long, default_value = "2s", value_parser = parse_go_duration)]
-    pub http_client_connect_timeout: Duration,
-    /// How long a request may take
-    #[arg(long, default_value = "5s", value_parser = parse_go_duration)]
-    pub http_client_request_timeout: Duration,
+    /// How long nsqds and nsqlookupds may take.
+    #[command(flatten)]
+    pub http: HttpTimeouts,
 }
 
 /// Shows the cluster until the user or a signal ends it; or prints one table, with `--once`.
@@ -97,10 +94,7 @@ pub fn run_top(mut options: TopOptions) -> Result<(), ToolError> {
     let cluster = Cluster {
         nsqds: options.nsqd_http_address,
         lookupds: options.lookupd_http_address,
-        agent: http::agent(
-            options.http_client_connect_timeout,
-            options.http_client_request_timeout,
-        ),
+        agent: options.http.agent(),
         topic: options.topic,
     };
     if !options.once && !io::stdout().is_terminal() {
