@@ -96,6 +96,11 @@ impl Lanes {
         self.meters.iter().map(|meter| meter.visitors()).fold((0, 0), sum)
     }
 
+    /// Clients that were refused because of the limit on connections.
+    pub(crate) fn refused(&self) -> u64 {
+        self.meters.iter().map(|meter| meter.refused()).sum()
+    }
+
     /// How many messages of others each shard has not taken in yet.
     pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
         (0..self.shards()).map(|shard| {

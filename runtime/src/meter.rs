@@ -1,5 +1,5 @@
 //! What the threads of a shard count besides their machine: the length of turns, what its disk is
-//! asked to do, and who is connected to the HTTP API.
+//! asked to do, who is connected to the HTTP API, and who was refused.
 
 use core::time::Duration;
 
@@ -15,6 +15,7 @@ pub struct Meter {
     completed: AtomicU64,
     visitors: AtomicU64,
     evictions: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// What a [`Meter`] has counted.
@@ -70,6 +71,17 @@ impl Meter {
     /// the room that their answers took.
     pub(crate) fn visitors(&self) -> (u64, u64) {
         (self.visitors.load(Ordering::Acquire), self.evictions.load(Ordering::Acquire))
+    }
+
+    /// A client was refused because of the limit on connections. To be called by the thread that
+    /// accepts only.
+    pub(crate) fn note_refused(&self) {
+        add(&self.refused, 1);
+    }
+
+    /// Clients that were refused because of the limit on connections.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Acquire)
     }
 
     pub(crate) fn turns(&self) -> Turns {

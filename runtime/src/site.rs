@@ -154,6 +154,7 @@ impl<A: AsyncFn(AdminRequest, Option<Permit>) -> Option<AdminReply> + 'static> S
             lanes: self.lanes.lengths().collect(),
             requests: self.lanes.requests().collect(),
             turns: self.lanes.turns().collect(),
+            refused_connections: self.lanes.refused(),
             visitors: self.lanes.visitors(),
             unwritten: UNWRITTEN.counts(),
             http_unanswered: (self.room.held(), self.room.waits()),

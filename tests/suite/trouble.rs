@@ -213,6 +213,10 @@ fn a_client_without_a_place_is_told_so_and_places_come_back() {
     until(|| Client::silent(address).try_frame().as_ref() == Some(&text));
     // An operator can look, and those who are in notice nothing.
     assert!(get(http, "/ping").ends_with("OK"));
+    let page = get(http, "/metrics");
+    let refused =
+        page.lines().find_map(|line| line.strip_prefix("nsqd_refused_connections_total "));
+    assert!(refused.unwrap().parse::<u32>().unwrap() > 100);
     clients[1].publish("t1", b"more");
     for client in clients.drain(2..) {
         drop(client);

@@ -32,6 +32,8 @@ pub(crate) struct NsqdPage {
     pub(crate) requests: Vec<(u64, u64)>,
     /// Per shard.
     pub(crate) turns: Vec<Turns>,
+    /// Clients that were refused because of the limit on connections.
+    pub(crate) refused_connections: u64,
     /// Connections to the HTTP API, and those that had to go for others.
     pub(crate) visitors: (u64, u64),
     /// Lines of the log that were lost, and those that were left out.
@@ -143,6 +145,8 @@ impl NsqdPage {
         let connections =
             self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.connections));
         show_family(page, "nsqd_connections", "Clients' connections", false, connections)?;
+        let help = "Clients that were refused because there were --max-connections";
+        show_counter(page, "nsqd_refused_connections", help, self.refused_connections)?;
         let unanswered =
             self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.unanswered_bytes));
         let help = "Bytes that clients have sent and have no answer to yet";

@@ -193,9 +193,11 @@ async fn accept<T: Thread>(
 ) {
     let (mut refusals, refusing) =
         (RefusedConnections::default(), ConnectionLimit::new(REFUSING_MAX));
+    let meter = lanes.meter(ShardId(0));
     for target in (0..lanes.shards()).map(ShardId).cycle() {
         let (stream, peer) = accept_next::<T>(&listener, Program::Nsqd, "TCP").await;
         let Some(permit) = limit.take() else {
+            meter.note_refused();
             if let Some(line) = refusals.note(driver.clock.now().instant, limit.max()) {
                 Program::Nsqd.log(Level::Warn, line);
             }
