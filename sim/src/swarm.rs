@@ -439,6 +439,10 @@ impl Options {
     fn draw_limits(&mut self) {
         let mut rng = Rng::new(self.seed).fork(stream::LIMITS);
         self.limits = Limits::draw(&mut rng, self);
+        // Who finds no place dials for as long as the run takes.
+        if !self.limits.has_places(self) {
+            self.workers.1.redial_max = Duration::from_secs(10);
+        }
         // To fill the room for what is unanswered takes more than the allowance of a connection.
         if self.limits.max_unanswered_bytes.is_some() && self.body_len_max > 100 {
             self.body_len_max = 15_000;

@@ -586,4 +586,4 @@ fn ephemeral() -> ChannelName {
 }
 
 /// Far more events than any run has.
-const EVENTS_MAX: u64 = 2_000_000;
+const EVENTS_MAX: u64 = 4_000_000;
