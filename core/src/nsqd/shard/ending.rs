@@ -15,7 +15,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::Shard;
-use super::tables::Timer;
+use super::timer::Timer;
 use crate::arena::{ChannelId, TopicId};
 use crate::log::Count;
 use crate::nsqd::actions::Actions;

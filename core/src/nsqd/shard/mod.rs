@@ -28,6 +28,7 @@ mod stats;
 mod storage;
 mod tables;
 mod tickets;
+mod timer;
 mod topics;
 
 use alloc::boxed::Box;
@@ -48,7 +49,8 @@ use self::precreate::Lookups;
 pub use self::precreate::{CHANNELS_ANSWER_LEN_MAX, LOOKUPD_WAIT, OPENING_WAIT};
 use self::stats::Collecting;
 use self::storage::Disk;
-use self::tables::{ChannelEntry, Timer, TopicEntry};
+use self::tables::{ChannelEntry, TopicEntry};
+use self::timer::Timer;
 use super::actions::Actions;
 use super::auth::Patterns;
 use super::config::{Config, DECODED_LEN_MAX};

@@ -21,7 +21,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use core::mem;
 
 use super::clients::Clients;
-use super::tables::Timer;
+use super::timer::Timer;
 use crate::arena::ConnId;
 use crate::deadlines::Deadlines;
 use crate::input::READ_LEN_MAX;

@@ -7,6 +7,7 @@ use super::clients::Clients;
 use super::life::Life;
 use super::precreate::Precreate;
 use super::storage::Disk;
+use super::timer::Timer;
 use crate::arena::{Arena, ChannelId, ConnId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::message::{Bodies, IdGenerator, Message, RecordId};
@@ -24,17 +25,6 @@ use crate::storage::{
     DiskEvent, DiskOutput, Durability, Failure, Op, Owner, Request, RequestId, Store, Ticket,
 };
 use crate::time::{Instant, Now};
-
-/// Whose deadline it is.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Timer {
-    Channel(ChannelId),
-    Conn(ConnId),
-    Ending,
-    Clerk,
-    Room,
-    Topic(TopicId),
-}
 
 /// A topic, its files, and the time at which the shard will look at it.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use self::peers::PeerEntry;
 use self::statsd::StatsdEntry;
 use super::Shard;
 use super::ending::Flush;
-use super::tables::Timer;
+use super::timer::Timer;
 use crate::arena::{Arena, PeerId};
 use crate::deadlines::Deadlines;
 use crate::nsqd::actions::Actions;
