@@ -140,7 +140,9 @@ impl<S: Read + Write> Link<S> {
         if read == room && self.input.len() < INPUT_LEN_MAX {
             self.input.resize(2 * self.input.len(), 0);
         }
-        Ok(if read < room && SHORT_READ_IS_LAST { Filled::All } else { Filled::Some })
+        // A read that does not fill its buffer took all there was, so that readiness is told again: so
+        // it is with epoll and kqueue.
+        Ok(if read < room { Filled::All } else { Filled::Some })
     }
 
     /// Takes bytes to be sent, from the front; how many. Fewer if the socket takes no more now.
@@ -244,9 +246,6 @@ fn write(stream: &mut impl Write, bytes: &[u8]) -> Result<usize, BenchError> {
 /// What a read or write that has to wait ends with, by platform.
 const NOTHING_YET: [ErrorKind; 3] =
     [ErrorKind::Interrupted, ErrorKind::TimedOut, ErrorKind::WouldBlock];
-/// Whether a read that does not fill its buffer took all there was, so that readiness is told
-/// again: with epoll and kqueue it did.
-const SHORT_READ_IS_LAST: bool = cfg!(unix);
 /// A read buffer's first size: for answers. It grows while reads fill it.
 const INPUT_LEN_MIN: usize = 4 * 1024;
 /// A thousand messages of the default size: fewer system calls gain nothing measurable.
