@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::BytesMut;
 use sansq_core::client::consumer::FLUSH_TIMEOUT;
 use sansq_core::client::{
-    AnswerError, ConnectionOptions, Consumer, ConsumerActions, ConsumerOptions, DeliveryKey,
-    DialId, LookupCallId, Secret,
+    AnswerError, ClientMachine, ConnectionOptions, Consumer, ConsumerActions, ConsumerOptions,
+    DeliveryKey, DialId, LookupCallId, Secret,
 };
+use sansq_core::machine::MachineActions;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::time::Now;
 

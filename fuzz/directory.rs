@@ -12,6 +12,7 @@ use sansq_core::client::directory::{
 };
 use sansq_core::client::{LookupCallId, NetActions};
 use sansq_core::http::call::{CallAnswer, CallFailure, CallResult};
+use sansq_core::machine::MachineActions;
 use sansq_core::name::TopicName;
 use sansq_core::time::Now;
 

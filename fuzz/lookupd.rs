@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
 use sansq_core::http::HttpRequest;
+use sansq_core::machine::{Machine, ReadState};
 use sansq_core::name::TopicName;
 use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig, LookupdReply, MAGIC_TIMEOUT};
 use sansq_core::protocol::lookup::ReplyDecoder;
 use sansq_core::time::{Instant, Now};
+use sansq_core::transmit::Transmit;
 
 use crate::peer::{Reader, STEPS_MAX};
 
@@ -459,10 +461,11 @@ impl Harness {
         let mut input = BytesMut::new();
         for piece in [first, second] {
             input.extend_from_slice(piece);
-            self.lookupd.handle_input(conn, &mut input, self.now, &mut self.out);
-            while self.lookupd.is_blocked(conn) {
+            while self.lookupd.handle_input(conn, &mut input, self.now, &mut self.out)
+                == ReadState::Wait
+            {
                 self.receive(conn, Judge::Pings);
-                self.lookupd.handle_input(conn, &mut input, self.now, &mut self.out);
+                assert_eq!(core::mem::take(&mut self.out.resume), [conn], "it is not read again");
             }
         }
         assert!(input.is_empty(), "something whole is left");
@@ -471,9 +474,10 @@ impl Harness {
     /// What the nsqlookupd owes to a connection; the answers that were expected already are checked
     /// in full.
     fn receive(&mut self, conn: ConnId, judge: Judge) {
-        let mut owed = Vec::new();
+        let mut owed = Transmit::new();
         self.lookupd.swap_transmit(conn, &mut owed);
-        let mut owed = BytesMut::from(&owed[..]);
+        self.lookupd.handle_sent(conn, owed.len(), self.now, &mut self.out);
+        let mut owed = BytesMut::from(&owed.into_vec()[..]);
         let Some(model) = self.conns.get_mut(&conn) else {
             assert!(owed.is_empty(), "something to send to nobody");
             return;

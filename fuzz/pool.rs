@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Bytes, BytesMut};
 use sansq_core::client::directory::DirectoryOptions;
 use sansq_core::client::{
-    DialId, PoolOptions, ProducerActions, ProducerEvent, ProducerOptions, ProducerPool,
-    PublishError, PublishId, RetryPolicy,
+    ClientMachine, DialId, PoolOptions, ProducerActions, ProducerEvent, ProducerOptions,
+    ProducerPool, PublishError, PublishId, RetryPolicy,
 };
 use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};

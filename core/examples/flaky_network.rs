@@ -19,11 +19,12 @@ use std::env;
 use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
 use sansq_core::client::{
-    Consumer, ConsumerActions, ConsumerOptions, DialId, PoolOptions, ProducerActions, ProducerPool,
-    RetryPolicy,
+    ClientMachine, Consumer, ConsumerActions, ConsumerOptions, DialId, PoolOptions,
+    ProducerActions, ProducerPool, RetryPolicy,
 };
+use sansq_core::machine::{Machine, MachineActions, ReadState};
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{Actions, Config, Peer, ReadState, Shard, ShardId};
+use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId};
 use sansq_core::rng::Rng;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
@@ -126,7 +127,7 @@ impl Harness {
         let mut world = Self {
             now: Now::from_millis(0),
             shard: Shard::new(ShardId(0), 1, Config::default(), rng.fork(3).next_u64()),
-            serving: Actions::new(1),
+            serving: Actions::default(),
             pool,
             publishing: ProducerActions::default(),
             consumer,
@@ -229,7 +230,7 @@ impl Harness {
     }
 
     fn settle_shard(&mut self) {
-        let actions = mem::replace(&mut self.serving, Actions::new(1));
+        let actions = mem::take(&mut self.serving);
         for conn in actions.transmit {
             while let Some((who, id)) = self.link_of(conn) {
                 let mut bytes = Transmit::new();

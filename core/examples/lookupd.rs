@@ -5,10 +5,12 @@ use core::error::Error;
 use core::time::Duration;
 
 use bytes::BytesMut;
+use sansq_core::machine::Machine;
 use sansq_core::name::TopicName;
 use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig};
 use sansq_core::protocol::lookup::{LookupCommand, PeerInfo};
 use sansq_core::time::Now;
+use sansq_core::transmit::Transmit;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut lookupd, mut actions) =
@@ -21,13 +23,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ports = PeerInfo { tcp_port: 4150, http_port: 4151, ..PeerInfo::default() };
     LookupCommand::Identify(PeerInfo { broadcast_address, version, ..ports }).encode(&mut wire);
     wire.extend_from_slice(b"REGISTER orders shipping\n");
-    lookupd.handle_input(conn, &mut BytesMut::from(&wire[..]), now, &mut actions);
+    let _ = lookupd.handle_input(conn, &mut BytesMut::from(&wire[..]), now, &mut actions);
 
-    let LookupdActions { transmit, close, events } = &mut actions;
+    let LookupdActions { transmit, close, events, .. } = &mut actions;
     events.drain(..).for_each(|event| println!("{event}"));
     assert_eq!((&transmit[..], &close[..]), (&[conn][..], &[][..]), "two answers, no end");
-    let mut answers = Vec::new();
+    let mut answers = Transmit::new();
     lookupd.swap_transmit(conn, &mut answers);
+    let answers = answers.into_vec();
     assert!(answers.ends_with(b"\0\0\0\x02OK"), "{}", answers.escape_ascii());
 
     let orders = TopicName::new("orders")?;

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use bytes::BytesMut;
+use sansq_core::machine::Machine;
 use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId, StatsFilter};
 use sansq_core::storage::Metadata;
 use sansq_core::storage::memory::MemoryFiles;
@@ -11,7 +12,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     let mut files = MemoryFiles::new();
     let mut shard = start(&mut files)?;
     let mut input = BytesMut::from("  V2PUB orders\n\0\0\0\x06applesPUB orders\n\0\0\0\x05pears");
-    let (now, mut actions) = (Now::from_millis(1), Actions::new(1));
+    let (now, mut actions) = (Now::from_millis(1), Actions::default());
     let conn = shard.accept(Peer::Tcp(([127, 0, 0, 1], 50_000).into()), now, &mut actions);
     let _ = shard.handle_input(conn, &mut input, now, &mut actions);
     settle(&mut shard, &mut files, now, &mut actions);
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
 fn start(files: &mut MemoryFiles) -> Result<Shard, Box<dyn core::error::Error>> {
     let config = Config { mem_queue_size: 0, disk: true, ..Config::default() };
     let mut shard = Shard::new(ShardId(0), 1, config, 7);
-    let (now, mut actions) = (Now::from_millis(0), Actions::new(1));
+    let (now, mut actions) = (Now::from_millis(0), Actions::default());
     if let Some(contents) = files.get("nsqd.dat") {
         shard.load(&Metadata::parse(contents)?.metadata, |_| None, now, &mut actions);
     }

@@ -4,6 +4,7 @@
 
 use bytes::BytesMut;
 use sansq_core::client::frame::{self, Frame};
+use sansq_core::machine::{Machine, MachineActions};
 use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
@@ -11,7 +12,7 @@ use sansq_core::transmit::Transmit;
 fn main() -> Result<(), Box<dyn core::error::Error>> {
     let now = Now::from_millis(0);
     let mut shards = [0, 1].map(|id| Shard::new(ShardId(id), 2, Config::default(), 7));
-    let mut outs = [0, 1].map(|_| Actions::new(2));
+    let mut outs = [0, 1].map(|_| Actions::default());
     let peer = Peer::Tcp(([127, 0, 0, 1], 50_000).into());
     let mut conn = shards[0].accept(peer, now, &mut outs[0]);
     let mut input = BytesMut::from("  V2SUB fruit shop\nRDY 1\nPUB mail\n\0\0\0\x05hello");
@@ -20,8 +21,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
 
     while let Some(from) = outs.iter().position(|out| !out.is_empty()) {
         // Nothing else is caused here; a real driver names every group, so that none is missed.
-        let Actions { events, transmit, rehome, lanes, .. } =
-            core::mem::replace(&mut outs[from], Actions::new(2));
+        let Actions { events, transmit, rehome, lanes, .. } = core::mem::take(&mut outs[from]);
         events.iter().for_each(|event| println!("shard {from}: {event}"));
         if transmit.contains(&conn) {
             let mut owed = Transmit::new();

@@ -32,6 +32,9 @@
 //! 4. carry out the actions, field by field, until there are none;
 //! 5. arm one timer for `poll_timeout()`.
 //!
+//! [`Machine`](machine::Machine) is what nsqd and nsqlookupd have in common for that, and
+//! [`client::ClientMachine`] what the clients have.
+//!
 //! A call returns with all its consequences in the caller's hands. No machine keeps a queue of
 //! outputs, so there is no drain to forget.
 //!
@@ -41,12 +44,13 @@
 //!
 //! ```
 //! use bytes::BytesMut;
+//! use sansq_core::machine::Machine;
 //! use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId};
 //! use sansq_core::time::Now;
 //! use sansq_core::transmit::Transmit;
 //!
 //! let mut shard = Shard::new(ShardId(0), 1, Config::default(), 42);
-//! let mut actions = Actions::new(1);
+//! let mut actions = Actions::default();
 //! let now = Now::from_millis(0);
 //! shard.start(now, &mut actions);
 //!
@@ -81,7 +85,7 @@
 //!
 //! Every queue, buffer and table has a named limit and a documented behaviour at it; look for
 //! constants ending in `_MAX`, and at [`nsqd::config`]. The driver takes part in two ways: it reads
-//! nothing while [`ReadState`](nsqd::ReadState) says so, and reports what it wrote.
+//! nothing while [`ReadState`](machine::ReadState) says so, and reports what it wrote.
 //!
 //! # Errors and panics
 //!
@@ -107,6 +111,7 @@ pub mod http;
 pub mod input;
 pub mod list;
 pub mod log;
+pub mod machine;
 pub mod message;
 pub mod name;
 pub mod nsqd;

@@ -17,10 +17,11 @@ use core::time::Duration;
 use bytes::{BufMut as _, BytesMut};
 use proptest::prelude::*;
 use sansq_core::client::frame::Frame;
+use sansq_core::machine::{Machine, MachineActions, ReadState};
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     Actions, AdminError, AdminReply, AdminRequest, Batch, ChannelOp, Close, Config, Peer,
-    PeerAction, ReadState, ReplyToken, ServerStats, Shard, ShardId, StatsFilter, TopicOp,
+    PeerAction, ReplyToken, ServerStats, Shard, ShardId, StatsFilter, TopicOp,
 };
 use sansq_core::testing::{ClientId, Node};
 use sansq_core::time::Now;
@@ -218,7 +219,7 @@ fn admin_requests_reach_their_topic_wherever_it_is() {
 fn deleting_a_topic_unregisters_its_channels_too() {
     let config =
         Config { lookupd_tcp_addresses: vec!["lookupd:4160".into(); 2], ..Config::default() };
-    let (mut shard, mut out) = (Shard::new(ShardId(0), 1, config, 7), Actions::new(1));
+    let (mut shard, mut out) = (Shard::new(ShardId(0), 1, config, 7), Actions::default());
     let now = Now::from_millis(1_789_000_000_000);
     shard.start(now, &mut out);
     // One that is configured twice is dialled once.
@@ -310,14 +311,14 @@ proptest! {
 fn an_answer_behind_a_close_is_not_sent() {
     let name = (0..9).map(|n| format!("topic-{n}")).find(|name| topic(name).home(2) == 1).unwrap();
     let shard = |id| Shard::new(ShardId(id), 2, Config::default(), 7);
-    let (mut shards, mut out) = ([shard(0), shard(1)], Actions::new(2));
+    let (mut shards, mut out) = ([shard(0), shard(1)], Actions::default());
     let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
     let start = Now::from_millis(1_789_000_000_000);
     let conn = shards[0].accept(peer, start, &mut out);
     let mut input = BytesMut::from(&[b"  V2", &pub_command(&name, "hello")[..]].concat()[..]);
     assert_eq!(shards[0].handle_input(conn, &mut input, start, &mut out), ReadState::More(1));
     // The publish arrives at the other shard, whose answer takes a long time.
-    let mut elsewhere = Actions::new(2);
+    let mut elsewhere = Actions::default();
     shards[1].handle_shard(&mut out.lanes[1], start, &mut elsewhere);
     for seconds in [30, 60] {
         shards[0].handle_timeout(start.after(Duration::from_secs(seconds)), &mut out);
@@ -325,7 +326,7 @@ fn an_answer_behind_a_close_is_not_sent() {
         shards[0].swap_transmit(conn, &mut Transmit::new());
     }
     assert_eq!(out.close, [(conn, Close::Now)]);
-    let mut late = Actions::new(2);
+    let mut late = Actions::default();
     let now = start.after(Duration::from_secs(61));
     shards[0].handle_shard(&mut elsewhere.lanes[0], now, &mut late);
     assert!(late.is_empty(), "{late:?}");

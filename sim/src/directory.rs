@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
 use sansq_core::http::HttpRequest;
 use sansq_core::http::call::{Call, CallAnswer, CallFailure, CallResult};
+use sansq_core::machine::{Machine, MachineActions};
 use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig, LookupdReply};
+use sansq_core::transmit::Transmit;
 
 use crate::env::Env;
 use crate::events::{Alarm, DeadlineOwner};
@@ -99,7 +101,9 @@ impl Directory {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         let read = env.net.read(server(link), &mut session.input, env.now, &mut env.queue);
         if read.len > 0 {
-            self.input(link, env);
+            let conn = session.conn;
+            self.input(conn, env);
+            self.settle(env);
         }
         if read.is_end
             && let Some(session) = self.sessions.get(&link)
@@ -109,16 +113,12 @@ impl Directory {
         self.settle(env);
     }
 
-    /// Gives the machine what there is; if it stops because of what it owes, that is taken first.
-    fn input(&mut self, link: LinkId, env: &mut Env) {
-        while let Some(session) = self.sessions.get_mut(&link) {
-            let conn = session.conn;
-            self.lookupd.handle_input(conn, &mut session.input, env.now, &mut self.actions);
-            let blocked = self.lookupd.is_blocked(conn);
-            self.settle(env);
-            if !blocked {
-                return;
-            }
+    /// Gives the machine what there is. What it leaves alone it gets again when what it owes has
+    /// been taken.
+    fn input(&mut self, conn: ConnId, env: &Env) {
+        let link = self.by_conn.get(&conn);
+        if let Some(session) = link.and_then(|link| self.sessions.get_mut(link)) {
+            let _ = self.lookupd.handle_input(conn, &mut session.input, env.now, &mut self.actions);
         }
     }
 
@@ -147,12 +147,16 @@ impl Directory {
             }
             for conn in actions.transmit {
                 let Some(link) = self.by_conn.get(&conn).copied() else { continue };
-                let mut bytes = Vec::new();
+                let mut bytes = Transmit::new();
                 self.lookupd.swap_transmit(conn, &mut bytes);
+                self.lookupd.handle_sent(conn, bytes.len(), env.now, &mut self.actions);
                 if let Some(session) = self.sessions.get_mut(&link) {
-                    session.outbox.extend_from_slice(&bytes);
+                    session.outbox.extend_from_slice(&bytes.into_vec());
                 }
                 self.flush(link, env);
+            }
+            for conn in actions.resume {
+                self.input(conn, env);
             }
             for conn in actions.close {
                 let Some(link) = self.by_conn.get(&conn).copied() else { continue };

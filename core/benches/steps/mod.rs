@@ -8,6 +8,7 @@ use core::any::Any;
 use core::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use sansq_core::machine::Machine;
 use sansq_core::message::{Bodies, Message, MessageId};
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{Config, Peer};

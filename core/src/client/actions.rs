@@ -12,6 +12,7 @@ use super::directory::DirectoryEvent;
 use super::error::ConnectionError;
 use crate::http::call::Call;
 use crate::log::{Level, OneLine};
+use crate::machine::MachineActions;
 use crate::name::InvalidName;
 
 /// What a client machine asks of the driver about its connections, grouped by who acts on it. The
@@ -32,9 +33,8 @@ pub struct NetActions {
     pub calls: Vec<(LookupCallId, Call)>,
 }
 
-impl NetActions {
-    /// Whether there is nothing to do.
-    pub const fn is_empty(&self) -> bool {
+impl MachineActions for NetActions {
+    fn is_empty(&self) -> bool {
         self.farewells.is_empty()
             && self.close.is_empty()
             && self.dial.is_empty()
@@ -42,15 +42,16 @@ impl NetActions {
             && self.calls.is_empty()
     }
 
-    /// Forgets everything and keeps the memory.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.farewells.clear();
         self.close.clear();
         self.dial.clear();
         self.transmit.clear();
         self.calls.clear();
     }
+}
 
+impl NetActions {
     /// Drops a connection that is not broken.
     pub(super) fn close(&mut self, id: DialId, connection: &mut ClientConnection) {
         let mut last = Vec::new();
@@ -98,14 +99,12 @@ pub struct ProducerActions {
     pub events: Vec<ProducerEvent>,
 }
 
-impl ProducerActions {
-    /// Whether there is nothing to do.
-    pub const fn is_empty(&self) -> bool {
+impl MachineActions for ProducerActions {
+    fn is_empty(&self) -> bool {
         self.net.is_empty() && self.completed.is_empty() && !self.room && self.events.is_empty()
     }
 
-    /// Forgets everything and keeps the memory.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.net.clear();
         self.completed.clear();
         self.room = false;

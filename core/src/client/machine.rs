@@ -5,17 +5,16 @@ use core::fmt;
 
 use bytes::BytesMut;
 
-use super::actions::{DialId, LookupCallId, NetActions, ProducerActions};
-use super::consumer::{Consumer, ConsumerActions};
-use super::pool::ProducerPool;
+use super::actions::{DialId, LookupCallId, NetActions};
 use crate::http::call::CallResult;
+use crate::machine::MachineActions;
 use crate::time::{Instant, Now};
 
-/// What a driver has to know of a client: one driver for [`ProducerPool`] and [`Consumer`], whose
-/// methods of these names are meant. The [module](super) says what a driver does.
+/// A client with any number of connections: [`ProducerPool`](super::ProducerPool) or
+/// [`Consumer`](super::Consumer). The [module](super) says what a driver does.
 pub trait ClientMachine: fmt::Debug {
     /// What a call leaves behind for the driver and the program.
-    type Actions: fmt::Debug + Default;
+    type Actions: MachineActions;
 
     /// The part of it that is about connections and requests.
     fn net(actions: &mut Self::Actions) -> &mut NetActions;
@@ -53,91 +52,3 @@ pub trait ClientMachine: fmt::Debug {
     /// Whether it asks for nothing any more.
     fn is_stopped(&self) -> bool;
 }
-
-/// The trait's methods are the machine's own.
-macro_rules! client_machine {
-    ($machine:ty, $actions:ty) => {
-        impl ClientMachine for $machine {
-            type Actions = $actions;
-
-            fn net(actions: &mut $actions) -> &mut NetActions {
-                &mut actions.net
-            }
-
-            fn handle_connected(&mut self, id: DialId, now: Now, out: &mut $actions) {
-                self.handle_connected(id, now, out);
-            }
-
-            fn handle_connect_failed(
-                &mut self,
-                id: DialId,
-                error: &str,
-                now: Now,
-                out: &mut $actions,
-            ) {
-                self.handle_connect_failed(id, error, now, out);
-            }
-
-            fn handle_input(
-                &mut self,
-                id: DialId,
-                input: &mut BytesMut,
-                now: Now,
-                out: &mut $actions,
-            ) {
-                self.handle_input(id, input, now, out);
-            }
-
-            fn handle_closed(
-                &mut self,
-                id: DialId,
-                error: Option<&str>,
-                now: Now,
-                out: &mut $actions,
-            ) {
-                self.handle_closed(id, error, now, out);
-            }
-
-            fn handle_called(
-                &mut self,
-                id: LookupCallId,
-                result: CallResult,
-                now: Now,
-                out: &mut $actions,
-            ) {
-                self.handle_called(id, result, now, out);
-            }
-
-            fn handle_timeout(&mut self, now: Now, out: &mut $actions) {
-                self.handle_timeout(now, out);
-            }
-
-            fn poll_timeout(&self) -> Option<Instant> {
-                self.poll_timeout()
-            }
-
-            fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
-                self.overdue(now, ids);
-            }
-
-            fn postpone(&mut self, id: DialId, until: Instant) {
-                self.postpone(id, until);
-            }
-
-            fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
-                self.swap_transmit(id, now, spare);
-            }
-
-            fn abort(&mut self) {
-                self.abort();
-            }
-
-            fn is_stopped(&self) -> bool {
-                self.is_stopped()
-            }
-        }
-    };
-}
-
-client_machine!(ProducerPool, ProducerActions);
-client_machine!(Consumer, ConsumerActions);

@@ -31,8 +31,8 @@
 //! [`requeue`](Consumer::requeue). The consumer divides `max_in_flight` among the connections,
 //! slows down when the program reports failures, and keeps the deadlines of what is in flight. The
 //! driver has one more duty there: a connection is closed only when its last bytes were written, so
-//! [`Consumer::swap_transmit`] is called until it gives none, and after that the timer is armed
-//! anew, since [`Consumer::poll_timeout`] may be earlier then. [`ClientMachine`] is what a driver
+//! [`ClientMachine::swap_transmit`] is called until it gives none, and after that the timer is armed
+//! anew, since [`ClientMachine::poll_timeout`] may be earlier then. [`ClientMachine`] is what a driver
 //! of pools and consumers alike has to know of them.
 //!
 //! # Example
@@ -42,6 +42,7 @@
 //! ```
 //! use bytes::{Bytes, BytesMut};
 //! use sansq_core::client::{Producer, ProducerActions, ProducerOptions};
+//! use sansq_core::machine::MachineActions;
 //! use sansq_core::name::TopicName;
 //! use sansq_core::time::Now;
 //!

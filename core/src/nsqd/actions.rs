@@ -13,6 +13,7 @@ use super::shard_message::ShardMessage;
 use super::statsd::StatsdAction;
 use crate::arena::{CallId, ConnId, PeerId};
 use crate::http::call::Call;
+use crate::machine::MachineActions;
 use crate::storage;
 
 /// Everything that one turn asks of the driver, grouped by who acts on it.
@@ -20,7 +21,7 @@ use crate::storage;
 /// The driver owns it, hands it to every call, carries it out and clears it. Nothing else carries
 /// consequences: what is not in here after a call needs nothing done. Carry the groups out in the
 /// order of the fields.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Actions {
     /// For the log.
     pub events: Vec<Event>,
@@ -33,10 +34,11 @@ pub struct Actions {
     /// and hand socket, connection and unread input over to be [`attach`](super::Shard::attach)ed
     /// there.
     pub rehome: Vec<(ConnId, ShardId)>,
-    /// These connections, whose input was left alone ([`ReadState::Wait`](super::ReadState::Wait)),
-    /// go on: call [`handle_input`](super::Shard::handle_input) with what is there, then read on.
+    /// These connections, whose input was left alone ([`ReadState::Wait`](crate::machine::ReadState::Wait)),
+    /// go on: call [`handle_input`](crate::machine::Machine::handle_input) with what is there, then read on.
     pub resume: Vec<ConnId>,
-    /// One batch for each shard of the node, by its number; hand it over whole and ring once.
+    /// A batch for each shard of the node, by its number, as far as there were any; hand it over
+    /// whole and ring once.
     pub lanes: Vec<Vec<ShardMessage>>,
     /// What to do with the connections to the nsqlookupds.
     pub peers: Vec<(PeerId, PeerAction)>,
@@ -53,38 +55,6 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// Empty actions for a shard of a node with `shards` shards.
-    pub fn new(shards: u16) -> Self {
-        Self {
-            events: Vec::new(),
-            transmit: Vec::new(),
-            close: Vec::new(),
-            rehome: Vec::new(),
-            resume: Vec::new(),
-            lanes: (0..shards).map(|_| Vec::new()).collect(),
-            peers: Vec::new(),
-            calls: Vec::new(),
-            statsd: Vec::new(),
-            replies: Vec::new(),
-            storage: Vec::new(),
-        }
-    }
-
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-            && self.transmit.is_empty()
-            && self.close.is_empty()
-            && self.rehome.is_empty()
-            && self.resume.is_empty()
-            && self.lanes.iter().all(Vec::is_empty)
-            && self.peers.is_empty()
-            && self.calls.is_empty()
-            && self.statsd.is_empty()
-            && self.replies.is_empty()
-            && self.storage.is_empty()
-    }
-
     /// Gives the memory of an extraordinary turn back, such as a start with 10,000 topics. To be
     /// called when the events and what is to be done on the disk are carried out, or before they
     /// arise.
@@ -99,7 +69,41 @@ impl Actions {
 
     /// Appends to the batch for `shard`.
     pub(super) fn tell(&mut self, shard: ShardId, message: ShardMessage) {
-        self.lanes[usize::from(shard.0)].push(message);
+        let at = usize::from(shard.0);
+        if at >= self.lanes.len() {
+            self.lanes.resize_with(at + 1, Vec::new);
+        }
+        self.lanes[at].push(message);
+    }
+}
+
+impl MachineActions for Actions {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty()
+            && self.transmit.is_empty()
+            && self.close.is_empty()
+            && self.rehome.is_empty()
+            && self.resume.is_empty()
+            && self.lanes.iter().all(Vec::is_empty)
+            && self.peers.is_empty()
+            && self.calls.is_empty()
+            && self.statsd.is_empty()
+            && self.replies.is_empty()
+            && self.storage.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.events.clear();
+        self.transmit.clear();
+        self.close.clear();
+        self.rehome.clear();
+        self.resume.clear();
+        self.lanes.iter_mut().for_each(Vec::clear);
+        self.peers.clear();
+        self.calls.clear();
+        self.statsd.clear();
+        self.replies.clear();
+        self.storage.clear();
     }
 }
 

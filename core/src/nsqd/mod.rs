@@ -30,7 +30,7 @@ pub use self::channel::{
     Channel, ChannelCounters, ChannelOptions, ChannelOutput, ConsumerStats, TooManyConsumers,
 };
 pub use self::config::{AuthMethod, Config, ConfigError, StatsdOptions, TlsRequired};
-pub use self::connection::{Close, Detached, ReadState};
+pub use self::connection::{Close, Detached};
 pub use self::event::{ClientFailure, Event};
 pub use self::ids::{Peer, ReplyToken, ShardId};
 pub use self::in_flight::NotInFlight;

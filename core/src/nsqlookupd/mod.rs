@@ -45,10 +45,12 @@ use bytes::BytesMut;
 
 use crate::arena::{Arena, ConnId};
 use crate::deadlines::Deadlines;
+use crate::machine::{Machine, MachineActions, ReadState};
 use crate::protocol::lookup::{
     CommandDecoder, LookupCommand, LookupProtocolError, LookupdInfo, OK, Registration, encode_reply,
 };
 use crate::time::{Instant, Now};
+use crate::transmit::Transmit;
 use crate::version::NSQ_VERSION;
 
 use registrations::Registrations;
@@ -102,25 +104,30 @@ impl Default for LookupdConfig {
 /// What a turn asks of the driver of a [`Lookupd`]. Owned and reused by the caller.
 #[derive(Debug, Default)]
 pub struct LookupdActions {
-    /// Connections that went from nothing to something to send: [`Lookupd::swap_transmit`].
+    /// Connections that went from nothing to something to send: swap their bytes out and write them.
     pub transmit: Vec<ConnId>,
     /// Connections to close after what is owed to them has been sent, within [`CLOSE_TIMEOUT`] at
-    /// most. [`Lookupd::handle_closed`] follows.
+    /// most. [`handle_closed`](Machine::handle_closed) follows.
     pub close: Vec<ConnId>,
+    /// Connections whose input was left alone ([`ReadState::Wait`]) and that have taken their
+    /// answers: call [`handle_input`](Machine::handle_input) with what is there, then read on.
+    pub resume: Vec<ConnId>,
     /// Lines for the log, in order.
     pub events: Vec<LookupdEvent>,
 }
 
-impl LookupdActions {
-    /// Whether there is nothing to do.
-    pub const fn is_empty(&self) -> bool {
-        self.transmit.is_empty() && self.close.is_empty() && self.events.is_empty()
+impl MachineActions for LookupdActions {
+    fn is_empty(&self) -> bool {
+        self.transmit.is_empty()
+            && self.close.is_empty()
+            && self.resume.is_empty()
+            && self.events.is_empty()
     }
 
-    /// Forgets everything and keeps the room.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.transmit.clear();
         self.close.clear();
+        self.resume.clear();
         self.events.clear();
     }
 }
@@ -144,9 +151,11 @@ struct NsqdConnection {
     remote: SocketAddr,
     decoder: CommandDecoder,
     /// Bytes owed to the peer.
-    transmit: Vec<u8>,
+    transmit: Transmit,
     /// Nothing more is taken from the peer.
     is_closing: bool,
+    /// Nothing more is taken until the peer has taken its answers.
+    is_waiting: bool,
     /// A REGISTER of it was refused because there was no room, which the log has said.
     was_refused: bool,
     /// Registrations of it were dropped, and it has not been told yet.
@@ -173,7 +182,7 @@ impl Lookupd {
     }
 
     /// Takes on a connection. One that is refused is in `out.close` already; for the caller it is
-    /// like any other until [`Self::handle_closed`].
+    /// like any other until [`handle_closed`](Machine::handle_closed).
     pub fn accept(&mut self, remote: SocketAddr, now: Now, out: &mut LookupdActions) -> ConnId {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let refusal = if self.is_shutting_down {
@@ -186,8 +195,9 @@ impl Lookupd {
         let conn = self.connections.insert(NsqdConnection {
             remote,
             decoder: CommandDecoder::new(),
-            transmit: Vec::new(),
+            transmit: Transmit::new(),
             is_closing: refusal.is_some(),
+            is_waiting: false,
             was_refused: false,
             has_lost: false,
         });
@@ -199,109 +209,6 @@ impl Lookupd {
             self.deadlines.arm(now.instant + MAGIC_TIMEOUT, conn);
         }
         conn
-    }
-
-    /// Takes bytes of the peer; what is left in `input` waits there for more.
-    ///
-    /// It stops early when the answers owed reach [`OWED_MAX`]: then [`Self::is_blocked`], and the
-    /// caller reads no more, and calls again after it has sent the answers.
-    pub fn handle_input(
-        &mut self,
-        conn: ConnId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut LookupdActions,
-    ) {
-        loop {
-            let Some(connection) = self.connections.get_mut(conn) else { return input.clear() };
-            if connection.is_closing {
-                return input.clear();
-            }
-            if connection.transmit.len() >= OWED_MAX {
-                return;
-            }
-            let had_magic = connection.decoder.has_magic();
-            let result = connection.decoder.next(input);
-            if !had_magic && connection.decoder.has_magic() {
-                out.events
-                    .push(LookupdEvent::Magic(connection.remote, crate::protocol::lookup::MAGIC));
-            }
-            match result {
-                Ok(Some(command)) => self.command(conn, command, now, out),
-                Ok(None) => return,
-                Err(error) => self.fail(conn, error, now, out),
-            }
-        }
-    }
-
-    /// Whether the peer has to take its answers before more of its commands are read.
-    pub fn is_blocked(&self, conn: ConnId) -> bool {
-        self.connections.get(conn).is_some_and(|c| !c.is_closing && c.transmit.len() >= OWED_MAX)
-    }
-
-    /// The peer sends nothing more, but may still read: it gets what is owed to it, then the
-    /// connection is closed. To be called when [`Self::handle_input`] has taken all that it can.
-    pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
-        let Some(connection) = self.connections.get_mut(conn) else { return };
-        if connection.is_closing {
-            return;
-        }
-        match connection.decoder.finish() {
-            Ok(()) => {
-                let remote = connection.remote;
-                out.events.push(LookupdEvent::Ended(remote));
-                self.close(conn, now, out);
-            }
-            Err(error) => self.fail(conn, error, now, out),
-        }
-    }
-
-    /// The socket is gone, whichever side closed it. The connection's id means nothing from now on.
-    pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
-        let Some(connection) = self.connections.get(conn) else { return };
-        if !connection.is_closing {
-            out.events.push(LookupdEvent::Ended(connection.remote));
-            self.end_session(conn, now, out);
-        }
-        self.connections.remove(conn);
-    }
-
-    /// Closes connections whose magic is overdue, and takes back some of what producers that are
-    /// gone had registered. Calling it early or twice does no harm.
-    pub fn handle_timeout(&mut self, now: Now, out: &mut LookupdActions) {
-        while let Some((_, conn)) = self.deadlines.pop_due(now.instant) {
-            let Some(connection) = self.connections.get(conn) else { continue };
-            if !connection.is_closing && !connection.decoder.has_magic() {
-                out.events.push(LookupdEvent::Dropped(connection.remote, DropReason::MagicTimeout));
-                self.close(conn, now, out);
-            }
-        }
-        self.take_back_some(out);
-    }
-
-    /// When [`Self::handle_timeout`] has something to do at the earliest.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = self.deadlines.next();
-        self.leaving_since.map(|since| next.map_or(since, |next| next.min(since))).or(next)
-    }
-
-    /// Swaps the bytes owed to a connection for `spare`, which is empty and may have room to reuse.
-    pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Vec<u8>) {
-        debug_assert!(spare.is_empty(), "bytes to send would come back in the wrong order");
-        spare.clear();
-        if let Some(connection) = self.connections.get_mut(conn) {
-            core::mem::swap(&mut connection.transmit, spare);
-        }
-    }
-
-    /// Closes all connections, in any state, and refuses new ones.
-    pub fn shut_down(&mut self, now: Now, out: &mut LookupdActions) {
-        self.is_shutting_down = true;
-        let open = self.connections.iter().filter(|(_, c)| !c.is_closing);
-        let open: Vec<ConnId> = open.map(|(conn, _)| conn).collect();
-        for conn in open {
-            self.close(conn, now, out);
-        }
     }
 
     fn command(
@@ -396,7 +303,9 @@ impl Lookupd {
         if connection.transmit.is_empty() {
             out.transmit.push(conn);
         }
-        encode_reply(text, &mut connection.transmit);
+        let mut reply = Vec::with_capacity(text.len() + 4);
+        encode_reply(text, &mut reply);
+        connection.transmit.push(&reply);
     }
 
     /// Tells the peer what it did wrong, and closes.
@@ -443,6 +352,108 @@ impl Lookupd {
         out.events.push(LookupdEvent::Unregistered(remote, Category::Client));
         if self.registrations.is_leaving() {
             self.leaving_since.get_or_insert(now.instant);
+        }
+    }
+}
+
+impl Machine for Lookupd {
+    type Actions = LookupdActions;
+
+    /// It stops early when the answers owed reach [`OWED_MAX`].
+    fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut LookupdActions,
+    ) -> ReadState {
+        loop {
+            let Some(connection) = self.connections.get_mut(conn).filter(|it| !it.is_closing)
+            else {
+                input.clear();
+                return ReadState::Stop;
+            };
+            connection.is_waiting = connection.transmit.len() >= OWED_MAX;
+            if connection.is_waiting {
+                return ReadState::Wait;
+            }
+            let had_magic = connection.decoder.has_magic();
+            let result = connection.decoder.next(input);
+            if !had_magic && connection.decoder.has_magic() {
+                out.events
+                    .push(LookupdEvent::Magic(connection.remote, crate::protocol::lookup::MAGIC));
+            }
+            match result {
+                Ok(Some(command)) => self.command(conn, command, now, out),
+                Ok(None) => return ReadState::More(1),
+                Err(error) => self.fail(conn, error, now, out),
+            }
+        }
+    }
+
+    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.is_closing {
+            return;
+        }
+        match connection.decoder.finish() {
+            Ok(()) => {
+                let remote = connection.remote;
+                out.events.push(LookupdEvent::Ended(remote));
+                self.close(conn, now, out);
+            }
+            Err(error) => self.fail(conn, error, now, out),
+        }
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, _bytes: usize, _now: Now, out: &mut LookupdActions) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.is_waiting && connection.transmit.len() < OWED_MAX {
+            connection.is_waiting = false;
+            out.resume.push(conn);
+        }
+    }
+
+    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut LookupdActions) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if !connection.is_closing {
+            out.events.push(LookupdEvent::Ended(connection.remote));
+            self.end_session(conn, now, out);
+        }
+        self.connections.remove(conn);
+    }
+
+    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
+        assert!(spare.is_empty(), "bytes left over from another swap");
+        if let Some(connection) = self.connections.get_mut(conn) {
+            core::mem::swap(&mut connection.transmit, spare);
+        }
+    }
+
+    /// Closes connections whose magic is overdue, and takes back some of what producers that are
+    /// gone had registered.
+    fn handle_timeout(&mut self, now: Now, out: &mut LookupdActions) {
+        while let Some((_, conn)) = self.deadlines.pop_due(now.instant) {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            if !connection.is_closing && !connection.decoder.has_magic() {
+                out.events.push(LookupdEvent::Dropped(connection.remote, DropReason::MagicTimeout));
+                self.close(conn, now, out);
+            }
+        }
+        self.take_back_some(out);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let next = self.deadlines.next();
+        self.leaving_since.map(|since| next.map_or(since, |next| next.min(since))).or(next)
+    }
+
+    fn shut_down(&mut self, now: Now, out: &mut LookupdActions) {
+        self.is_shutting_down = true;
+        let open = self.connections.iter().filter(|(_, c)| !c.is_closing);
+        let open: Vec<ConnId> = open.map(|(conn, _)| conn).collect();
+        for conn in open {
+            self.close(conn, now, out);
         }
     }
 }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::{ClientId, Node};
 use crate::client::{ClientMachine, Dial, DialId, LookupCallId, NetActions};
 use crate::http::call::{Call, CallResult};
+use crate::machine::MachineActions;
 use crate::time::{Instant, Now};
 
 /// A client machine at a [`Node`], whose connections go over a [`Wire`].

@@ -2,8 +2,9 @@
 //! the same.
 
 use bytes::BytesMut;
+use sansq_core::machine::{Machine, MachineActions, ReadState};
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::nsqd::{Actions, Config, Peer, ReadState, Shard, ShardId};
+use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId};
 use sansq_core::storage::memory::MemoryFiles;
 use sansq_core::storage::{ChannelRecord, Found, Metadata, TopicRecord};
 use sansq_core::time::Now;
@@ -26,7 +27,7 @@ impl Node {
         let config = Config { disk: true, ..Config::default() };
         Self {
             shard: Shard::new(ShardId(0), 1, config, 1),
-            actions: Actions::new(1),
+            actions: Actions::default(),
             files: MemoryFiles::new(),
             now: Now::from_millis(1_789_000_000_000),
             spare: Transmit::new(),

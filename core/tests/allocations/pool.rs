@@ -4,7 +4,8 @@
 //! and the buffers have grown to their sizes before and are used again.
 
 use bytes::{Bytes, BytesMut};
-use sansq_core::client::{DialId, PoolOptions, ProducerActions, ProducerPool};
+use sansq_core::client::{ClientMachine, DialId, PoolOptions, ProducerActions, ProducerPool};
+use sansq_core::machine::MachineActions;
 use sansq_core::name::TopicName;
 use sansq_core::time::Now;
 

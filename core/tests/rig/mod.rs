@@ -3,7 +3,8 @@
 
 use bytes::BytesMut;
 use sansq_core::arena::ConnId;
-use sansq_core::nsqd::{Actions, Config, Peer, ReadState, Shard, ShardId};
+use sansq_core::machine::{Machine, MachineActions, ReadState};
+use sansq_core::nsqd::{Actions, Config, Peer, Shard, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
@@ -24,7 +25,7 @@ impl Rig {
     pub(crate) fn new(config: Config, channels: usize) -> Self {
         let now = Now::from_millis(1_789_000_000_000);
         let mut shard = Shard::new(ShardId(0), 1, config, 1);
-        let mut actions = Actions::new(1);
+        let mut actions = Actions::default();
         let peer = Peer::Tcp(([127, 0, 0, 1], 4000).into());
         let producer = shard.accept(peer, now, &mut actions);
         let consumer = shard.accept(peer, now, &mut actions);

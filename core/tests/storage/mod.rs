@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use sansq_core::client::frame::Frame;
+use sansq_core::machine::Machine;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::nsqd::{
     AdminReply, AdminRequest, Batch, ChannelOp, ChannelStats, Config, StatsFilter, TopicOp,

@@ -7,9 +7,11 @@ use bytes::{Bytes, BytesMut};
 use sansq_core::arena::ConnId;
 use sansq_core::duration::parse_go_duration;
 use sansq_core::http::HttpRequest;
+use sansq_core::machine::{Machine, MachineActions};
 use sansq_core::nsqlookupd::{Lookupd, LookupdActions, LookupdConfig, LookupdReply};
 use sansq_core::protocol::lookup::ReplyDecoder;
 use sansq_core::time::{Instant, Now};
+use sansq_core::transmit::Transmit;
 
 use crate::player::{Came, Server, what_is};
 
@@ -50,9 +52,13 @@ impl Nsqlookupd {
     /// Does what the machine asks for, until it asks for nothing.
     fn run(&mut self) {
         while !self.out.is_empty() {
-            let LookupdActions { transmit, close, events } = core::mem::take(&mut self.out);
+            let LookupdActions { transmit, close, resume, events } = core::mem::take(&mut self.out);
             for conn in transmit {
                 self.write(conn);
+            }
+            for conn in resume {
+                let number = self.number(conn);
+                self.input(number);
             }
             for conn in close {
                 self.write(conn);
@@ -69,13 +75,19 @@ impl Nsqlookupd {
     }
 
     fn write(&mut self, conn: ConnId) {
-        let mut owed = Vec::new();
+        let mut owed = Transmit::new();
         self.lookupd.swap_transmit(conn, &mut owed);
-        let (mut owed, number) = (BytesMut::from(&owed[..]), self.number(conn));
+        self.lookupd.handle_sent(conn, owed.len(), self.now, &mut self.out);
+        let (mut owed, number) = (BytesMut::from(&owed.into_vec()[..]), self.number(conn));
         while let Some(text) = ReplyDecoder::new(usize::MAX).next(&mut owed).unwrap() {
             self.came.push(Came::Response(number, text));
         }
         assert!(owed.is_empty(), "half an answer: {}", owed.escape_ascii());
+    }
+
+    fn input(&mut self, number: usize) {
+        let Client { conn, input, .. } = &mut self.clients[number];
+        let _ = self.lookupd.handle_input(*conn, input, self.now, &mut self.out);
     }
 
     fn number(&self, conn: ConnId) -> usize {
@@ -111,11 +123,11 @@ impl Server for Nsqlookupd {
         self.run();
     }
 
-    fn send(&mut self, client: usize, bytes: &[u8]) {
-        let client = &mut self.clients[client];
+    fn send(&mut self, number: usize, bytes: &[u8]) {
+        let client = &mut self.clients[number];
         if !client.is_closed {
             client.input.extend_from_slice(bytes);
-            self.lookupd.handle_input(client.conn, &mut client.input, self.now, &mut self.out);
+            self.input(number);
             self.run();
         }
     }

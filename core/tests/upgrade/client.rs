@@ -9,9 +9,11 @@ use proptest::prelude::*;
 use sansq_core::client::connection::{Identity, Negotiated};
 use sansq_core::client::frame::Received as Message;
 use sansq_core::client::{
-    ClientConnection, ClientConnectionOutput, ConnectionError, ConnectionOptions, Consumer,
-    ConsumerActions, ConsumerOptions, Producer, ProducerActions, ProducerOptions, Secret, Upgrades,
+    ClientConnection, ClientConnectionOutput, ClientMachine, ConnectionError, ConnectionOptions,
+    Consumer, ConsumerActions, ConsumerOptions, Producer, ProducerActions, ProducerOptions, Secret,
+    Upgrades,
 };
+use sansq_core::machine::MachineActions;
 use sansq_core::name::{ChannelName, TopicName};
 use sansq_core::upgrade::UpgradeError;
 

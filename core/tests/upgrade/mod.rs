@@ -10,10 +10,11 @@ use bytes::{Buf, BytesMut};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sansq_core::client::frame::{self, Frame};
+use sansq_core::machine::{Machine, ReadState};
 use sansq_core::nsqd::config::DECODED_LEN_MAX;
 use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, ClientStats, Close, Config, Event, Peer, ReadState, Shard,
-    ShardId, StatsFilter, TlsRequired,
+    Actions, AdminReply, AdminRequest, ClientStats, Close, Config, Event, Peer, Shard, ShardId,
+    StatsFilter, TlsRequired,
 };
 use sansq_core::testing::{ClientId, Node};
 use sansq_core::time::Now;
@@ -482,7 +483,7 @@ fn one_of_snappy_and_deflate() {
 /// their turn.
 #[test]
 fn a_bomb_is_carried_out_in_shares() {
-    let (now, mut out) = (Now::from_millis(0), Actions::new(1));
+    let (now, mut out) = (Now::from_millis(0), Actions::default());
     let mut shard = Shard::new(ShardId(0), 1, Config::default(), 7);
     let conn = shard.accept(Peer::Unix, now, &mut out);
     let mut client = Layered::new(Node::new(1, Config::default()).connect(0));

@@ -6,7 +6,9 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use sansq_core::client::{Consumer, ConsumerActions, ConsumerEvent, Delivery, DeliveryKey, DialId};
+use sansq_core::client::{
+    ClientMachine, Consumer, ConsumerActions, ConsumerEvent, Delivery, DeliveryKey, DialId,
+};
 use sansq_core::time::Now;
 
 use super::events::Listeners;

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sansq_core::client::{
-    ConnectionError, ProducerActions, ProducerEvent, ProducerPool, PublishError, PublishId,
+    ClientMachine, ConnectionError, ProducerActions, ProducerEvent, ProducerPool, PublishError,
+    PublishId,
 };
 use sansq_core::name::TopicName;
 use sansq_core::time::{Instant, Now};

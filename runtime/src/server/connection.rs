@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use sansq_core::arena::{ConnId, Key};
-use sansq_core::nsqd::{Close, Detached, ReadState, ShardId};
+use sansq_core::machine::ReadState;
+use sansq_core::nsqd::{Close, Detached, ShardId};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 

@@ -92,7 +92,7 @@ async fn talk<T: Thread>(
         None => format!("dial tcp {address}: i/o timeout"),
     };
     driver.turn_with(|turn| {
-        turn.world.peers.close(id);
+        turn.resources.peers.close(id);
         turn.machine.handle_peer_closed(id, &reason, turn.now, &mut turn.out);
     });
 }

@@ -15,7 +15,6 @@ mod handle;
 mod http;
 mod life;
 mod lookup_peer;
-mod machine;
 mod nsqd;
 mod nsqlookupd;
 mod shard;

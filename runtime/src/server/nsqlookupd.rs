@@ -1,28 +1,30 @@
 //! nsqlookupd: its machine under the turn, on one thread.
 
 use core::marker::PhantomData;
+use core::time::Duration;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use sansq_core::http::HttpRequest;
-use sansq_core::nsqd::{Close, Peer, ReadState, ShardId};
-use sansq_core::nsqlookupd::{self, LookupdActions};
+use sansq_core::machine::ReadState;
+use sansq_core::nsqd::{Close, Peer, ShardId};
+use sansq_core::nsqlookupd::{self, CLOSE_TIMEOUT, LookupdActions, LookupdReply};
 
 use super::handle::ServerHandle;
 use super::life::{self, Door, Opened};
-use super::machine::{Registrar, RegistrarActions};
 use super::turn::{Driven, Driver, Turn};
 use super::{accept as accept_next, http};
 use crate::bind::Bound;
 use crate::clock::Clock;
 use crate::connection_limit::ConnectionLimit;
 use crate::http::Site;
-use crate::lanes::{Lanes, Mail};
+use crate::lanes::Lanes;
 #[cfg(test)]
 use crate::listen::Listener;
-use crate::log::Program;
+use crate::log::{Program, UNWRITTEN};
+use crate::metrics::{self, LookupdPage};
 use crate::options::LookupdOptions;
 use crate::reply_room::{PendingReply, ReplyRoom, fit};
 use crate::room::Permit;
@@ -92,11 +94,10 @@ impl<R: ServerRuntime> Lookupd<R> {
         self,
         thread: Rc<R::Thread>,
         lanes: Arc<Lanes>,
-    ) -> io::Result<Opened<Registrar, R::Thread>> {
+    ) -> io::Result<Opened<nsqlookupd::Lookupd, R::Thread>> {
         let Bound { options, tcp, http: web, https: _ } = self.bound;
-        let registrar = Registrar(nsqlookupd::Lookupd::new(options.config));
-        let actions = [RegistrarActions::default(), RegistrarActions::default()];
-        let driver = Driver::new(thread, Clock::start(), ShardId(0), registrar, actions, (), lanes);
+        let lookupd = nsqlookupd::Lookupd::new(options.config);
+        let driver = Driver::new(thread, Clock::start(), ShardId(0), lookupd, (), lanes);
         let listener = driver.listen(tcp.socket)?;
         let task = driver.spawn(accept(Rc::clone(&driver), listener));
         let mut doors = vec![Door::new(Program::Nsqlookupd, "TCP", tcp.address, tcp.file, task)];
@@ -114,7 +115,7 @@ impl<R: ServerRuntime> Lookupd<R> {
     }
 }
 
-async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listener) {
+async fn accept<T: Thread>(driver: Rc<Driver<nsqlookupd::Lookupd, T>>, listener: T::Listener) {
     // The machine has a limit of its own.
     let limit = ConnectionLimit::new(usize::MAX);
     loop {
@@ -123,8 +124,8 @@ async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listen
         let (Peer::Tcp(remote), Ok(socket)) = (peer, driver.adopt(stream)) else { continue };
         let Some(permit) = limit.take() else { continue };
         driver.turn_with(|turn| {
-            turn.admit(&driver, socket, permit, BytesMut::new(), |registrar, _, now, out| {
-                (registrar.0.accept(remote, now, &mut out.machine), ReadState::More(1))
+            turn.admit(&driver, socket, permit, BytesMut::new(), |lookupd, _, now, out| {
+                (lookupd.accept(remote, now, out), ReadState::More(1))
             });
         });
     }
@@ -132,7 +133,7 @@ async fn accept<T: Thread>(driver: Rc<Driver<Registrar, T>>, listener: T::Listen
 
 /// The HTTP interface.
 struct LookupdSite<T: Thread> {
-    driver: Rc<Driver<Registrar, T>>,
+    driver: Rc<Driver<nsqlookupd::Lookupd, T>>,
     answers: ReplyRoom,
 }
 
@@ -158,8 +159,14 @@ impl<T: Thread> Site for LookupdSite<T> {
         let make = || {
             let answers = self.answers.figures();
             self.driver.turn_with(|turn| {
-                let out = &mut turn.out;
-                fit(turn.machine.handle_http(request, &turn.meter, answers, turn.now, out))
+                fit(match turn.machine.handle_http(request, turn.now, &mut turn.out) {
+                    LookupdReply::Metrics(stats) => {
+                        let (turns, visitors) = (turn.meter.turns(), turn.meter.visitors());
+                        let unwritten = UNWRITTEN.counts();
+                        metrics::reply(LookupdPage { stats, turns, visitors, answers, unwritten })
+                    }
+                    LookupdReply::Reply(reply) => reply,
+                })
             })
         };
         if request.method != "GET" {
@@ -173,20 +180,18 @@ impl<T: Thread> Site for LookupdSite<T> {
     }
 }
 
-impl Driven for Registrar {
+impl Driven for nsqlookupd::Lookupd {
     type Resources<T: Thread> = ();
 
-    fn shut_down<T: Thread>(turn: &mut Turn<Self, T>) {
-        turn.machine.0.shut_down(turn.now, &mut turn.out.machine);
-    }
+    const PROGRAM: Program = Program::Nsqlookupd;
+    const CLOSE_TIME: Option<Duration> = Some(CLOSE_TIMEOUT);
 
     fn carry_out<T: Thread>(
         driver: &Rc<Driver<Self, T>>,
         turn: &mut Turn<Self, T>,
-        actions: &mut RegistrarActions,
+        actions: &mut LookupdActions,
     ) {
-        let RegistrarActions { machine, resume } = actions;
-        let LookupdActions { transmit, close, events } = machine;
+        let LookupdActions { transmit, close, resume, events } = actions;
         for event in events.drain(..) {
             Program::Nsqlookupd.log_kind(event.level(), Some(event.kind()), event);
         }
@@ -200,11 +205,4 @@ impl Driven for Registrar {
             turn.resume(conn);
         }
     }
-
-    fn end_turn<T: Thread>(_turn: &mut Turn<Self, T>) {}
-
-    /// nsqlookupd remembers nothing.
-    fn flush<T: Thread>(_turn: &mut Turn<Self, T>) {}
-
-    fn receive<T: Thread>(_driver: &Rc<Driver<Self, T>>, _mail: &mut Mail) {}
 }

@@ -8,9 +8,8 @@ use async_channel::Sender;
 use bytes::BytesMut;
 use sansq_core::arena::CallId;
 use sansq_core::http::call::Call;
-use sansq_core::nsqd::{
-    Actions, AdminReply, AdminRequest, Peer, ReadState, ReplyToken, Shard, ShardId,
-};
+use sansq_core::machine::{Machine, ReadState};
+use sansq_core::nsqd::{Actions, AdminReply, AdminRequest, Peer, ReplyToken, Shard, ShardId};
 use sansq_core::upgrade::ClientTls;
 
 use super::connection::Departure;
@@ -59,8 +58,7 @@ pub(crate) fn drive<T: Thread>(
     lanes: &Arc<Lanes>,
     (options, disk, mut inventory): (&NsqdOptions, Disk, Inventory),
 ) -> Rc<Driver<Shard, T>> {
-    let actions = || Actions::new(lanes.shards());
-    let world = Resources {
+    let resources = Resources {
         id,
         to_ring: Vec::new(),
         peers: LookupPeers::default(),
@@ -69,8 +67,7 @@ pub(crate) fn drive<T: Thread>(
         replies: Replies::default(),
         disk,
     };
-    let driver =
-        Driver::new(thread, clock, id, shard, [actions(), actions()], world, Arc::clone(lanes));
+    let driver = Driver::new(thread, clock, id, shard, resources, Arc::clone(lanes));
     driver.turn(|shard, now, out| {
         shard.load(&inventory.metadata(), |store| inventory.take(store), now, out);
         shard.start(now, out);
@@ -125,7 +122,7 @@ pub(crate) async fn ask<T: Thread>(
 ) -> Option<AdminReply> {
     let (sender, receiver) = async_channel::bounded(1);
     driver.turn_with(|turn| {
-        let replies = &mut turn.world.replies;
+        let replies = &mut turn.resources.replies;
         replies.last += 1;
         let token = ReplyToken(replies.last);
         replies.waiting.insert(token, (sender, permit));
@@ -151,6 +148,8 @@ fn spawn_call<T: Thread>(
 
 impl Driven for Shard {
     type Resources<T: Thread> = Resources<T>;
+
+    const PROGRAM: Program = Program::Nsqd;
 
     fn carry_out<T: Thread>(
         driver: &Rc<Driver<Self, T>>,
@@ -188,51 +187,55 @@ impl Driven for Shard {
         for conn in resume.drain(..) {
             turn.resume(conn);
         }
-        let world = &mut turn.world;
+        let resources = &mut turn.resources;
         for (target, batch) in (0..).map(ShardId).zip(lanes) {
             if !batch.is_empty() {
                 turn.lanes.post(target, batch);
-                if !world.to_ring.contains(&target) {
-                    world.to_ring.push(target);
+                if !resources.to_ring.contains(&target) {
+                    resources.to_ring.push(target);
                 }
             }
         }
         for (peer, action) in peers.drain(..) {
-            world.peers.carry_out(driver, peer, action);
+            resources.peers.carry_out(driver, peer, action);
         }
         for action in statsd.drain(..) {
-            if let Some(memory) = world.statsd.carry_out(action) {
+            if let Some(memory) = resources.statsd.carry_out(action) {
                 turn.machine.handle_memory(memory, turn.now, &mut turn.out);
             }
         }
         for (id, request) in calls.drain(..) {
-            spawn_call(driver, world.tls.clone(), id, request);
+            spawn_call(driver, resources.tls.clone(), id, request);
         }
         for (token, reply) in replies.drain(..) {
-            if let Some((sender, _)) = world.replies.waiting.remove(&token) {
+            if let Some((sender, _)) = resources.replies.waiting.remove(&token) {
                 // Whoever asked may have gone.
                 let _ = sender.try_send(reply);
             }
         }
-        world.disk.submit(storage);
+        resources.disk.submit(storage);
         actions.trim();
     }
 
     fn end_turn<T: Thread>(turn: &mut Turn<Self, T>) {
-        for target in turn.world.to_ring.drain(..) {
+        for target in turn.resources.to_ring.drain(..) {
             turn.lanes.ring(target);
         }
     }
 
-    fn shut_down<T: Thread>(turn: &mut Turn<Self, T>) {
-        turn.machine.shut_down(turn.now, &mut turn.out);
-    }
-
     fn flush<T: Thread>(turn: &mut Turn<Self, T>) {
-        if turn.world.id == ShardId(0) {
+        if turn.resources.id == ShardId(0) {
             Program::Nsqd.info("NSQ: closing topics");
         }
         turn.machine.flush(turn.now, &mut turn.out);
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.is_flushed()
+    }
+
+    fn flush_failure(&self) -> Option<String> {
+        self.flush_failure().map(|failure| failure.to_string())
     }
 
     fn receive<T: Thread>(driver: &Rc<Driver<Self, T>>, mail: &mut Mail) {

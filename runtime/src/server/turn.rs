@@ -4,6 +4,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::Future;
 use core::mem;
+use core::time::Duration;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,30 +12,32 @@ use std::sync::Arc;
 use futures_lite::future;
 
 use sansq_core::input::Inputs;
+use sansq_core::machine::{Machine, MachineActions};
 use sansq_core::nsqd::ShardId;
 use sansq_core::time::{Instant, Now};
 use sansq_core::transmit::Transmit;
 
 use super::connection::Sockets;
-use super::machine::Machine;
 use crate::clock::{CATCH_UP, CATCH_UPS_MAX, Clock};
 use crate::lanes::{Lanes, Mail};
+use crate::log::Program;
 use crate::meter::Meter;
 use crate::runtime::{Task, Thread};
 use crate::signal::Signal;
 use crate::socket::{ListenSocket, Stream};
 
-/// A machine with what its actions mean.
-pub(crate) trait Driven: Machine {
+/// A machine with what its actions mean. What has a default is for machines that keep something,
+/// or talk to others.
+pub(crate) trait Driven: Machine + Sized + 'static {
     /// What its driver holds besides sockets.
     type Resources<T: Thread>;
 
-    /// Asks the machine to close everything.
-    fn shut_down<T: Thread>(turn: &mut Turn<Self, T>);
-    /// There are no connections any more: has the machine write down what is to outlast it.
-    fn flush<T: Thread>(turn: &mut Turn<Self, T>);
-    /// Takes in what has arrived from other threads, and empties it.
-    fn receive<T: Thread>(driver: &Rc<Driver<Self, T>>, mail: &mut Mail);
+    /// Whose log its lines are in.
+    const PROGRAM: Program;
+    /// How long a closing connection may take to accept what is owed to it, if the machine itself
+    /// does not look after that.
+    const CLOSE_TIME: Option<Duration> = None;
+
     /// Carries out `actions` and empties them. What follows goes into [`Turn::out`].
     fn carry_out<T: Thread>(
         driver: &Rc<Driver<Self, T>>,
@@ -42,7 +45,20 @@ pub(crate) trait Driven: Machine {
         actions: &mut Self::Actions,
     );
     /// Everything is carried out.
-    fn end_turn<T: Thread>(turn: &mut Turn<Self, T>);
+    fn end_turn<T: Thread>(_turn: &mut Turn<Self, T>) {}
+    /// Takes in what has arrived from other threads, and empties it.
+    fn receive<T: Thread>(_driver: &Rc<Driver<Self, T>>, _mail: &mut Mail) {}
+    /// There are no connections any more: has the machine write down what is to outlast it.
+    fn flush<T: Thread>(_turn: &mut Turn<Self, T>) {}
+    /// Whether everything is on the disk that was only in memory when it was flushed, or was given
+    /// up.
+    fn is_flushed(&self) -> bool {
+        true
+    }
+    /// What was given up, in words.
+    fn flush_failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A machine and what drives it, on one thread.
@@ -57,7 +73,7 @@ pub(crate) struct Driver<M: Driven, T: Thread> {
 
 struct State<M: Driven, T: Thread> {
     turn: Turn<M, T>,
-    /// The actions being carried out.
+    /// The actions being carried out, while the machine fills the turn's.
     doing: M::Actions,
 }
 
@@ -72,7 +88,7 @@ pub(crate) struct Turn<M: Driven, T: Thread> {
     pub(crate) inputs: Inputs,
     /// An empty output buffer with capacity, see [`Sockets`].
     pub(crate) spare: Transmit,
-    pub(crate) world: M::Resources<T>,
+    pub(crate) resources: M::Resources<T>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) meter: Arc<Meter>,
     stop: Stop,
@@ -102,33 +118,30 @@ impl<M: Driven, T: Thread> fmt::Debug for Driver<M, T> {
 }
 
 impl<M: Driven, T: Thread> Driver<M, T> {
-    /// A driver for `machine`, the shard `id` of `lanes`. `actions` are two empty ones: one is
-    /// filled while the other is carried out.
+    /// A driver for `machine`, the shard `id` of `lanes`.
     pub(crate) fn new(
         thread: Rc<T>,
         clock: Clock,
         id: ShardId,
         machine: M,
-        actions: [M::Actions; 2],
-        world: M::Resources<T>,
+        resources: M::Resources<T>,
         lanes: Arc<Lanes>,
     ) -> Rc<Self> {
-        let [out, doing] = actions;
         let turn = Turn {
             id,
             machine,
-            out,
+            out: M::Actions::default(),
             now: clock.now(),
             sockets: Sockets::default(),
             inputs: Inputs::new(),
             spare: Transmit::new(),
-            world,
+            resources,
             meter: lanes.meter(id),
             lanes,
             stop: Stop::No,
             round: 0,
         };
-        let state = RefCell::new(State { turn, doing });
+        let state = RefCell::new(State { turn, doing: M::Actions::default() });
         let (timer, failed) = (Timer::default(), Signal::default());
         let driver = Rc::new(Self { clock, thread, state, timer, failed });
         driver.spawn(keep_time(Rc::clone(&driver))).detach();
@@ -151,10 +164,10 @@ impl<M: Driven, T: Thread> Driver<M, T> {
         turn.now = self.clock.now();
         turn.round = 0;
         let result = call(turn);
-        while !M::is_empty(&turn.out) {
+        while !turn.out.is_empty() {
             mem::swap(&mut turn.out, doing);
             M::carry_out(self, turn, doing);
-            debug_assert!(M::is_empty(doing), "an action was left undone");
+            debug_assert!(doing.is_empty(), "an action was left undone");
             turn.round += 1;
         }
         M::end_turn(turn);
@@ -175,7 +188,7 @@ impl<M: Driven, T: Thread> Driver<M, T> {
     pub(crate) fn shut_down(self: &Rc<Self>) {
         self.turn_with(|turn| {
             turn.stop = Stop::Closing;
-            M::shut_down(turn);
+            turn.machine.shut_down(turn.now, &mut turn.out);
         });
     }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use sansq_core::client::{
-    PoolOptions, ProducerActions, ProducerPool, PublishError, PublishId, RetryPolicy,
+    ClientMachine, PoolOptions, ProducerActions, ProducerPool, PublishError, PublishId, RetryPolicy,
 };
 use sansq_core::http::call::CallResult;
+use sansq_core::machine::MachineActions;
 use sansq_core::name::TopicName;
 
 use super::publisher::{

@@ -8,6 +8,7 @@ use sansq_core::client::{
     DialId, Producer, ProducerActions, ProducerOptions, PublishError, PublishId,
 };
 use sansq_core::http::call::CallResult;
+use sansq_core::machine::MachineActions;
 use sansq_core::name::TopicName;
 use sansq_core::nsqd::{AdminReply, AdminRequest, Batch};
 

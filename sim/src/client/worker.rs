@@ -3,8 +3,11 @@
 use core::time::Duration;
 
 use bytes::BytesMut;
-use sansq_core::client::{Consumer, ConsumerActions, ConsumerOptions, PoolOptions, ProducerPool};
+use sansq_core::client::{
+    ClientMachine, Consumer, ConsumerActions, ConsumerOptions, PoolOptions, ProducerPool,
+};
 use sansq_core::http::call::CallResult;
+use sansq_core::machine::MachineActions;
 use sansq_core::name::{ChannelName, TopicName};
 
 use super::handler::{Desk, Habitual, Handler};

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::BytesMut;
 use sansq_core::arena::{CallId, ConnId, PeerId};
 use sansq_core::http::call::{Call, CallResult};
+use sansq_core::machine::Machine;
 use sansq_core::nsqd::config::{CALLS_MAX, PENDING_REPLIES_MAX};
 use sansq_core::nsqd::{
     Actions, AdminReply, AdminRequest, Config, DUE_TIMES_MAX, Detached, Peer, ReplyToken,
@@ -167,7 +168,7 @@ impl Node {
         self.seed = Rng::new(self.seed).next_u64();
         let seats = (0..shards).map(|id| Seat {
             shard: Shard::new(ShardId(id), shards, self.config.clone(), self.seed),
-            actions: Actions::new(shards),
+            actions: Actions::default(),
             alarm: Alarm::default(),
         });
         self.shards = seats.collect();

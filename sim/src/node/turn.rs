@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use sansq_core::arena::ConnId;
 use sansq_core::client::frame::Frame;
+use sansq_core::machine::{Machine, MachineActions, ReadState};
 use sansq_core::nsqd::config::{OWED_LEN_MAX, REPLIES_OWED_MAX};
 use sansq_core::nsqd::http::Memory;
-use sansq_core::nsqd::{Actions, Close, Event, ReadState, Shard, StatsdAction};
+use sansq_core::nsqd::{Actions, Close, Event, Shard, StatsdAction};
 use sansq_core::time::Now;
 use sansq_core::transmit::Transmit;
 
@@ -46,8 +47,7 @@ impl Node {
                 }
                 continue;
             }
-            let fresh = Actions::new(self.shards.len() as u16);
-            let actions = core::mem::replace(&mut self.shards[shard].actions, fresh);
+            let actions = core::mem::take(&mut self.shards[shard].actions);
             self.look(shard, &actions, env);
             self.carry_out(shard, actions, env);
         }

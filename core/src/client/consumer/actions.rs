@@ -13,6 +13,7 @@ use super::super::error::ConnectionError;
 use super::super::figures::{ErrorCounts, Latencies};
 use super::super::frame::Received;
 use crate::log::{Level, OneLine};
+use crate::machine::MachineActions;
 use crate::message::MESSAGE_ID_LEN;
 use crate::time::Instant;
 
@@ -27,14 +28,12 @@ pub struct ConsumerActions {
     pub events: Vec<ConsumerEvent>,
 }
 
-impl ConsumerActions {
-    /// Whether there is nothing to do.
-    pub const fn is_empty(&self) -> bool {
+impl MachineActions for ConsumerActions {
+    fn is_empty(&self) -> bool {
         self.net.is_empty() && self.messages.is_empty() && self.events.is_empty()
     }
 
-    /// Forgets everything and keeps the memory.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.net.clear();
         self.messages.clear();
         self.events.clear();

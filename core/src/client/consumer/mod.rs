@@ -33,7 +33,7 @@
 //!   [`TimedOut`](ConsumerEvent::TimedOut): the server sends it again. With `auto_touch` the
 //!   consumer asks for more time itself.
 //! - A connection is closed when all that is owed to it was written, which the driver shows by
-//!   calling [`swap_transmit`](Consumer::swap_transmit) until it gives none, or else after
+//!   calling [`swap_transmit`](super::ClientMachine::swap_transmit) until it gives none, or else after
 //!   [`FLUSH_TIMEOUT`].
 //!
 //! More than `max_in_flight` messages may be with the program for a while, in four ways, and in no
@@ -59,7 +59,7 @@ mod actions;
 mod answers;
 mod in_flight;
 mod link;
-mod lookup;
+mod machine;
 mod nsqds;
 mod options;
 mod rdy;
@@ -76,6 +76,7 @@ use super::directory::{Directory, DirectoryChanges, Question};
 use super::options::InvalidOption;
 use super::producer::HEALTHY_AFTER;
 use crate::address::check_address;
+use crate::http::call::UrlError;
 use crate::name::{ChannelName, TopicName};
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
@@ -252,22 +253,28 @@ impl Consumer {
         self.settle(now, out);
     }
 
-    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is
-    /// stopped; answers to messages are [`ConnectionLost`](AnswerError::ConnectionLost).
-    pub fn abort(&mut self) {
-        self.phase = Phase::Stopped;
-        self.directory.stop();
-        self.links.clear();
-        self.in_flight = InFlight::default();
-        for nsqd in self.nsqds.values_mut() {
-            nsqd.link = None;
-            nsqd.redial_at = None;
+    /// Asks the nsqlookupd at `host:port`, or at a URL, too; false if it does already, or is
+    /// stopping. A URL without a path gets the path `/lookup`; `topic` is added to its query.
+    ///
+    /// # Errors
+    /// [`UrlError`] if the address can't be asked; also for a host without a port.
+    pub fn add_nsqlookupd(
+        &mut self,
+        address: &str,
+        now: Now,
+        out: &mut ConsumerActions,
+    ) -> Result<bool, UrlError> {
+        if !self.is_running() {
+            return Ok(false);
         }
+        self.directory.add(address, now, &mut out.net)
     }
 
-    /// Whether it is stopped and asks for nothing any more.
-    pub fn is_stopped(&self) -> bool {
-        self.phase == Phase::Stopped
+    /// Asks an nsqlookupd no more; false if it is not known. What only it named is drained after
+    /// `lookupd_forget_rounds`, as if nobody named it any more; without any nsqlookupd everything
+    /// stays as it is.
+    pub fn remove_nsqlookupd(&mut self, address: &str) -> bool {
+        self.directory.remove(address)
     }
 
     fn is_running(&self) -> bool {
@@ -308,57 +315,6 @@ impl Consumer {
     /// The `max_in_flight` of now.
     pub const fn max_in_flight(&self) -> u32 {
         self.max_in_flight
-    }
-
-    /// Time has passed; does nothing before [`poll_timeout`](Self::poll_timeout).
-    pub fn handle_timeout(&mut self, now: Now, out: &mut ConsumerActions) {
-        if self.is_stopped() {
-            return;
-        }
-        self.handle_message_timeouts(now, out);
-        self.handle_slowdown_timeouts(now, out);
-        self.measure(now);
-        self.handle_link_timeouts(now, out);
-        self.directory.handle_timeout(now, &mut out.net);
-        self.settle(now, out);
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do; looks at each connection.
-    /// It may be in the past when the last byte of a connection that is to be closed was written.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.is_stopped() {
-            return None;
-        }
-        let links = self.links.values().filter_map(Link::poll_timeout);
-        let nsqds = self.nsqds.values();
-        let nsqds = nsqds.flat_map(|nsqd| [nsqd.redial_at, nsqd.slowdown.poll_timeout()]);
-        let others = [
-            self.in_flight.next_wake(),
-            self.slowdown.poll_timeout(),
-            self.spread.until,
-            self.measure_at,
-            self.directory.poll_timeout(),
-        ];
-        links.chain(nsqds.chain(others).flatten()).min()
-    }
-
-    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there
-    /// are none.
-    ///
-    /// A call that gives none also says that what was given before is written: a connection that is
-    /// to be closed is closed then, in the `handle_timeout` that
-    /// [`poll_timeout`](Self::poll_timeout) asks for.
-    pub fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
-        spare.clear();
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        link.connection.swap_transmit(spare);
-        if let Stage::Closing { until } = &mut link.stage
-            && spare.is_empty()
-        {
-            *until = now.instant.min(*until);
-        }
     }
 
     fn new_nsqd(&mut self, is_given: bool) -> Nsqd {

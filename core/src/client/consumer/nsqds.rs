@@ -1,12 +1,11 @@
 //! What happens to connections.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::super::actions::DialId;
 use super::super::connection::Negotiated;
@@ -15,7 +14,7 @@ use super::super::figures::code_of;
 use super::super::frame::Received;
 use super::actions::{ConsumerActions, ConsumerEvent, Delivery, DeliveryKey};
 use super::in_flight::TimeLimits;
-use super::link::{Frames, Incoming, Stage, is_permanent};
+use super::link::{Incoming, Stage, is_permanent};
 use super::options::{BackoffScope, RdyShares};
 use super::rdy::Prospects;
 use super::slowdown::{Signal, Slowdown};
@@ -24,74 +23,7 @@ use crate::protocol::frame::{CLOSE_WAIT, OK};
 use crate::time::{Instant, Now};
 
 impl Consumer {
-    /// The dial has succeeded. If it is not wanted any more, its connection is to be closed.
-    pub fn handle_connected(&mut self, id: DialId, now: Now, out: &mut ConsumerActions) {
-        match self.links.get_mut(&id) {
-            Some(link) => link.connection.handle_connected(now),
-            None => out.net.close.push(id),
-        }
-        self.settle(now, out);
-    }
-
-    /// The dial has failed; `error` is the system's text.
-    pub fn handle_connect_failed(
-        &mut self,
-        id: DialId,
-        error: &str,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        self.end_link(id, ConnectionError::Dial(error.into()), now, out);
-        self.settle(now, out);
-    }
-
-    /// Bytes have arrived; takes all complete frames out of `input`.
-    pub fn handle_input(
-        &mut self,
-        id: DialId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        let Some(link) = self.links.get_mut(&id) else {
-            input.clear();
-            return;
-        };
-        let mut frames = mem::take(&mut self.frames);
-        let result = link.connection.handle_input(input, now, &mut Frames(&mut frames));
-        let mut fault = None;
-        for frame in frames.drain(..) {
-            if fault.is_none() {
-                fault = self.handle_frame(id, frame, now, out).err();
-            }
-        }
-        self.frames = frames;
-        if let Some(error) = fault.or_else(|| result.err()) {
-            input.clear();
-            match self.links.get_mut(&id) {
-                Some(link) => out.net.close_failed(id, &mut link.connection, &error),
-                None => out.net.close.push(id),
-            }
-            self.end_link(id, error, now, out);
-        }
-        self.settle(now, out);
-    }
-
-    /// The connection is gone: closed by the server, or broken with the system's text.
-    pub fn handle_closed(
-        &mut self,
-        id: DialId,
-        error: Option<&str>,
-        now: Now,
-        out: &mut ConsumerActions,
-    ) {
-        let error =
-            error.map_or(ConnectionError::Closed, |error| ConnectionError::Io(String::from(error)));
-        self.end_link(id, error, now, out);
-        self.settle(now, out);
-    }
-
-    fn handle_frame(
+    pub(super) fn handle_frame(
         &mut self,
         id: DialId,
         frame: Incoming,
@@ -324,29 +256,8 @@ impl Consumer {
         }
     }
 
-    /// Adds the connections to `ids` that [`handle_timeout`](Self::handle_timeout) would give up
-    /// because of what has not come from them. A driver that may have come to its timer late reads
-    /// from them first.
-    pub fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
-        let overdue = self.links.iter().filter(|(_, link)| {
-            is_due(link.connection.poll_timeout())
-                || matches!(link.stage, Stage::Subscribing { until } if until <= now.instant)
-        });
-        ids.extend(overdue.map(|(id, _)| *id));
-    }
-
-    /// Does not give this connection up before `until`, because it could not be read from.
-    pub fn postpone(&mut self, id: DialId, until: Instant) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.connection.postpone(until);
-        if let Stage::Subscribing { until: deadline } = &mut link.stage {
-            *deadline = until.max(*deadline);
-        }
-    }
-
     /// A connection or a dial is over. It is dialled again unless it is not wanted any more.
-    fn end_link(
+    pub(super) fn end_link(
         &mut self,
         id: DialId,
         error: ConnectionError,

@@ -1,5 +1,6 @@
 use super::super::actions::LookupCallId;
 use super::super::error::ConnectionError;
+use super::super::machine::ClientMachine;
 use super::*;
 use crate::http::call::{CallAnswer, CallFailure};
 use alloc::format;

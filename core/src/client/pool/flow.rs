@@ -9,6 +9,7 @@ use super::super::transactions::Publish;
 use super::ProducerPool;
 use super::member::Member;
 use super::slots::Location;
+use crate::machine::MachineActions;
 use crate::time::{Instant, Now};
 
 impl ProducerPool {

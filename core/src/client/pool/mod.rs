@@ -34,24 +34,23 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::actions::{
-    DialId, LookupCallId, Outcome, ProducerActions, ProducerEvent, PublishError, PublishId,
-};
+use super::actions::{Outcome, ProducerActions, PublishError, PublishId};
 use super::directory::{Directory, DirectoryChanges, DirectoryOptions, Question};
 use super::error::ConnectionError;
 use super::options::InvalidOption;
 use super::producer::{ProducerOptions, PublishStats};
 use super::transactions::Publish;
 use crate::address::check_address;
-use crate::http::call::{CallResult, UrlError};
+use crate::http::call::UrlError;
 use crate::name::TopicName;
 use crate::rng::Rng;
 use crate::time::{Instant, Now};
 
 mod flow;
+mod machine;
 mod member;
 mod queue;
 mod slots;
@@ -335,22 +334,6 @@ impl ProducerPool {
         }
     }
 
-    /// Nothing drives it any more, so its connections are gone, and nobody is told so. It is
-    /// stopped; publishes that were outstanding are not completed.
-    pub fn abort(&mut self) {
-        self.close_at.get_or_insert(Instant::ZERO);
-        self.stopped = true;
-        self.directory.stop();
-        self.members.clear();
-        self.slots.clear();
-        self.queue.clear();
-    }
-
-    /// Whether it is closed and asks for nothing any more.
-    pub const fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
     /// How many nsqds publishes can go to at once.
     pub fn connected(&self) -> usize {
         self.members.iter().filter(|member| member.is_usable()).count()
@@ -375,152 +358,6 @@ impl ProducerPool {
     /// Figures of each nsqd, in the order in which they came.
     pub fn stats(&self) -> Vec<PublishStats> {
         self.members.iter().map(|member| member.producer.stats()).collect()
-    }
-
-    /// The dial has succeeded. If it is not wanted any more, its connection is to be closed.
-    pub fn handle_connected(&mut self, id: DialId, now: Now, out: &mut ProducerActions) {
-        if self.member_of(id).is_none() {
-            out.net.close.push(id);
-        }
-        self.tell(id, now, out, |producer, out| producer.handle_connected(id, now, out));
-    }
-
-    /// The dial has failed; `error` is the system's text.
-    pub fn handle_connect_failed(
-        &mut self,
-        id: DialId,
-        error: &str,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        self.tell(id, now, out, |producer, out| {
-            producer.handle_connect_failed(id, error, now, out);
-        });
-    }
-
-    /// Bytes have arrived; takes all complete frames out of `input`.
-    pub fn handle_input(
-        &mut self,
-        id: DialId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        if self.member_of(id).is_none() {
-            input.clear();
-        }
-        self.tell(id, now, out, |producer, out| producer.handle_input(id, input, now, out));
-    }
-
-    /// The connection is gone: closed by the broker, or broken with the system's text.
-    pub fn handle_closed(
-        &mut self,
-        id: DialId,
-        error: Option<&str>,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        self.tell(id, now, out, |producer, out| producer.handle_closed(id, error, now, out));
-    }
-
-    /// An nsqlookupd answered, or did not.
-    pub fn handle_called(
-        &mut self,
-        id: LookupCallId,
-        result: CallResult,
-        now: Now,
-        out: &mut ProducerActions,
-    ) {
-        if self.close_at.is_some() {
-            return;
-        }
-        let mut changes = core::mem::take(&mut self.changes);
-        self.directory.handle_called(id, result, now, &mut out.net, &mut changes);
-        out.events.extend(changes.events.drain(..).map(ProducerEvent::Directory));
-        for address in changes.found.drain(..) {
-            self.add(&address, now, out);
-            if let Some(member) = self.member_at(&address) {
-                member.is_found = true;
-            }
-            out.events.push(ProducerEvent::Found(address));
-        }
-        for address in changes.vanished.drain(..) {
-            if let Some(member) = self.member_at(&address) {
-                member.is_found = false;
-                if !member.is_given {
-                    member.is_draining = true;
-                    let serial = member.serial;
-                    self.take_waiting_of(serial);
-                }
-            }
-            out.events.push(ProducerEvent::Vanished(address));
-        }
-        self.changes = changes;
-        self.settle(now, out);
-    }
-
-    /// Time has passed; does nothing before [`poll_timeout`](Self::poll_timeout).
-    pub fn handle_timeout(&mut self, now: Now, out: &mut ProducerActions) {
-        if self.close_at.is_some_and(|at| at <= now.instant) {
-            let all = self.slots.all();
-            self.give_up(&all, &ConnectionError::Stopped, &ConnectionError::Stopped, out);
-        } else if self.slots.next_deadline().is_some_and(|at| at <= now.instant) {
-            let late = self.slots.expired(now.instant);
-            let reason = self.reason_to_wait();
-            self.give_up(&late, &reason, &ConnectionError::TimedOut, out);
-            self.nudge(out);
-        }
-        self.directory.handle_timeout(now, &mut out.net);
-        for at in 0..self.members.len() {
-            let Some(member) = self.members.get_mut(at) else { break };
-            if member.producer.poll_timeout().is_some_and(|due| due <= now.instant) {
-                member.producer.handle_timeout(now, &mut self.scratch);
-                self.absorb(at, now, out);
-            }
-        }
-        self.settle(now, out);
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do; looks at every nsqd.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.stopped {
-            return None;
-        }
-        let own = [self.slots.next_deadline(), self.close_at, self.directory.poll_timeout()];
-        let members = self.members.iter().map(|member| member.producer.poll_timeout());
-        own.into_iter().chain(members).flatten().min()
-    }
-
-    /// Adds the connections to `ids` about which [`handle_timeout`](Self::handle_timeout) would
-    /// judge by what has not come from them: they are silent, or answers are late. A driver that
-    /// may have come to its timer late reads from them first.
-    pub fn overdue(&self, now: Now, ids: &mut Vec<DialId>) {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now.instant);
-        let is_late = is_due(self.slots.next_deadline()) || is_due(self.close_at);
-        let members = self.members.iter();
-        ids.extend(members.filter_map(|member| member.producer.overdue(now, is_late)));
-    }
-
-    /// Does not give this connection up before `until`, because it could not be read from. The
-    /// deadlines of publishes stay.
-    pub fn postpone(&mut self, id: DialId, until: Instant) {
-        if let Some(at) = self.member_of(id)
-            && let Some(member) = self.members.get_mut(at)
-        {
-            member.producer.postpone(id, until);
-        }
-    }
-
-    /// Empties `spare` and fills it with the bytes to write next to this connection, none if there
-    /// are none. See [`Producer::swap_transmit`](super::Producer::swap_transmit).
-    pub fn swap_transmit(&mut self, id: DialId, now: Now, spare: &mut Vec<u8>) {
-        spare.clear();
-        if let Some(at) = self.member_of(id)
-            && let Some(member) = self.members.get_mut(at)
-            && member.producer.dial_id() == Some(id)
-        {
-            member.producer.swap_transmit(now, spare);
-        }
     }
 }
 

@@ -2,9 +2,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::{format, vec};
 
+use bytes::BytesMut;
+
 use super::*;
-use crate::client::{ConnectionOptions, Secret};
+use crate::client::{ClientMachine, ConnectionOptions, DialId, Secret};
 use crate::http::call::{CallAnswer, CallFailure};
+use crate::machine::MachineActions;
 
 mod properties;
 

@@ -1,5 +1,6 @@
 use super::super::frame::FrameError;
 use super::*;
+use crate::machine::MachineActions;
 use crate::protocol::frame::HEARTBEAT;
 use alloc::string::ToString;
 use alloc::vec;

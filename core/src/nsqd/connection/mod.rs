@@ -31,8 +31,8 @@ use alloc::vec::Vec;
 
 use bytes::{Buf, BytesMut};
 
+pub use self::output::Close;
 pub(super) use self::output::ConnectionOutput;
-pub use self::output::{Close, ReadState};
 use self::settings::Settings;
 use self::upgrade::Upgrade;
 pub(super) use self::upgrade::Workspace;
@@ -46,6 +46,7 @@ use super::event::{ClientFailure, Event};
 use super::ids::Peer;
 use super::line::Nearness;
 use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
+use crate::machine::ReadState;
 use crate::message::{Bodies, Message};
 use crate::name::{ChannelName, TopicName};
 use crate::protocol::command::{Command, DecodeError, Decoder, Gate, State};

@@ -20,22 +20,8 @@ pub(in crate::nsqd) trait ConnectionOutput {
 pub enum Close {
     /// Write what is owed, shut the sending side down, read and drop for a moment what the peer
     /// still sends (so that no reset overtakes an error frame, nsqd-protocol.md W20), close the
-    /// socket and call [`handle_closed`](crate::nsqd::Shard::handle_closed).
+    /// socket and call [`handle_closed`](crate::machine::Machine::handle_closed).
     AfterSending,
-    /// Close the socket now and call [`handle_closed`](crate::nsqd::Shard::handle_closed).
+    /// Close the socket now and call [`handle_closed`](crate::machine::Machine::handle_closed).
     Now,
-}
-
-/// What a driver does with a connection's input after a call.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[must_use]
-pub enum ReadState {
-    /// Read more; the command under way is expected to take so many bytes more than there are. Make
-    /// room for them, but call again with whatever comes: it may be complete before.
-    More(usize),
-    /// Read nothing until [`Actions::resume`](field@crate::nsqd::Actions::resume) or
-    /// [`Actions::rehome`](crate::nsqd::Actions::rehome) names the connection.
-    Wait,
-    /// Read nothing any more: the connection ends.
-    Stop,
 }

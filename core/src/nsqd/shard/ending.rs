@@ -166,8 +166,8 @@ impl Flush {
 
 impl Shard {
     /// Writes what is only in memory to the disk. To be called once after
-    /// [`shut_down`](Self::shut_down), when no shard of the node has connections any more; it is
-    /// done when [`is_flushed`](Self::is_flushed).
+    /// [`shut_down`](crate::machine::Machine::shut_down), when no shard of the node has connections
+    /// any more; it is done when [`is_flushed`](Self::is_flushed).
     pub fn flush(&mut self, now: Now, out: &mut Actions) {
         if !self.config.disk || self.life.is_flushing() {
             return;

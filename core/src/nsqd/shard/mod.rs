@@ -54,13 +54,14 @@ use self::timer::Timer;
 use super::actions::Actions;
 use super::auth::Patterns;
 use super::config::{Config, DECODED_LEN_MAX};
-use super::connection::{Connection, Detached, ReadState};
+use super::connection::{Connection, Detached};
 use super::event::Event;
 use super::ids::{Peer, ShardId};
 use super::shard_message::Collector;
 use crate::arena::{Arena, ChannelId, ConnId, TopicId};
 use crate::deadlines::Deadlines;
 use crate::input::READ_LEN_MAX;
+use crate::machine::{Machine, ReadState};
 use crate::message::IdGenerator;
 use crate::name::TopicName;
 use crate::rng::Rng;
@@ -152,37 +153,6 @@ impl Shard {
         conn
     }
 
-    /// Carries out the commands that are complete in `input`, takes them out of it and leaves the
-    /// rest.
-    ///
-    /// The driver bounds one call's work by what it reads into `input` at a time. Of input that is
-    /// packed no more is unpacked in one call than [`DECODED_LEN_MAX`]: the connection has to wait
-    /// then and is to be resumed at once.
-    pub fn handle_input(
-        &mut self,
-        conn: ConnId,
-        input: &mut BytesMut,
-        now: Now,
-        out: &mut Actions,
-    ) -> ReadState {
-        if self.clients.conns.get(conn).is_some_and(|conn| conn.layers() == 0) {
-            self.take_commands(conn, input, now, out);
-        }
-        let pauses = self.take_layered(conn, input, now, out);
-        if let Some(connection) = self.clients.conns.get_mut(conn) {
-            connection.mind_rest(input, now);
-        }
-        self.clients.unsettled.push(conn);
-        self.settle_all(now, out);
-        let Some(connection) = self.clients.conns.get_mut(conn) else { return ReadState::Stop };
-        let state = connection.read_state(input);
-        if pauses && matches!(state, ReadState::More(_)) {
-            out.resume.push(conn);
-            return ReadState::Wait;
-        }
-        state
-    }
-
     /// Carries out the commands in `input`, as long as the connection has the layers that it has
     /// now.
     fn take_commands(&mut self, conn: ConnId, input: &mut BytesMut, now: Now, out: &mut Actions) {
@@ -245,9 +215,103 @@ impl Shard {
         false
     }
 
-    /// The peer sends nothing more, though it may still read. Open answers are still sent, then a
-    /// close action follows.
-    pub fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+    /// Takes a connection out that is to move to another shard ([`Actions::rehome`]). Nothing is
+    /// owed to it at that moment.
+    pub fn detach(&mut self, conn: ConnId) -> Option<Detached> {
+        let mut connection = self.clients.remove(conn)?;
+        connection.armed = None;
+        Some(Detached(Box::new(connection)))
+    }
+
+    /// Takes a connection in that came from another shard. [`handle_input`](Machine::handle_input)
+    /// with its unread input has to follow, also if there is none.
+    pub fn attach(&mut self, detached: Detached, now: Now, out: &mut Actions) -> ConnId {
+        let mut connection = *detached.0;
+        connection.moving = false;
+        let conn = self.clients.insert(connection);
+        if self.life.is_stopping()
+            && let Some(connection) = self.clients.conns.get_mut(conn)
+        {
+            connection.end(now, out);
+        }
+        self.settle_all(now, out);
+        conn
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.clients.conns.len()
+    }
+
+    /// Brings the connections up to date that this call touched: those that end leave their
+    /// channel, those that wait to subscribe do so if they can, all are armed.
+    fn settle_all(&mut self, now: Now, out: &mut Actions) {
+        loop {
+            while let Some(conn) = self.clients.unsettled.pop() {
+                self.settle(conn, now, out);
+            }
+            if !self.start_calls(now, out) {
+                break;
+            }
+        }
+        self.clients.grant_room(&mut self.deadlines, now, out);
+        self.count_accepted();
+        self.forget_moved(now, out);
+        self.tell_topics(out);
+        self.save_metadata(now, out);
+        self.end_flush(out);
+    }
+
+    fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+        self.try_subscribe(conn, now, out);
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
+        let due = connection.poll_timeout();
+        self.deadlines.arm_by(due, &mut connection.armed, Timer::Conn(conn));
+        if !connection.is_open() {
+            self.clients.room.release(connection);
+        }
+        let creates = connection.creates.take();
+        let subscription = if connection.is_open() { None } else { connection.subscription.take() };
+        if let Some(topic) = creates {
+            self.create_topic(*topic, now, out);
+        }
+        if let Some((channel, consumer)) = subscription {
+            self.unsubscribe(channel, consumer, now, out);
+        }
+    }
+}
+
+impl Machine for Shard {
+    type Actions = Actions;
+
+    /// Of input that is packed no more is unpacked in one call than [`DECODED_LEN_MAX`]: the
+    /// connection has to wait then and is to be resumed at once.
+    fn handle_input(
+        &mut self,
+        conn: ConnId,
+        input: &mut BytesMut,
+        now: Now,
+        out: &mut Actions,
+    ) -> ReadState {
+        if self.clients.conns.get(conn).is_some_and(|conn| conn.layers() == 0) {
+            self.take_commands(conn, input, now, out);
+        }
+        let pauses = self.take_layered(conn, input, now, out);
+        if let Some(connection) = self.clients.conns.get_mut(conn) {
+            connection.mind_rest(input, now);
+        }
+        self.clients.unsettled.push(conn);
+        self.settle_all(now, out);
+        let Some(connection) = self.clients.conns.get_mut(conn) else { return ReadState::Stop };
+        let state = connection.read_state(input);
+        if pauses && matches!(state, ReadState::More(_)) {
+            out.resume.push(conn);
+            return ReadState::Wait;
+        }
+        state
+    }
+
+    fn handle_eof(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.handle_eof(now, out);
             self.clients.unsettled.push(conn);
@@ -255,8 +319,7 @@ impl Shard {
         }
     }
 
-    /// `bytes` of what was swapped out have been written.
-    pub fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Now, out: &mut Actions) {
         let Some(connection) = self.clients.conns.get_mut(conn) else { return };
         let unblocked = connection.handle_sent(bytes, now);
         connection.resume(out);
@@ -272,50 +335,21 @@ impl Shard {
         self.settle_all(now, out);
     }
 
-    /// The socket is gone. To be called exactly once for every connection that was not detached.
-    pub fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
+    fn handle_closed(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
         let Some(mut connection) = self.clients.remove(conn) else { return };
         out.events.push(Event::ClientLeft(connection.peer));
         self.leave(&mut connection, now, out);
         self.settle_all(now, out);
     }
 
-    /// Swaps the bytes to be written to `conn` with `spare`, which has to be empty.
-    ///
-    /// # Panics
-    /// If `spare` is not empty: its bytes would be sent to the wrong peer, or twice.
-    pub fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
+    fn swap_transmit(&mut self, conn: ConnId, spare: &mut Transmit) {
         assert!(spare.is_empty(), "bytes left over from another swap");
         if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.swap_transmit(spare, &mut self.clients.workspace);
         }
     }
 
-    /// Takes a connection out that is to move to another shard ([`Actions::rehome`]). Nothing is
-    /// owed to it at that moment.
-    pub fn detach(&mut self, conn: ConnId) -> Option<Detached> {
-        let mut connection = self.clients.remove(conn)?;
-        connection.armed = None;
-        Some(Detached(Box::new(connection)))
-    }
-
-    /// Takes a connection in that came from another shard. [`handle_input`](Self::handle_input)
-    /// with its unread input has to follow, also if there is none.
-    pub fn attach(&mut self, detached: Detached, now: Now, out: &mut Actions) -> ConnId {
-        let mut connection = *detached.0;
-        connection.moving = false;
-        let conn = self.clients.insert(connection);
-        if self.life.is_stopping()
-            && let Some(connection) = self.clients.conns.get_mut(conn)
-        {
-            connection.end(now, out);
-        }
-        self.settle_all(now, out);
-        conn
-    }
-
-    /// Looks at every deadline that is due.
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
+    fn handle_timeout(&mut self, now: Now, out: &mut Actions) {
         while let Some((at, timer)) = self.deadlines.pop_due(now.instant) {
             match timer {
                 Timer::Conn(conn) => {
@@ -362,15 +396,13 @@ impl Shard {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is next worth a call; earlier or later calls
-    /// do no harm.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
     /// Stops: waiting publishers are refused, every connection is closed once what is owed is sent,
     /// and nothing new is taken.
-    pub fn shut_down(&mut self, now: Now, out: &mut Actions) {
+    fn shut_down(&mut self, now: Now, out: &mut Actions) {
         self.life.stop();
         // What new topics hold back stays where it is; nobody is asked for their channels any more.
         let topics: Vec<_> = self.topics.iter().map(|(id, _)| id).collect();
@@ -388,48 +420,6 @@ impl Shard {
         self.calls.forget();
         self.stop_clerk(now, out);
         self.settle_all(now, out);
-    }
-
-    /// How many connections there are.
-    pub fn connections(&self) -> usize {
-        self.clients.conns.len()
-    }
-
-    /// Brings the connections up to date that this call touched: those that end leave their
-    /// channel, those that wait to subscribe do so if they can, all are armed.
-    fn settle_all(&mut self, now: Now, out: &mut Actions) {
-        loop {
-            while let Some(conn) = self.clients.unsettled.pop() {
-                self.settle(conn, now, out);
-            }
-            if !self.start_calls(now, out) {
-                break;
-            }
-        }
-        self.clients.grant_room(&mut self.deadlines, now, out);
-        self.count_accepted();
-        self.forget_moved(now, out);
-        self.tell_topics(out);
-        self.save_metadata(now, out);
-        self.end_flush(out);
-    }
-
-    fn settle(&mut self, conn: ConnId, now: Now, out: &mut Actions) {
-        self.try_subscribe(conn, now, out);
-        let Some(connection) = self.clients.conns.get_mut(conn) else { return };
-        let due = connection.poll_timeout();
-        self.deadlines.arm_by(due, &mut connection.armed, Timer::Conn(conn));
-        if !connection.is_open() {
-            self.clients.room.release(connection);
-        }
-        let creates = connection.creates.take();
-        let subscription = if connection.is_open() { None } else { connection.subscription.take() };
-        if let Some(topic) = creates {
-            self.create_topic(*topic, now, out);
-        }
-        if let Some((channel, consumer)) = subscription {
-            self.unsubscribe(channel, consumer, now, out);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::arena::{CallId, ConnId, PeerId};
 use crate::client::frame::{self, Frame};
 use crate::http::call::{Call, CallAnswer, CallResult};
 use crate::input::READ_LEN_MAX;
+use crate::machine::Machine;
 use crate::name::{ChannelName, TopicName};
 use crate::nsqd::{
     Actions, AdminReply, AdminRequest, Close, Config, Detached, Event, Peer, PeerAction,
@@ -176,7 +177,7 @@ impl Node {
             requests: VecDeque::new(),
             holds: Holds::NOTHING,
             shards: (0..shards).map(shard).collect(),
-            actions: (0..shards).map(|_| Actions::new(shards)).collect(),
+            actions: (0..shards).map(|_| Actions::default()).collect(),
             links: Vec::new(),
             received: Vec::new(),
             batches: VecDeque::new(),

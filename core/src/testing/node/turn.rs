@@ -4,8 +4,9 @@ use core::mem;
 
 use super::{Batch, ClientId, Node};
 use crate::arena::ConnId;
+use crate::machine::{Machine, MachineActions, ReadState};
 use crate::nsqd::http::Memory;
-use crate::nsqd::{Actions, Close, ReadState, StatsdAction};
+use crate::nsqd::{Actions, Close, StatsdAction};
 use crate::transmit::Transmit;
 
 impl Node {
@@ -13,8 +14,7 @@ impl Node {
     pub(super) fn run(&mut self) {
         loop {
             if let Some(shard) = self.actions.iter().position(|actions| !actions.is_empty()) {
-                let fresh = Actions::new(self.shards.len() as u16);
-                let actions = mem::replace(&mut self.actions[shard], fresh);
+                let actions = mem::take(&mut self.actions[shard]);
                 self.act(shard, actions);
             } else if !self.holds.lanes && !self.batches.is_empty() {
                 self.pass(0);

@@ -2,6 +2,8 @@
 //! not.
 
 use super::*;
+use crate::client::ClientMachine;
+use crate::machine::MachineActions;
 use alloc::collections::{BTreeSet, VecDeque};
 use proptest::prelude::*;
 

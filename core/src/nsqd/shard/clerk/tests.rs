@@ -20,7 +20,7 @@ impl Bench {
             config,
             rng: Rng::new(1),
             requests: RequestIds::default(),
-            actions: Actions::new(shards),
+            actions: Actions::default(),
         }
     }
 
