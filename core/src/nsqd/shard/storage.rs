@@ -46,8 +46,8 @@ impl Shard {
     /// most once, right before [`start`](Self::start), on every shard.
     ///
     /// `look` says what a queue has on disk, if that is known: then the queue has it when this
-    /// returns. One of which it says `None` asks ([`Op::Open`]), and is taken for empty until the
-    /// answer is in.
+    /// returns. One of which it says `None` asks ([`Op::Open`](crate::storage::Op::Open)), and is
+    /// taken for empty until the answer is in.
     pub fn load(
         &mut self,
         metadata: &Metadata,
