@@ -140,8 +140,7 @@ impl<S: Read + Write> Link<S> {
         if read == room && self.input.len() < INPUT_LEN_MAX {
             self.input.resize(2 * self.input.len(), 0);
         }
-        // A read that does not fill its buffer took all there was, so that readiness is told again: so
-        // it is with epoll and kqueue.
+        // A read that does not fill its buffer took all there was; epoll and kqueue tell of more.
         Ok(if read < room { Filled::All } else { Filled::Some })
     }
 
