@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 use sansq_core::message::Bodies;
-use sansq_core::protocol::command::{Command, DecodeError, Decoder, Gate, Limits, State};
+use sansq_core::protocol::command::{ClientState, Command, DecodeError, Decoder, Gate, Limits};
 use sansq_core::protocol::error::ProtocolError;
 
 /// Limits that short inputs can reach.
@@ -49,7 +49,8 @@ pub fn check(data: &[u8]) {
 fn decode(pieces: &[&[u8]], heartbeats: bool) -> Decoded {
     let (mut decoder, mut bodies) = (Decoder::default(), Bodies::default());
     let (mut input, mut commands) = (BytesMut::new(), Vec::new());
-    let mut gate = Gate { state: State::Init, heartbeats, lacks_tls: false, authorizes: false };
+    let mut gate =
+        Gate { state: ClientState::Init, heartbeats, lacks_tls: false, authorizes: false };
     // The command under way can't be complete before so many bytes have come.
     let mut needed = 1;
     let mut end = Ok(());
@@ -63,9 +64,9 @@ fn decode(pieces: &[&[u8]], heartbeats: bool) -> Decoded {
                     let is_free = matches!(command, Command::Mpub { .. });
                     assert!(is_free || needed <= came, "a command without the bytes it needed");
                     if matches!(command, Command::Sub { .. }) {
-                        gate.state = State::Subscribed;
+                        gate.state = ClientState::Subscribed;
                     } else if command == Command::Cls {
-                        gate.state = State::Closing;
+                        gate.state = ClientState::Closing;
                     }
                     commands.push(command);
                     // What follows is there already, as far as it is.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use sansq_core::client::frame::{self, Frame, Received};
 use sansq_core::message::{Bodies, Message, MessageId};
 use sansq_core::name::{ChannelName, TopicName};
-use sansq_core::protocol::command::{Command, Decoder, Gate, Limits, State};
+use sansq_core::protocol::command::{ClientState, Command, Decoder, Gate, Limits};
 use sansq_core::protocol::encode;
 use sansq_core::protocol::frame::{FrameType, push_frame, push_message};
 use sansq_core::time::UnixNanos;
@@ -52,7 +52,7 @@ fn id() -> impl Strategy<Value = [u8; 16]> {
 }
 
 /// A command, and the state in which it is allowed.
-fn command() -> impl Strategy<Value = (State, Command)> {
+fn command() -> impl Strategy<Value = (ClientState, Command)> {
     let first = prop_oneof![
         body().prop_map(Command::Auth),
         body().prop_map(Command::Identify),
@@ -77,8 +77,8 @@ fn command() -> impl Strategy<Value = (State, Command)> {
             .prop_map(|(topic, bodies)| Command::Mpub { topic, bodies: bodies.iter().collect() }),
     ];
     prop_oneof![
-        first.prop_map(|command| (State::Init, command)),
-        subscribed.prop_map(|command| (State::Subscribed, command)),
+        first.prop_map(|command| (ClientState::Init, command)),
+        subscribed.prop_map(|command| (ClientState::Subscribed, command)),
     ]
 }
 

@@ -81,7 +81,7 @@ pub enum Command {
 /// Where a connection is in its life, with the numbers that the statistics show.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(u8)]
-pub enum State {
+pub enum ClientState {
     /// Not subscribed.
     #[default]
     Init = 0,
@@ -95,7 +95,7 @@ pub enum State {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate {
     /// Where the connection is in its life.
-    pub state: State,
+    pub state: ClientState,
     /// Whether heartbeats are on; without them SUB is refused.
     pub heartbeats: bool,
     /// Whether clients need a permission to publish: that of an MPUB is judged before its body is
@@ -472,7 +472,7 @@ fn int32(input: &[u8], at: usize) -> Option<i32> {
 fn parse_line(line: &[u8], gate: Gate, limits: &Limits) -> Result<Line, ProtocolError> {
     let mut words = line.split(|byte| *byte == b' ');
     let word = words.next().unwrap_or_default();
-    let subscribed = gate.state != State::Init;
+    let subscribed = gate.state != ClientState::Init;
     if gate.lacks_tls && word != b"IDENTIFY" {
         let parts = [&b"cannot "[..], word, b" in current state (TLS required)"];
         return Err(ProtocolError::quote(ErrorCode::Invalid, &parts));
@@ -488,9 +488,11 @@ fn parse_line(line: &[u8], gate: Gate, limits: &Limits) -> Result<Line, Protocol
             Line::Awaits(Head::Mpub(topic_name("MPUB", topic)?))
         }
         b"RDY" => match gate.state {
-            State::Closing => Line::Complete(Command::Nop),
-            State::Init => return Err(wrong_state("RDY")),
-            State::Subscribed => Line::Complete(Command::Rdy(ready_count(words.next(), limits)?)),
+            ClientState::Closing => Line::Complete(Command::Nop),
+            ClientState::Init => return Err(wrong_state("RDY")),
+            ClientState::Subscribed => {
+                Line::Complete(Command::Rdy(ready_count(words.next(), limits)?))
+            }
         },
         b"NOP" => Line::Complete(Command::Nop),
         b"REQ" => {
@@ -530,7 +532,7 @@ fn parse_line(line: &[u8], gate: Gate, limits: &Limits) -> Result<Line, Protocol
             })?;
             Line::Complete(Command::Sub { topic, channel })
         }
-        b"CLS" if gate.state == State::Subscribed => Line::Complete(Command::Cls),
+        b"CLS" if gate.state == ClientState::Subscribed => Line::Complete(Command::Cls),
         b"CLS" => return Err(wrong_state("CLS")),
         b"IDENTIFY" if !subscribed => Line::Awaits(Head::Identify),
         b"IDENTIFY" => return Err(wrong_state("IDENTIFY")),

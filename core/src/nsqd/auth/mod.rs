@@ -55,7 +55,7 @@ pub(super) struct ClientAuth {
 /// A round of questions under way.
 struct Asking {
     /// What goes on once it is over.
-    held: Held,
+    held: Postponed,
     /// The server that is asked, by its place in the configuration.
     server: usize,
     /// How many are left to be asked after it.
@@ -68,7 +68,7 @@ struct Asking {
 
 /// What waits for the answer.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum Postponed {
     /// The answer to AUTH.
     Auth,
     /// A command whose grant had expired.
@@ -91,7 +91,7 @@ pub(super) enum Step {
     /// Ask again: another server, or the same over TLS.
     Again,
     /// The grant is renewed; this goes on.
-    Granted(Held),
+    Granted(Postponed),
     /// No server gave a valid answer; the text is for the log.
     Failed(String),
 }
@@ -136,7 +136,7 @@ impl ClientAuth {
     }
 
     /// Begins a round of questions with the server at `first` of `servers`.
-    pub(super) fn ask(&mut self, held: Held, first: usize, servers: usize) {
+    pub(super) fn ask(&mut self, held: Postponed, first: usize, servers: usize) {
         let left = servers.saturating_sub(1);
         let failures = String::new();
         self.asking = Some(Asking { held, server: first, left, url: None, failures });

@@ -49,7 +49,7 @@ use crate::arena::{ChannelId, ConnId, ConsumerId, Key};
 use crate::machine::ReadState;
 use crate::message::{Bodies, Message};
 use crate::name::{ChannelName, TopicName};
-use crate::protocol::command::{Command, DecodeError, Decoder, Gate, State};
+use crate::protocol::command::{ClientState, Command, DecodeError, Decoder, Gate};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::protocol::frame::{
     CLOSE_WAIT, FRAME_HEADER_LEN, FrameType, HEARTBEAT, MAGIC_V2, MESSAGE_HEADER_LEN, OK,
@@ -70,7 +70,7 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     phase: Phase,
     decoder: Decoder,
-    pub(super) state: State,
+    pub(super) state: ClientState,
     pub(super) settings: Settings,
     /// What deliveries and heartbeats go by: the settings of the first IDENTIFY, whatever a later
     /// one says (section 8.6).
@@ -205,7 +205,7 @@ impl Connection {
             peer,
             phase: Phase::Magic,
             decoder: Decoder::default(),
-            state: State::Init,
+            state: ClientState::Init,
             settings,
             delivery: None,
             nearness: Nearness::default(),
@@ -462,7 +462,7 @@ impl Connection {
     /// It is a consumer from now on: a few of its commands are answered, and those at once.
     pub(super) fn subscribed(&mut self, channel: ChannelId, consumer: ConsumerId) {
         self.subscription = Some((channel, consumer));
-        self.state = State::Subscribed;
+        self.state = ClientState::Subscribed;
         if self.replies.is_empty() {
             self.replies = VecDeque::new();
         }

@@ -9,7 +9,7 @@ use super::calls::Purpose;
 use crate::arena::ConnId;
 use crate::http::call::{Call, CallFailure, CallResult};
 use crate::nsqd::actions::Actions;
-use crate::nsqd::auth::{ClientAuth, Held, Need, Step, Verdict};
+use crate::nsqd::auth::{ClientAuth, Need, Postponed, Step, Verdict};
 use crate::nsqd::connection::Reply;
 use crate::nsqd::event::Event;
 use crate::protocol::command::Command;
@@ -37,7 +37,7 @@ impl Shard {
             return connection.refuse(error, now, out);
         }
         let mut auth = Box::new(ClientAuth::new(&secret));
-        auth.ask(Held::Auth, first, servers);
+        auth.ask(Postponed::Auth, first, servers);
         connection.auth = Some(auth);
         self.calls.push(Purpose::Auth(conn));
     }
@@ -69,7 +69,7 @@ impl Shard {
                 if let Some(auth) =
                     self.clients.conns.get_mut(conn).and_then(|connection| connection.auth.as_mut())
                 {
-                    auth.ask(Held::Command(Box::new(command)), first, servers);
+                    auth.ask(Postponed::Command(Box::new(command)), first, servers);
                     self.calls.push(Purpose::Auth(conn));
                 }
             }
@@ -106,14 +106,16 @@ impl Shard {
                 let error = ProtocolError::new(ErrorCode::AuthFailed, *b"AUTH failed");
                 connection.refuse(error, now, out);
             }
-            Some(Step::Granted(Held::Auth)) => match auth.answer() {
+            Some(Step::Granted(Postponed::Auth)) => match auth.answer() {
                 Some(json) => connection.respond(Reply::Json(json), now, out),
                 None => {
                     let text = *b"AUTH no authorizations found";
                     connection.refuse(ProtocolError::new(ErrorCode::Unauthorized, text), now, out);
                 }
             },
-            Some(Step::Granted(Held::Command(command))) => self.execute(conn, *command, now, out),
+            Some(Step::Granted(Postponed::Command(command))) => {
+                self.execute(conn, *command, now, out)
+            }
         }
         if let Some(connection) = self.clients.conns.get_mut(conn) {
             connection.handle_asked(now, out);

@@ -17,7 +17,7 @@ use crate::nsqd::ids::ShardId;
 use crate::nsqd::in_flight::NotInFlight;
 use crate::nsqd::publish::{Batch, NotPublished, Origin, Publish, PublishKind, TooMany};
 use crate::nsqd::shard_message::ShardMessage;
-use crate::protocol::command::{Command, FIN_LEN, RawId, State, finishes};
+use crate::protocol::command::{ClientState, Command, FIN_LEN, RawId, finishes};
 use crate::protocol::error::{ErrorCode, ProtocolError};
 use crate::time::Now;
 
@@ -26,7 +26,7 @@ impl Shard {
         let Some(command) = self.authorize(conn, command, now, out) else { return };
         match command {
             Command::Fin(id) => {
-                let result = self.answer(conn, id, now, out, Answer::Finish);
+                let result = self.answer(conn, id, now, out, MessageAnswer::Finish);
                 self.tell_failure(conn, "FIN", ErrorCode::FinFailed, id, result, now, out);
             }
             Command::Pub { topic, body } => {
@@ -43,18 +43,18 @@ impl Shard {
             }
             Command::Rdy(count) => self.ready(conn, count, now, out),
             Command::Req { id, delay } => {
-                let result = self.answer(conn, id, now, out, Answer::Requeue(delay));
+                let result = self.answer(conn, id, now, out, MessageAnswer::Requeue(delay));
                 self.tell_failure(conn, "REQ", ErrorCode::ReqFailed, id, result, now, out);
             }
             Command::Touch(id) => {
-                let result = self.answer(conn, id, now, out, Answer::Touch);
+                let result = self.answer(conn, id, now, out, MessageAnswer::Touch);
                 self.tell_failure(conn, "TOUCH", ErrorCode::TouchFailed, id, result, now, out);
             }
             Command::MpubLine(_) | Command::Nop => {}
             Command::Cls => {
                 self.ready(conn, 0, now, out);
                 if let Some(connection) = self.clients.conns.get_mut(conn) {
-                    connection.state = State::Closing;
+                    connection.state = ClientState::Closing;
                     connection.respond(Reply::CloseWait, now, out);
                 }
             }
@@ -254,16 +254,16 @@ impl Shard {
         id: RawId,
         now: Now,
         out: &mut Actions,
-        answer: Answer,
+        answer: MessageAnswer,
     ) -> Result<(), NotInFlight> {
         let connection = self.clients.conns.get(conn).ok_or(NotInFlight::Unknown)?;
         let (channel, consumer) = connection.subscription.ok_or(NotInFlight::Unknown)?;
         let id = MessageId::parse(&id).ok_or(NotInFlight::Unknown)?;
         let timeout = connection.settings.msg_timeout;
         self.on_channel(channel, now, out, |channel, now, out| match answer {
-            Answer::Finish => channel.finish(consumer, id, now, out),
-            Answer::Requeue(delay) => channel.requeue(consumer, id, delay, now, out),
-            Answer::Touch => channel.touch(consumer, id, timeout, now),
+            MessageAnswer::Finish => channel.finish(consumer, id, now, out),
+            MessageAnswer::Requeue(delay) => channel.requeue(consumer, id, delay, now, out),
+            MessageAnswer::Touch => channel.touch(consumer, id, timeout, now),
         })
         .unwrap_or(Err(NotInFlight::Unknown))
     }
@@ -294,7 +294,7 @@ fn sub_failed(why: TooMany) -> ProtocolError {
 
 /// What a consumer says about a message.
 #[derive(Clone, Copy, Debug)]
-enum Answer {
+enum MessageAnswer {
     Finish,
     Requeue(Duration),
     Touch,

@@ -124,11 +124,11 @@ struct Asked {
 
 /// The answer's JSON.
 #[derive(Default)]
-struct Answer {
+struct ChannelsJson {
     channels: Vec<Option<String>>,
 }
 
-impl Members for Answer {
+impl Members for ChannelsJson {
     fn take<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "channels" => json::set(&mut self.channels, map),
@@ -216,15 +216,17 @@ impl Precreate {
         let Some(asked) = self.asked.get_mut(at) else { return Progress::Waits };
         let url = asked.url.take();
         match result {
-            Ok(answer) if answer.status == 200 => match json::decode::<Answer>(&answer.body) {
-                Ok(Answer { channels }) => {
-                    let names = channels.into_iter().flatten();
-                    let names = names.filter_map(|name| ChannelName::new(name.as_bytes()).ok());
-                    // Without a consumer an ephemeral channel would never go.
-                    self.found.extend(names.filter(|name| !name.is_ephemeral()));
+            Ok(answer) if answer.status == 200 => {
+                match json::decode::<ChannelsJson>(&answer.body) {
+                    Ok(ChannelsJson { channels }) => {
+                        let names = channels.into_iter().flatten();
+                        let names = names.filter_map(|name| ChannelName::new(name.as_bytes()).ok());
+                        // Without a consumer an ephemeral channel would never go.
+                        self.found.extend(names.filter(|name| !name.is_ephemeral()));
+                    }
+                    Err(error) => self.failed(at, &error.to_string()),
                 }
-                Err(error) => self.failed(at, &error.to_string()),
-            },
+            }
             Ok(answer) => {
                 if let Some(url) = url.and_then(|url| url.over_tls(&answer)) {
                     asked.url = Some(url);

@@ -53,11 +53,11 @@ pub(super) struct ChannelEntry {
 pub(super) struct Downstream<'a> {
     channels: &'a mut Arena<ChannelId, ChannelEntry>,
     deadlines: &'a mut Deadlines<Timer>,
-    world: World<'a>,
+    surroundings: Surroundings<'a>,
 }
 
 /// Everything downstream of the channels.
-pub(super) struct World<'a> {
+pub(super) struct Surroundings<'a> {
     shard: ShardId,
     clients: &'a mut Clients,
     disk: &'a mut Disk,
@@ -67,9 +67,9 @@ pub(super) struct World<'a> {
 }
 
 /// Borrows the fields of a shard that are downstream of the channels; the others stay free.
-macro_rules! world {
+macro_rules! surroundings {
     ($shard:expr, $now:expr, $out:expr) => {
-        World {
+        Surroundings {
             shard: $shard.id,
             clients: &mut $shard.clients,
             disk: &mut $shard.disk,
@@ -86,7 +86,7 @@ macro_rules! downstream {
         Downstream {
             channels: &mut $shard.channels,
             deadlines: &mut $shard.deadlines,
-            world: world!($shard, $now, $out),
+            surroundings: surroundings!($shard, $now, $out),
         }
     };
 }
@@ -102,12 +102,12 @@ pub(super) struct TopicSink<'a, 'b> {
 pub(super) struct ChannelSink<'a, 'b> {
     owner: ChannelId,
     store: &'b Store,
-    world: &'b mut World<'a>,
+    surroundings: &'b mut Surroundings<'a>,
 }
 
 impl ChannelOutput for ChannelSink<'_, '_> {
     fn deliver(&mut self, conn: ConnId, message: &Message) -> bool {
-        let World { clients, now, out, .. } = self.world;
+        let Surroundings { clients, now, out, .. } = self.surroundings;
         let Some(connection) = clients.conns.get_mut(conn) else { return false };
         connection.deliver(message, *now, *out)
     }
@@ -115,25 +115,25 @@ impl ChannelOutput for ChannelSink<'_, '_> {
 
 impl BacklogOutput for ChannelSink<'_, '_> {
     fn hold(&mut self, ticket: Ticket) {
-        self.world.disk.tickets.hold(ticket);
+        self.surroundings.disk.tickets.hold(ticket);
     }
 
     fn bodies(&mut self) -> &mut Bodies {
-        &mut self.world.clients.bodies
+        &mut self.surroundings.clients.bodies
     }
 }
 
 impl DiskOutput for ChannelSink<'_, '_> {
     fn ask(&mut self, op: Op) -> RequestId {
-        self.world.ask(Owner::Channel(self.owner), self.store, op)
+        self.surroundings.ask(Owner::Channel(self.owner), self.store, op)
     }
 
     fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
-        self.world.release(ticket, result);
+        self.surroundings.release(ticket, result);
     }
 
     fn event(&mut self, event: DiskEvent) {
-        self.world.disk_event(self.store, event);
+        self.surroundings.disk_event(self.store, event);
     }
 }
 
@@ -171,47 +171,47 @@ impl TopicOutput for TopicSink<'_, '_> {
     }
 
     fn begin(&mut self, origin: Origin, volume: Volume) -> Ticket {
-        self.downstream.world.disk.tickets.begin(origin, self.owner, volume)
+        self.downstream.surroundings.disk.tickets.begin(origin, self.owner, volume)
     }
 
     fn begin_move(&mut self, record: RecordId) -> Ticket {
-        self.downstream.world.disk.tickets.begin_move(self.owner, record)
+        self.downstream.surroundings.disk.tickets.begin_move(self.owner, record)
     }
 
     fn end(&mut self, ticket: Ticket) {
-        self.downstream.world.release(ticket, Ok(ticket.until));
+        self.downstream.surroundings.release(ticket, Ok(ticket.until));
     }
 
     fn accepted(&mut self, origin: Origin) {
-        self.downstream.world.published(origin, Ok(()));
+        self.downstream.surroundings.published(origin, Ok(()));
     }
 
     fn refuse(&mut self, origin: Origin, why: NotPublished) {
-        self.downstream.world.published(origin, Err(why));
+        self.downstream.surroundings.published(origin, Err(why));
     }
 }
 
 impl BacklogOutput for TopicSink<'_, '_> {
     fn hold(&mut self, ticket: Ticket) {
-        self.downstream.world.disk.tickets.hold(ticket);
+        self.downstream.surroundings.disk.tickets.hold(ticket);
     }
 
     fn bodies(&mut self) -> &mut Bodies {
-        &mut self.downstream.world.clients.bodies
+        &mut self.downstream.surroundings.clients.bodies
     }
 }
 
 impl DiskOutput for TopicSink<'_, '_> {
     fn ask(&mut self, op: Op) -> RequestId {
-        self.downstream.world.ask(Owner::Topic(self.owner), self.store, op)
+        self.downstream.surroundings.ask(Owner::Topic(self.owner), self.store, op)
     }
 
     fn stored(&mut self, ticket: Ticket, result: Result<Durability, &Failure>) {
-        self.downstream.world.release(ticket, result);
+        self.downstream.surroundings.release(ticket, result);
     }
 
     fn event(&mut self, event: DiskEvent) {
-        self.downstream.world.disk_event(self.store, event);
+        self.downstream.surroundings.disk_event(self.store, event);
     }
 }
 
@@ -223,8 +223,8 @@ impl<'a> Downstream<'a> {
         call: impl FnOnce(&mut Channel, Now, &mut ChannelSink<'a, '_>) -> R,
     ) -> Option<R> {
         let ChannelEntry { channel, store, armed } = self.channels.get_mut(id)?;
-        let now = self.world.now;
-        let mut sink = ChannelSink { owner: id, store, world: &mut self.world };
+        let now = self.surroundings.now;
+        let mut sink = ChannelSink { owner: id, store, surroundings: &mut self.surroundings };
         let result = call(channel, now, &mut sink);
         let due = channel.poll_timeout();
         self.deadlines.arm_by(due, armed, Timer::Channel(id));
@@ -232,7 +232,7 @@ impl<'a> Downstream<'a> {
     }
 }
 
-impl World<'_> {
+impl Surroundings<'_> {
     fn ask(&mut self, owner: Owner, store: &Store, op: Op) -> RequestId {
         let id = self.disk.requests.next_id();
         self.out.storage.push(Request { id, owner, store: *store, op });
@@ -327,9 +327,10 @@ impl Shard {
         out: &mut Actions,
         make: impl FnOnce(&mut ChannelSink<'_, '_>) -> Channel,
     ) -> ChannelId {
-        let mut world = world!(self, now, out);
+        let mut surroundings = surroundings!(self, now, out);
         self.channels.insert_with(|owner| {
-            let channel = make(&mut ChannelSink { owner, store: &store, world: &mut world });
+            let channel =
+                make(&mut ChannelSink { owner, store: &store, surroundings: &mut surroundings });
             ChannelEntry { channel, store, armed: None }
         })
     }
@@ -358,7 +359,7 @@ impl Shard {
         now: Now,
         out: &mut Actions,
     ) {
-        world!(self, now, out).published(origin, Err(why));
+        surroundings!(self, now, out).published(origin, Err(why));
     }
 
     /// Calls a topic and sees to its deadline.

@@ -16,11 +16,11 @@ const LIMITS: Limits = Limits {
     auth_secret_len_max: 64 * 1024,
 };
 const INIT: Gate =
-    Gate { state: State::Init, heartbeats: true, lacks_tls: false, authorizes: false };
+    Gate { state: ClientState::Init, heartbeats: true, lacks_tls: false, authorizes: false };
 const SUBSCRIBED: Gate =
-    Gate { state: State::Subscribed, heartbeats: true, lacks_tls: false, authorizes: false };
+    Gate { state: ClientState::Subscribed, heartbeats: true, lacks_tls: false, authorizes: false };
 const CLOSING: Gate =
-    Gate { state: State::Closing, heartbeats: true, lacks_tls: false, authorizes: false };
+    Gate { state: ClientState::Closing, heartbeats: true, lacks_tls: false, authorizes: false };
 
 /// All commands of `bytes`, and how it ended.
 fn decode_all(bytes: &[u8], gate: Gate) -> (Vec<Command>, Result<(), DecodeError>) {
