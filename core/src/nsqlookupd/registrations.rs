@@ -24,7 +24,7 @@
 //! A producer that goes with many registrations is gone from `producers` at once, so that nobody is
 //! shown it, and its registrations go in slices ([`room`]).
 //!
-//! The limits on keys and registrations are the caller's (see [`super::Config`]).
+//! The limits on keys and registrations are the caller's (see [`super::LookupdConfig`]).
 
 mod room;
 
