@@ -8,7 +8,7 @@ use sansq_core::log::Level;
 use sansq_runtime::client::{Config, ConfigError};
 
 /// Takes the flags in front apart from what follows: the first argument that is none, or `--`.
-/// NSQ's single dash becomes a double one (`-topic` is `--topic`, and `-h` is `--help`); a flag that
+/// NSQ's single dash becomes a double one (`-topic` is `--topic`, `-h` is `--help`); a flag that
 /// has no `=` brings its value along, whatever it looks like.
 pub fn split<'a>(command: &Command, args: &'a [OsString]) -> (Vec<OsString>, &'a [OsString]) {
     let (mut flags, mut rest) = (Vec::new(), args);
@@ -19,8 +19,10 @@ pub fn split<'a>(command: &Command, args: &'a [OsString]) -> (Vec<OsString>, &'a
         }
         rest = behind;
         let flag = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(text);
-        flags.push(match flag {
-            "h" => "--help".into(),
+        let name = flag.split_once('=').map_or(flag, |(name, _)| name);
+        flags.push(match name {
+            // As Go does, whatever its value.
+            "h" | "help" => "--help".into(),
             _ if flag.starts_with(|first: char| first.is_ascii_alphabetic()) => {
                 format!("--{flag}").into()
             }
@@ -161,7 +163,8 @@ mod tests {
     #[test]
     fn one_dash_or_two() {
         let command = command::<Flags>();
-        let args = ["-topic", "--n=5", "-n=5", "-h", "-prefix", "-v", "-v", "x", "-", "-a", "-5"];
+        let args =
+            ["-topic", "--n=5", "-n=5", "-h=false", "-prefix", "-v", "-v", "x", "-", "-a", "-5"];
         let args = [&args[..], &["--", "-topic"]].concat();
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
         let flags = ["--topic", "--n=5", "--n=5", "--help", "--prefix", "-v", "--v"];

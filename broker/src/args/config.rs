@@ -11,13 +11,14 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 
+use clap::builder::PossibleValue;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use sansq_runtime::listen::error_text;
 use serde_json::Map;
 use toml::{Table, Value};
 
-use super::{ArgsError, Program, defaults, nearest, one_line, values};
+use super::{ArgsError, Program, defaults, nearest, refusal, values};
 
 /// What the file has for the options that are not `given` on the command line.
 ///
@@ -51,7 +52,7 @@ pub(super) fn flags<P: Program>(
             texts.into_iter().map(|text| format!("--{flag}={text}").into()).collect();
         // One key at a time, so that the error can name it.
         if let Err(error) = command.try_get_matches_from_mut(&flags) {
-            return Err(refuse(format!("{key}: {}", one_line(&error))));
+            return Err(refuse(format!("{key}: {}", refusal(command, &flags, &error))));
         }
         all.extend(flags);
     }
@@ -72,17 +73,15 @@ fn read(file: &str) -> io::Result<String> {
 ///
 /// # Errors
 /// What the value has to be, if its type can't fit.
-fn texts(arg: &Arg, value: &Value) -> Result<Vec<String>, &'static str> {
+fn texts(arg: &Arg, value: &Value) -> Result<Vec<String>, String> {
     let kind = arg.get_value_parser().type_id();
     let is_text = kind == TypeId::of::<String>();
     let is_word = !arg.get_possible_values().is_empty();
     let one = |value: &Value| {
         if let Some(text) = value.as_str() {
             Ok(text.into())
-        } else if value.is_array() || value.is_table() {
-            Err("a single value")
-        } else if is_text || is_word && !value.is_bool() {
-            Err("a text")
+        } else if value.is_array() || value.is_table() || is_text || is_word && !value.is_bool() {
+            Err(expected(arg))
         } else if kind == TypeId::of::<Duration>() && value.is_integer() {
             Ok(format!("{value}ms"))
         } else {
@@ -100,8 +99,26 @@ fn texts(arg: &Arg, value: &Value) -> Result<Vec<String>, &'static str> {
         items if items.iter().all(|item| item.is_str() == is_text) => {
             items.iter().map(one).collect()
         }
-        _ if is_text => Err("a list of texts"),
-        _ => Err("a list of numbers"),
+        _ if is_text => Err("a list of texts".into()),
+        _ => Err("a list of numbers such as 0.99,0.95".into()),
+    }
+}
+
+/// What the value of an option has to be.
+fn expected(arg: &Arg) -> String {
+    let words = arg.get_possible_values();
+    let kind = arg.get_value_parser().type_id();
+    if kind == TypeId::of::<bool>() {
+        "true or false".into()
+    } else if !words.is_empty() {
+        let words: Vec<_> = words.iter().map(PossibleValue::get_name).collect();
+        format!("one of {}", words.join(", "))
+    } else if kind == TypeId::of::<String>() {
+        "a text".into()
+    } else if kind == TypeId::of::<Duration>() {
+        "a duration such as 2s, or a whole number of milliseconds".into()
+    } else {
+        "a whole number".into()
     }
 }
 

@@ -111,7 +111,7 @@ pub fn load<P: Program>(args: &[OsString]) -> Result<Request<P>, ArgsError> {
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Request::Help(error.to_string()));
         }
-        Err(error) => return Err(ArgsError::Usage(one_line(&error))),
+        Err(error) => return Err(ArgsError::Usage(refusal(&mut command, &flags, &error))),
     };
     if given.get_flag("version") {
         return Ok(Request::Version);
@@ -203,6 +203,23 @@ fn value_name(arg: &Arg) -> &'static str {
         "N"
     } else {
         "WORD"
+    }
+}
+
+/// What is wrong with `flags`, in one line. Clap leaves control characters out of what it quotes, so
+/// that a wrong value would look right: they are shown as escapes.
+fn refusal(command: &mut Command, flags: &[OsString], error: &clap::Error) -> String {
+    let escape = |flag: &OsString| -> OsString {
+        let text = flag.to_string_lossy();
+        let escaped = text
+            .chars()
+            .map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() });
+        escaped.collect::<String>().into()
+    };
+    let escaped: Vec<_> = flags.iter().map(escape).collect();
+    match command.try_get_matches_from_mut(escaped) {
+        Err(shown) if shown.kind() == error.kind() => one_line(&shown),
+        _ => one_line(error),
     }
 }
 

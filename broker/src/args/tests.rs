@@ -342,8 +342,13 @@ fn what_is_wrong_is_said_in_one_line() {
         ),
         (
             &["--http-address=x", "--max-rdy-count=two\nlines"],
-            "2: invalid value 'two lines' for '--max-rdy-count <N>': \
+            "2: invalid value 'two\\nlines' for '--max-rdy-count <N>': \
              it has to be a whole number from 0 up",
+        ),
+        (
+            &["--log-level=\u{1b}[0minfo"],
+            "2: invalid value '\\u{1b}[0minfo' for '--log-level <WORD>' \
+             [possible values: debug, info, warn, error, fatal]",
         ),
     ] {
         assert_eq!(refusal(args), line, "{args:?}");
@@ -419,7 +424,7 @@ fn flags_that_nothing_heeds_are_named() {
 fn help_and_version() {
     assert_eq!(request::<NsqdOptions>(&["-version"]), Ok(Request::Version));
     assert_eq!(request::<NsqdOptions>(&["-version", "-config=/no/such"]), Ok(Request::Version));
-    for help in ["-h", "-help", "--help", "--h"] {
+    for help in ["-h", "-help", "--help", "--h", "-h=false", "--help="] {
         let Ok(Request::Help(page)) = request::<NsqdOptions>(&["--tcp-address=x", help]) else {
             panic!("{help}");
         };
@@ -500,8 +505,10 @@ fn a_bad_file_ends_the_start() {
             "snappy: invalid value '2' for '--snappy[=<true|false>]': it is true or false",
         ),
         ("tcp_address = 5", "tcp_address: 5 is not a text"),
-        ("tls_required = 1", "tls_required: 1 is not a text"),
-        ("max_rdy_count = [1]", "max_rdy_count: [1] is not a single value"),
+        ("log_level = 3", "log_level: 3 is not one of debug, info, warn, error, fatal"),
+        ("sync_timeout = [1]", "sync_timeout: [1] is not a duration such as 2s"),
+        ("tls_required = 1", "tls_required: 1 is not one of false, true, tcp-https"),
+        ("max_rdy_count = [1]", "max_rdy_count: [1] is not a whole number"),
         ("statsd_interval = 1000", "statsd_interval: invalid value '1000ms' for "),
         (
             "log_level = \"loud\"",

@@ -103,7 +103,10 @@ fn failures_at_the_start_are_fatal_lines_and_status_1() {
         ),
         (
             &["nsqd", &data_path],
-            ["[nsqd] ", "no such file or directory; it has to exist, create it with: mkdir -p '"],
+            [
+                "[nsqd] ",
+                "no such file or directory; it has to exist, create it with: mkdir -p -- '",
+            ],
         ),
         (
             &["nsqlookupd", "--http-address=localhost", ports[0], "--log-level=error"],

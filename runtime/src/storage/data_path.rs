@@ -62,8 +62,8 @@ impl DataPathError {
         match self {
             Self::Lock(..) => Some(String::from("each nsqd needs a folder of its own")),
             Self::Open(path, error) if error.kind() == ErrorKind::NotFound => {
-                let path = path.display();
-                Some(format!("it has to exist, create it with: mkdir -p '{path}'"))
+                let path = path.display().to_string().replace('\'', r"'\''");
+                Some(format!("it has to exist, create it with: mkdir -p -- '{path}'"))
             }
             Self::Open(_, error) if error.kind() == ErrorKind::NotADirectory => {
                 Some(String::from("it has to be a folder"))
