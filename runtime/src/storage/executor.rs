@@ -10,8 +10,10 @@
 //! the file system can be synced as a [whole](super::whole).
 
 use core::mem;
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use std::{io, thread};
 
 use sansq_core::storage::{
@@ -103,7 +105,9 @@ impl Job {
     fn carry_out(self, is_synced: bool) -> Outcome {
         match self {
             Self::Replace(aside) => Outcome::Replaced(aside.put_in_place(is_synced)),
-            Self::Sync(store, file, _) if is_synced => Outcome::Synced(store, file, Ok(())),
+            Self::Sync(store, file, handle) if is_synced => {
+                Outcome::Synced(store, file, handle.look())
+            }
             Self::Sync(store, file, handle) => Outcome::Synced(store, file, handle.sync()),
         }
     }
@@ -171,11 +175,16 @@ impl<M: Mailbox> Executor<M> {
 
     /// Begins what is first in line, as much as goes into a round.
     fn fill_round(&mut self) {
+        if self.whole.has_failed() {
+            self.file_system = None;
+        }
         self.is_large = self.line.len() >= self.rounds.large_from
-            && self.file_system.is_some()
-            && !self.whole.is_under_way();
+            && !self.whole.is_under_way()
+            && self.file_system.as_ref().is_some_and(FileSystem::is_calm);
+        let began = Instant::now();
         let most = if self.is_large { WHOLE_MAX } else { self.rounds.asides_max };
         while self.in_round.len() < most
+            && began.elapsed() < ANSWER_AFTER
             && let Some(store) = self.line.pop_front()
         {
             let first = self.waiting.get_mut(&store).and_then(VecDeque::pop_front);
@@ -271,9 +280,14 @@ impl<M: Mailbox> Executor<M> {
                     break;
                 }
             }
+            let mut answered = Instant::now();
             loop {
                 let done = mem::take(&mut *outcomes.lock().unwrap_or_else(PoisonError::into_inner));
                 self.note_slow(done);
+                if answered.elapsed() >= ANSWER_AFTER {
+                    self.finish_named();
+                    answered = Instant::now();
+                }
                 self.mailbox.fetch(spare);
                 for request in spare.drain(..) {
                     self.take(request);
@@ -285,14 +299,20 @@ impl<M: Mailbox> Executor<M> {
             whole.dismiss();
         });
         self.note_slow(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner));
-        if !self.named.is_empty() {
-            let synced = self.folder.sync_names();
-            for asker in self.named.drain(..) {
-                let result = synced.clone().map(|()| Success::Stored(Durability::Synced));
-                self.completions.push(asker.completion(result));
-            }
-        }
+        self.finish_named();
         self.report();
+    }
+
+    /// Syncs the folder for those who wait for that.
+    fn finish_named(&mut self) {
+        if self.named.is_empty() {
+            return;
+        }
+        let synced = self.folder.sync_names();
+        for asker in self.named.drain(..) {
+            let result = synced.clone().map(|()| Success::Stored(Durability::Synced));
+            self.completions.push(asker.completion(result));
+        }
     }
 
     /// What the fsyncs of a round are about, in a form that any thread can have.
@@ -340,6 +360,10 @@ impl<M: Mailbox> Executor<M> {
 /// second's work of a disk that is as good as none.
 const REPORT_AFTER: usize = 64;
 const REPORT_AFTER_LEN: usize = 1024 * 1024;
+
+/// How long a large round goes on without an answer to anybody: who stops must not take a disk for
+/// dead that is slow.
+const ANSWER_AFTER: Duration = Duration::from_secs(1);
 
 /// How many bytes are written at once.
 fn written_len(op: &Op) -> usize {

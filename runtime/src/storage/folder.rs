@@ -83,6 +83,14 @@ impl DataHandle {
             Self::Closed(path) => fs::File::open(path)?.sync_data(),
         }
     }
+
+    /// Looks whether it is still there, if the disk has what was written to it.
+    pub(super) fn look(self) -> io::Result<()> {
+        match self {
+            Self::Open(_) => Ok(()),
+            Self::Closed(path) => fs::metadata(path).map(drop),
+        }
+    }
 }
 
 impl Folder {
