@@ -59,6 +59,7 @@ impl ServerStats {
         self.producers.extend(part.producers);
         self.refusals.topics += part.refusals.topics;
         self.refusals.channels += part.refusals.channels;
+        self.refusals.publishes += part.refusals.publishes;
         self.shards.extend(part.shards);
         self.shards.sort_by_key(|shard| shard.id);
         self.refused_registrations += part.refused_registrations;
@@ -385,6 +386,8 @@ pub struct Refusals {
     pub topics: u64,
     /// Channels that were not made.
     pub channels: u64,
+    /// Publishes that the disk did not take in time.
+    pub publishes: u64,
 }
 
 /// The process's memory.

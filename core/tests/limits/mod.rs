@@ -66,7 +66,7 @@ fn one_topic_too_many_is_refused_by_name() {
             let why = AdminError::NotPublished(NotPublished::TooMany(too_many));
             assert_eq!(node.admin(client_at, publish), Some(AdminReply::Refused(why.clone())));
             assert_eq!(why.to_string(), format!("TOO_MANY_TOPICS: {text}"));
-            assert_eq!(refusals(&mut node), Refusals { topics: 6, channels: 0 });
+            assert_eq!(refusals(&mut node), Refusals { topics: 6, channels: 0, publishes: 0 });
             assert_eq!(stats(&mut node).topics.len(), 5);
             // What is there goes on, and where one goes another may come.
             node.publish(producer, "a", "2");
@@ -97,7 +97,7 @@ fn one_channel_too_many_is_refused_by_name() {
     assert_eq!(create_channel(&mut node, "t", "a"), Some(AdminReply::Done));
     node.consumer(0, "t", "b", 1);
     node.consumer(0, "u", "a", 1);
-    assert_eq!(refusals(&mut node), Refusals { topics: 0, channels: 2 });
+    assert_eq!(refusals(&mut node), Refusals { topics: 0, channels: 2, publishes: 0 });
 }
 
 #[test]

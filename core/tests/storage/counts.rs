@@ -161,4 +161,9 @@ fn who_is_refused_for_want_of_room_hears_so() {
     assert_eq!(counted(&mut node), (0, 0));
     node.set_holds(Holds::NOTHING);
     assert_eq!(counted(&mut node), (5000, 5000));
+    let refused = match node.admin(0, AdminRequest::Stats(StatsFilter::default())) {
+        Some(AdminReply::Stats(stats)) => stats.refusals.publishes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused, 2);
 }

@@ -142,6 +142,8 @@ impl NsqdPage {
         show_counter(page, "nsqd_refused_topics", help, refusals.topics)?;
         let help = "Channels that were not made because there were --max-channels-per-topic";
         show_counter(page, "nsqd_refused_channels", help, refusals.channels)?;
+        let help = "Publishes that were refused because a disk did not take them in time";
+        show_counter(page, "nsqd_refused_publishes", help, refusals.publishes)?;
         let connections =
             self.stats.shards.iter().map(|shard| ([("shard", shard.id.0)], shard.connections));
         show_family(page, "nsqd_connections", "Clients' connections", false, connections)?;

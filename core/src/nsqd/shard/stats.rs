@@ -20,8 +20,8 @@ use crate::nsqd::ids::ShardId;
 use crate::nsqd::latency::{Histogram, LatencyStats};
 use crate::nsqd::shard_message::{Collector, ShardMessage};
 use crate::nsqd::stats::{
-    ChannelStats, ClientStats, ServerStats, ShardStats, StatsFilter, StatsPage, StatsPlace,
-    TopicStats, Within,
+    ChannelStats, ClientStats, Refusals, ServerStats, ShardStats, StatsFilter, StatsPage,
+    StatsPlace, TopicStats, Within,
 };
 use crate::time::Now;
 
@@ -141,7 +141,7 @@ impl<'a> Page<'a> {
         let stats = ServerStats {
             topic_known: filter.topic.as_ref().is_none_or(is_known),
             failure: shard.failure(),
-            refusals: shard.limits.refusals,
+            refusals: Refusals { publishes: shard.disk.refused, ..shard.limits.refusals },
             shards: vec![ShardStats {
                 id: shard.id,
                 connections: shard.clients.conns.len() as u64,

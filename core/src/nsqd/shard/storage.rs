@@ -19,6 +19,8 @@ pub(super) struct Disk {
     pub(super) requests: RequestIds,
     /// Queues whose disk is in trouble, and which.
     ailing: BTreeMap<Owner, String>,
+    /// Publishes that it did not take in time.
+    pub(super) refused: u64,
 }
 
 impl Disk {

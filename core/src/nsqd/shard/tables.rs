@@ -255,6 +255,9 @@ impl Surroundings<'_> {
 
     /// Tells a publisher the outcome.
     fn published(&mut self, origin: Origin, outcome: Result<(), NotPublished>) {
+        if let Err(NotPublished::Full | NotPublished::Disk(_)) = outcome {
+            self.disk.refused += 1;
+        }
         match origin {
             Origin::Client { shard, conn, slot, kind, len } => {
                 let result = outcome.map_err(|why| publish_error(kind, &why));
