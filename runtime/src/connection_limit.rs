@@ -49,8 +49,8 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Connections that were refused because of the limit, for the log: one line in [`REFUSALS_PERIOD`],
-/// however many come.
+/// Connections that were refused because of the limit, for the log: one line in
+/// [`REFUSALS_PERIOD`], however many come.
 #[derive(Debug, Default)]
 pub struct RefusedConnections {
     count: u64,

@@ -2,8 +2,8 @@
 //!
 //! A program's options are a struct of clap's and serde's, in which each option is described once:
 //! its flag, its help text, its range and default, its name in the config file and in `/config`.
-//! Before clap parses them, flags in Go's form get a second dash; what the config file has is turned
-//! into flags and parsed likewise.
+//! Before clap parses them, flags in Go's form get a second dash; what the config file has is
+//! turned into flags and parsed likewise.
 //! Source: http-and-ops.md sections 4 to 6.
 
 use core::any::TypeId;
@@ -206,8 +206,8 @@ fn value_name(arg: &Arg) -> &'static str {
     }
 }
 
-/// What is wrong with `flags`, in one line. Clap leaves control characters out of what it quotes, so
-/// that a wrong value would look right: they are shown as escapes.
+/// What is wrong with `flags`, in one line. Clap leaves control characters out of what it quotes,
+/// so that a wrong value would look right: they are shown as escapes.
 fn refusal(command: &mut Command, flags: &[OsString], error: &clap::Error) -> String {
     let escape = |flag: &OsString| -> OsString {
         let text = flag.to_string_lossy();

@@ -154,9 +154,9 @@ impl BothOptions {
     pub const DATA_PATH: &str = "./data";
 
     /// The options of the two servers. nsqlookupd takes those of the log and the limit on HTTP
-    /// connections from nsqd; nsqd takes nsqlookupd's address unless one was given. An nsqlookupd at
-    /// port 0 is for the caller to add once its port is known. A server that listens on this host
-    /// only tells others an address of this host.
+    /// connections from nsqd; nsqd takes nsqlookupd's address unless one was given. An nsqlookupd
+    /// at port 0 is for the caller to add once its port is known. A server that listens on this
+    /// host only tells others an address of this host.
     pub fn split(self) -> (NsqdOptions, NsqlookupdOptions) {
         let Self { mut nsqd, nsqlookupd_tcp_address: address, .. } = self;
         // A host's name need not lead to where only the host itself is heard.

@@ -31,9 +31,9 @@
 //! [`requeue`](Consumer::requeue). The consumer divides `max_in_flight` among the connections,
 //! slows down when the program reports failures, and keeps the deadlines of what is in flight. The
 //! driver has one more duty there: a connection is closed only when its last bytes were written, so
-//! [`ClientMachine::swap_transmit`] is called until it gives none, and after that the timer is armed
-//! anew, since [`ClientMachine::poll_timeout`] may be earlier then. [`ClientMachine`] is what a driver
-//! of pools and consumers alike has to know of them.
+//! [`ClientMachine::swap_transmit`] is called until it gives none, and after that the timer is
+//! armed anew, since [`ClientMachine::poll_timeout`] may be earlier then. [`ClientMachine`] is what
+//! a driver of pools and consumers alike has to know of them.
 //!
 //! # Example
 //!

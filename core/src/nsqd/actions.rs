@@ -34,8 +34,9 @@ pub struct Actions {
     /// and hand socket, connection and unread input over to be [`attach`](super::Shard::attach)ed
     /// there.
     pub rehome: Vec<(ConnId, ShardId)>,
-    /// These connections, whose input was left alone ([`ReadState::Wait`](crate::machine::ReadState::Wait)),
-    /// go on: call [`handle_input`](crate::machine::Machine::handle_input) with what is there, then read on.
+    /// These connections, whose input was left alone
+    /// ([`ReadState::Wait`](crate::machine::ReadState::Wait)), go on: call
+    /// [`handle_input`](crate::machine::Machine::handle_input) with what is there, then read on.
     pub resume: Vec<ConnId>,
     /// A batch for each shard of the node, by its number, as far as there were any; hand it over
     /// whole and ring once.

@@ -104,7 +104,8 @@ impl Default for LookupdConfig {
 /// What a turn asks of the driver of a [`Lookupd`]. Owned and reused by the caller.
 #[derive(Debug, Default)]
 pub struct LookupdActions {
-    /// Connections that went from nothing to something to send: swap their bytes out and write them.
+    /// Connections that went from nothing to something to send: swap their bytes out and write
+    /// them.
     pub transmit: Vec<ConnId>,
     /// Connections to close after what is owed to them has been sent, within [`CLOSE_TIMEOUT`] at
     /// most. [`handle_closed`](Machine::handle_closed) follows.

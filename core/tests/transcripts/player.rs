@@ -266,8 +266,8 @@ impl Player {
     }
 }
 
-/// Status, body, and the headers that do not follow from it; a text of several lines on lines of its
-/// own.
+/// Status, body, and the headers that do not follow from it; a text of several lines on lines of
+/// its own.
 fn reply(reply: &HttpReply) -> String {
     let mut text = reply.status.to_string();
     let usual = [

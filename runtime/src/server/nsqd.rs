@@ -216,7 +216,8 @@ async fn accept<T: Thread>(
     }
 }
 
-/// Tells a client that there are too many connections. If many are being told so, it is only closed.
+/// Tells a client that there are too many connections. If many are being told so, it is only
+/// closed.
 fn refuse<T: Thread>(
     driver: &Rc<Driver<Shard, T>>,
     stream: Stream,

@@ -107,7 +107,8 @@ impl Shard {
         Ok(made)
     }
 
-    /// Makes a channel at the place `at` of its topic. The caller announces it and pumps afterwards.
+    /// Makes a channel at the place `at` of its topic. The caller announces it and pumps
+    /// afterwards.
     pub(super) fn make_channel(
         &mut self,
         topic: TopicId,
