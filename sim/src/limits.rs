@@ -75,11 +75,14 @@ impl Limits {
     }
 
     /// Whether everybody finds a place who wants one: every topic, channel and consumer of the run.
+    /// Consumers' places are never sure if a hostile client may take one and fall silent: nsqd
+    /// keeps its place until it has missed two heartbeats of the default interval.
     pub(crate) fn has_places(&self, options: &Options) -> bool {
         let has = |limit: Option<usize>, wanted| limit.is_none_or(|limit| limit >= wanted);
         has(self.max_topics, options.topics)
             && has(self.max_channels_per_topic, options.channels + usize::from(options.ephemeral))
             && has(self.max_channel_consumers, options.consumers + options.workers.0)
+            && (self.max_channel_consumers.is_none() || !options.hostile)
     }
 }
 
@@ -120,6 +123,17 @@ const BODY_SIZE_MIN: usize = 2000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hostile_client_may_take_the_place_of_a_consumer() {
+        let mut options = Options::empty(1, 1, 1);
+        (options.consumers, options.hostile) = (1, true);
+        let limits = |max| Limits { max_channel_consumers: max, ..Limits::default() };
+        assert!(limits(None).has_places(&options));
+        assert!(!limits(Some(1)).has_places(&options));
+        options.hostile = false;
+        assert!(limits(Some(1)).has_places(&options));
+    }
 
     #[test]
     fn only_a_limit_that_was_reached_explains_a_refusal() {

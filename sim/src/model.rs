@@ -200,6 +200,8 @@ pub(crate) struct Model {
     pub(crate) done: BTreeSet<(TopicName, ChannelName, MessageNumber)>,
     /// How many messages that may be on several nsqds reached each topic.
     pub(crate) arrivals: BTreeMap<(usize, TopicName), Arrivals>,
+    /// How many copies of deferred messages nsqds have or had.
+    pub(crate) delayed: usize,
     /// What is being emptied or deleted.
     pub(crate) discarding: Vec<Discard>,
     /// What was published before these times went with its channel or topic, perhaps.

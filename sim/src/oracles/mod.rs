@@ -68,9 +68,10 @@ impl Oracles {
         self.model.messages.iter().filter(|message| message.origin.is_none()).count()
     }
 
-    /// How many messages were to be kept back.
-    pub(crate) fn delayed(&self) -> usize {
-        self.model.messages.iter().filter(|message| message.is_deferred).count()
+    /// How many messages nsqds were to keep back. One that a pool publishes again counts again:
+    /// each copy comes to its channel late.
+    pub(crate) const fn delayed(&self) -> usize {
+        self.model.delayed
     }
 
     /// From now on whatever is finished on this channel has to be [`Observation::Handled`] before.
@@ -92,6 +93,8 @@ impl Oracles {
         match observation {
             Observation::Published { target, topic, len, delay } => {
                 let not_before = now + delay;
+                let is_anywhere = matches!(target, Target::Anywhere { .. });
+                self.model.delayed += usize::from(!delay.is_zero() && !is_anywhere);
                 self.model.messages.push(Published {
                     target,
                     topic,
@@ -119,6 +122,7 @@ impl Oracles {
                     if let Some(message) = self.model.messages.get_mut(number.0 as usize) {
                         // It was lost perhaps, but it comes again.
                         message.reached.insert(node, false);
+                        self.model.delayed += usize::from(message.is_deferred);
                     }
                 }
                 Ok(())

@@ -299,6 +299,25 @@ fn a_message_of_a_pool_is_owed_by_the_nsqd_that_it_reached() {
 }
 
 #[test]
+fn each_copy_of_a_deferred_message_may_come_late() {
+    let mut scene = scene_of_a_pool(false);
+    scene.sees(reached(0)).unwrap();
+    assert_eq!(scene.oracles.delayed(), 0);
+    let (topic, delay) = (place().topic, Duration::from_secs(1));
+    let at = scene.oracles.next_number();
+    let target = Target::Anywhere { once: false };
+    scene.sees(Observation::Published { target, topic, len: 20, delay }).unwrap();
+    assert_eq!(scene.oracles.delayed(), 0);
+    for copies in 1..4 {
+        scene.sees(Observation::Reached { node: 0, topic, messages: vec![at] }).unwrap();
+        assert_eq!(scene.oracles.delayed(), copies);
+    }
+    let target = Target::Nsqd(0);
+    scene.sees(Observation::Published { target, topic, len: 20, delay }).unwrap();
+    assert_eq!(scene.oracles.delayed(), 4);
+}
+
+#[test]
 fn a_message_that_is_stored_twice_is_caught_if_it_should_not_be() {
     for once in [false, true] {
         let mut scene = scene_of_a_pool(once);
